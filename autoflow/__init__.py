@@ -1,0 +1,1 @@
+"""AutoFlow runs workflows of Jupyter notebooks for each new date of data that FlowAPI has."""

@@ -1,0 +1,125 @@
+"""What a workflows.yml means: frozen values, valid from construction, without a trace of the YAML they came from."""
+
+import datetime
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from autoflow.date_stencil import DateStencil
+
+Json: TypeAlias = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+"""A value that strict JSON can hold: no NaN, no infinity, text keys only."""
+
+CDR_TYPES = ("calls", "sms", "mds", "topups")
+"""The types of CDR data that FlowAPI knows."""
+
+SENSOR_PARAMETERS = frozenset({"reference_date", "date_ranges"})
+"""Names that a notebook can use without the workflow's parameters giving them: they differ for each date."""
+
+RESERVED_NAMES = SENSOR_PARAMETERS | {"flowapi_url"}
+"""Names that neither a notebook's label nor a workflow's parameter may have."""
+
+
+class ReportFormat(enum.StrEnum):
+    """What an executed notebook can be converted to; the value is the file's suffix as well."""
+
+    PDF = "pdf"
+    HTML = "html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSpec:
+    """Which reports are made of an executed notebook: at least one format, each once.
+
+    `template` is the asciidoc template to use instead of AutoFlow's own; an absolute path.
+    """
+
+    formats: tuple[ReportFormat, ...]
+    template: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotebookSpec:
+    """A notebook of a workflow.
+
+    `label` is what the other notebooks of the workflow call it. `path` is the absolute path of the notebook file.
+    `parameters` maps the notebook's own parameter names to what fills them: a parameter of the workflow, the label
+    of another notebook, or one of `RESERVED_NAMES`. `timeout` is for the whole notebook, in seconds.
+    """
+
+    label: str
+    path: Path
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    output: OutputSpec | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkflowSpec:
+    """A named set of notebooks, in an order in which each comes after those that it depends on."""
+
+    name: str
+    notebooks: tuple[NotebookSpec, ...]
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        labels = {notebook.label for notebook in self.notebooks}
+        for notebook in self.notebooks:
+            if missing := (self.dependencies(notebook) & labels) - seen:
+                raise ValueError(f"notebook '{notebook.label}' comes before {sorted(missing)} on which it depends")
+            seen.add(notebook.label)
+
+    def dependencies(self, notebook: NotebookSpec) -> frozenset[str]:
+        """Labels of the notebooks whose executed files `notebook` gets as parameters."""
+        labels = {other.label for other in self.notebooks}
+        return frozenset(source for source in notebook.parameters.values() if source in labels)
+
+    @property
+    def parameter_names(self) -> frozenset[str]:
+        """Names of the parameters that a run of this workflow has to be given, besides `RESERVED_NAMES`."""
+        labels = {notebook.label for notebook in self.notebooks}
+        sources = {source for notebook in self.notebooks for source in notebook.parameters.values()}
+        return frozenset(sources - labels - RESERVED_NAMES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriggerSpec:
+    """A workflow that the sensor runs for each new date, with the parameters that it runs it with.
+
+    Dates before `earliest_date` (None: there is no bound) are left out. A run that failed is tried again after
+    `retry_delay` seconds, which doubles with each failure, `max_attempts` times in all.
+    """
+
+    workflow: WorkflowSpec
+    parameters: Mapping[str, Json] = field(default_factory=dict)
+    earliest_date: datetime.date | None = None
+    date_stencil: DateStencil = field(default_factory=lambda: DateStencil([0]))
+    retry_delay: float = 60.0
+    max_attempts: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensorSpec:
+    """When and for what the sensor looks at the available dates.
+
+    `schedule` is a cron string, or None to run until nothing is due and then end. `cdr_types` is None for all types
+    that FlowAPI has.
+    """
+
+    schedule: str | None
+    cdr_types: tuple[str, ...] | None
+    triggers: tuple[TriggerSpec, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkflowsFile:
+    """All of a workflows.yml."""
+
+    workflows: tuple[WorkflowSpec, ...]
+    sensor: SensorSpec
+
+    def workflow(self, name: str) -> WorkflowSpec:
+        """Return the workflow called `name`; KeyError if there is none."""
+        return {workflow.name: workflow for workflow in self.workflows}[name]

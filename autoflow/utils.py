@@ -1,0 +1,30 @@
+"""Small pure helpers that two modules or more use."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`, which becomes `path` when the block ends well and is removed when not.
+
+    A reader of `path` sees nothing, or the old file, or all of the new one. The temporary name starts with a dot,
+    and ends with the suffix of `path`, for tools that go by it.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+
+    """
+    temporary = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex[:12]}.part{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
