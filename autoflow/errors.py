@@ -59,3 +59,7 @@ class ReportError(AutoflowError):
 
 class PrefectApiError(AutoflowError):
     """The Prefect API that AutoFlow needs does not answer."""
+
+
+class RunStopped(AutoflowError):  # noqa: N818 - it is not an error of anybody's
+    """A run was asked to end before it was done: AutoFlow is stopping, or somebody cancelled the run."""

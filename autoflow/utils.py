@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,3 +28,15 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+SHORTEST_SECRET = 6
+"""Shorter secrets are not looked for in texts, where they would stand by chance, characters."""
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Return `text` with every one of `secrets` replaced."""
+    for secret in secrets:
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, "[secret]")
+    return text

@@ -1,0 +1,65 @@
+"""How the rest of AutoFlow tells running notebooks to end."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class StopSignal:
+    """Asks what runs to stop, once, for a reason; safe to use from any thread.
+
+    A signal that is made with a `parent` is set with its parent: stopping the daemon stops each run, cancelling
+    a run stops that run alone.
+    """
+
+    def __init__(self, parent: "StopSignal | None" = None) -> None:
+        self._lock = threading.Lock()
+        self._set = threading.Event()
+        self._callbacks: list[Callable[[], None]] = []
+        self._own_reason = ""
+        self._parent = parent
+
+    @property
+    def is_set(self) -> bool:
+        """Whether this signal or its parent has been set."""
+        return self._set.is_set() or (self._parent is not None and self._parent.is_set)
+
+    @property
+    def reason(self) -> str:
+        """Why, in words for the record of a run; empty while the signal is not set."""
+        if self._set.is_set():
+            return self._own_reason
+        return self._parent.reason if self._parent else ""
+
+    def set(self, reason: str) -> None:
+        """Ask for the stop; `reason` is the answer to why. Only the first call counts."""
+        with self._lock:
+            if self._set.is_set():
+                return
+            self._own_reason = reason
+            self._set.set()
+            callbacks = list(self._callbacks)
+        for callback in callbacks:
+            callback()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until this signal itself, not its parent, is set, or `seconds` have passed; tell whether it is set."""
+        return self._set.wait(seconds)
+
+    @contextmanager
+    def calling(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Call `callback`, in the thread that sets the signal, if that happens in the block or has happened before."""
+        with self._lock:
+            already_set = self._set.is_set()
+            self._callbacks.append(callback)
+        if already_set:
+            callback()
+        try:
+            if self._parent is None:
+                yield
+            else:
+                with self._parent.calling(callback):
+                    yield
+        finally:
+            with self._lock:
+                self._callbacks.remove(callback)
