@@ -1,0 +1,324 @@
+"""The settings of AutoFlow, from the environment, docker secrets and config.toml: read once, at the start."""
+
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from get_secret_or_env_var import environ as environ_with_secrets
+
+from autoflow.errors import SettingsError
+
+CONFIG_DIR = Path(__file__).resolve().parent.parent / "config"
+"""AutoFlow's own config.toml and template."""
+
+CONFIG_KEYS: Mapping[str, str] = {
+    "flowapi_url": "$FLOWAPI_URL",
+    "db_uri": "$AUTOFLOW_DB_URI",
+    "asciidoc_template_path": "",
+    "inputs.inputs_dir": "$AUTOFLOW_INPUTS_DIR",
+    "outputs.notebooks_dir": "$AUTOFLOW_OUTPUTS_DIR/notebooks",
+    "outputs.reports_dir": "$AUTOFLOW_OUTPUTS_DIR/reports",
+    "logging.level": "$AUTOFLOW_LOG_LEVEL",
+}
+"""Every key of config.toml, and what it is where the file does not say."""
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+HIDDEN_FROM_KERNELS = frozenset(
+    {
+        "AUTOFLOW_DB_PASSWORD",
+        "AUTOFLOW_DB_URI",
+        "PREFECT__DB_URI",
+        "PREFECT_API_AUTH_STRING",
+        "PREFECT_API_DATABASE_CONNECTION_URL",
+        "PREFECT_API_KEY",
+        "PREFECT_SERVER_API_AUTH_STRING",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+    }
+)
+"""Names of environment variables that hold secrets which are not a notebook's business."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What AutoFlow is told from outside; folders are absolute, durations in seconds.
+
+    `db_uri` holds the password of the database in its place. `prefect_api_url` is None where AutoFlow runs a Prefect
+    server of its own, which listens on `prefect_host` and, unless `prefect_port` says otherwise, on 4200 or the next
+    port that is free.
+    """
+
+    inputs_dir: Path
+    outputs_dir: Path
+    notebooks_dir: Path
+    reports_dir: Path
+    log_level: str
+    db_uri: str = field(repr=False)
+    db_password: str | None = field(repr=False)
+    flowapi_url: str
+    flowapi_token: str = field(repr=False)
+    flowapi_timeout: float
+    ssl_certificate: Path | None
+    asciidoc_template_path: Path
+    max_parallel_runs: int
+    max_runs_per_tick: int
+    report_timeout: float
+    shutdown_grace: float
+    prefect_api_url: str | None
+    prefect_home: Path
+    prefect_host: str
+    prefect_port: int | None
+    environ: Mapping[str, str] = field(repr=False, compare=False)
+
+    @property
+    def workflows_file(self) -> Path:
+        """The workflows.yml to run."""
+        return self.inputs_dir / "workflows.yml"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Everything that must not be shown, newest token included."""
+        found = {self.flowapi_token, self.current_flowapi_token(), self.db_password or ""}
+        return tuple(sorted(found - {""}, key=len, reverse=True))
+
+    def current_flowapi_token(self) -> str:
+        """Return the token for FlowAPI as it is now: a docker secret may have been replaced since the start."""
+        try:
+            return self.environ["FLOWAPI_TOKEN"] or self.flowapi_token
+        except (KeyError, OSError, UnicodeDecodeError):
+            return self.flowapi_token
+
+    @property
+    def kernel_environ(self) -> dict[str, str]:
+        """The environment that notebooks run in: AutoFlow's own less the secrets that are not theirs."""
+        names = {name: value for name, value in self.environ.items() if name not in HIDDEN_FROM_KERNELS}
+        if self.ssl_certificate:
+            # So that flowclient, in a notebook, trusts FlowAPI's certificate without being told.
+            names.setdefault("SSL_CERT_FILE", str(self.ssl_certificate))
+        return names | {"FLOWAPI_URL": self.flowapi_url, "FLOWAPI_TOKEN": self.current_flowapi_token()}
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = environ_with_secrets) -> "Settings":
+        """Read the settings from `environ`, which may look for names among docker secrets first.
+
+        Raises
+        ------
+        SettingsError
+            With a line for everything that is missing or wrong.
+
+        """
+        reader = _Reader(environ)
+        settings = _read(reader)
+        if reader.problems:
+            raise SettingsError(tuple(dict.fromkeys(reader.problems)))
+        return cls(**settings)
+
+
+def _read(reader: "_Reader") -> dict[str, Any]:
+    """Read every setting; values are of no use where `reader` has found problems."""
+    config = reader.config()
+    notebooks_dir = reader.folder("outputs.notebooks_dir", config["outputs.notebooks_dir"])
+    outputs_dir = reader.folder(
+        "AUTOFLOW_OUTPUTS_DIR", reader.text("AUTOFLOW_OUTPUTS_DIR") or str(notebooks_dir.parent)
+    )
+    password = reader.text("AUTOFLOW_DB_PASSWORD")
+    return {
+        "inputs_dir": reader.inputs_folder(config["inputs.inputs_dir"]),
+        "outputs_dir": outputs_dir,
+        "notebooks_dir": notebooks_dir,
+        "reports_dir": reader.folder("outputs.reports_dir", config["outputs.reports_dir"]),
+        "log_level": reader.log_level(config["logging.level"]),
+        "db_uri": reader.db_uri(config["db_uri"], password) or f"sqlite:///{outputs_dir / 'autoflow.db'}",
+        "db_password": password or None,
+        "flowapi_url": reader.flowapi_url(config["flowapi_url"]),
+        "flowapi_token": reader.required("FLOWAPI_TOKEN", "the access token for FlowAPI"),
+        "flowapi_timeout": reader.number("AUTOFLOW_FLOWAPI_TIMEOUT", 60.0, above=0),
+        "ssl_certificate": reader.file("SSL_CERTIFICATE_FILE", reader.text("SSL_CERTIFICATE_FILE")),
+        "asciidoc_template_path": reader.file("asciidoc_template_path", config["asciidoc_template_path"])
+        or CONFIG_DIR / "asciidoc_extended.tpl",
+        "max_parallel_runs": reader.whole_number("AUTOFLOW_MAX_PARALLEL_RUNS", len(os.sched_getaffinity(0))),
+        "max_runs_per_tick": reader.whole_number("AUTOFLOW_MAX_RUNS_PER_TICK", 100),
+        "report_timeout": reader.number("AUTOFLOW_REPORT_TIMEOUT", 300.0, above=0),
+        "shutdown_grace": reader.number("AUTOFLOW_SHUTDOWN_GRACE", 5.0, at_least=0),
+        "prefect_api_url": reader.text("PREFECT_API_URL") or None,
+        "prefect_home": reader.folder("PREFECT_HOME", reader.text("PREFECT_HOME") or str(outputs_dir / "prefect")),
+        "prefect_host": reader.text("PREFECT_SERVER_API_HOST") or "127.0.0.1",
+        "prefect_port": reader.port("PREFECT_SERVER_API_PORT"),
+        "environ": reader.environ,
+    }
+
+
+class _Reader:
+    """Reads one setting at a time and collects what is wrong; what it returns then only has the right type."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.problems: list[str] = []
+
+    def text(self, name: str) -> str:
+        """Return the value of a variable or secret; empty where it is not set."""
+        try:
+            return self.environ[name]
+        except KeyError:
+            return ""
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            self.problems.append(f"{name}: the secret of that name cannot be read: {reason}")
+            return "unreadable"
+
+    def required(self, name: str, meaning: str) -> str:
+        value = self.text(name)
+        if not value:
+            self.problems.append(f"{name} is not set: {meaning}")
+        return value
+
+    def number(self, name: str, default: float, *, above: float = -math.inf, at_least: float = -math.inf) -> float:
+        text = self.text(name)
+        try:
+            number = float(text) if text else default
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number > above and number >= at_least):
+            bound = f"above {above:g}" if above > -math.inf else f"of {at_least:g} or more"
+            self.problems.append(f"{name}: '{text}' is not a number {bound}")
+        return number
+
+    def whole_number(self, name: str, default: int, *, highest: int | None = None) -> int:
+        text = self.text(name)
+        if not text:
+            return default
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= (highest or int(text))):
+            self.problems.append(
+                f"{name}: '{text}' is not a whole number from 1{f' to {highest}' if highest else ' up'}"
+            )
+            return default
+        return int(text)
+
+    def port(self, name: str) -> int | None:
+        return self.whole_number(name, 0, highest=65535) or None
+
+    def folder(self, name: str, value: str) -> Path:
+        """Return a folder that AutoFlow writes to, which need not be there yet."""
+        path = _absolute(value)
+        existing = next((parent for parent in (path, *path.parents) if parent.exists()), path)
+        if value and not existing.is_dir():
+            self.problems.append(f"{name}: {existing} is not a folder")
+        elif value and not os.access(existing, os.W_OK | os.X_OK):
+            self.problems.append(
+                f"{name}: {existing} cannot be written by this user (uid {os.getuid()}): change its owner, or the user"
+            )
+        return path
+
+    def inputs_folder(self, value: str) -> Path:
+        path = _absolute(value)
+        if value and not path.is_dir():
+            self.problems.append(f"AUTOFLOW_INPUTS_DIR: {path} is not a folder")
+        elif value and not (path / "workflows.yml").exists():
+            self.problems.append(f"AUTOFLOW_INPUTS_DIR: there is no workflows.yml in {path}")
+        return path
+
+    def file(self, name: str, value: str) -> Path | None:
+        path = _absolute(value) if value else None
+        if path and not path.is_file():
+            self.problems.append(f"{name}: there is no file {path}")
+        return path
+
+    def log_level(self, value: str) -> str:
+        if value and value not in LOG_LEVELS:
+            self.problems.append(f"AUTOFLOW_LOG_LEVEL: '{value}' is not one of {', '.join(LOG_LEVELS)} (in upper case)")
+        return value or "INFO"
+
+    def flowapi_url(self, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            is_url = (
+                parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+            )
+        except ValueError:
+            is_url = False
+        if value and not is_url:
+            self.problems.append("FLOWAPI_URL: it is not a URL such as https://flowapi.example.org:9090")
+        return value.rstrip("/")
+
+    def db_uri(self, value: str, password: str) -> str:
+        """Return the URI with the password in its place, quoted, so that it may hold any character."""
+        if "{}" in value and not password:
+            self.problems.append("AUTOFLOW_DB_PASSWORD is not set: AUTOFLOW_DB_URI has '{}' in the place of a password")
+        if value and "://" not in value:
+            self.problems.append("AUTOFLOW_DB_URI: it is not a URI such as postgresql://user:{}@host:5432/autoflow")
+        return value.replace("{}", quote(password, safe=""))
+
+    def config(self) -> dict[str, str]:
+        """Return the value of every key of config.toml, environment filled in and overrides applied."""
+        given = self._config_file()
+        for key in sorted(given.keys() - CONFIG_KEYS.keys()):
+            self.problems.append(f"config.toml: unknown key '{key}'; known are {', '.join(CONFIG_KEYS)}")
+        for key in given.keys() & CONFIG_KEYS.keys():
+            if given[key] == "" and CONFIG_KEYS[key] not in {"", "$AUTOFLOW_DB_URI", "$AUTOFLOW_LOG_LEVEL"}:
+                self.problems.append(f"config.toml: {key} is empty")
+        return {key: self._config_value(key, given) for key in CONFIG_KEYS}
+
+    def _config_file(self) -> dict[str, object]:
+        path = _absolute(self.text("PREFECT__USER_CONFIG_PATH") or str(CONFIG_DIR / "config.toml"))
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            self.problems.append(f"PREFECT__USER_CONFIG_PATH: {path} cannot be read: {error.strerror}")
+            return {}
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            self.problems.append(f"PREFECT__USER_CONFIG_PATH: {path} is not TOML: {error}")
+            return {}
+        return _flat(tables)
+
+    def _config_value(self, key: str, given: Mapping[str, object]) -> str:
+        override = self.text("PREFECT__" + key.upper().replace(".", "__"))
+        if override:
+            return override
+        value = given.get(key, CONFIG_KEYS[key])
+        if not isinstance(value, str):
+            self.problems.append(f"config.toml: {key}: '{value}' is not a text")
+            return ""
+        return self._filled(key, value)
+
+    def _filled(self, key: str, text: str) -> str:
+        """Return `text` with the environment filled in, or empty where a name in it is not set."""
+        template = Template(text)
+        if not template.is_valid():
+            self.problems.append(f"config.toml: {key}: a '$' is neither followed by a name nor by another '$'")
+            return ""
+        values = {name: self.text(name) for name in template.get_identifiers()}
+        unset = [name for name, value in values.items() if not value]
+        for name in unset:
+            if meaning := _REQUIRED_NAMES.get(name):
+                self.problems.append(f"{name} is not set: {meaning}")
+            elif text not in {f"${name}", f"${{{name}}}"}:
+                self.problems.append(f"{name} is not set: config.toml names it for {key}")
+        return "" if unset else template.substitute(values)
+
+
+_REQUIRED_NAMES: Mapping[str, str] = {
+    "AUTOFLOW_INPUTS_DIR": "the folder with workflows.yml and the notebooks",
+    "AUTOFLOW_OUTPUTS_DIR": "the folder for executed notebooks and reports",
+    "FLOWAPI_URL": "the address of FlowAPI, such as https://flowapi.example.org:9090",
+}
+
+
+def _absolute(path: str) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Return the values of nested tables under dotted keys."""
+    values: dict[str, object] = {}
+    for key, value in tables.items():
+        if isinstance(value, Mapping):
+            values |= _flat(value, f"{prefix}{key}.")
+        else:
+            values[prefix + key] = value
+    return values
