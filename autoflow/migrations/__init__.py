@@ -1,0 +1,1 @@
+"""How the tables of the run store came to be, step by step; Alembic runs the steps at the start."""
