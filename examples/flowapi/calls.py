@@ -1,0 +1,124 @@
+"""Synthetic subscribers of Velmara, where they are on each day, and the calls that they make there."""
+
+import datetime
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from examples.flowapi.country import Country
+
+Integers: TypeAlias = NDArray[np.int64]
+
+CDR_TYPES: Final = ("calls", "mds", "sms", "topups")
+"""The types of CDR data, in the order in which FlowAPI names them."""
+
+EVENTS_PER_DAY: Final = {"calls": 3.0, "mds": 4.0, "sms": 2.0, "topups": 0.3}
+"""How many events of each type a subscriber has on an average day."""
+
+CYCLONE: Final = datetime.date(2016, 1, 8)
+"""The day of the cyclone: from its evening on people leave the province that it hits."""
+
+_DAYS_OF_LEAVING: Final = 4
+_SHARE_THAT_LEAVES: Final = 0.55
+_WORKING_HOURS: Final = (8, 18)
+_SATURDAY: Final = 5
+_BUSY_HOURS: Final = (1, 1, 1, 1, 1, 2, 5, 8, 9, 9, 9, 9, 10, 9, 8, 8, 9, 11, 13, 14, 13, 9, 5, 2)
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events of one day, one place of the arrays for each, in no order.
+
+    `second` counts from midnight. `ward` is where the subscriber was, a place in the country's finest regions.
+    """
+
+    subscriber: Integers
+    second: NDArray[np.float64]
+    ward: Integers
+
+
+@dataclass(frozen=True)
+class Subscribers:
+    """What does not change from day to day, one place of the arrays for each subscriber.
+
+    All places are wards. `leaves` is the day on which somebody flees to `refuge`, as an ordinal; a far one for those
+    who stay.
+    """
+
+    home: Integers
+    work: Integers
+    family: Integers
+    refuge: Integers
+    leaves: Integers
+    activity: NDArray[np.float64]
+
+
+class CallRecords:
+    """The events of any date and type, made when they are first asked for; the same seed gives the same ones."""
+
+    def __init__(self, country: Country, *, subscribers: int, seed: int) -> None:
+        self.subscribers = _make_subscribers(country, subscribers, np.random.default_rng([seed, 0]))
+        self._seed = seed
+        self.events = cache(self._events)
+
+    def _events(self, date: datetime.date, cdr_type: str) -> Events:
+        """Return all events of a type on a date."""
+        by_day, by_night = self._whereabouts(date)
+        rng = np.random.default_rng([self._seed, date.toordinal(), 1 + CDR_TYPES.index(cdr_type)])
+        counts = rng.poisson(self.subscribers.activity * EVENTS_PER_DAY[cdr_type])
+        subscriber = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+        weights = np.array(_BUSY_HOURS) / sum(_BUSY_HOURS)
+        hour = rng.choice(24, size=len(subscriber), p=weights)
+        at_work = (hour >= _WORKING_HOURS[0]) & (hour < _WORKING_HOURS[1])
+        ward = np.where(at_work, by_day[subscriber], by_night[subscriber])
+        return Events(subscriber, (hour + rng.random(len(subscriber))) * 3600, ward)
+
+    def _whereabouts(self, date: datetime.date) -> tuple[Integers, Integers]:
+        """Return in which ward each subscriber spends the working hours of a date, and the rest of it."""
+        people = self.subscribers
+        rng = np.random.default_rng([self._seed, date.toordinal(), 0])
+        fled = people.leaves <= date.toordinal()
+        home = np.where(fled, people.refuge, people.home)
+        weekend = date.weekday() >= _SATURDAY
+        visits = rng.random(len(home)) < (0.22 if weekend else 0.05)
+        by_night = np.where(visits & ~fled, people.family, home)
+        works = rng.random(len(home)) < (0.15 if weekend else 0.8)
+        return np.where(works & ~fled & ~visits, people.work, by_night), by_night
+
+
+def _make_subscribers(country: Country, count: int, rng: np.random.Generator) -> Subscribers:
+    """Draw homes near towns, work near homes, family anywhere, and who flees from the cyclone, when and where to."""
+    centres = country.centres
+    distances = np.linalg.norm(centres[:, None] - centres[None], axis=2)
+    towns = rng.choice(country.wards, size=6, replace=False)
+    pull = (np.array([6.0, 3, 2, 2, 1, 1])[:, None] * np.exp(-distances[towns] / 0.25)).sum(axis=0) + 0.35
+    home = _pick(rng, np.broadcast_to(pull, distances.shape), np.zeros(count, dtype=np.int64))
+    leaves = np.where(
+        _hit_by_cyclone(country)[home] & (rng.random(count) < _SHARE_THAT_LEAVES),
+        CYCLONE.toordinal() + rng.integers(0, _DAYS_OF_LEAVING, count),
+        datetime.date.max.toordinal(),
+    )
+    return Subscribers(
+        home=home,
+        work=_pick(rng, pull * np.exp(-distances / 0.18), home),
+        family=_pick(rng, pull * np.exp(-distances / 0.8), home),
+        refuge=_pick(rng, pull**2 * np.exp(-distances / 0.4) * ~_hit_by_cyclone(country), home),
+        leaves=leaves,
+        activity=rng.gamma(4, 0.25, count),
+    )
+
+
+def _pick(rng: np.random.Generator, weights: NDArray[np.float64], rows: Integers) -> Integers:
+    """Draw for each of `rows` a column, with the chances that `weights` has in that row."""
+    chances = np.cumsum(weights, axis=1)
+    chances /= chances[:, -1:]
+    return (chances[rows] < rng.random((len(rows), 1))).sum(axis=1)
+
+
+def _hit_by_cyclone(country: Country) -> NDArray[np.bool_]:
+    """Tell which wards the cyclone hits: those in reach of the country's easternmost mainland shore."""
+    eye = country.centres[np.argsort(country.centres[:, 0])[-4]]
+    return np.linalg.norm(country.centres - eye, axis=1) < 0.55  # noqa: PLR2004 - degrees, some 60 km
