@@ -25,6 +25,18 @@ class UnresolvableStencilError(ValueError):
     """A stencil makes no sense for one reference date, though it may for others."""
 
 
+def as_date(value: object) -> dt.date:
+    """Return `value`, a date or the ISO string (YYYY-MM-DD) of one, as a date; ValueError if it is something else."""
+    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+        return value
+    if isinstance(value, str) and _ISO_DATE.fullmatch(value):
+        try:
+            return dt.date.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError(f"{value} is not in the calendar") from error
+    raise ValueError(f"{_text(value)} is not a date (YYYY-MM-DD)")
+
+
 @dataclass(frozen=True)
 class DateInterval:
     """The days from `start` to `end`, both included; ValueError if `start` is after `end`."""
@@ -190,13 +202,8 @@ def _date_or_offset(value: object) -> DateOrOffset:
         if abs(value) > MAX_OFFSET_DAYS:
             raise ValueError(f"an offset is at most {MAX_OFFSET_DAYS} days, not {value}")
         return value
-    if _is_plain_date(value):
-        return value  # type: ignore[return-value] # that is what has just been asked
-    if isinstance(value, str) and _ISO_DATE.fullmatch(value):
-        try:
-            return dt.date.fromisoformat(value)
-        except ValueError as error:
-            raise ValueError(f"{value} is not in the calendar") from error
+    if isinstance(value, str | dt.date) and not isinstance(value, dt.datetime):
+        return as_date(value)
     raise ValueError(f"{_text(value)} is neither a date (YYYY-MM-DD), an offset in days nor a pair of these")
 
 

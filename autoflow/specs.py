@@ -1,6 +1,6 @@
 """What a workflows.yml means: frozen values, valid from construction, without a trace of the YAML they came from."""
 
-import datetime
+import datetime as dt
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from autoflow.date_stencil import DateStencil
 
-Json: TypeAlias = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 """A value that strict JSON can hold: no NaN, no infinity, text keys only."""
 
 CDR_TYPES = ("calls", "sms", "mds", "topups")
@@ -64,6 +64,7 @@ class WorkflowSpec:
     notebooks: tuple[NotebookSpec, ...]
 
     def __post_init__(self) -> None:
+        """Refuse an order in which a notebook comes before one that it depends on."""
         seen: set[str] = set()
         labels = {notebook.label for notebook in self.notebooks}
         for notebook in self.notebooks:
@@ -94,7 +95,7 @@ class TriggerSpec:
 
     workflow: WorkflowSpec
     parameters: Mapping[str, Json] = field(default_factory=dict)
-    earliest_date: datetime.date | None = None
+    earliest_date: dt.date | None = None
     date_stencil: DateStencil = field(default_factory=lambda: DateStencil([0]))
     retry_delay: float = 60.0
     max_attempts: int = 5
