@@ -1,0 +1,120 @@
+"""nbconvert's part: an asciidoc template, AutoFlow's own or an operator's, filled with a notebook."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, TemplateError, TemplateSyntaxError
+from jinja2.exceptions import UndefinedError
+from nbconvert.exporters import ASCIIDocExporter
+from nbformat import NotebookNode
+
+from autoflow.errors import ReportError
+from autoflow.reports.markup import Asciidoc, replaced_in_verbatim
+
+PRIORITY = (
+    "image/svg+xml",
+    "image/png",
+    "image/jpeg",
+    "text/markdown",
+    "text/html",
+    "text/latex",
+    "text/plain",
+)
+"""Which form of an output is shown, the best first: a picture of it before what a browser would make of it."""
+
+_OWN = "asciidoc_extended.tpl"
+_BASES = frozenset({"asciidoc.tpl", "asciidoc.j2", "asciidoc/index.asciidoc.j2", "index.asciidoc.j2", _OWN})
+
+
+def fill(
+    template: Path,
+    notebook: NotebookNode,
+    *,
+    config_dir: Path,
+    filters: Mapping[str, Callable[..., Asciidoc]],
+    variables: Mapping[str, Any],
+) -> str:
+    """Return the asciidoc that `template` makes of `notebook`.
+
+    `filters` are what the template's filters do, `variables` what it finds in ``resources.report``.
+
+    Raises
+    ------
+    ReportError
+        If the template has a mistake; with its file and line.
+
+    """
+    exporter = _Exporter(template, config_dir, filters)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            document, _ = exporter.from_notebook_node(notebook, {"report": dict(variables)})
+    except TemplateSyntaxError as error:
+        raise ReportError(f"{error.filename or template}:{error.lineno}: {error.message}") from error
+    except (TemplateError, TypeError, KeyError, AttributeError, ValueError) as error:
+        raise ReportError(f"{_place(error, template)}: {type(error).__name__}: {error}") from error
+    return replaced_in_verbatim(document)
+
+
+class _Exporter(ASCIIDocExporter):  # type: ignore[misc]
+    """nbconvert's exporter, with every value that a template prints escaped."""
+
+    def __init__(self, template: Path, config_dir: Path, filters: Mapping[str, Callable[..., Asciidoc]]) -> None:
+        self._template_path = template
+        self._config_dir = config_dir
+        self._own_filters = filters
+        super().__init__(template_file=template.name, preprocessors=[])
+        self.exclude_input_prompt = self.exclude_output_prompt = True
+
+    @property
+    def default_config(self) -> Any:
+        config = super().default_config
+        config.NbConvertBase.display_data_priority = list(PRIORITY)
+        config.ExtractOutputPreprocessor.enabled = False
+        config.HighlightMagicsPreprocessor.enabled = False
+        return config
+
+    def _create_environment(self) -> Environment:
+        environment = super()._create_environment()
+        environment.autoescape = True
+        environment.finalize = _finalized
+        environment.filters.update(self._own_filters)
+        environment.loader = _Loader(self._template_path, self._config_dir, environment.loader)
+        return environment
+
+
+class _Loader(ChoiceLoader):
+    """Finds an operator's template by its path, AutoFlow's by any name of nbconvert's, and the rest as nbconvert does."""
+
+    def __init__(self, template: Path, config_dir: Path, others: Any) -> None:
+        super().__init__([FileSystemLoader(template.parent), others])
+        self._template = template
+        self._config_dir = config_dir
+        self._is_loaded = False
+
+    def get_source(self, environment: Environment, template: str) -> Any:
+        if template == self._template.name and not self._is_loaded:
+            self._is_loaded = True
+            return _source(self._template)
+        return _source(self._config_dir / _OWN) if template in _BASES else super().get_source(environment, template)
+
+
+def _source(path: Path) -> tuple[str, str, Callable[[], bool]]:
+    return path.read_text(encoding="utf-8"), str(path), lambda: True
+
+
+def _finalized(value: Any) -> Asciidoc:
+    return Asciidoc.escape("" if value is None else value)
+
+
+def _place(error: Exception, template: Path) -> str:
+    """Return file and line of the template at which `error` arose: the innermost that is a template."""
+    place, traceback = str(template), error.__traceback__
+    while traceback is not None:
+        name = traceback.tb_frame.f_code.co_filename
+        if name.endswith((".tpl", ".j2")):
+            place = f"{name}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return place

@@ -1,0 +1,139 @@
+"""The pictures of a report: files in the conversion's own folder, in a form that both PDF and HTML can hold."""
+
+import base64
+import binascii
+import hashlib
+import json
+import sys
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autoflow.reports.programs import run
+
+_LARGEST_FILE = 50_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture file in the folder of the conversion; `width` and `height` in CSS pixels."""
+
+    name: str
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formula:
+    """A LaTeX formula, without its dollars."""
+
+    latex: str
+    is_display: bool
+
+
+@dataclass
+class PictureShelf:
+    """Where the notebook's pictures are found, and what became of them.
+
+    `inputs_dir` is the folder beside which a notebook's pictures may lie.
+    """
+
+    folder: Path
+    inputs_dir: Path
+    _attachments: dict[str, bytes] = field(default_factory=dict)
+    _sources: dict[str, bytes] = field(default_factory=dict)
+    _finished: dict[str, Picture] = field(default_factory=dict)
+    _formulas: dict[Formula, str] = field(default_factory=dict)
+
+    def attach(self, name: str, content: bytes) -> str:
+        """Keep an attachment; return the address by which `find` knows it."""
+        address = f"attachment:{hashlib.sha256(content).hexdigest()[:24]}-{urllib.parse.quote(name)}"
+        self._attachments[address] = content
+        return address
+
+    def add(self, content: bytes) -> None:
+        """Note a picture that `finish` shall make a file of."""
+        self._sources[_key(content)] = content
+
+    def add_formula(self, formula: Formula) -> None:
+        """Note a formula that `finish` shall make a picture of."""
+        self._formulas[formula] = _key(f"{formula.is_display} {formula.latex}".encode())
+
+    def finish(self, *, timeout: float) -> None:
+        """Make the files of all that was added; what cannot be read as a picture has none."""
+        if not self._sources and not self._formulas:
+            return
+        for key, content in self._sources.items():
+            (self.folder / f"{key}.source").write_bytes(content)
+        order = {
+            "pictures": list(self._sources),
+            "formulas": {key: [formula.latex, formula.is_display] for formula, key in self._formulas.items()},
+        }
+        command = [sys.executable, "-I", str(Path(__file__).with_name("picture_worker.py"))]
+        output, _ = run(command, folder=self.folder, timeout=timeout, given=json.dumps(order).encode())
+        for key, (name, width, height) in json.loads(output).items():
+            self._finished[key] = Picture(name=name, width=width, height=height)
+
+    def picture(self, content: bytes) -> Picture | None:
+        """Return the file made of `content`, or None if it is no picture."""
+        return self._finished.get(_key(content))
+
+    def formula(self, formula: Formula) -> Picture | None:
+        """Return the file made of `formula`, or None if it cannot be drawn."""
+        return self._finished.get(self._formulas.get(formula, ""))
+
+    def find(self, address: str) -> bytes | None:
+        """Return the content of a picture that markdown or HTML names; None if it may not be read or is not there.
+
+        Attachments, data: addresses and files below `inputs_dir` are found; nothing is fetched.
+        """
+        if address in self._attachments:
+            return self._attachments[address]
+        if address.startswith("data:"):
+            return _data_of(address)
+        return self._beside(address)
+
+    def _beside(self, address: str) -> bytes | None:
+        try:
+            parts = urllib.parse.urlsplit(address)
+            if parts.scheme or parts.netloc or not parts.path:
+                return None
+            folder = self.inputs_dir.resolve()
+            path = (folder / urllib.parse.unquote(parts.path)).resolve()
+            if path.is_relative_to(folder) and path.is_file() and path.stat().st_size <= _LARGEST_FILE:
+                return path.read_bytes()
+        except (OSError, ValueError):
+            pass  # a name that no file can have
+        return None
+
+
+def attachments_of(bundles: Mapping[str, Mapping[str, str]]) -> Iterable[tuple[str, bytes]]:
+    """Yield name and content of each picture in a cell's attachments."""
+    for name, bundle in bundles.items():
+        for mimetype, content in bundle.items():
+            if mimetype.startswith("image/"):
+                yield name, content_of(content)
+                break
+
+
+def content_of(encoded: str | list[str]) -> bytes:
+    """Return the bytes of an output's picture: base64, or the text of an SVG; empty if it is neither."""
+    text = encoded if isinstance(encoded, str) else "".join(encoded)
+    if text.lstrip().startswith("<"):
+        return text.encode()
+    try:
+        return base64.b64decode(text)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _data_of(address: str) -> bytes | None:
+    head, comma, content = address.partition(",")
+    if not comma or not head.startswith("data:image/"):
+        return None
+    return content_of(content) if head.endswith(";base64") else urllib.parse.unquote_to_bytes(content)
+
+
+def _key(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:24]

@@ -1,0 +1,32 @@
+{#- AutoFlow's template for reports. A template of your own that extends 'asciidoc.tpl' extends this one.
+
+Whatever is printed here is escaped, unless one of the filters made asciidoc of it: markdown2asciidoc, html2asciidoc,
+latex2asciidoc, text2asciidoc, figure, failure. -#}
+{%- extends 'nbconvert/templates/asciidoc/index.asciidoc.j2' -%}
+
+{%- block header -%}
+= {{ resources.report.title }}
+
+{% endblock header -%}
+
+{%- block input_group %}{% endblock input_group -%}
+
+{#- Without the lines that nbconvert's template puts around all outputs. -#}
+{%- block output_group %}{{ super.super() }}{% endblock output_group -%}
+
+{%- block stream_stdout scoped %}{{ output.text | text2asciidoc }}{% endblock stream_stdout -%}
+{%- block stream_stderr %}{% endblock stream_stderr -%}
+{%- block stream scoped %}{{ super.super() }}{% endblock stream -%}
+{%- block error scoped %}{{ output | failure }}{% endblock error -%}
+
+{%- block data_svg scoped %}{{ output.data['image/svg+xml'] | figure }}{% endblock data_svg -%}
+{%- block data_png scoped %}{{ output.data['image/png'] | figure(output.metadata) }}{% endblock data_png -%}
+{%- block data_jpg scoped %}{{ output.data['image/jpeg'] | figure(output.metadata) }}{% endblock data_jpg -%}
+{%- block data_html scoped %}{{ output.data['text/html'] | html2asciidoc }}{% endblock data_html -%}
+{%- block data_markdown scoped %}{{ output.data['text/markdown'] | markdown2asciidoc }}{% endblock data_markdown -%}
+{%- block data_latex scoped %}{{ output.data['text/latex'] | latex2asciidoc }}{% endblock data_latex -%}
+{%- block data_text scoped %}{{ output.data['text/plain'] | text2asciidoc }}{% endblock data_text -%}
+
+{%- block markdowncell scoped %}{{ cell.source | markdown2asciidoc }}{% endblock markdowncell -%}
+{%- block rawcell %}{% endblock rawcell -%}
+{%- block unknowncell %}{% endblock unknowncell -%}
