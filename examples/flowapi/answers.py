@@ -57,7 +57,7 @@ def rows_in(opening: str, rows: Iterable[object], closing: str) -> Iterable[str]
 
 
 def csv_lines(rows: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    """Yield a header line and a line for each row, ended by carriage return and line feed; nothing if there is no row."""
+    """Yield a header line and a line for each row, each ended by CR and LF; nothing if there is no row."""
     for number, row in enumerate(rows):
         if not number:
             yield ",".join(row) + "\r\n"

@@ -19,11 +19,13 @@ EVENTS_PER_DAY: Final = {"calls": 3.0, "mds": 4.0, "sms": 2.0, "topups": 0.3}
 """How many events of each type a subscriber has on an average day."""
 
 CYCLONE: Final = datetime.date(2016, 1, 8)
-"""The day of the cyclone: from its evening on people leave the province that it hits."""
+"""The day of the cyclone: from the next day on people leave the districts that it hits."""
 
 _DAYS_OF_LEAVING: Final = 4
-_SHARE_THAT_LEAVES: Final = 0.55
+_SHARE_THAT_LEAVES: Final = 0.6
+_TOWN_SIZES: Final = (4.0, 6.0, 3.0, 2.0, 2.0, 1.0, 1.0)  # that of the port first
 _WORKING_HOURS: Final = (8, 18)
+_REACH_OF_CYCLONE: Final = 0.55  # degrees, some 60 km
 _SATURDAY: Final = 5
 _BUSY_HOURS: Final = (1, 1, 1, 1, 1, 2, 5, 8, 9, 9, 9, 9, 10, 9, 8, 8, 9, 11, 13, 14, 13, 9, 5, 2)
 
@@ -83,7 +85,7 @@ class CallRecords:
         fled = people.leaves <= date.toordinal()
         home = np.where(fled, people.refuge, people.home)
         weekend = date.weekday() >= _SATURDAY
-        visits = rng.random(len(home)) < (0.22 if weekend else 0.05)
+        visits = rng.random(len(home)) < (0.28 if weekend else 0.1)
         by_night = np.where(visits & ~fled, people.family, home)
         works = rng.random(len(home)) < (0.15 if weekend else 0.8)
         return np.where(works & ~fled & ~visits, people.work, by_night), by_night
@@ -91,22 +93,20 @@ class CallRecords:
 
 def _make_subscribers(country: Country, count: int, rng: np.random.Generator) -> Subscribers:
     """Draw homes near towns, work near homes, family anywhere, and who flees from the cyclone, when and where to."""
-    centres = country.centres
-    distances = np.linalg.norm(centres[:, None] - centres[None], axis=2)
-    towns = rng.choice(country.wards, size=6, replace=False)
-    pull = (np.array([6.0, 3, 2, 2, 1, 1])[:, None] * np.exp(-distances[towns] / 0.25)).sum(axis=0) + 0.35
-    home = _pick(rng, np.broadcast_to(pull, distances.shape), np.zeros(count, dtype=np.int64))
-    leaves = np.where(
-        _hit_by_cyclone(country)[home] & (rng.random(count) < _SHARE_THAT_LEAVES),
-        CYCLONE.toordinal() + rng.integers(0, _DAYS_OF_LEAVING, count),
-        datetime.date.max.toordinal(),
-    )
+    distances = np.linalg.norm(country.centres[:, None] - country.centres[None], axis=2)
+    port = np.argsort(country.centres[:, 0])[-4]  # on the mainland's eastern shore, where the cyclone comes from
+    towns = [port, *rng.choice(country.wards, size=len(_TOWN_SIZES) - 1, replace=False)]
+    pull = (np.array(_TOWN_SIZES)[:, None] * np.exp(-distances[towns] / 0.22)).sum(axis=0) + 0.25
+    home = _pick(rng, pull[None], np.zeros(count, dtype=np.int64))
+    hit = distances[port] < _REACH_OF_CYCLONE
+    flees = hit[home] & (rng.random(count) < _SHARE_THAT_LEAVES)
+    first_day = CYCLONE.toordinal() + 1 + rng.integers(0, _DAYS_OF_LEAVING, count)
     return Subscribers(
         home=home,
-        work=_pick(rng, pull * np.exp(-distances / 0.18), home),
-        family=_pick(rng, pull * np.exp(-distances / 0.8), home),
-        refuge=_pick(rng, pull**2 * np.exp(-distances / 0.4) * ~_hit_by_cyclone(country), home),
-        leaves=leaves,
+        work=_pick(rng, pull * np.exp(-distances / 0.15), home),
+        family=_pick(rng, pull * np.exp(-distances / 0.4), home),
+        refuge=_pick(rng, pull**2 * np.exp(-distances / 0.8) * ~hit, home),
+        leaves=np.where(flees, first_day, datetime.date.max.toordinal()),
         activity=rng.gamma(4, 0.25, count),
     )
 
@@ -115,10 +115,5 @@ def _pick(rng: np.random.Generator, weights: NDArray[np.float64], rows: Integers
     """Draw for each of `rows` a column, with the chances that `weights` has in that row."""
     chances = np.cumsum(weights, axis=1)
     chances /= chances[:, -1:]
-    return (chances[rows] < rng.random((len(rows), 1))).sum(axis=1)
-
-
-def _hit_by_cyclone(country: Country) -> NDArray[np.bool_]:
-    """Tell which wards the cyclone hits: those in reach of the country's easternmost mainland shore."""
-    eye = country.centres[np.argsort(country.centres[:, 0])[-4]]
-    return np.linalg.norm(country.centres - eye, axis=1) < 0.55  # noqa: PLR2004 - degrees, some 60 km
+    columns: Integers = (chances[rows] < rng.random((len(rows), 1))).sum(axis=1)
+    return columns

@@ -109,5 +109,5 @@ async def _fields(request: Request) -> dict[str, Any]:
     return fields
 
 
-async def _bad_request(_request: Request, error: Exception) -> Response:  # noqa: RUF029 - Starlette wants a coroutine
+async def _bad_request(_request: Request, error: Exception) -> Response:
     return json_answer(400, {"msg": str(error)})

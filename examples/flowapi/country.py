@@ -87,7 +87,7 @@ def _island(rng: np.random.Generator, *, middle: tuple[float, float], radii: tup
 
 def _scatter(rng: np.random.Generator, area: Any, count: int) -> Points:  # noqa: ANN401 - shapely has no types
     """Return `count` points inside `area`, spread more evenly than chance would have them."""
-    points = rng.uniform(-3, 3, (count * 40, 2))
+    points: Points = rng.uniform(-3, 3, (count * 40, 2))
     points = points[shapely.contains_xy(area, points)][:count]
     for _ in range(6):
         points = shapely.get_coordinates(shapely.centroid(_cells(points, area)))
@@ -121,7 +121,8 @@ def _codes(wards: Points, districts: Points, provinces: Points) -> NDArray[np.st
 
 def _nearest(points: Points, others: Points) -> NDArray[np.int64]:
     """Return for each point the place of the nearest of `others`."""
-    return np.linalg.norm(points[:, None] - others[None], axis=2).argmin(axis=1)
+    nearest: NDArray[np.int64] = np.linalg.norm(points[:, None] - others[None], axis=2).argmin(axis=1)
+    return nearest
 
 
 def _country(cells: NDArray[np.object_], codes: NDArray[np.str_]) -> Country:

@@ -43,6 +43,7 @@ class Misbehaviour(enum.StrEnum):
 
 
 _GARBAGE: Final = b'\xff\xfe\x00{"available_dates":\x80\x81'
+_OTHER_PROTOCOL: Final = b"220 mail.example ESMTP\r\n"
 
 _ANSWERS: Final[dict[Misbehaviour, Callable[[], Response]]] = {
     Misbehaviour.ERROR: lambda: json_answer(500, {"msg": "Internal server error.", "status": "Error"}),
@@ -117,7 +118,7 @@ class Moody:
                 self._connection(scope).abort()
                 await _disconnect(receive)
             case Misbehaviour.NOT_HTTP:
-                self._connection(scope).write(_GARBAGE + b"\r\n")
+                self._connection(scope).write(_OTHER_PROTOCOL)
                 self._connection(scope).close()
                 await _disconnect(receive)
             case Misbehaviour.HANG:
@@ -139,7 +140,7 @@ class Moody:
 
         messages: list[Message] = []
 
-        async def keep(message: Message) -> None:  # noqa: RUF029 - ASGI wants a coroutine
+        async def keep(message: Message) -> None:
             messages.append(message)
 
         await self._app(scope, receive, keep)

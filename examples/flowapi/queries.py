@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Final, TypeAlias
 
 import numpy as np
+from typing_extensions import override
 
 from examples.flowapi.calls import CDR_TYPES, CallRecords, Integers
 from examples.flowapi.country import UNITS, Country
@@ -95,12 +96,15 @@ class DailyLocation(Locations):
     cdr_types: tuple[str, ...] = CDR_TYPES
     hours: tuple[int, int] | None = None
 
+    @override
     def days(self) -> Iterator["DailyLocation"]:
         yield self
 
+    @override
     def kinds(self) -> set[str]:
         return {"daily_location"}
 
+    @override
     def locate(self, dataset: Dataset) -> Integers:
         subscriber, region = self._events_in_order(dataset)
         located = np.full(len(dataset.records.subscribers.home), NOWHERE)
@@ -130,17 +134,21 @@ class ModalLocation(Locations):
 
     locations: tuple[DailyLocation, ...]
 
+    @override
     def days(self) -> Iterator[DailyLocation]:
         yield from self.locations
 
+    @override
     def kinds(self) -> set[str]:
         return {"modal_location", "daily_location"}
 
+    @override
     def locate(self, dataset: Dataset) -> Integers:
         days = sorted(self.locations, key=lambda day: day.date, reverse=True)
         located = np.stack([day.locate(dataset) for day in days])
         times_there = np.stack([np.where(row == NOWHERE, 0, (located == row).sum(axis=0)) for row in located])
-        return np.take_along_axis(located, times_there.argmax(axis=0)[None], axis=0)[0]
+        most: Integers = np.take_along_axis(located, times_there.argmax(axis=0)[None], axis=0)[0]
+        return most
 
 
 @dataclass(frozen=True)
@@ -197,6 +205,7 @@ class Flows(Query):
     from_location: Locations
     to_location: Locations
 
+    @override
     def rows(self, dataset: Dataset) -> list[Row]:
         origin, destination = self.from_location.locate(dataset), self.to_location.locate(dataset)
         located = (origin != NOWHERE) & (destination != NOWHERE)
@@ -209,6 +218,7 @@ class Flows(Query):
         ]
         return _unordered(rows)
 
+    @override
     def properties(self, rows: list[Row], pcod: str) -> Row:
         return {
             "outflows": {row["pcod_to"]: row["value"] for row in rows if row["pcod_from"] == pcod},
@@ -223,6 +233,7 @@ class SpatialAggregate(Query):
     kind = "spatial_aggregate"
     locations: Locations
 
+    @override
     def rows(self, dataset: Dataset) -> list[Row]:
         located = self.locations.locate(dataset)
         regions = dataset.country.regions[self.unit]
@@ -234,6 +245,7 @@ class SpatialAggregate(Query):
         ]
         return _unordered(rows)
 
+    @override
     def properties(self, rows: list[Row], pcod: str) -> Row:
         return {"value": next((row["value"] for row in rows if row["pcod"] == pcod), None)}
 
@@ -265,16 +277,19 @@ def _locations(spec: Mapping[str, Any], key: str) -> Locations:
     """Parse the daily or modal location under `key`."""
     _check(isinstance(spec.get(key), dict), key, "Missing data for required field.")
     try:
-        nested: Mapping[str, Any] = spec[key]
-        match nested.get("query_kind"):
-            case "daily_location":
-                return _daily_location(nested)
-            case "modal_location":
-                return _modal_location(nested)
-            case kind:
-                raise InvalidSpecError({"query_kind": [f"Unsupported value: {kind}"]})
+        return _daily_or_modal_location(spec[key])
     except InvalidSpecError as error:
         raise InvalidSpecError({key: error.messages}) from error
+
+
+def _daily_or_modal_location(spec: Mapping[str, Any]) -> Locations:
+    match spec.get("query_kind"):
+        case "daily_location":
+            return _daily_location(spec)
+        case "modal_location":
+            return _modal_location(spec)
+        case kind:
+            raise InvalidSpecError({"query_kind": [f"Unsupported value: {kind}"]})
 
 
 def _modal_location(spec: Mapping[str, Any]) -> ModalLocation:

@@ -135,9 +135,9 @@ def _parsed(spec: Mapping[str, Any]) -> Query:
     try:
         return parse_query(spec)
     except InvalidSpecError as error:
-        told = json.dumps(spec, sort_keys=True), json.dumps(error.messages, sort_keys=True)
-        message = "Parameter validation failed.\n\nThe action parameters were:\n   {}.\n\nValidation error messages:\n   {}.\n\n"
-        raise Refusal(400, {"msg": message.format(*told)}) from error
+        parameters, messages = json.dumps(spec, sort_keys=True), json.dumps(error.messages, sort_keys=True)
+        told = f"The action parameters were:\n   {parameters}.\n\nValidation error messages:\n   {messages}.\n\n"
+        raise Refusal(400, {"msg": f"Parameter validation failed.\n\n{told}"}) from error
 
 
 def _numbered(country: Country, unit: str) -> Iterable[tuple[int, Region]]:
@@ -154,13 +154,13 @@ def _feature_collection(features: Iterable[Row], *, filename: str) -> Response:
     return streamed(parts, media_type=_MEDIA_TYPES["geojson"], filename=filename)
 
 
-async def _refuse(_request: Request, refusal: Exception) -> Response:  # noqa: RUF029 - Starlette wants a coroutine
+async def _refuse(_request: Request, refusal: Exception) -> Response:
     if not isinstance(refusal, Refusal):
         raise refusal
     return refusal.answer()
 
 
-async def _no_such_route(_request: Request, error: Exception) -> Response:  # noqa: RUF029 - Starlette wants a coroutine
+async def _no_such_route(_request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     if error.status_code != 405:  # noqa: PLR2004 - method not allowed

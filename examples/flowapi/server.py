@@ -63,7 +63,7 @@ class ExampleFlowApi:
         queued_seconds: float = 0.0,
         executing_seconds: float = 0.0,
         cache_seconds: float = 0.0,
-        subscribers: int = 8000,
+        subscribers: int = 12000,
         seconds_per_byte: float = 0.2,
     ) -> None:
         country = draw_country(_SEED)
@@ -179,8 +179,17 @@ class _Running:
         self._api = Moody(
             api_app(service), service.mood, connection=self._connection, seconds_per_byte=seconds_per_byte
         )
-        settings = {"interface": "asgi3", "http": "h11", "ws": "none", "lifespan": "off", "loop": "asyncio"}
-        self._server = _Server(uvicorn.Config(self._answer, **settings, proxy_headers=False, log_config=None))
+        self._server = _Server(
+            uvicorn.Config(
+                self._answer,
+                interface="asgi3",
+                http="h11",
+                ws="none",
+                lifespan="off",
+                proxy_headers=False,
+                log_config=None,
+            )
+        )
         self._thread = threading.Thread(target=self._serve, name="example-flowapi", daemon=True)
         self._thread.start()
         self._server.ready.wait()

@@ -18,7 +18,7 @@ _ISSUER: Final = "example-flowauth"
 
 
 def flows_scopes(unit: str) -> frozenset[str]:
-    """Return what a token needs for the available dates, for flows between locations of `unit`, and for its geography."""
+    """Return what a token needs for the available dates, and for flows and the geography of `unit`."""
     actions = {"get_available_dates", "run", "get_result"}
     kinds = ("flows", "modal_location", "daily_location")
     return frozenset(actions | {f"{unit}:flows:{kind}" for kind in kinds} | {f"{unit}:geography:geography"})

@@ -1,0 +1,91 @@
+"""Run the example FlowAPI, or get a token from one that runs: python -m examples.flowapi {serve,token} --help."""
+
+import argparse
+import json
+import signal
+import threading
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from examples.flowapi.server import ExampleFlowApi, first_dates
+from examples.flowapi.tokens import flows_scopes
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do what the command line says."""
+    options = _parser().parse_args(arguments)
+    options.command(options)
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Serve until SIGTERM or Ctrl-C; the files of the URL and the token are written once it answers."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: ended.set())
+    with ExampleFlowApi(
+        first_dates(options.dates),
+        host=options.host,
+        port=options.port,
+        queued_seconds=options.queued_seconds,
+        executing_seconds=options.executing_seconds,
+        cache_seconds=options.cache_seconds,
+        subscribers=options.subscribers,
+    ) as api:
+        _write_private(options.token_file, api.token())
+        _write_private(options.url_file, api.url)
+        print(f"The example FlowAPI answers at {api.url}", flush=True)  # noqa: T201 - this is the program's output
+        ended.wait()
+
+
+def print_token(options: argparse.Namespace) -> None:
+    """Print a token that the FlowAPI at --url has minted."""
+    wanted = {"expires_in": options.expires_in, "scopes": sorted(options.scope or flows_scopes(options.unit))}
+    request = urllib.request.Request(f"{options.url}/control/token", json.dumps(wanted).encode(), method="POST")  # noqa: S310 - the user's own address
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - the same
+        print(json.load(answer)["token"])  # noqa: T201 - this is the program's output
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.flowapi", description="A small FlowAPI with made-up data."
+    )
+    commands = parser.add_subparsers(required=True)
+    server = commands.add_parser("serve", help="serve until ended", description=serve.__doc__)
+    server.set_defaults(command=serve)
+    server.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    server.add_argument("--port", type=int, default=9090, help="port; 0 takes a free one (default: %(default)s)")
+    server.add_argument(
+        "--dates", type=int, default=12, help="how many dates, from 2016-01-01 on (default: %(default)s)"
+    )
+    server.add_argument("--url-file", type=Path, help="file to write the URL to")
+    server.add_argument("--token-file", type=Path, help="file to write a token to that the example's notebooks can use")
+    server.add_argument(
+        "--queued-seconds", type=float, default=0.2, help="how long a query waits (default: %(default)s)"
+    )
+    server.add_argument("--executing-seconds", type=float, default=0.5, help="how long it runs (default: %(default)s)")
+    server.add_argument("--cache-seconds", type=float, default=0.0, help="how old available dates may be (default: 0)")
+    server.add_argument("--subscribers", type=int, default=12000, help="how many there are (default: %(default)s)")
+    token = commands.add_parser("token", help="print a token", description=print_token.__doc__)
+    token.set_defaults(command=print_token)
+    token.add_argument("--url", default="http://127.0.0.1:9090", help="URL of the server (default: %(default)s)")
+    token.add_argument(
+        "--expires-in", type=float, default=86400, help="seconds; negative: has expired (default: a day)"
+    )
+    token.add_argument("--unit", default="admin2", help="unit that flows are allowed for (default: %(default)s)")
+    token.add_argument("--scope", action="append", help="a scope, once for each, instead of those for flows")
+    return parser
+
+
+def _write_private(path: Path | None, text: str) -> None:
+    """Write a file that nobody else can read, so that a reader sees all of it or nothing."""
+    if path is not None:
+        temporary = path.with_name(f".{path.name}.part")
+        temporary.unlink(missing_ok=True)
+        temporary.touch(mode=0o600, exist_ok=False)
+        temporary.write_text(text)
+        temporary.replace(path)
+
+
+if __name__ == "__main__":
+    main()
