@@ -4,6 +4,7 @@ import datetime as dt
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -66,23 +67,25 @@ class WorkflowSpec:
     def __post_init__(self) -> None:
         """Refuse an order in which a notebook comes before one that it depends on."""
         seen: set[str] = set()
-        labels = {notebook.label for notebook in self.notebooks}
         for notebook in self.notebooks:
-            if missing := (self.dependencies(notebook) & labels) - seen:
+            if missing := self.dependencies(notebook) - seen:
                 raise ValueError(f"notebook '{notebook.label}' comes before {sorted(missing)} on which it depends")
             seen.add(notebook.label)
 
+    @cached_property
+    def labels(self) -> frozenset[str]:
+        """Labels of all notebooks."""
+        return frozenset(notebook.label for notebook in self.notebooks)
+
     def dependencies(self, notebook: NotebookSpec) -> frozenset[str]:
         """Labels of the notebooks whose executed files `notebook` gets as parameters."""
-        labels = {other.label for other in self.notebooks}
-        return frozenset(source for source in notebook.parameters.values() if source in labels)
+        return self.labels.intersection(notebook.parameters.values())
 
     @property
     def parameter_names(self) -> frozenset[str]:
         """Names of the parameters that a run of this workflow has to be given, besides `RESERVED_NAMES`."""
-        labels = {notebook.label for notebook in self.notebooks}
         sources = {source for notebook in self.notebooks for source in notebook.parameters.values()}
-        return frozenset(sources - labels - RESERVED_NAMES)
+        return frozenset(sources - self.labels - RESERVED_NAMES)
 
 
 @dataclass(frozen=True, kw_only=True)
