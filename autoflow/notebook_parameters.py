@@ -63,7 +63,7 @@ class InputsFolder:
             names = [entry.relative_to(self._path).as_posix() for entry in path.parent.glob("*") if entry.is_file()]
         except (OSError, RuntimeError) as error:
             raise ValueError(f"{show(name)} cannot be looked at: {error}") from error
-        raise ValueError(f"{show(name)} is not in the inputs folder{did_you_mean(name, names)}")
+        raise ValueError(f"{show(name)} is not in the inputs folder{did_you_mean(name, names, cutoff=0.8)}")
 
     def notebook(self, name: str) -> Path:
         """Return the absolute path of the notebook called `name`; ValueError says why it cannot be used."""
@@ -100,15 +100,15 @@ def has_parameters_cell(path: Path) -> bool:
     return any(PARAMETERS_TAG in _tags(cell) for cell in notebook.get("cells", []))
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the one of `known` that `word` is likely to stand for, None if there is none."""
-    near = difflib.get_close_matches(word[:100], sorted(known), n=1)
+def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the one of `known` that `word` is likely to stand for, None if none is alike to the degree `cutoff`."""
+    near = difflib.get_close_matches(word[:100], sorted(known), n=1, cutoff=cutoff)
     return near[0] if near else None
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     """Return the end of a message that proposes the nearest of `known`, empty if none is near."""
-    near = nearest(word, known)
+    near = nearest(word, known, cutoff=cutoff)
     return f"; did you mean {near!r}?" if near else ""
 
 

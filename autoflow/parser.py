@@ -169,6 +169,7 @@ _MERGE_TAG = f"{_TAG_PREFIX}merge"
 _TEXT_TAG = f"{_TAG_PREFIX}str"
 _SCALAR_TAGS = {f"{_TAG_PREFIX}{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "binary")}
 _LONGEST_NUMBER = 100
+_KEY_THAT_IS_NO_TEXT = "?"
 _NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -203,7 +204,7 @@ def _read_document(path: Path, problems: _Problems) -> object:
         raise problems.stop(f"the character {error.character:#04x} cannot be in a YAML file", line=line) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise problems.stop(_explain(error, text), line=mark.line + 1 if mark else 1) from error
+        raise problems.stop(_explain(error), line=mark.line + 1 if mark else 1) from error
     except RecursionError as error:
         raise problems.stop("values are nested too deeply") from error
 
@@ -225,13 +226,11 @@ def _read_text(path: Path, problems: _Problems) -> str:
         raise problems.stop("this is not UTF-8 text; save the file as UTF-8", line=line) from error
 
 
-def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
+def _explain(error: yaml.MarkedYAMLError) -> str:
     problem = str(error.problem or error.context)
     if "expected a single document" in str(error.context):
         return "a second YAML document starts here; one is expected"
-    mark = error.problem_mark
-    line = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
-    if re.search(r":\s+[*@]", line) and ("alias" in f"{error.context} {problem}" or "'@'" in problem):
+    if error.context == "while scanning an alias" or "'@'" in problem:
         return f"not valid YAML: {problem}; a cron string has to be in quotes, as in schedule: '* * * * *'"
     if "'\\t'" in problem:
         return f"not valid YAML: {problem}; indent with spaces, not with tabs"
@@ -316,8 +315,8 @@ class _PlainValues:
         for key_node, value_node in node.value:
             if key_node.tag == _MERGE_TAG:
                 merged = {**self._merged(value_node, place), **merged}
-            elif (key := self._key(key_node, place)) is not None:
-                self._add_pair(own, key, (key_node, value_node), place=place)
+            else:
+                self._add_pair(own, self._key(key_node, place), (key_node, value_node), place=place)
         self._pairs_of[node] = {**merged, **own}
         return self._pairs_of[node]
 
@@ -339,11 +338,12 @@ class _PlainValues:
                 self._problems.add(place, "'<<' merges mappings only", line=line)
         return pairs
 
-    def _key(self, node: yaml.Node, place: Place) -> str | None:
+    def _key(self, node: yaml.Node, place: Place) -> str:
         line = node.start_mark.line + 1
         if not isinstance(node, yaml.ScalarNode) or _NOT_TEXT.search(node.value):
-            self._problems.add(place, "a key has to be plain text", line=line)
-            return None
+            self._problems.locate((*place, _KEY_THAT_IS_NO_TEXT), key_line=line, value_line=line)
+            self._problems.break_at((*place, _KEY_THAT_IS_NO_TEXT), "a key has to be plain text")
+            return _KEY_THAT_IS_NO_TEXT
         if node.tag != _TEXT_TAG:
             message = f"the key {show(node.value)} is not text; put it in quotes"
             self._problems.add((*place, node.value), message, line=line)
@@ -552,7 +552,7 @@ def _cron_problem(cron: str) -> str | None:
             continue
         for item in text.split(","):
             if not known.allows(item):
-                return f"{show(item)} cannot be a {known.name}"
+                return f"{show(item)} is not a valid {known.name}"
     return _unusual_days_problem(texts)
 
 
@@ -590,7 +590,7 @@ class _Workflow:
 
     @cached_property
     def labels(self) -> frozenset[str]:
-        return frozenset(notebook.label for notebook in self.notebooks)
+        return frozenset(notebook.label for notebook in self.notebooks) - RESERVED_NAMES
 
     @cached_property
     def parameter_names(self) -> frozenset[str]:
@@ -810,8 +810,8 @@ class _Parser:
         for workflow in workflows:
             if workflow.name is not None:
                 named.setdefault(workflow.name, []).append(workflow)
-        # A workflow whose name is missing or wrong may be the one that an entry looks for.
-        are_all_named = bool(workflows) and all(workflow.name is not None for workflow in workflows)
+        # A workflow whose name is missing, or another's, may be the one that an entry looks for.
+        are_all_named = bool(workflows) and len(named) == len(workflows)
         for trigger in triggers:
             found = named.get(trigger.workflow_name or "", [])
             if len(found) == 1:
@@ -903,13 +903,14 @@ def _json_scalar(value: object) -> Json:
 def _order(notebooks: Iterable[NotebookSpec]) -> tuple[list[NotebookSpec], list[list[str]]]:
     """Put each notebook after those that it depends on, else in the given order; return it and all circles."""
     labelled = {notebook.label: notebook for notebook in notebooks}
+    referable = labelled.keys() - RESERVED_NAMES
     ordered: dict[str, NotebookSpec] = {}
     circles = []
     for first, notebook in labelled.items():
         trail = {} if first in ordered else {first: iter(notebook.parameters.values())}
         while trail:
             label, sources = next(reversed(trail.items()))
-            source = next((source for source in sources if source in labelled), None)
+            source = next((source for source in sources if source in referable), None)
             if source is None:
                 del trail[label]
                 ordered[label] = labelled[label]

@@ -1,0 +1,180 @@
+import datetime as dt
+import pickle
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoflow.date_stencil import DateInterval, DateStencil, UnresolvableStencilError
+
+DATES = st.dates(dt.date(2010, 1, 1), dt.date(2012, 12, 31))
+OFFSETS = st.integers(-40, 40)
+PAIRS = st.tuples(DATES | OFFSETS, DATES | OFFSETS)
+
+
+def day(text: str) -> dt.date:
+    return dt.date.fromisoformat(text)
+
+
+def days(first: str, last: str) -> frozenset[dt.date]:
+    return frozenset(DateInterval(day(first), day(last)).dates())
+
+
+def is_stencil_element(element: object) -> bool:
+    try:
+        DateStencil([element])
+    except ValueError:
+        return False
+    return True
+
+
+STENCILS = st.lists((DATES | OFFSETS | PAIRS).filter(is_stencil_element), min_size=1, max_size=4).map(DateStencil)
+
+
+def test_stencil_resolves_to_the_ranges_of_the_specification() -> None:
+    stencil = DateStencil([[day("2016-01-01"), day("2016-01-03")], -3, [-2, 0]])
+    assert [interval.as_strings() for interval in stencil.resolve(day("2016-01-07"))] == [
+        ["2016-01-01", "2016-01-03"],
+        ["2016-01-04", "2016-01-04"],
+        ["2016-01-05", "2016-01-07"],
+    ]
+
+
+def test_iso_strings_are_dates() -> None:
+    assert DateStencil(["2016-01-01", ["2016-01-02", -1]]) == DateStencil(
+        [day("2016-01-01"), (day("2016-01-02"), -1)],
+    )
+
+
+def test_equal_stencils_hash_alike_and_survive_pickling() -> None:
+    stencil = DateStencil([[-2, 0], "2016-01-01"])
+    assert hash(stencil) == hash(DateStencil([(-2, 0), day("2016-01-01")]))
+    assert pickle.loads(pickle.dumps(stencil)) == stencil  # noqa: S301 - made a moment ago
+
+
+def test_stencil_cannot_be_changed_through_the_list_it_was_made_of() -> None:
+    elements: list[object] = [[-2, 0]]
+    stencil = DateStencil(elements)
+    elements.append(5)
+    assert stencil == DateStencil([[-2, 0]])
+
+
+def test_stencil_is_written_as_in_yaml() -> None:
+    assert str(DateStencil([["2016-01-01", -3], 0])) == "[[2016-01-01, -3], 0]"
+
+
+@pytest.mark.parametrize(
+    ("elements", "message"),
+    [
+        ([], "a date stencil needs one element or more"),
+        ("2016-01-01", "a date stencil is a list of dates, offsets and pairs, not '2016-01-01'"),
+        (None, "a date stencil is a list of dates, offsets and pairs, not None"),
+        ([True], "True is neither a date (YYYY-MM-DD), an offset in days nor a pair of these"),
+        ([1.5], "1.5 is neither a date (YYYY-MM-DD), an offset in days nor a pair of these"),
+        ([None], "None is neither a date (YYYY-MM-DD), an offset in days nor a pair of these"),
+        (
+            [dt.datetime(2016, 1, 1)],  # noqa: DTZ001 - as YAML gives it
+            "datetime.datetime(2016, 1, 1, 0, 0) is neither a date (YYYY-MM-DD), an offset in days nor a pair of these",
+        ),
+        (["yesterday"], "'yesterday' is not a date (YYYY-MM-DD)"),
+        (["20160101"], "'20160101' is not a date (YYYY-MM-DD)"),
+        (["2016-02-30"], "2016-02-30 is not in the calendar"),
+        ([[0]], "[0] is not a pair: a start and an end are expected"),
+        ([[-2, -1, 0]], "[-2, -1, 0] is not a pair: a start and an end are expected"),
+        ([[[-2, -1], 0]], "[-2, -1] is neither a date (YYYY-MM-DD), an offset in days nor a pair of these"),
+        ([[0, -2]], "[0, -2] starts after its end"),
+        ([["2016-01-03", "2016-01-01"]], "['2016-01-03', '2016-01-01'] starts after its end"),
+        ([-40_000], "an offset is at most 36525 days, not -40000"),
+    ],
+)
+def test_stencil_that_can_never_make_sense_is_refused(elements: object, message: str) -> None:
+    with pytest.raises(ValueError, match=r".") as raised:
+        DateStencil(elements)  # type: ignore[arg-type]
+    assert str(raised.value) == message
+
+
+def test_interval_that_is_backwards_is_refused() -> None:
+    with pytest.raises(ValueError, match="starts on 2016-01-02, after its end on 2016-01-01"):
+        DateInterval(day("2016-01-02"), day("2016-01-01"))
+
+
+def test_interval_includes_both_ends() -> None:
+    assert list(DateInterval(day("2016-02-28"), day("2016-03-01")).dates()) == [
+        day("2016-02-28"),
+        day("2016-02-29"),
+        day("2016-03-01"),
+    ]
+
+
+def test_mixed_pair_that_is_backwards_for_a_date_cannot_be_resolved_but_is_just_unavailable() -> None:
+    stencil = DateStencil([["2016-01-01", -3]])
+    available = days("2015-01-01", "2017-01-01")
+    with pytest.raises(UnresolvableStencilError, match=r"\[2016-01-01, -3\] cannot be used for 2016-01-02"):
+        stencil.resolve(day("2016-01-02"))
+    with pytest.raises(UnresolvableStencilError):
+        stencil.missing_dates(day("2016-01-02"), available)
+    assert not stencil.is_available(day("2016-01-02"), available)
+    assert stencil.is_available(day("2016-01-04"), available)
+
+
+@pytest.mark.parametrize(("offset", "reference_date"), [(-1, dt.date.min), (1, dt.date.max), ([-30, 0], dt.date.min)])
+def test_dates_outside_of_the_calendar_are_unavailable(offset: object, reference_date: dt.date) -> None:
+    stencil = DateStencil([offset])
+    assert not stencil.is_available(reference_date, {reference_date})
+    with pytest.raises(UnresolvableStencilError):
+        stencil.resolve(reference_date)
+
+
+def test_stencil_is_unavailable_when_one_day_is_missing() -> None:
+    stencil = DateStencil([["2016-01-01", -1]])
+    available = days("2016-01-01", "2016-12-31") - {day("2016-06-15")}
+    assert stencil.is_available(day("2016-06-15"), available)
+    assert not stencil.is_available(day("2016-06-16"), available)
+    assert stencil.missing_dates(day("2016-06-20"), available) == (day("2016-06-15"),)
+
+
+def test_availability_follows_a_set_that_changes() -> None:
+    stencil = DateStencil([["2016-01-01", -1]])
+    available = set(days("2016-01-01", "2016-12-31"))
+    assert stencil.is_available(day("2016-07-01"), available)
+    available.remove(day("2016-02-02"))
+    available.add(day("2017-01-01"))
+    assert not stencil.is_available(day("2016-07-01"), available)
+
+
+@given(STENCILS, DATES, st.sets(DATES, max_size=30), st.booleans())
+def test_stencil_is_available_exactly_when_no_date_is_missing(
+    stencil: DateStencil,
+    reference_date: dt.date,
+    others: set[dt.date],
+    is_whole: bool,
+) -> None:
+    available = frozenset(others)
+    try:
+        if is_whole:
+            available = available.union(*(interval.dates() for interval in stencil.resolve(reference_date)))
+        missing = stencil.missing_dates(reference_date, available)
+    except UnresolvableStencilError:
+        assert not stencil.is_available(reference_date, available)
+        return
+    assert list(missing) == sorted(set(missing))
+    assert stencil.is_available(reference_date, available) is (not missing)
+
+
+@given(STENCILS, DATES)
+def test_each_element_gives_one_interval(stencil: DateStencil, reference_date: dt.date) -> None:
+    try:
+        intervals = stencil.resolve(reference_date)
+    except UnresolvableStencilError:
+        return
+    assert len(intervals) == len(stencil.elements)
+
+
+def test_ten_years_of_dates_with_twenty_long_stencils_take_less_than_a_second() -> None:
+    available = days("2010-01-01", "2019-12-31")
+    stencils = [DateStencil([["2010-01-01", -back], [-2, 0], "2010-01-01"]) for back in range(20)]
+    started = time.process_time()
+    counts = [sum(stencil.is_available(date, available) for date in available) for stencil in stencils]
+    assert time.process_time() - started < 1
+    assert counts == [len(available) - max(back, 2) for back in range(20)]

@@ -1,0 +1,879 @@
+# ruff: noqa: E501 - each message is one literal line
+import json
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prefect.client.schemas.schedules import CronSchedule
+
+from autoflow.date_stencil import DateStencil
+from autoflow.errors import WorkflowsFileError
+from autoflow.notebooks import declared_parameters
+from autoflow.parser import parse_workflows_file
+from autoflow.specs import OutputSpec, ReportFormat, TriggerSpec, WorkflowsFile
+
+GOOD = """\
+# Flows above normal.
+workflows:
+  - name: flows
+    notebooks:
+      report:
+        filename: report.ipynb
+        parameters: {path: run, date: reference_date}
+        output: {format: pdf, template: custom.tpl}
+        timeout: 90
+      run:
+        filename: sub/run.ipynb
+        parameters:
+          url: flowapi_url
+          ranges: date_ranges
+          n: count
+  - name: other
+    notebooks: {only: {filename: plain.ipynb}}
+
+available_dates_sensor:
+  schedule: '0 6 * * *'
+  cdr_types: [calls, sms]
+  workflows:
+    - workflow_name: flows
+      parameters: {count: 3}
+      earliest_date: 2016-01-02
+      date_stencil:
+        - [2016-01-01, 2016-01-03]
+        - -3
+        - [-2, 0]
+      retry_delay: 5
+      max_attempts: 2
+    - workflow_name: other
+"""
+
+PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+def write_notebook(path: Path, source: str, *, tag: str | None = "parameters", kernelspec: Any = PYTHON) -> None:  # noqa: ANN401
+    cell = nbformat.v4.new_code_cell(source, metadata={"tags": [tag]} if tag else {})
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernelspec} if kernelspec else {})
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+def fill_inputs(folder: Path) -> Path:
+    write_notebook(folder / "report.ipynb", "path = ''\ndate = ''\nother = None")
+    write_notebook(folder / "sub" / "run.ipynb", "url = ''\nranges = []\nn = 1")
+    write_notebook(folder / "plain.ipynb", "1 + 1", tag=None)
+    (folder / "custom.tpl").write_text("= Title")
+    return folder
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    return fill_inputs(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def lasting_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fill_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+def parse(inputs: Path, text: str | bytes) -> WorkflowsFile:
+    path = inputs / "workflows.yml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return parse_workflows_file(path, inspect_notebook=declared_parameters)
+
+
+def problems(inputs: Path, text: str | bytes) -> list[str]:
+    """Return the problems of a file, less the file's name."""
+    with pytest.raises(WorkflowsFileError) as raised:
+        parse(inputs, text)
+    assert str(raised.value) == "\n".join(raised.value.problems)
+    return [problem.removeprefix("workflows.yml:") for problem in raised.value.problems]
+
+
+def changed(*changes: tuple[str, str]) -> str:
+    """Return the good file with each old text, which is there once, replaced by the new one."""
+    text = GOOD
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+# What a right file means.
+
+
+def test_good_file_becomes_specs(inputs: Path) -> None:
+    file = parse(inputs, GOOD)
+    flows, other = file.workflows
+    assert [notebook.label for notebook in flows.notebooks] == ["run", "report"]
+    run, report = flows.notebooks
+    assert run.path == inputs / "sub" / "run.ipynb"
+    assert run.parameters == {"url": "flowapi_url", "ranges": "date_ranges", "n": "count"}
+    assert run.output is None
+    assert run.timeout is None
+    assert report.output == OutputSpec(formats=(ReportFormat.PDF,), template=inputs / "custom.tpl")
+    assert report.timeout == 90.0
+    assert file.sensor.schedule == "0 6 * * *"
+    assert file.sensor.cdr_types == ("calls", "sms")
+    first, second = file.sensor.triggers
+    assert first.workflow is flows
+    assert first.parameters == {"count": 3}
+    assert str(first.earliest_date) == "2016-01-02"
+    assert first.date_stencil == DateStencil([["2016-01-01", "2016-01-03"], -3, [-2, 0]])
+    assert (first.retry_delay, first.max_attempts) == (5.0, 2)
+    assert second == TriggerSpec(workflow=other)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("'0 6 * * *'", "null")],
+        [("'0 6 * * *'", "")],
+        [("[calls, sms]", "null")],
+        [("  cdr_types: [calls, sms]\n", "")],
+        [("format: pdf", "format: [html, pdf]")],
+        [("timeout: 90", "timeout: 0.5")],
+        [("retry_delay: 5", "retry_delay: 0")],
+        [("earliest_date: 2016-01-02", "earliest_date: '2016-01-02'")],
+        [("{only: {filename: plain.ipynb}}", "{only: {filename: plain.ipynb, parameters: null, output: }}")],
+        [("    - workflow_name: other\n", "")],
+    ],
+)
+def test_other_good_files_are_accepted(inputs: Path, changes: list[tuple[str, str]]) -> None:
+    parse(inputs, changed(*changes))
+
+
+def test_null_schedule_means_no_schedule(inputs: Path) -> None:
+    assert parse(inputs, changed(("'0 6 * * *'", "null"))).sensor.schedule is None
+
+
+def test_file_with_a_byte_order_mark_is_accepted(inputs: Path) -> None:
+    assert parse(inputs, b"\xef\xbb\xbf" + GOOD.encode()) == parse(inputs, GOOD)
+
+
+def test_anchors_and_merge_keys_work(inputs: Path) -> None:
+    entry = "    - workflow_name: other\n"
+    merged = parse(
+        inputs,
+        changed(
+            ("    - workflow_name: flows\n", "    - &flows\n      workflow_name: flows\n"),
+            (entry, f"{entry}    - <<: *flows\n      parameters: {{count: 4}}\n"),
+        ),
+    )
+    first, _, third = merged.sensor.triggers
+    assert third.parameters == {"count": 4}
+    assert (third.workflow, third.date_stencil, third.retry_delay) == (first.workflow, first.date_stencil, 5.0)
+
+
+def test_the_first_of_several_merged_mappings_wins(inputs: Path) -> None:
+    value = "{<<: [{a: 1, b: 1}, {a: 2, c: 2}], b: 3}"
+    file = parse(inputs, changed(("{count: 3}", f"{{count: {value}}}")))
+    assert file.sensor.triggers[0].parameters == {"count": {"a": 1, "b": 3, "c": 2}}
+
+
+def test_dates_in_parameters_become_iso_strings(inputs: Path) -> None:
+    file = parse(inputs, changed(("{count: 3}", "{count: [2016-01-01, {at: 2016-01-01 12:30:00}, true, null, 1.5]}")))
+    assert file.sensor.triggers[0].parameters == {
+        "count": ["2016-01-01", {"at": "2016-01-01T12:30:00"}, True, None, 1.5],
+    }
+
+
+def test_notebooks_that_do_not_depend_on_each_other_keep_the_order_of_the_file(inputs: Path) -> None:
+    labels = [f"n{number}" for number in range(9, 0, -1)]
+    notebooks = ", ".join(f"{label}: {{filename: plain.ipynb}}" for label in labels)
+    file = parse(inputs, changed(("{only: {filename: plain.ipynb}}", f"{{{notebooks}}}")))
+    assert [notebook.label for notebook in file.workflow("other").notebooks] == labels
+
+
+def test_inputs_folder_can_be_another_than_the_files_own(
+    inputs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("elsewhere") / "workflows.yml"
+    path.write_text(GOOD)
+    file = parse_workflows_file(path, inspect_notebook=declared_parameters, inputs_dir=inputs)
+    assert file.workflow("other").notebooks[0].path == inputs / "plain.ipynb"
+
+
+def test_notebook_can_be_a_link_within_the_inputs_folder(inputs: Path) -> None:
+    (inputs / "link.ipynb").symlink_to("plain.ipynb")
+    parse(inputs, changed(("plain.ipynb", "link.ipynb")))
+
+
+def test_braces_in_a_file_name_mean_nothing(inputs: Path) -> None:
+    write_notebook(inputs / "a{b}{}.ipynb", "path = ''")
+    parse(
+        inputs,
+        changed(
+            ("{only: {filename: plain.ipynb}}", "{only: {filename: 'a{b}{}.ipynb', parameters: {path: date_ranges}}}")
+        ),
+    )
+
+
+# One mistake, one line.
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("  - name: flows", "  - nam: flows", "3: workflows[0].nam: unknown key; did you mean 'name'?"),
+        (
+            "        timeout: 90",
+            "        colour: red",
+            "9: workflows[0].notebooks.report.colour: unknown key; expected are filename, parameters, output, timeout",
+        ),
+        (
+            "filename: report.ipynb",
+            "filenam: report.ipynb",
+            "6: workflows[0].notebooks.report.filenam: unknown key; did you mean 'filename'?",
+        ),
+        ("        filename: report.ipynb\n", "", "5: workflows[0].notebooks.report.filename: this key is missing"),
+        ("filename: report.ipynb", "filename:", "6: workflows[0].notebooks.report.filename: a value is missing"),
+        (
+            "filename: report.ipynb",
+            "filename: [report.ipynb]",
+            "6: workflows[0].notebooks.report.filename: text is expected, not ['report.ipynb']",
+        ),
+        (
+            "        timeout: 90",
+            "        filename: x.ipynb",
+            "9: workflows[0].notebooks.report.filename: this key is given twice, first in line 6",
+        ),
+        ("{only: {filename: plain.ipynb}}", "{}", "17: workflows[1].notebooks: one notebook or more is expected"),
+        (
+            "name: other\n    ",
+            "name: flows\n    ",
+            "16: workflows[1].name: the name 'flows' is that of workflows[0] already",
+        ),
+        ("name: other\n    ", "name: 7\n    ", "16: workflows[1].name: text is expected, not 7"),
+        (
+            "name: other\n    ",
+            "name: ' '\n    ",
+            "16: workflows[1].name: ' ' is not a name: visible characters on one line are expected",
+        ),
+        (
+            "only:",
+            "flowapi_url:",
+            "17: workflows[1].notebooks.flowapi_url: 'flowapi_url' cannot be a notebook's label: it is a parameter that is provided automatically",
+        ),
+        ("only:", "1:", "17: workflows[1].notebooks.1: the key '1' is not text; put it in quotes"),
+        ("only:", "no:", "17: workflows[1].notebooks.no: the key 'no' is not text; put it in quotes"),
+        ("only:", "[a]:", "17: workflows[1].notebooks['?']: a key has to be plain text"),
+        (
+            "report.ipynb",
+            "repork.ipynb",
+            "6: workflows[0].notebooks.report.filename: 'repork.ipynb' is not in the inputs folder; did you mean 'report.ipynb'?",
+        ),
+        (
+            "report.ipynb",
+            "custom.tpl",
+            "6: workflows[0].notebooks.report.filename: 'custom.tpl' is not a notebook: its name does not end in .ipynb",
+        ),
+        ("sub/run.ipynb", "sub", "11: workflows[0].notebooks.run.filename: 'sub' is not a file"),
+        (
+            "sub/run.ipynb",
+            "../run.ipynb",
+            "11: workflows[0].notebooks.run.filename: '../run.ipynb' is outside of the inputs folder",
+        ),
+        (
+            "sub/run.ipynb",
+            "/etc/passwd",
+            "11: workflows[0].notebooks.run.filename: '/etc/passwd' is outside of the inputs folder",
+        ),
+        (
+            "custom.tpl",
+            "custom.tp",
+            "8: workflows[0].notebooks.report.output.template: 'custom.tp' is not in the inputs folder; did you mean 'custom.tpl'?",
+        ),
+        (
+            "custom.tpl",
+            "../custom.tpl",
+            "8: workflows[0].notebooks.report.output.template: '../custom.tpl' is outside of the inputs folder",
+        ),
+        ("format: pdf, ", "", "8: workflows[0].notebooks.report.output.format: this key is missing"),
+        (
+            "format: pdf",
+            "format: PDF",
+            "8: workflows[0].notebooks.report.output.format: 'PDF' is not an output format; expected are pdf, html",
+        ),
+        (
+            "format: pdf",
+            "format: [pdf, pdf]",
+            "8: workflows[0].notebooks.report.output.format[1]: 'pdf' is in the list twice",
+        ),
+        ("format: pdf", "format: []", "8: workflows[0].notebooks.report.output.format: the list is empty"),
+        ("timeout: 90", "timeout: 0", "9: workflows[0].notebooks.report.timeout: more than 0 seconds are expected"),
+        (
+            "timeout: 90",
+            "timeout: true",
+            "9: workflows[0].notebooks.report.timeout: a number of seconds from 0 to 31622400 is expected, not True",
+        ),
+        (
+            "timeout: 90",
+            "timeout: .inf",
+            "9: workflows[0].notebooks.report.timeout: a number of seconds from 0 to 31622400 is expected, not inf",
+        ),
+        (
+            "{path: run, date: reference_date}",
+            "[path]",
+            "7: workflows[0].notebooks.report.parameters: a mapping (key: value) is expected, not ['path']",
+        ),
+        (
+            "date: reference_date",
+            "date: 2016-01-01",
+            "7: workflows[0].notebooks.report.parameters.date: the name of a workflow parameter, the label of a notebook or an automatic parameter is expected, not 2016-01-01",
+        ),
+        (
+            "date: reference_date",
+            "dates: reference_date",
+            "7: workflows[0].notebooks.report.parameters.dates: the notebook does not declare this in its cell tagged 'parameters'; did you mean 'date'?",
+        ),
+        (
+            "date: reference_date",
+            "class: reference_date",
+            "7: workflows[0].notebooks.report.parameters.class: a parameter of a Python notebook has to be a valid Python name",
+        ),
+        (
+            "{filename: plain.ipynb}",
+            "{filename: plain.ipynb, parameters: {x: date_ranges}}",
+            "17: workflows[1].notebooks.only.parameters: the notebook has no cell tagged 'parameters', so nothing can be passed to it; tag one",
+        ),
+        (
+            "date: reference_date",
+            "date: report",
+            "7: workflows[0].notebooks.report.parameters.date: notebooks depend on each other in a circle: report → report",
+        ),
+        (
+            "ranges: date_ranges",
+            "ranges: report",
+            "14: workflows[0].notebooks.run.parameters.ranges: notebooks depend on each other in a circle: report → run → report",
+        ),
+        (
+            "'0 6 * * *'",
+            "'0 6 * *'",
+            "20: available_dates_sensor.schedule: '0 6 * *' is not a cron string: five fields are expected: minute, hour, day of the month, month, day of the week",
+        ),
+        (
+            "'0 6 * * *'",
+            "'0 26 * * *'",
+            "20: available_dates_sensor.schedule: '0 26 * * *' is not a cron string: '26' is not a valid hour",
+        ),
+        (
+            "'0 6 * * *'",
+            "6",
+            "20: available_dates_sensor.schedule: a cron string such as '0 6 * * *' or null is expected, not 6",
+        ),
+        ("  schedule: '0 6 * * *'\n", "", "19: available_dates_sensor.schedule: this key is missing"),
+        (
+            "[calls, sms]",
+            "[calls, voice]",
+            "21: available_dates_sensor.cdr_types[1]: 'voice' is not a type of CDR data; expected are calls, sms, mds, topups",
+        ),
+        ("[calls, sms]", "[calls, calls]", "21: available_dates_sensor.cdr_types[1]: 'calls' is in the list twice"),
+        (
+            "[calls, sms]",
+            "[]",
+            "21: available_dates_sensor.cdr_types: the list is empty; leave the key out if it is not needed",
+        ),
+        ("[calls, sms]", "calls", "21: available_dates_sensor.cdr_types: a list is expected, not 'calls'"),
+        (
+            "- workflow_name: other",
+            "- workflow_name: othr",
+            "32: available_dates_sensor.workflows[1].workflow_name: there is no workflow 'othr'; did you mean 'other'?",
+        ),
+        (
+            "- workflow_name: other",
+            "- {workflow_name: flows, parameters: {count: 3}}",
+            "32: available_dates_sensor.workflows[1]: this is the workflow of available_dates_sensor.workflows[0] with the same parameters",
+        ),
+        (
+            "{count: 3}",
+            "{}",
+            "24: available_dates_sensor.workflows[0].parameters.count: this parameter is missing: notebook 'run' of workflow 'flows' uses it",
+        ),
+        (
+            "      parameters: {count: 3}\n",
+            "",
+            "23: available_dates_sensor.workflows[0].parameters.count: this parameter is missing: notebook 'run' of workflow 'flows' uses it",
+        ),
+        (
+            "{count: 3}",
+            "{count: 3, size: 4}",
+            "24: available_dates_sensor.workflows[0].parameters.size: no notebook of workflow 'flows' uses this parameter",
+        ),
+        (
+            "{count: 3}",
+            "{cuont: 3}",
+            "24: available_dates_sensor.workflows[0].parameters.cuont: no notebook of workflow 'flows' uses this parameter; did you mean 'count'?",
+        ),
+        (
+            "{count: 3}",
+            "{count: 3, run: 4}",
+            "24: available_dates_sensor.workflows[0].parameters.run: a notebook of workflow 'flows' has this label; name one of them otherwise",
+        ),
+        (
+            "{count: 3}",
+            "{count: 3, date_ranges: []}",
+            "24: available_dates_sensor.workflows[0].parameters.date_ranges: this is provided automatically; leave it out",
+        ),
+        (
+            "{count: 3}",
+            "{count: [1, .nan]}",
+            "24: available_dates_sensor.workflows[0].parameters.count[1]: a parameter cannot be infinite or not a number (NaN): JSON has no such values",
+        ),
+        (
+            "{count: 3}",
+            "{count: {a: -.inf}}",
+            "24: available_dates_sensor.workflows[0].parameters.count.a: a parameter cannot be infinite or not a number (NaN): JSON has no such values",
+        ),
+        (
+            "{count: 3}",
+            "{count: !!binary aGk=}",
+            "24: available_dates_sensor.workflows[0].parameters.count: a parameter is text, a number, a date, true, false, null, or a list or mapping of these",
+        ),
+        (
+            "{count: 3}",
+            "{count: !!set {a}}",
+            "24: available_dates_sensor.workflows[0].parameters.count: the YAML tag '!!set' cannot be used here",
+        ),
+        (
+            "{count: 3}",
+            "{count: {1: 2}}",
+            "24: available_dates_sensor.workflows[0].parameters.count.1: the key '1' is not text; put it in quotes",
+        ),
+        (
+            "{count: 3}",
+            "{count: !!python/object/apply:os.getcwd []}",
+            "24: available_dates_sensor.workflows[0].parameters.count: the YAML tag '!!python/object/apply:os.getcwd' cannot be used here",
+        ),
+        (
+            "{count: 3}",
+            '{count: "\\ud800"}',
+            "24: available_dates_sensor.workflows[0].parameters.count: the text has a character that cannot be stored",
+        ),
+        (
+            "{count: 3}",
+            "{count: &a [*a]}",
+            "24: available_dates_sensor.workflows[0].parameters.count[0]: an alias stands inside of what it refers to",
+        ),
+        (
+            "earliest_date: 2016-01-02",
+            "earliest_date: 2016-02-30",
+            "25: available_dates_sensor.workflows[0].earliest_date: '2016-02-30' is not a valid date",
+        ),
+        (
+            "earliest_date: 2016-01-02",
+            "earliest_date: soon",
+            "25: available_dates_sensor.workflows[0].earliest_date: 'soon' is not a date (YYYY-MM-DD)",
+        ),
+        (
+            "- -3",
+            "- yes",
+            "28: available_dates_sensor.workflows[0].date_stencil[1]: True is neither a date (YYYY-MM-DD), an offset in days nor a pair of these",
+        ),
+        (
+            "- -3",
+            "- 2016-02-30",
+            "28: available_dates_sensor.workflows[0].date_stencil[1]: '2016-02-30' is not a valid date",
+        ),
+        (
+            "- [-2, 0]",
+            "- [0, -2]",
+            "29: available_dates_sensor.workflows[0].date_stencil[2]: [0, -2] starts after its end",
+        ),
+        (
+            "- [-2, 0]",
+            "- [2016-02-30, 0]",
+            "29: available_dates_sensor.workflows[0].date_stencil[2][0]: '2016-02-30' is not a valid date",
+        ),
+        (
+            "retry_delay: 5",
+            "retry_delay: -1",
+            "30: available_dates_sensor.workflows[0].retry_delay: a number of seconds from 0 to 31622400 is expected, not -1",
+        ),
+        (
+            "max_attempts: 2",
+            "max_attempts: 0",
+            "31: available_dates_sensor.workflows[0].max_attempts: a whole number from 1 is expected, not 0",
+        ),
+        (
+            "max_attempts: 2",
+            "max_attempts: 2.0",
+            "31: available_dates_sensor.workflows[0].max_attempts: a whole number from 1 is expected, not 2.0",
+        ),
+    ],
+)
+def test_one_mistake_gives_one_line(inputs: Path, old: str, new: str, expected: str) -> None:
+    assert problems(inputs, changed((old, new))) == [expected]
+
+
+# Files that are not what they should be.
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("{", "is not a notebook: it is not JSON"),
+        ("[" * 100_000, "is not a notebook: it is not JSON"),
+        ("[]", "is not a notebook: its JSON has no 'nbformat'"),
+        ('{"cells": []}', "is not a notebook: its JSON has no 'nbformat'"),
+        (
+            '{"nbformat": 4, "nbformat_minor": 5, "cells": []}',
+            "is not a valid notebook: 'metadata' is a required property",
+        ),
+        ('{"nbformat": 9, "nbformat_minor": 5, "cells": []}', "is not a valid notebook: format 9.5 is not known"),
+        (b"\xff\xfe", "is not a notebook: it is not UTF-8 text"),
+    ],
+)
+def test_file_that_is_no_notebook_is_refused(inputs: Path, content: str | bytes, expected: str) -> None:
+    (inputs / "plain.ipynb").write_bytes(content.encode() if isinstance(content, str) else content)
+    assert problems(inputs, GOOD) == [f"17: workflows[1].notebooks.only.filename: 'plain.ipynb' {expected}"]
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../outside.ipynb"])
+def test_link_out_of_the_inputs_folder_is_refused(inputs: Path, target: str) -> None:
+    (inputs / "link.ipynb").symlink_to(target)
+    assert problems(inputs, changed(("plain.ipynb", "link.ipynb"))) == [
+        "17: workflows[1].notebooks.only.filename: 'link.ipynb' is outside of the inputs folder",
+    ]
+
+
+def test_link_to_itself_is_refused(inputs: Path) -> None:
+    (inputs / "link.ipynb").symlink_to("link.ipynb")
+    (problem,) = problems(inputs, changed(("plain.ipynb", "link.ipynb")))
+    assert problem.startswith("17: workflows[1].notebooks.only.filename: 'link.ipynb' cannot be looked at: ")
+
+
+def test_name_that_no_file_can_have_is_refused(inputs: Path) -> None:
+    (problem,) = problems(inputs, changed(("plain.ipynb", f"{'x' * 300}.ipynb")))
+    assert problem.startswith("17: workflows[1].notebooks.only.filename: 'xxx")
+
+
+def test_parameters_of_a_notebook_that_cannot_be_inspected_are_not_complained_of(inputs: Path) -> None:
+    write_notebook(inputs / "r.ipynb", "x <- 1", kernelspec={"name": "ir", "display_name": "R", "language": "R"})
+    parse(inputs, changed(("{filename: plain.ipynb}", "{filename: r.ipynb, parameters: {any.name: date_ranges}}")))
+
+
+def test_notebook_without_a_kernelspec_is_taken_for_python(inputs: Path) -> None:
+    write_notebook(inputs / "bare.ipynb", "x = 1", kernelspec=None)
+    assert problems(
+        inputs, changed(("{filename: plain.ipynb}", "{filename: bare.ipynb, parameters: {y: date_ranges}}"))
+    ) == [
+        "17: workflows[1].notebooks.only.parameters.y: the notebook does not declare this in its cell tagged 'parameters'",
+    ]
+
+
+def test_missing_file_is_told_with_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(WorkflowsFileError, match="there is no such file") as raised:
+        parse_workflows_file(tmp_path / "workflows.yml", inspect_notebook=declared_parameters)
+    assert raised.value.problems == (f"workflows.yml: there is no such file in {tmp_path}",)
+
+
+def test_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "workflows.yml").mkdir()
+    with pytest.raises(WorkflowsFileError, match="there is no such file"):
+        parse_workflows_file(tmp_path / "workflows.yml", inspect_notebook=declared_parameters)
+
+
+LAUGHS = "\n".join(f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 9)}]" for n in range(9))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "1: the file is empty; 'workflows' and 'available_dates_sensor' are expected"),
+        ("# nothing\n", "1: the file is empty; 'workflows' and 'available_dates_sensor' are expected"),
+        ("- a\n- b\n", "1: the keys 'workflows' and 'available_dates_sensor' are expected"),
+        ("a: [1,\nb: 2\n", "3: not valid YAML: expected ',' or ']', but got '<stream end>'"),
+        (
+            "workflows: []\navailable_dates_sensor:\n  schedule: * * * * *\n",
+            "3: not valid YAML: expected alphabetic or numeric character, but found ' '; a cron string has to be in quotes, as in schedule: '* * * * *'",
+        ),
+        (
+            "schedule: @daily\n",
+            "1: not valid YAML: found character '@' that cannot start any token; a cron string has to be in quotes, as in schedule: '* * * * *'",
+        ),
+        (
+            "workflows:\n\t- name: a\n",
+            "2: not valid YAML: found character '\\t' that cannot start any token; indent with spaces, not with tabs",
+        ),
+        ("a: 1\n---\nb: 2\n", "2: a second YAML document starts here; one is expected"),
+        ("a: *b\n", "1: not valid YAML: found undefined alias 'b'"),
+        (b"a: 1\nb: \xe9\n", "2: this is not UTF-8 text; save the file as UTF-8"),
+        ("a: 1\n\nb: \x01\n", "3: the character 0x01 cannot be in a YAML file"),
+        ("[" * 100_000, "1: not valid YAML: values are nested more than 50 deep"),
+        ("{a: " * 50_000, "1: not valid YAML: values are nested more than 50 deep"),
+        ("- " * 100_000, "1: not valid YAML: values are nested more than 50 deep"),
+        (f"a: &a [x]\n{LAUGHS}\n", "6: with its aliases written out the file has over 100000 values"),
+        ("a: b\n" * 60_000, " the file is larger than 256 KiB"),
+    ],
+)
+def test_file_of_which_nothing_can_be_said_is_refused_within_two_seconds(
+    inputs: Path,
+    text: str | bytes,
+    expected: str,
+) -> None:
+    started = time.process_time()
+    assert problems(inputs, text) == [expected]
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize("value", [":".join(["59"] * 80_000), "9" * 200_000, "9" * 200_000 + ".5"])
+def test_numbers_that_take_long_to_read_are_refused(inputs: Path, value: str) -> None:
+    assert problems(inputs, changed(("{count: 3}", f"{{count: {value}}}"))) == [
+        "24: available_dates_sensor.workflows[0].parameters.count: the number is too long",
+    ]
+
+
+def test_mapping_that_is_merged_into_itself_is_refused_or_harmless(inputs: Path) -> None:
+    parse(inputs, changed(("{count: 3}", "{count: &a {<<: *a, b: 1}}")))
+
+
+def test_message_is_cut_off_after_a_thousand_mistakes(inputs: Path) -> None:
+    text = GOOD + "".join(f"key{number}: 1\n" for number in range(2_000))
+    assert len(problems(inputs, text)) == 1_000
+
+
+# Lines.
+
+
+def test_lines_are_right_in_flow_style_and_after_comments_and_texts_of_several_lines(inputs: Path) -> None:
+    text = """\
+# A comment,
+# and one more.
+{
+  workflows: [
+    {name: "a
+      b",
+
+      notebooks: {
+        one: {
+          filename:
+            nowhere.ipynb,
+          timeout: 0,
+        },  # ends here
+      },
+    },
+  ],
+  available_dates_sensor: {
+    schedule: 'x
+      y',
+    workflows: [
+      {workflow_name: a b, parameters: {
+        text: 'more
+          than one line',
+        wrong: 1}},
+      {workflow_name: c},
+    ],
+  },
+}
+"""
+    assert problems(inputs, text) == [
+        "11: workflows[0].notebooks.one.filename: 'nowhere.ipynb' is not in the inputs folder",
+        "12: workflows[0].notebooks.one.timeout: more than 0 seconds are expected",
+        "18: available_dates_sensor.schedule: 'x y' is not a cron string: five fields are expected: minute, hour, day of the month, month, day of the week",
+        "22: available_dates_sensor.workflows[0].parameters.text: no notebook of workflow 'a b' uses this parameter",
+        "24: available_dates_sensor.workflows[0].parameters.wrong: no notebook of workflow 'a b' uses this parameter",
+        "25: available_dates_sensor.workflows[1].workflow_name: there is no workflow 'c'",
+    ]
+
+
+# Several mistakes, and none that is a mere consequence of another.
+
+
+def test_independent_mistakes_are_all_told_in_the_order_of_the_file(inputs: Path) -> None:
+    text = changed(
+        ("filename: report.ipynb", "filename: repork.ipynb"),
+        ("{path: run, date: reference_date}", "{path: run, unknown: reference_date}"),
+        ("format: pdf", "format: doc"),
+        ("timeout: 90", "timeout: soon"),
+        ("n: count", "m: count"),
+        ("{only: {filename: plain.ipynb}}", "{date_ranges: {filename: plain.ipynb, colour: red}}"),
+        ("'0 6 * * *'", "'6 o clock'"),
+        ("[calls, sms]", "[calls, calls]"),
+        ("{count: 3}", "{}"),
+        ("- -3", "- noon"),
+        ("max_attempts: 2", "max_attempts: many"),
+        ("- workflow_name: other", "- workflow_name: another one"),
+    )
+    assert [problem.split(":")[0] for problem in problems(inputs, text)] == [
+        *["6", "8", "9", "15", "17", "17", "20", "21", "24", "28", "31", "32"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        # A workflow without a right name may be the one that the sensor's entry looks for.
+        ([("  - name: other\n    ", "  - ")], ["16"]),
+        ([("  - name: other", "  - name: flows")], ["16"]),
+        # Parameters under a misspelt key are still the parameters.
+        ([("        parameters:\n", "        parametres:\n")], ["12"]),
+        ([("      parameters: {count: 3}", "      paramaters: {count: 3}")], ["24"]),
+        # What a notebook declares is not known if there is no such notebook.
+        ([("sub/run.ipynb", "sub/ron.ipynb")], ["11"]),
+        # A source that is wrong may be the one that uses the parameter.
+        ([("n: count", "n: 5")], ["15"]),
+        ([("          n: count\n", "          n: !odd count\n")], ["15"]),
+        ([("{count: 3}", "[count]")], ["24"]),
+        ([("notebooks: {only: {filename: plain.ipynb}}", "notebooks: none")], ["17"]),
+        ([("{only: {filename: plain.ipynb}}", "{only: plain.ipynb}")], ["17"]),
+        ([("available_dates_sensor:\n", "available_dates_sensor: none\nrest:\n")], ["19", "20"]),
+        # Two circles through one notebook are two mistakes.
+        ([("date: reference_date", "date: report"), ("n: count", "n: report, x: count")], ["15"]),
+    ],
+)
+def test_consequences_of_a_mistake_are_not_told(inputs: Path, changes: list[tuple[str, str]], lines: list[str]) -> None:
+    assert [problem.split(":")[0] for problem in problems(inputs, changed(*changes))] == lines
+
+
+def test_longer_circle_is_told_with_all_its_notebooks(inputs: Path) -> None:
+    write_notebook(inputs / "p.ipynb", "p = None")
+    notebooks = "{a: {filename: p.ipynb, parameters: {p: b}}, b: {filename: p.ipynb, parameters: {p: c}}, c: {filename: p.ipynb, parameters: {p: a}}}"
+    assert problems(inputs, changed(("{only: {filename: plain.ipynb}}", notebooks))) == [
+        "17: workflows[1].notebooks.c.parameters.p: notebooks depend on each other in a circle: a → b → c → a",
+    ]
+
+
+# Cron strings.
+
+CRONS_OF_PREFECT = (
+    """
+* * * * *|*/5 * * * *|0 6 * * *|0 6 * * 1-5|0 6 * * mon-fri|0 0 1 jan *|0 0 1 JAN,Mar *|0,30 8-18/2 * * *|5/15 * * * *
+0 0 l * *|0 0 10-l * *|0 0 * * fri#2|0 0 * * 2#3|0 0 * * l5|0 0 ? * *|0 0 1 * ?|0 0 * * 7|0 0 * * fri-mon|22 22-2 * * *
+@daily|@Hourly|@weekly|@monthly|@yearly|@annually|@midnight|0 0 * * * 30|0 0 * * * 30 2030|  0   0 * * *  |0 0 29 2 *
+0 0 31 * *|59/5 * * * *|0 0 * nov-feb *|*,5 * * * *|0 0 * * mon-fri#1|0 0 * * 5#1,1#2|0 0 * * sun,sat|0-0 * * * *
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
+
+CRONS_OF_NOBODY = (
+    """
+*|* * * *|* * * * * * * *|60 * * * *|* 24 * * *|* * 0 * *|* * 32 * *|* * * 0 *|* * * 13 *|* * * * 8|a * * * *|*/0 * * * *
+-1 * * * *|1- * * * *|1,,2 * * * *|, * * * *|1.5 * * * *|* * * jam *|* * * * mom|@often|@daily |@reboot|r * * * *|h h * * *
+* ? * * *|0 0 ?,1 * *|0 0 * * fri#6|0 0 * * fri#0|0 0 * * fri#2,mon|0 0 * * l9|0 0 * * 5l|0 0 lw * *|1-5/ * * * *|0 0 * * 7 0
+every day|0 0 * * * 60|0 0 * * * 0 1969|0 0 1w * *|*/-1 * * * *|0 0 * * 1-5#2|0 0 l/2 * *
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
+
+CRONS_THAT_PREFECT_WOULD_TAKE_BUT_NEVER_OR_RANDOMLY_RUN = [
+    "0 0 30 2 *",
+    "0 0 31 4,jun *",
+    "r(0-5) * * * *",
+    "r/5 * * * *",
+]
+
+
+def takes(accept: Callable[[], object]) -> bool:
+    try:
+        accept()
+    except ValueError:  # Pydantic's errors are that.
+        return False
+    except WorkflowsFileError as error:
+        assert [".schedule: " in problem for problem in error.problems] == [True]  # noqa: PT017 - both outcomes are fine
+        return False
+    return True
+
+
+def with_cron(cron: str) -> str:
+    return changed(("'0 6 * * *'", json.dumps(cron)))
+
+
+@pytest.mark.parametrize("cron", CRONS_OF_PREFECT)
+def test_cron_strings_that_prefect_accepts_are_accepted(lasting_inputs: Path, cron: str) -> None:
+    assert takes(lambda: CronSchedule(cron=cron))
+    assert parse(lasting_inputs, with_cron(cron)).sensor.schedule == cron
+
+
+@pytest.mark.parametrize("cron", CRONS_OF_NOBODY)
+def test_cron_strings_that_prefect_refuses_are_refused(lasting_inputs: Path, cron: str) -> None:
+    assert not takes(lambda: CronSchedule(cron=cron))
+    assert not takes(lambda: parse(lasting_inputs, with_cron(cron)))
+
+
+@pytest.mark.parametrize("cron", CRONS_THAT_PREFECT_WOULD_TAKE_BUT_NEVER_OR_RANDOMLY_RUN)
+def test_cron_strings_that_never_run_or_at_random_are_refused(lasting_inputs: Path, cron: str) -> None:
+    assert not takes(lambda: parse(lasting_inputs, with_cron(cron)))
+
+
+CRON_PARTS = st.sampled_from(
+    ["*", "?", "l", "0", "1", "7", "12", "31", "60", "jan", "fri", "2#3", "l5", "-", "/", ",", "2"]
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(CRON_PARTS, min_size=1, max_size=4).map("".join), min_size=5, max_size=6).map(" ".join))
+def test_whatever_cron_string_is_accepted_is_one_that_prefect_accepts(lasting_inputs: Path, cron: str) -> None:
+    if takes(lambda: parse(lasting_inputs, with_cron(cron))):
+        assert takes(lambda: CronSchedule(cron=cron))
+
+
+# Files that nobody meant.
+
+FRAGMENTS = [
+    "*",
+    "&a ",
+    "*a",
+    "<<: ",
+    "- ",
+    ": ",
+    "{",
+    "}",
+    "[",
+    "]",
+    "'",
+    '"',
+    "\n",
+    "\t",
+    " ",
+    "!!set ",
+    "|",
+    "\x00",
+    "é",
+    "? ",
+    "null",
+    "1",
+    "\\",
+]
+
+
+@settings(max_examples=200, deadline=2000)
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 6))
+def test_whatever_happens_to_a_good_file_ends_in_specs_or_in_a_list_of_problems(
+    lasting_inputs: Path, seed: int, count: int
+) -> None:
+    chance = random.Random(seed)  # noqa: S311 - it is about variety
+    text = GOOD
+    for _ in range(count):
+        start = chance.randrange(len(text))
+        end = min(len(text), start + chance.choice([0, 0, 1, 5, 40]))
+        middle = chance.choice([*FRAGMENTS, text[chance.randrange(len(text)) :][:30]])
+        text = text[:start] + middle + text[end:]
+    try:
+        parse(lasting_inputs, text)
+    except WorkflowsFileError as error:
+        found = error.problems
+    else:
+        return
+    assert found
+    assert all(problem.startswith("workflows.yml:") and problem.isprintable() for problem in found)
+
+
+def test_twenty_workflows_are_parsed_within_a_second(inputs: Path) -> None:
+    outputs = [nbformat.v4.new_output("stream", text="x" * 100_000)]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=outputs) for _ in range(10)])
+    for number in range(20):
+        nbformat.write(notebook, inputs / f"big{number}.ipynb")
+    workflows = "".join(f"  - {{name: w{n}, notebooks: {{a: {{filename: big{n}.ipynb}}}}}}\n" for n in range(20))
+    text = f"workflows:\n{workflows}available_dates_sensor: {{schedule: null, workflows: []}}\n"
+    parse(inputs, text)
+    started = time.process_time()
+    parse(inputs, text)
+    assert time.process_time() - started < 1
