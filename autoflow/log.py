@@ -1,0 +1,34 @@
+"""The one logger of AutoFlow: a line for each thing that matters to an operator, without secrets."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+from autoflow.utils import redact
+
+logger = logging.getLogger("autoflow")
+"""All of AutoFlow logs here, so that one filter sees every line before any handler does, Prefect's included."""
+
+
+def set_up_logging(level: str, secrets: Callable[[], Iterable[str]]) -> None:
+    """Log lines of `level` and above to stderr, with the time in UTC, and with what `secrets` returns taken out."""
+    formatter = logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", datefmt="%Y-%m-%d %H:%M:%SZ")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logger.handlers = [handler]
+    logger.filters = [_Redaction(secrets)]
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+class _Redaction(logging.Filter):
+    def __init__(self, secrets: Callable[[], Iterable[str]]) -> None:
+        super().__init__()
+        self._secrets = secrets
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg = redact(record.getMessage(), self._secrets())
+        record.args = None
+        return True

@@ -1,0 +1,208 @@
+"""The Prefect API that AutoFlow works with: one that is given, or a Prefect server of AutoFlow's own.
+
+Nothing here imports Prefect, which reads its settings from the environment as it is imported.
+"""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from autoflow.errors import PrefectApiError
+from autoflow.log import logger
+from autoflow.settings import Settings
+
+DEFAULT_PORT = 4200
+"""Where Prefect's users expect its UI."""
+
+START_TIMEOUT = 180.0
+"""How long the server may take to answer, in seconds: its first start prepares a database, slowly on a slow disk."""
+
+STOP_TIMEOUT = 4.0
+"""How long the server may take to end, in seconds, before it is killed."""
+
+RETENTION_DAYS = 90
+"""How long Prefect's own server keeps runs; the run store keeps its records for ever."""
+
+
+def choose_port(settings: Settings) -> int:
+    """Return the port for a server of our own: the one that is set, or the first one from 4200 up that is free.
+
+    Raises
+    ------
+    PrefectApiError
+        If the port that is set is taken.
+
+    """
+    if settings.prefect_port:
+        if not _is_free(settings.prefect_host, settings.prefect_port):
+            raise PrefectApiError(
+                f"PREFECT_SERVER_API_PORT: port {settings.prefect_port} is taken; set another one, or none"
+            )
+        return settings.prefect_port
+    for port in range(DEFAULT_PORT, DEFAULT_PORT + 100):
+        if _is_free(settings.prefect_host, port):
+            return port
+    raise PrefectApiError(f"no port from {DEFAULT_PORT} to {DEFAULT_PORT + 99} is free: set PREFECT_SERVER_API_PORT")
+
+
+def client_environment(settings: Settings, api_url: str) -> dict[str, str]:
+    """Return the environment variables that make Prefect, in this process, quiet and talk to `api_url`."""
+    return {
+        "PREFECT_API_URL": api_url,
+        "PREFECT_HOME": str(settings.prefect_home),
+        "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+        # Our own lines go to Prefect's UI as well, and Prefect's own to nobody: they repeat ours, with tracebacks.
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "autoflow",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def server_environment(settings: Settings, environ: Mapping[str, str], port: int) -> dict[str, str]:
+    """Return the environment of a server of our own; what an operator has set in `environ` about Prefect holds."""
+    ours = {
+        # The page asks the server that it came from, under whatever name and port a browser reaches it.
+        "PREFECT_UI_API_URL": "/api",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RETENTION_DAYS * 24 * 3600),
+        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": str(7 * 24 * 3600),
+    }
+    always = {
+        "PREFECT_HOME": str(settings.prefect_home),
+        "PREFECT_SERVER_API_HOST": settings.prefect_host,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    secrets = {"AUTOFLOW_DB_PASSWORD", "AUTOFLOW_DB_URI", "FLOWAPI_TOKEN", "PREFECT_API_URL"}
+    return ours | {name: value for name, value in environ.items() if name not in secrets} | always
+
+
+@contextmanager
+def prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterator[str]:
+    """Yield the URL of the Prefect API, for which `environ` is prepared; a server of our own runs meanwhile.
+
+    The server may not answer yet: see `wait_until_ready`.
+    """
+    if settings.prefect_api_url:
+        environ.update(client_environment(settings, settings.prefect_api_url))
+        yield settings.prefect_api_url
+        return
+    port = choose_port(settings)
+    url = f"http://{_reachable(settings.prefect_host)}:{port}/api"
+    settings.prefect_home.mkdir(parents=True, exist_ok=True)
+    server = PrefectServer(server_environment(settings, environ, port), settings.prefect_home / "server.log")
+    environ.update(client_environment(settings, url))
+    with server:
+        yield url
+
+
+class PrefectServer:
+    """A Prefect server as a process of its own, started again when it dies, ended with the block.
+
+    It ends by itself, too, when this process is gone. What it says goes to `log_file`.
+    """
+
+    def __init__(self, environment: Mapping[str, str], log_file: Path) -> None:
+        self._environment = environment
+        self._log_file = log_file
+        self._process: subprocess.Popen[bytes] | None = None
+        self._closing = threading.Event()
+        self._watch = threading.Thread(target=self._keep_alive, name="prefect-server", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start the server; it answers only later."""
+        self._process = self._start()
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the server."""
+        self._closing.set()
+        if self._process:
+            _end(self._process)
+        self._watch.join()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log_file.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "autoflow.prefect_server"],
+                env={**self._environment, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+                # Its end tells the server that we are gone, however that came about.
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C in a terminal is for AutoFlow, which ends the server when it no longer needs it.
+                start_new_session=True,
+            )
+
+    def _keep_alive(self) -> None:
+        while not self._closing.is_set():
+            process = self._process
+            if process is None or process.wait() is None or self._closing.is_set():
+                return
+            logger.warning("the Prefect server ended (exit code %s); starting it again", process.returncode)
+            self._closing.wait(1)
+            if not self._closing.is_set():
+                self._process = self._start()
+                if self._closing.is_set():
+                    _end(self._process)
+
+
+def wait_until_ready(api_url: str, *, timeout: float = START_TIMEOUT) -> None:
+    """Wait until the API answers; raise PrefectApiError if it has not within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not is_ready(api_url):
+        if time.monotonic() > deadline:
+            raise PrefectApiError(
+                f"the Prefect API at {api_url} has not answered within {timeout:g} s: check PREFECT_API_URL, "
+                "or server.log in PREFECT_HOME"
+            )
+        time.sleep(0.1)
+
+
+def is_ready(api_url: str) -> bool:
+    """Tell whether the API answers now."""
+    try:
+        with urllib.request.urlopen(f"{api_url}/health", timeout=5):  # noqa: S310 - the URL is the operator's
+            return True
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdin:
+        process.stdin.close()
+
+
+def _is_free(host: str, port: int) -> bool:
+    with contextlib.closing(socket.socket()) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _reachable(host: str) -> str:
+    """Return the address to reach a server on this machine that listens on `host`."""
+    return "127.0.0.1" if host in {"0.0.0.0", "", "::"} else host  # noqa: S104 - it is compared, not bound
