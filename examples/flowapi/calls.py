@@ -99,13 +99,15 @@ def _make_subscribers(country: Country, count: int, rng: np.random.Generator) ->
     pull = (np.array(_TOWN_SIZES)[:, None] * np.exp(-distances[towns] / 0.22)).sum(axis=0) + 0.25
     home = _pick(rng, pull[None], np.zeros(count, dtype=np.int64))
     hit = distances[port] < _REACH_OF_CYCLONE
+    districts = country.ward_regions["admin2"]
+    safe = ~np.isin(districts, districts[hit])
     flees = hit[home] & (rng.random(count) < _SHARE_THAT_LEAVES)
     first_day = CYCLONE.toordinal() + 1 + rng.integers(0, _DAYS_OF_LEAVING, count)
     return Subscribers(
         home=home,
         work=_pick(rng, pull * np.exp(-distances / 0.15), home),
         family=_pick(rng, pull * np.exp(-distances / 0.4), home),
-        refuge=_pick(rng, pull**2 * np.exp(-distances / 0.8) * ~hit, home),
+        refuge=_pick(rng, pull**2 * np.exp(-distances / 0.8) * safe, home),
         leaves=np.where(flees, first_day, datetime.date.max.toordinal()),
         activity=rng.gamma(4, 0.25, count),
     )

@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import socket
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -16,7 +17,7 @@ from examples.flowapi.answers import html_page
 from examples.flowapi.calls import CDR_TYPES, CallRecords
 from examples.flowapi.control import control_app
 from examples.flowapi.country import draw_country
-from examples.flowapi.jobs import Pace
+from examples.flowapi.jobs import Clock, Pace
 from examples.flowapi.misbehaviour import Misbehaviour, Mood, Moody
 from examples.flowapi.queries import Dataset
 from examples.flowapi.routes import api_app
@@ -51,6 +52,8 @@ class ExampleFlowApi:
         How many subscribers there are.
     seconds_per_byte
         How slowly a misbehaviour called 'drip' answers.
+    clock
+        What queries and the cache of available dates go by.
 
     """
 
@@ -65,6 +68,7 @@ class ExampleFlowApi:
         cache_seconds: float = 0.0,
         subscribers: int = 12000,
         seconds_per_byte: float = 0.2,
+        clock: Clock = time.monotonic,
     ) -> None:
         country = draw_country(_SEED)
         self._service = Service(
@@ -73,6 +77,7 @@ class ExampleFlowApi:
             mood=Mood(),
             pace=Pace(queued=queued_seconds, executing=executing_seconds),
             cache_seconds=cache_seconds,
+            clock=clock,
         )
         self._address = (host, port)
         self._seconds_per_byte = seconds_per_byte

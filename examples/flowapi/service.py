@@ -1,6 +1,5 @@
 """What lies behind FlowAPI's routes: the data, the queries that were run, the maker of tokens."""
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -24,7 +23,7 @@ class Service:
     mood: Mood
     pace: Pace
     cache_seconds: float
-    clock: Clock = time.monotonic
+    clock: Clock
     requests: list[tuple[str, str]] = field(default_factory=list)
     _jobs: dict[str, Job] = field(default_factory=dict)
     _cached_dates: tuple[float, dict[str, list[str]]] | None = None
