@@ -42,7 +42,7 @@ class Misbehaviour(enum.StrEnum):
     """All is well with the request, but the query that it runs will end with an error (for the route 'run')."""
 
 
-_GARBAGE: Final = b'\xff\xfe\x00{"available_dates":\x80\x81'
+_GARBAGE: Final = b'{"available_dates":\x80\x81\xff\x00'
 _OTHER_PROTOCOL: Final = b"220 mail.example ESMTP\r\n"
 
 _ANSWERS: Final[dict[Misbehaviour, Callable[[], Response]]] = {

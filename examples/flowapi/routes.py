@@ -23,7 +23,7 @@ _MEDIA_TYPES: Final = {"json": "application/json", "csv": "text/csv", "geojson":
 def api_app(service: Service) -> Starlette:
     """Return the application that answers below /api/0."""
     routes = _Routes(service)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/api/0/available_dates", routes.available_dates),
             Route("/api/0/run", routes.run, methods=["POST"]),
@@ -33,6 +33,8 @@ def api_app(service: Service) -> Starlette:
         ],
         exception_handlers={Refusal: _refuse, HTTPException: _no_such_route},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Routes:
