@@ -1,0 +1,250 @@
+"""Which runs are due, and the flow that finds them and runs them: the available dates sensor."""
+
+import contextvars
+import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import prefect
+from prefect.states import Cancelled, Failed
+
+from autoflow.errors import AutoflowError
+from autoflow.flowapi import FlowApi
+from autoflow.log import logger
+from autoflow.model import Failures, History, RunKey, RunState, RunStore, utc_now
+from autoflow.notebooks import declared_parameters
+from autoflow.parser import parse_workflows_file
+from autoflow.settings import Settings
+from autoflow.specs import SensorSpec, TriggerSpec, WorkflowsFile
+from autoflow.stop_signal import StopSignal
+from autoflow.workflows import WorkflowRun, WorkflowRunner
+
+LONGEST_RETRY_DELAY = datetime.timedelta(days=1)
+"""However often a run has failed, and doubled its delay, it is tried again after a day."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """What came of one run of the sensor. `more_due` tells that there was more to do than one tick takes."""
+
+    dates: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    more_due: bool = False
+
+
+def read_workflows(settings: Settings) -> WorkflowsFile:
+    """Read workflows.yml as it is now; raise WorkflowsFileError with all that is wrong in it."""
+    return parse_workflows_file(
+        settings.workflows_file, inspect_notebook=declared_parameters, inputs_dir=settings.inputs_dir
+    )
+
+
+def due_runs(
+    triggers: Iterable[TriggerSpec],
+    available_dates: frozenset[datetime.date],
+    histories: Mapping[tuple[str, str], History],
+    now: datetime.datetime,
+) -> list[WorkflowRun]:
+    """Return all runs that are due at `now` (UTC), oldest date first, then in the order of `triggers`.
+
+    A date is due if it is neither done nor running, not before the trigger's earliest date, all dates of its stencil
+    are available, and, where it has failed, its delay is over and there are attempts left.
+    """
+    runs = [run for trigger in triggers for run in _due_for(trigger, available_dates, histories, now)]
+    return sorted(runs, key=lambda run: run.reference_date)
+
+
+def _due_for(
+    trigger: TriggerSpec,
+    available_dates: frozenset[datetime.date],
+    histories: Mapping[tuple[str, str], History],
+    now: datetime.datetime,
+) -> Iterator[WorkflowRun]:
+    key = RunKey.of(trigger.workflow.name, trigger.parameters, datetime.date.min)
+    history = histories.get((key.workflow, key.parameters_hash), History())
+    for date in sorted(available_dates - history.done - history.running):
+        if trigger.earliest_date and date < trigger.earliest_date:
+            continue
+        failures = history.failures.get(date)
+        if failures and not may_try_again(failures, trigger, now):
+            continue
+        if trigger.date_stencil.is_available(date, available_dates):
+            yield WorkflowRun(
+                workflow=trigger.workflow,
+                parameters=trigger.parameters,
+                reference_date=date,
+                date_ranges=trigger.date_stencil.resolve(date),
+            )
+
+
+def may_try_again(failures: Failures, trigger: TriggerSpec, now: datetime.datetime) -> bool:
+    """Tell whether a date that has failed is due again: not if it was cancelled, or has no attempts left."""
+    if failures.cancelled or failures.count >= trigger.max_attempts:
+        return False
+    return failures.last is None or now >= failures.last + retry_delay(failures.count, trigger)
+
+
+def retry_delay(failures: int, trigger: TriggerSpec) -> datetime.timedelta:
+    """Return how long to wait after so many failures: the trigger's delay, doubled with each one after the first."""
+    seconds = trigger.retry_delay * 2.0 ** min(failures - 1, 60)
+    return min(datetime.timedelta(seconds=min(seconds, LONGEST_RETRY_DELAY.total_seconds())), LONGEST_RETRY_DELAY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensor:
+    """Finds the runs that are due and runs them, some side by side, as many as a tick takes."""
+
+    settings: Settings
+    store: RunStore
+    runner: WorkflowRunner
+    clock: Callable[[], datetime.datetime] = utc_now
+
+    def tick(self, *, stop: StopSignal) -> Tick:
+        """Do what is due, at most `max_runs_per_tick` of it, reading workflows.yml, token and dates anew.
+
+        Raises
+        ------
+        WorkflowsFileError, FlowApiError, RunStoreError
+            Nothing has been run then.
+
+        """
+        sensor = read_workflows(self.settings).sensor
+        available_dates = self._flowapi().available_dates(sensor.cdr_types)
+        runs = self._due(sensor, available_dates)
+        batch = list(islice(runs, self.settings.max_runs_per_tick))
+        logger.info("tick: %s, %s", _count(len(available_dates), "date") + " available", _due_text(runs, batch))
+        states = self._run_side_by_side(batch, stop)
+        return Tick(
+            dates=len(available_dates),
+            succeeded=states.count(RunState.SUCCEEDED),
+            failed=states.count(RunState.FAILED),
+            more_due=len(runs) > len(batch) and not stop.is_set,
+        )
+
+    def _flowapi(self) -> FlowApi:
+        return FlowApi(
+            url=self.settings.flowapi_url,
+            token=self.settings.current_flowapi_token(),
+            timeout=self.settings.flowapi_timeout,
+            ssl_certificate=self.settings.ssl_certificate,
+        )
+
+    def _due(self, sensor: SensorSpec, available_dates: frozenset[datetime.date]) -> list[WorkflowRun]:
+        if crashed := self.store.give_up_crashed():
+            logger.warning("%s crashed: no sign of life for a minute; due again", _count(crashed, "run"))
+        return due_runs(sensor.triggers, available_dates, self.store.histories(), self.clock())
+
+    def _run_side_by_side(self, runs: Iterable[WorkflowRun], stop: StopSignal) -> list[RunState | None]:
+        def run(each: WorkflowRun) -> RunState | None:
+            try:
+                # In an empty context, so that Prefect shows a run of its own rather than a part of the tick's, which
+                # would keep the states of all of them in memory until its end.
+                return contextvars.Context().run(self.runner.run, each, stop=stop)
+            except AutoflowError as error:
+                logger.error("%s could not be started: %s", each, error)
+                return None
+
+        with ThreadPoolExecutor(self.settings.max_parallel_runs, thread_name_prefix="run") as pool:
+            return list(pool.map(run, runs))
+
+
+def make_available_dates_sensor(
+    sensor: Sensor, *, stop: StopSignal, done: Callable[[Tick | AutoflowError], None]
+) -> "prefect.Flow[[], Any]":
+    """Return the Prefect flow that is one tick of `sensor`; `done` is told what came of it."""
+
+    @prefect.flow(name="available_dates_sensor", flow_run_name="tick", persist_result=False)
+    def available_dates_sensor() -> Any:  # noqa: ANN401 - a state of Prefect's
+        """Look which dates FlowAPI has, and run the workflows that are due."""
+        try:
+            tick = sensor.tick(stop=stop)
+        except AutoflowError as error:
+            logger.error("tick failed: %s", error)
+            done(error)
+            return Failed(message=str(error))
+        done(tick)
+        if stop.is_set:
+            return Cancelled(message=stop.reason)
+        return prefect.states.Completed(message=f"{tick.succeeded} succeeded, {tick.failed} failed")
+
+    return available_dates_sensor
+
+
+def make_run_workflow(
+    settings: Settings, runner: WorkflowRunner, *, stop: StopSignal
+) -> "prefect.Flow[[str, datetime.date, dict[str, Any] | None], Any]":
+    """Return the Prefect flow that runs one workflow for one date, when somebody asks for it."""
+
+    @prefect.flow(name="run_workflow", flow_run_name="{workflow} {reference_date}", persist_result=False)
+    def run_workflow(workflow: str, reference_date: datetime.date, parameters: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - a state of Prefect's
+        """Run one workflow for one date of data, unless it is done already.
+
+        Args:
+            workflow: The name of a workflow of workflows.yml.
+            reference_date: The date of data to run it for.
+            parameters: Its parameters; by default those that the sensor runs it with.
+
+        """
+        try:
+            run = requested_run(read_workflows(settings), workflow, reference_date, parameters)
+            state = contextvars.Context().run(runner.run, run, stop=stop)
+        except AutoflowError as error:
+            logger.error("%s %s could not be started: %s", workflow, reference_date, error)
+            return Failed(message=str(error))
+        if state is RunState.SUCCEEDED:
+            return prefect.states.Completed(message=f"{run} succeeded")
+        if state is None:
+            return Cancelled(message=f"{run} is done already, or is running")
+        return Failed(message=f"{run}: {state}")
+
+    return run_workflow
+
+
+def requested_run(
+    file: WorkflowsFile, workflow: str, reference_date: datetime.date, parameters: Mapping[str, Any] | None
+) -> WorkflowRun:
+    """Return the run of `workflow` for `reference_date` that somebody asks for.
+
+    Without `parameters`, they and the stencil are those of the sensor's entry for the workflow; with them, the
+    stencil is that of the entry with these parameters, or else of the first one.
+
+    Raises
+    ------
+    AutoflowError
+        If there is no such workflow, or the parameters are not those that it takes.
+
+    """
+    known = {spec.name: spec for spec in file.workflows}
+    if workflow not in known:
+        raise AutoflowError(f"there is no workflow '{workflow}' in workflows.yml; there are {', '.join(sorted(known))}")
+    triggers = [trigger for trigger in file.sensor.triggers if trigger.workflow.name == workflow]
+    if parameters is not None:
+        triggers.sort(key=lambda trigger: trigger.parameters != parameters)
+    trigger = triggers[0] if triggers else TriggerSpec(workflow=known[workflow])
+    values = trigger.parameters if parameters is None else parameters
+    if wrong := sorted(values.keys() ^ known[workflow].parameter_names):
+        raise AutoflowError(
+            f"workflow '{workflow}' takes the parameters {sorted(known[workflow].parameter_names)}; "
+            f"missing or too many: {', '.join(wrong)}"
+        )
+    try:
+        ranges = trigger.date_stencil.resolve(reference_date)
+    except ValueError as error:
+        raise AutoflowError(f"workflow '{workflow}' cannot run for {reference_date}: {error}") from error
+    return WorkflowRun(workflow=known[workflow], parameters=values, reference_date=reference_date, date_ranges=ranges)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _due_text(runs: list[WorkflowRun], batch: list[WorkflowRun]) -> str:
+    if not runs:
+        return "nothing is due"
+    some = ", ".join(str(run) for run in batch[:5]) + (", …" if len(batch) > 5 else "")  # noqa: PLR2004 - what fits a line
+    left = f", {len(runs) - len(batch)} more in the next tick" if len(runs) > len(batch) else ""
+    return f"{_count(len(batch), 'run')} due: {some}{left}"

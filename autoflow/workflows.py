@@ -1,0 +1,361 @@
+"""Workflows as Prefect flows: a task for each notebook, and the record of how a run of them went."""
+
+import datetime
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import prefect
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import FlowRun
+from prefect.futures import PrefectFuture, wait
+from prefect.states import Cancelled
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
+
+from autoflow.date_stencil import DateInterval
+from autoflow.errors import AutoflowError, NotebookError, ReportError, RunStopped, RunStoreError
+from autoflow.heartbeat import Heartbeat
+from autoflow.log import logger
+from autoflow.model import Claim, RunError, RunKey, RunState, RunStore, utc_now
+from autoflow.notebooks import CellCallback, execute
+from autoflow.reports import ReportContext, convert
+from autoflow.settings import Settings
+from autoflow.specs import Json, NotebookSpec, WorkflowSpec
+from autoflow.stop_signal import StopSignal
+
+LONGEST_NAME_PART = 60
+"""Of a workflow's or notebook's name in the name of a file, in bytes; a whole name may have 255."""
+
+RECORD_RETRY_SECONDS = 2.0
+"""How long to wait before the end of a run is recorded again in a database that is gone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkflowRun:
+    """A workflow to run for a date. `date_ranges` is what the stencil stands for on that date, ends included."""
+
+    workflow: WorkflowSpec
+    parameters: Mapping[str, Json]
+    reference_date: datetime.date
+    date_ranges: Sequence[DateInterval]
+
+    @property
+    def key(self) -> RunKey:
+        """What identifies the run in the run store."""
+        return RunKey.of(self.workflow.name, self.parameters, self.reference_date)
+
+    def __str__(self) -> str:
+        """Name the run for people."""
+        return str(self.key)
+
+
+@dataclass(frozen=True)
+class NotebookOutputs:
+    """What a notebook left: itself, executed, and its reports."""
+
+    executed: Path
+    reports: tuple[Path, ...] = ()
+
+
+@dataclass
+class Outcome:
+    """How the notebooks of a run went, by their labels; a notebook that is in none of these was not run."""
+
+    outputs: dict[str, NotebookOutputs] = field(default_factory=dict)
+    errors: dict[str, AutoflowError] = field(default_factory=dict)
+
+    @property
+    def error(self) -> AutoflowError | None:
+        """What to blame a failed run on: a real failure rather than what was stopped."""
+        return min(self.errors.values(), key=lambda error: isinstance(error, RunStopped), default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """All that the task of one notebook needs. `stem` begins the names of the files that it leaves."""
+
+    run: WorkflowRun
+    notebook: NotebookSpec
+    stem: str
+    settings: Settings
+    outcome: Outcome
+    stop: StopSignal
+    on_cell: CellCallback | None = None
+
+
+def make_notebooks_workflow(
+    run: WorkflowRun, settings: Settings, *, outcome: Outcome | None = None, stop: StopSignal | None = None
+) -> "prefect.Flow[[str, list[list[str]], dict[str, Any]], Any]":
+    """Return a Prefect flow that runs the notebooks of `run.workflow`, each as soon as those that it needs are done.
+
+    The flow takes the reference date, the date ranges and the parameters, which Prefect shows; it fails if a notebook
+    fails, and is cancelled if `stop` is set. `outcome` tells afterwards what became of each notebook, whatever
+    becomes of the Prefect API.
+    """
+    outcome = outcome or Outcome()
+    stop = stop or StopSignal()
+    stamp = _stamp(utc_now())
+
+    @prefect.flow(
+        name=_prefect_name(run.workflow.name),
+        flow_run_name=_constant(str(run)),
+        task_runner=_task_runner(len(run.workflow.notebooks)),
+        persist_result=False,
+        validate_parameters=False,
+    )
+    def notebooks_workflow(reference_date: str, date_ranges: list[list[str]], parameters: dict[str, Any]) -> Any:  # noqa: ANN401, ARG001 - a state of Prefect's, or nothing; the parameters are shown in Prefect
+        futures: dict[str, PrefectFuture[NotebookOutputs]] = {}
+        for notebook in run.workflow.notebooks:
+            step = Step(
+                run=run,
+                notebook=notebook,
+                stem=_stem(run, notebook, stamp),
+                settings=settings,
+                outcome=outcome,
+                stop=stop,
+            )
+            upstream = {label: futures[label] for label in sorted(run.workflow.dependencies(notebook))}
+            task = notebook_task.with_options(name=notebook.label, task_run_name=_constant(notebook.label))
+            futures[notebook.label] = task.submit(
+                cast("Step", quote(step)), cast("Mapping[str, NotebookOutputs]", upstream)
+            )
+        wait(list(futures.values()))
+        error = outcome.error
+        if isinstance(error, RunStopped):
+            return Cancelled(message=str(error))
+        if error:
+            raise error from None
+        return None
+
+    return notebooks_workflow
+
+
+@prefect.task(persist_result=False, cache_policy=NO_CACHE, log_prints=False)
+def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> NotebookOutputs:
+    """Run one notebook; `upstream` holds what the notebooks left on which it depends."""
+    try:
+        outputs = run_notebook(step, upstream)
+    except AutoflowError as error:
+        step.outcome.errors[step.notebook.label] = error
+        # Without its cause: Prefect keeps what it is shown, and a notebook's own traceback can hold anything.
+        raise error from None
+    step.outcome.outputs[step.notebook.label] = outputs
+    return outputs
+
+
+def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> NotebookOutputs:
+    """Run one notebook and make its reports.
+
+    Raises
+    ------
+    NotebookError, ReportError, RunStopped
+        The executed notebook is there all the same, as far as it came.
+
+    """
+    if step.stop.is_set:
+        raise RunStopped(step.stop.reason)
+    notebook, settings = step.notebook, step.settings
+    executed = settings.notebooks_dir / f"{step.stem}.ipynb"
+    outputs = NotebookOutputs(executed)
+    try:
+        execute(
+            notebook.path,
+            executed,
+            label=notebook.label,
+            parameters=parameter_values(step.run, notebook, settings.flowapi_url, upstream),
+            environment=settings.kernel_environ,
+            secrets=settings.secrets,
+            timeout=notebook.timeout,
+            stop=step.stop,
+            on_cell=step.on_cell,
+        )
+        return NotebookOutputs(executed, tuple(_reports(step, executed)))
+    except AutoflowError:
+        step.outcome.outputs[notebook.label] = outputs
+        raise
+    except OSError as error:
+        raise ReportError(f"notebook '{notebook.label}': {executed} cannot be written: {error.strerror}") from error
+
+
+def parameter_values(
+    run: WorkflowRun, notebook: NotebookSpec, flowapi_url: str, upstream: Mapping[str, NotebookOutputs]
+) -> dict[str, Json]:
+    """Return the values of the parameters of `notebook`, by the names that it has for them."""
+    values: dict[str, Json] = dict(run.parameters)
+    values |= {label: str(outputs.executed) for label, outputs in upstream.items()}
+    values |= {
+        "flowapi_url": flowapi_url,
+        "reference_date": run.reference_date.isoformat(),
+        "date_ranges": [list(interval.as_strings()) for interval in run.date_ranges],
+    }
+    return {name: values[source] for name, source in notebook.parameters.items()}
+
+
+def _reports(step: Step, executed: Path) -> Iterable[Path]:
+    output = step.notebook.output
+    for report_format in output.formats if output else ():
+        report = step.settings.reports_dir / f"{step.stem}.{report_format}"
+        try:
+            convert(
+                executed,
+                report,
+                report_format=report_format,
+                context=ReportContext(workflow=step.run.workflow.name, reference_date=step.run.reference_date),
+                template=(output.template if output else None) or step.settings.asciidoc_template_path,
+                inputs_dir=step.notebook.path.parent,
+                timeout=step.settings.report_timeout,
+            )
+        except ReportError as error:
+            raise ReportError(f"notebook '{step.notebook.label}': its report could not be made: {error}") from error
+        yield report
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkflowRunner:
+    """Runs workflows, each once: with a claim in the run store, a heartbeat, and a record of the end."""
+
+    settings: Settings
+    store: RunStore
+    heartbeat: Heartbeat
+
+    def run(self, run: WorkflowRun, *, stop: StopSignal) -> RunState | None:
+        """Run `run` unless it is done or running elsewhere; return its state at the end, or None if it was not run.
+
+        Raises
+        ------
+        RunStoreError
+            If no claim could be made because the run store cannot be reached.
+
+        """
+        if stop.is_set or (claim := self.store.claim(run.key)) is None:
+            return None
+        logger.info("started %s%s", run, f" (attempt {claim.attempt})" if claim.attempt > 1 else "")
+        started = time.monotonic()
+        stop_this = StopSignal(stop)
+        outcome = Outcome()
+        with self.heartbeat.of(claim, stop_this):
+            problem = self._run_flow(run, claim, outcome, stop_this)
+            state, error = _judge(outcome, problem)
+            self._record(claim, state, outcome, error, stop)
+        _log_end(run, state, outcome, error, seconds=time.monotonic() - started)
+        return state
+
+    def _run_flow(self, run: WorkflowRun, claim: Claim, outcome: Outcome, stop: StopSignal) -> Exception | None:
+        """Run the flow; return what went wrong that is not told by `outcome`, such as the Prefect API being gone."""
+        workflow = make_notebooks_workflow(run, self.settings, outcome=outcome, stop=stop)
+        ranges = [list(interval.as_strings()) for interval in run.date_ranges]
+
+        @workflow.on_running
+        def remember(flow: object, flow_run: FlowRun, state: object) -> None:  # noqa: ARG001 - Prefect's signature
+            # Not in the way of the run, if it cannot be written: it is only for people to find it in Prefect.
+            threading.Thread(target=self._name_flow_run, args=(claim, str(flow_run.id)), daemon=True).start()
+
+        try:
+            with prefect.tags(run.workflow.name, run.reference_date.isoformat()):
+                workflow(run.reference_date.isoformat(), ranges, dict(run.parameters), return_state=True)
+        except Exception as error:  # noqa: BLE001 - whatever Prefect raises, the run has ended and has to be recorded
+            return error
+        if len(outcome.outputs) < len(run.workflow.notebooks) and not outcome.errors:
+            return PrefectGoneError("Prefect did not run all of its notebooks")
+        return None
+
+    def _name_flow_run(self, claim: Claim, flow_run_id: str) -> None:
+        try:
+            self.store.name_flow_run(claim, flow_run_id)
+        except RunStoreError as error:
+            logger.debug("%s", error)
+
+    def _record(
+        self, claim: Claim, state: RunState, outcome: Outcome, error: RunError | None, stop: StopSignal
+    ) -> None:
+        """Record the end of a run, as soon as the run store can be reached: its work is not thrown away."""
+        outputs = _outputs_as_json(outcome)
+        while True:
+            try:
+                if not self.store.finish(claim, state, outputs=outputs, error=error):
+                    logger.warning("%s ended as %s after its claim had been given up as crashed", claim.key, state)
+            except RunStoreError as problem:
+                logger.warning("%s ended as %s, which cannot be recorded yet: %s", claim.key, state, problem)
+                if stop.wait(RECORD_RETRY_SECONDS):
+                    return
+            else:
+                return
+
+
+class PrefectGoneError(AutoflowError):
+    """Prefect did not let a run go on to its end."""
+
+
+def _judge(outcome: Outcome, problem: Exception | None) -> tuple[RunState, RunError | None]:
+    """Return how a run ended: as its notebooks say, if they were all run; otherwise it was interrupted."""
+    error = outcome.error
+    if isinstance(error, RunStopped):
+        return RunState.INTERRUPTED, RunError("Interrupted", str(error))
+    if isinstance(error, NotebookError):
+        return RunState.FAILED, RunError(error.error_class, error.error_message, error.notebook, error.cell)
+    if error:
+        return RunState.FAILED, RunError(type(error).__name__, str(error))
+    if problem:
+        reason = str(problem).splitlines()[0] if str(problem) else ""
+        return RunState.INTERRUPTED, RunError(type(problem).__name__, f"the Prefect API failed: {reason}")
+    return RunState.SUCCEEDED, None
+
+
+def _outputs_as_json(outcome: Outcome) -> dict[str, Json]:
+    return {
+        label: {"notebook": str(outputs.executed), "reports": [str(path) for path in outputs.reports]}
+        for label, outputs in sorted(outcome.outputs.items())
+    }
+
+
+def _log_end(run: WorkflowRun, state: RunState, outcome: Outcome, error: RunError | None, *, seconds: float) -> None:
+    """Log one line: what became of the run, and where to look."""
+    if state is RunState.SUCCEEDED:
+        outputs = outcome.outputs.values()
+        paths = [path for each in outputs for path in each.reports] or [each.executed for each in outputs]
+        logger.info("finished %s in %.0f s: %s", run, seconds, ", ".join(str(path) for path in paths))
+        return
+    failure = outcome.error
+    reason = str(failure) if failure else (f"{error.error_class}: {error.message}" if error else "")
+    executed = outcome.outputs.get(error.notebook or "") if error else None
+    where = f" (see {executed.executed})" if executed else ""
+    logger.error("%s %s after %.0f s: %s%s", state, run, seconds, " ".join(reason.split()), where)
+
+
+def _stem(run: WorkflowRun, notebook: NotebookSpec, stamp: str) -> str:
+    """Return how the names of a notebook's outputs begin: who, what, for when, with what, and when."""
+    parts = (_name_part(run.workflow.name), _name_part(notebook.label), run.reference_date.isoformat())
+    key = RunKey.of(f"{run.workflow.name}/{notebook.label}", run.parameters, run.reference_date)
+    identity = RunKey.of(key.workflow, {"parameters": dict(run.parameters), "name": key.workflow}, key.reference_date)
+    return "__".join((*parts, identity.parameters_hash[:8], stamp))
+
+
+def _task_runner(threads: int) -> "prefect.task_runners.TaskRunner[PrefectFuture[Any]]":
+    """Return what runs the notebooks of a workflow: threads, for all that they do is to wait for their kernels."""
+    return cast("prefect.task_runners.TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=threads))
+
+
+def _prefect_name(name: str) -> str:
+    """Return `name` without the characters that Prefect does not allow in the name of a flow."""
+    return re.sub(r"[/%&<>]", "-", name)
+
+
+def _constant(name: str) -> Callable[[], str]:
+    """Return a function that returns `name`: Prefect would fill in braces in a text."""
+    return lambda: name
+
+
+def _stamp(time_utc: datetime.datetime) -> str:
+    """Return a time for the name of a file, to the millisecond."""
+    return f"{time_utc:%Y%m%dT%H%M%S}.{time_utc.microsecond // 1000:03d}Z"
+
+
+def _name_part(name: str) -> str:
+    """Return `name` with nothing in it that a file's name should not have."""
+    clean = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "unnamed"
+    return clean.encode()[:LONGEST_NAME_PART].decode(errors="ignore")
