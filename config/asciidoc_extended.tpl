@@ -7,19 +7,24 @@ latex2asciidoc, text2asciidoc, figure, failure. -#}
 {%- block header -%}
 = {{ resources.report.title }}
 
-{% endblock header -%}
+{% if resources.report.subtitle -%}
+[.report-date]
+{{ resources.report.subtitle }}
 
-{%- block input_group %}{% endblock input_group -%}
+{% endif %}
+{%- endblock header -%}
+
+{%- block input %}{% endblock input -%}
 
 {#- Without the lines that nbconvert's template puts around all outputs. -#}
 {%- block output_group %}{{ super.super() }}{% endblock output_group -%}
 
+{%- block stream scoped %}{{ super.super() }}{% endblock stream -%}
 {%- block stream_stdout scoped %}{{ output.text | text2asciidoc }}{% endblock stream_stdout -%}
 {%- block stream_stderr %}{% endblock stream_stderr -%}
-{%- block stream scoped %}{{ super.super() }}{% endblock stream -%}
 {%- block error scoped %}{{ output | failure }}{% endblock error -%}
 
-{%- block data_svg scoped %}{{ output.data['image/svg+xml'] | figure }}{% endblock data_svg -%}
+{%- block data_svg scoped %}{{ output.data['image/svg+xml'] | figure(output.metadata) }}{% endblock data_svg -%}
 {%- block data_png scoped %}{{ output.data['image/png'] | figure(output.metadata) }}{% endblock data_png -%}
 {%- block data_jpg scoped %}{{ output.data['image/jpeg'] | figure(output.metadata) }}{% endblock data_jpg -%}
 {%- block data_html scoped %}{{ output.data['text/html'] | html2asciidoc }}{% endblock data_html -%}

@@ -4,39 +4,62 @@
 
 local SEPARATOR = "\30"
 
+-- pandoc's HTML reader fetches what an iframe shows, from the disk or the network. Only these elements reach it.
+local ALLOWED = {}
+for name in ([[a abbr address article aside b big blockquote br caption center cite code col colgroup dd del details dfn
+  div dl dt em figcaption figure font footer h1 h2 h3 h4 h5 h6 header hr i img ins kbd li main mark nav ol p pre q s
+  samp section small span strike strong sub summary sup table tbody td tfoot th thead tr tt u ul var wbr]]):gmatch("%S+")
+do
+  ALLOWED[name] = true
+end
+
+-- A tag begins with "<" and its name, so that no other tag is left whatever the rest of the text looks like.
+local function safe_html(html)
+  local text = html:gsub("<!%-%-.-%-%->", ""):gsub("<([sS][cC][rR][iI][pP][tT])[%s>].-</%1[^>]*>", "")
+  text = text:gsub("<([sS][tT][yY][lL][eE])[%s>].-</%1[^>]*>", "")
+  return (text:gsub("<(/?)([%w]*)([^%w]?)", function(slash, name, after)
+    if ALLOWED[name:lower()] and after:match("^[%s/>]$") then
+      return nil
+    end
+    return "&lt;" .. slash .. name .. (after == "<" and "&lt;" or after)
+  end))
+end
+
+local function read_html(html)
+  return pandoc.read(safe_html(html), "html", nil, {})
+end
+
 local function has_raw_html(block)
   local found = false
-  pandoc.walk_block(block, {
+  pandoc.walk_block(pandoc.Div({ block }), {
     RawInline = function(raw) found = found or raw.format == "html" end,
     RawBlock = function(raw) found = found or raw.format == "html" end,
   })
   return found
 end
 
--- A block of markdown with HTML in it, read again as HTML. What HTML cannot carry is put aside meanwhile.
-local function read_html_in(block)
+-- Blocks of markdown with HTML in them, read again as HTML. What HTML cannot carry is put aside meanwhile.
+local function read_html_in(blocks)
   local kept = {}
   local function keep(inline)
     kept[#kept + 1] = inline
     return pandoc.Span({}, pandoc.Attr("kept-" .. #kept))
   end
-  local bare = pandoc.walk_block(pandoc.Div({ block }), { Math = keep, Note = keep, Image = keep })
-  local html = pandoc.write(pandoc.Pandoc({ bare }), "html")
-  local read = pandoc.read(html, "html")
+  local bare = pandoc.walk_block(pandoc.Div(blocks), { Math = keep, Note = keep, Image = keep, Code = keep })
+  local read = read_html(pandoc.write(pandoc.Pandoc(bare.content), "html"))
   return pandoc.walk_block(pandoc.Div(read.blocks), {
     Span = function(span)
       local number = span.identifier:match("^kept%-(%d+)$")
       return number and kept[tonumber(number)] or nil
     end,
-  })
+  }).content
 end
 
-local function joined_html(blocks)
-  local result = pandoc.List()
-  local pending = pandoc.List()
+local function with_html_read(blocks)
+  local result, pending = pandoc.List(), pandoc.List()
   local function flush()
     if #pending > 0 then
-      result:insert(read_html_in(pandoc.Div(pending)))
+      result:extend(read_html_in(pending))
       pending = pandoc.List()
     end
   end
@@ -52,12 +75,29 @@ local function joined_html(blocks)
   return result
 end
 
+-- A formula within a line becomes text with superscripts and the like, if pandoc can make it of them.
+local function formula_as_text(math)
+  if math.mathtype ~= "InlineMath" then
+    return nil
+  end
+  local read = pandoc.read(pandoc.write(pandoc.Pandoc({ pandoc.Para({ math }) }), "html"), "html")
+  local block = read.blocks[1]
+  local text = pandoc.utils.stringify(read)
+  if not block or text == "" or text:find("^%$") or text:find("\\") then
+    return nil
+  end
+  return pandoc.Span(block.content)
+end
+
+local function read_text(format, text)
+  local blocks = format == "html" and read_html(text).blocks or with_html_read(pandoc.read(text, format, nil, {}).blocks)
+  return pandoc.walk_block(pandoc.Div(blocks), { Math = formula_as_text }).content
+end
+
 function Reader(input)
   local divs = pandoc.List()
   for format, text in tostring(input):gmatch(SEPARATOR .. "([^\n]*)\n([^" .. SEPARATOR .. "]*)") do
-    local ok, result = pcall(function()
-      return joined_html(pandoc.read(text, format).blocks)
-    end)
+    local ok, result = pcall(read_text, format, text)
     if ok then
       divs:insert(pandoc.Div(result))
     else

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,48 @@ import nbformat
 from nbformat import NotebookNode
 
 from autoflow.errors import ReportError
-from autoflow.reports.exporting import PRIORITY, fill
+from autoflow.reports.exporting import fill
+from autoflow.reports.hypertext import clean_html
 from autoflow.reports.markup import Asciidoc, escape_line
-from autoflow.reports.pictures import PictureShelf, attachments_of, content_of
-from autoflow.reports.reading import Dialect, Fragment, Node, read_fragments
-from autoflow.reports.writing import BlockWriter, literal, missing_picture, picture_block, plain_text
+from autoflow.reports.pictures import Formula, PictureShelf, content_of
+from autoflow.reports.nodes import Node, nodes
+from autoflow.reports.outline import Outline
+from autoflow.reports.reading import Dialect, Fragment, read_fragments
+from autoflow.reports.shown import beginning, fragments_of, plain_output, reduce_to_shown
+from autoflow.reports.writing import BlockWriter, literal, missing_picture, picture_block
 
-_DIALECTS = {"text/markdown": Dialect.MARKDOWN, "text/html": Dialect.HTML, "text/latex": Dialect.LATEX}
+_LONGEST_TITLE = 300
 
 
-def write_document(
-    notebook: Path, *, folder: Path, inputs_dir: Path, template: Path, config_dir: Path, deadline: float
-) -> str:
-    """Return the asciidoc of `notebook`; its pictures are then in `folder`.
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """An asciidoc document, and the roles that its text uses for colours: text and background by role."""
+
+    text: str
+    colours: Mapping[str, tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """Where a conversion takes place: its own folder, the notebook's, the template's, AutoFlow's, and until when.
+
+    `deadline` is on `time.monotonic`'s clock.
+    """
+
+    folder: Path
+    inputs_dir: Path
+    template: Path
+    config_dir: Path
+    deadline: float
+
+    @property
+    def seconds_left(self) -> float:
+        """The time that is left."""
+        return self.deadline - time.monotonic()
+
+
+def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Document:
+    """Return the asciidoc of `notebook`; its pictures are then in the workplace's folder.
 
     Raises
     ------
@@ -30,110 +60,100 @@ def write_document(
 
     """
     contents = _read(notebook)
-    shelf = PictureShelf(folder=folder, inputs_dir=inputs_dir)
-    prepare(contents, shelf)
-    read = read_fragments(
-        fragments_of(contents),
-        reader=config_dir / "report_reader.lua",
-        folder=folder,
-        timeout=deadline - time.monotonic(),
-    )
-    for blocks in read.values():
-        for address in _addresses(blocks):
-            if picture := shelf.find(address):
-                shelf.add(picture)
-    shelf.finish(timeout=deadline - time.monotonic())
-    filters = _Filters(read, shelf)
-    return fill(
-        template,
+    shelf = PictureShelf(folder=workplace.folder, inputs_dir=workplace.inputs_dir)
+    reduce_to_shown(contents, shelf)
+    texts = _Texts(workplace, shelf)
+    texts.read(fragments_of(contents))
+    outline = Outline.of(texts.all_blocks())
+    writer = BlockWriter(shelf, outline)
+    title = outline.title or str(contents.metadata.get("title", "")) or notebook.stem.replace("_", " ")
+    report = {
+        "title": Asciidoc(escape_line(beginning(title, _LONGEST_TITLE)).strip()),
+        "subtitle": Asciidoc(escape_line(subtitle).strip()),
+    }
+    text = fill(
+        workplace.template,
         contents,
-        config_dir=config_dir,
-        filters=filters.by_name(),
-        variables={"title": Asciidoc(escape_line(_title(contents, read) or notebook.stem))},
+        config_dir=workplace.config_dir,
+        filters=_filters(texts, shelf, writer),
+        variables=report,
     )
+    return Document(text=text, colours=writer.colours)
 
 
 def _read(notebook: Path) -> NotebookNode:
     try:
-        return nbformat.read(notebook, as_version=4)
-    except Exception as error:  # nbformat raises whatever its parts raise
+        return nbformat.read(notebook, as_version=4)  # type: ignore[no-any-return]
+    except Exception as error:  # nbformat raises whatever the libraries below it raise
         raise ReportError(f"{notebook} is not a notebook: {error}") from error
 
 
-def prepare(notebook: NotebookNode, shelf: PictureShelf) -> None:
-    """Leave in `notebook` what the report shows, and put its pictures on `shelf`."""
-    for cell in notebook.cells:
-        for name, content in attachments_of(cell.get("attachments", {})):
-            cell.source = cell.source.replace(f"attachment:{name}", shelf.attach(name, content))
-        for output in cell.get("outputs", ()):
-            shown = _shown(output)
-            for kind in output.get("data", {}):
-                output.data[kind] = output.data[kind] if kind == shown else ""
-            if shown and shown.startswith("image/"):
-                shelf.add(content_of(output.data[shown]))
-            if "data" in output:
-                output.data = NotebookNode({shown: output.data[shown]} if shown else {})
+class _Texts:
+    """The notebook's markdown, HTML and LaTeX, as pandoc read them."""
 
-
-def fragments_of(notebook: NotebookNode) -> Iterator[Fragment]:
-    """Yield each text that pandoc has to read."""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            yield Fragment(Dialect.MARKDOWN, cell.source)
-        for output in cell.get("outputs", ()):
-            for kind, text in output.get("data", {}).items():
-                if kind in _DIALECTS:
-                    yield Fragment(_DIALECTS[kind], text)
-
-
-def _shown(output: NotebookNode) -> str | None:
-    return next((kind for kind in PRIORITY if kind in output.get("data", {})), None)
-
-
-def _title(notebook: NotebookNode, read: Mapping[Fragment, Sequence[Node]]) -> str:
-    for blocks in read.values():
-        for block in blocks:
-            if block["t"] == "Header":
-                return plain_text([block])
-    return str(notebook.metadata.get("title", ""))
-
-
-def _addresses(node: Any) -> Iterator[str]:
-    """Yield the address of each picture in a part of pandoc's document model."""
-    if isinstance(node, dict):
-        if node.get("t") == "Image":
-            yield node["c"][2][0]
-        yield from _addresses(node.get("c"))
-    elif isinstance(node, list | tuple):
-        for child in node:
-            yield from _addresses(child)
-
-
-class _Filters:
-    """What the filters of a template do with the texts of one notebook."""
-
-    def __init__(self, read: Mapping[Fragment, Sequence[Node]], shelf: PictureShelf) -> None:
-        self._read = read
+    def __init__(self, workplace: Workplace, shelf: PictureShelf) -> None:
+        self._workplace = workplace
         self._shelf = shelf
-        self._writer = BlockWriter(shelf)
+        self._blocks: dict[Fragment, Sequence[Node]] = {}
 
-    def by_name(self) -> dict[str, Any]:
-        """Return the filters by the names that templates use."""
-        return {
-            "markdown2asciidoc": lambda text: self._written(Dialect.MARKDOWN, text),
-            "html2asciidoc": lambda text: self._written(Dialect.HTML, text),
-            "latex2asciidoc": lambda text: self._written(Dialect.LATEX, text),
-            "text2asciidoc": lambda text: Asciidoc(literal(text)),
-            "figure": self._figure,
-            "failure": self._failure,
-        }
+    def read(self, fragments: Iterator[Fragment]) -> None:
+        """Read `fragments` with one pandoc, and make the pictures and formulas that they name."""
+        reader = self._workplace.config_dir / "report_reader.lua"
+        folder, timeout = self._workplace.folder, self._workplace.seconds_left
+        read = read_fragments(fragments, reader=reader, folder=folder, timeout=timeout)
+        for node in nodes(list(read.values())):
+            if node["t"] == "Math":
+                self._shelf.add_formula(Formula(latex=node["c"][1]))
+            elif node["t"] == "Image" and (picture := self._shelf.find(node["c"][2][0])):
+                self._shelf.add(picture)
+        self._shelf.finish(timeout=self._workplace.seconds_left)
+        self._blocks |= read
 
-    def _written(self, dialect: Dialect, text: str) -> Asciidoc:
-        return Asciidoc("\n\n" + self._writer.blocks(self._read[Fragment(dialect, text)]))
+    def blocks(self, dialect: Dialect, text: str) -> Sequence[Node]:
+        """Return the blocks of a text; one that a template changed is read now."""
+        fragment = Fragment(dialect, text)
+        if fragment not in self._blocks:
+            if dialect is Dialect.HTML:
+                fragment = Fragment(dialect, clean_html(text, self._shelf.attach))
+            self.read(iter([fragment]))
+        return self._blocks[fragment]
 
-    def _figure(self, encoded: str, _metadata: Mapping[str, Any] | None = None) -> Asciidoc:
-        picture = self._shelf.picture(content_of(encoded))
-        return Asciidoc("\n\n" + (missing_picture("") + "\n\n" if picture is None else picture_block(picture)))
+    def all_blocks(self) -> list[Node]:
+        """Return the blocks of all texts, in the order of the report."""
+        return [block for blocks in self._blocks.values() for block in blocks]
 
-    def _failure(self, output: NotebookNode) -> Asciidoc:
-        return Asciidoc(literal("\n".join(output.get("traceback", ()))))
+
+def _filters(texts: _Texts, shelf: PictureShelf, writer: BlockWriter) -> dict[str, Any]:
+    """Return the filters that templates find, by name."""
+
+    def written(dialect: Dialect, text: str) -> Asciidoc:
+        return Asciidoc("\n\n" + writer.blocks(texts.blocks(dialect, text)))
+
+    def convert_pandoc(text: str, from_format: str, to_format: str = "asciidoc") -> Asciidoc:
+        if not to_format.startswith("asciidoc"):
+            raise ValueError(f"convert_pandoc makes asciidoc, not {to_format}")
+        return written(Dialect.HTML if from_format.startswith("html") else Dialect.MARKDOWN, text)
+
+    def figure(encoded: str, metadata: Mapping[str, Any] | None = None) -> Asciidoc:
+        picture = shelf.picture(content_of(encoded))
+        if picture is None:
+            return Asciidoc(f"\n\n{missing_picture('')}\n\n")
+        return Asciidoc("\n\n" + picture_block(picture.resized(metadata or {})))
+
+    return {
+        "markdown2asciidoc": lambda text: written(Dialect.MARKDOWN, text),
+        "html2asciidoc": lambda text: written(Dialect.HTML, text),
+        "latex2asciidoc": lambda text: written(Dialect.MARKDOWN, text),
+        "text2asciidoc": lambda text: Asciidoc("\n\n" + literal(plain_output(text))),
+        "convert_pandoc": convert_pandoc,
+        "figure": figure,
+        "failure": _failure,
+    }
+
+
+def _failure(output: NotebookNode) -> Asciidoc:
+    """Return what an error output says: the exception, and its traceback."""
+    name, message = output.get("ename", ""), output.get("evalue", "")
+    headline = escape_line(beginning(f"{name}: {message}" if message else name, 1000)).strip()
+    traceback = literal(plain_output("\n".join(output.get("traceback", ()))))
+    return Asciidoc(f"\n\n{{empty}}[.failed]##{headline}##\n\n{traceback}" if headline else f"\n\n{traceback}")

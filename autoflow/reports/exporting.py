@@ -12,17 +12,7 @@ from nbformat import NotebookNode
 
 from autoflow.errors import ReportError
 from autoflow.reports.markup import Asciidoc, replaced_in_verbatim
-
-PRIORITY = (
-    "image/svg+xml",
-    "image/png",
-    "image/jpeg",
-    "text/markdown",
-    "text/html",
-    "text/latex",
-    "text/plain",
-)
-"""Which form of an output is shown, the best first: a picture of it before what a browser would make of it."""
+from autoflow.reports.shown import PRIORITY
 
 _OWN = "asciidoc_extended.tpl"
 _BASES = frozenset({"asciidoc.tpl", "asciidoc.j2", "asciidoc/index.asciidoc.j2", "index.asciidoc.j2", _OWN})

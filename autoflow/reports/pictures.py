@@ -7,8 +7,9 @@ import json
 import sys
 import urllib.parse
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from autoflow.reports.programs import run
 
@@ -23,13 +24,20 @@ class Picture:
     width: float
     height: float
 
+    def resized(self, metadata: Mapping[str, Any]) -> "Picture":
+        """Return the picture in the size that an output's metadata asks for, as high-resolution figures do."""
+        wanted = next((size for size in metadata.values() if isinstance(size, Mapping) and "width" in size), {})
+        width = wanted.get("width")
+        if not isinstance(width, int | float) or width <= 0:
+            return self
+        return replace(self, width=float(width), height=self.height * width / self.width)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Formula:
     """A LaTeX formula, without its dollars."""
 
     latex: str
-    is_display: bool
 
 
 @dataclass
@@ -58,7 +66,7 @@ class PictureShelf:
 
     def add_formula(self, formula: Formula) -> None:
         """Note a formula that `finish` shall make a picture of."""
-        self._formulas[formula] = _key(f"{formula.is_display} {formula.latex}".encode())
+        self._formulas[formula] = _key(f"formula {formula.latex}".encode())
 
     def finish(self, *, timeout: float) -> None:
         """Make the files of all that was added; what cannot be read as a picture has none."""
@@ -68,12 +76,13 @@ class PictureShelf:
             (self.folder / f"{key}.source").write_bytes(content)
         order = {
             "pictures": list(self._sources),
-            "formulas": {key: [formula.latex, formula.is_display] for formula, key in self._formulas.items()},
+            "formulas": {key: formula.latex for formula, key in self._formulas.items()},
         }
         command = [sys.executable, "-I", str(Path(__file__).with_name("picture_worker.py"))]
         output, _ = run(command, folder=self.folder, timeout=timeout, given=json.dumps(order).encode())
         for key, (name, width, height) in json.loads(output).items():
             self._finished[key] = Picture(name=name, width=width, height=height)
+        self._sources.clear()
 
     def picture(self, content: bytes) -> Picture | None:
         """Return the file made of `content`, or None if it is no picture."""

@@ -1,18 +1,15 @@
-"""Read a notebook's markdown, HTML and LaTeX: one pandoc for all of a notebook's texts."""
+"""Read a notebook's markdown and HTML: one pandoc for all of a notebook's texts."""
 
 import enum
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
 
 from autoflow.errors import ReportError
 from autoflow.reports.markup import printable
+from autoflow.reports.nodes import Node
 from autoflow.reports.programs import run
-
-Node: TypeAlias = Any
-"""An element of pandoc's document model, as its JSON has it: ``{"t": type, "c": contents}``."""
 
 _SEPARATOR = "\x1e"
 
@@ -28,7 +25,6 @@ class Dialect(enum.StrEnum):
         "+lists_without_preceding_blankline+autolink_bare_uris+tex_math_double_backslash"
     )
     HTML = "html"
-    LATEX = "latex"
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ def read_fragments(
     if not distinct:
         return {}
     given = "".join(f"{_SEPARATOR}{fragment.dialect}\n{printable(fragment.text)}\n\n" for fragment in distinct)
-    command = ["pandoc", "--from", str(reader), "--to", "json"]
+    command = ["pandoc", "--quiet", "--from", str(reader), "--to", "json"]
     output, _ = run(command, folder=folder, timeout=timeout, given=given.encode())
     divs = json.loads(output)["blocks"]
     if len(divs) != len(distinct):

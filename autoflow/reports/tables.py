@@ -1,22 +1,41 @@
-"""Tables as asciidoc: aligned, fitted to the page, clipped with a line that says so."""
+"""Tables as asciidoc: aligned, fitted to the page, split or clipped where they cannot fit, with a line that says so."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from autoflow.reports.markup import escape_line
-from autoflow.reports.reading import Node
+from autoflow.reports.nodes import Node
+
+MOST_ROWS = 200
+MOST_COLUMNS = 60
+_LONGEST_TEXT = 2000
+
+_PORTRAIT, _LANDSCAPE = 480.0, 725.0
+"""Width between the margins of an A4 page, in points."""
+
+_FONT_SIZES = {"portrait": (8.5, 8.0, 7.5, 7.0), "landscape": (8.0, 7.5, 7.0, 6.5)}
+_SPLIT_SIZE = 7.5
+_CHARACTER = 0.56
+"""Mean width of a character, as a part of the font size."""
+_PADDING = 9.0
+_WRAPPED = 26
+"""Characters after which a text may be wrapped, if its words allow."""
 
 _ALIGNMENTS = {"AlignLeft": "<", "AlignRight": ">", "AlignCenter": "^"}
 _NUMBER = re.compile(
-    r"\s*[-+\u2212]?[$€£]?\s?\d[\d\s.,'\u202f\u00a0]*(?:[eE][-+]?\d+)?\s?%?\s*|\s*(NaN|NaT|nan|-|—)?\s*"
+    r"[-+\u2212(]?\s?[$€£]?\s?\d[\d\s.,'\u202f\u00a0]*(?:[eE][-+]?\d+)?\s?%?\)?|NaN|NaT|nan|None|<NA>|[-–—]|\.\.\.|…|"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A cell: its asciidoc, its words, how many columns and rows it covers, and where its text stands."""
+    """A cell: its asciidoc, its words, how many columns and rows it covers, and how it looks.
+
+    `alignment` is asciidoc's sign for it, or empty for that of the column; `background` is six hexadecimal digits, or
+    empty.
+    """
 
     markup: str
     text: str
@@ -24,82 +43,236 @@ class Cell:
     rows: int = 1
     alignment: str = ""
     is_header: bool = False
+    background: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of cells; a cell that covers more than one place is in the first of them only."""
+    """A table whose every row has a cell, or None where a cell of another place reaches, for every column.
+
+    `head` counts the rows that are the table's head; `index` the columns that say what a row is. `notes` are lines to
+    print below it.
+    """
 
     caption: str
     alignments: tuple[str, ...]
-    head: tuple[tuple[Cell, ...], ...]
-    body: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[Cell | None, ...], ...]
+    head: int
+    index: int
+    notes: tuple[str, ...] = field(default=())
 
 
-def table_of(contents: Any, cell_of: Callable[[Sequence[Node]], Cell]) -> Table:
-    """Return the table in pandoc's `contents`; `cell_of` makes a cell of its blocks."""
-    _, (_, caption), columns, (_, head), bodies, (_, foot) = contents
-
-    def rows(given: Sequence[Any], headers: int = 0) -> tuple[tuple[Cell, ...], ...]:
-        return tuple(
-            tuple(
-                replace(
-                    cell_of(blocks),
-                    columns=across,
-                    rows=down,
-                    alignment=_ALIGNMENTS.get(alignment["t"], ""),
-                    is_header=place < headers,
-                )
-                for place, (_, alignment, down, across, blocks) in enumerate(cells)
-            )
-            for _, cells in given
-        )
-
-    body = tuple(row for _, headers, first, rest in bodies for row in rows([*first, *rest], headers))
-    return Table(
-        caption=cell_of(caption).text,
+def table_of(contents: Node, cell_of: Callable[[Node], Cell]) -> Table:
+    """Return the table in pandoc's `contents`; `cell_of` makes a cell of pandoc's."""
+    (_, _, attributes), (_, caption), columns, (_, head), bodies, (_, foot) = contents
+    body = [row for _, _, first, rest in bodies for row in (*first, *rest)] + foot
+    clipped = body[:MOST_ROWS]
+    count = max(int(dict(attributes).get("rows", 0)) - len(head), len(body))
+    notes = [] if count == len(clipped) else [f"The first {MOST_ROWS:,} of {count:,} rows are shown."]
+    index = max((headers for _, headers, _, _ in bodies), default=0)
+    rows = [[cell_of(cell) for cell in cells] for _, cells in (*head, *clipped)]
+    for row in rows[len(head) :]:
+        row[:index] = [replace(cell, is_header=True) for cell in row[:index]]
+    table = Table(
+        caption=cell_of([["", [], []], {"t": "AlignDefault"}, 1, 1, caption]).text,
         alignments=tuple(_ALIGNMENTS.get(alignment["t"], "") for alignment, _ in columns),
-        head=rows(head),
-        body=body + rows(foot),
+        rows=tuple(_placed(rows, len(columns))),
+        head=len(head),
+        index=index,
+        notes=tuple(notes),
     )
+    return _clipped(table)
+
+
+def alignment_sign(pandoc_name: str) -> str:
+    """Return asciidoc's sign for an alignment of pandoc's; empty for the default."""
+    return _ALIGNMENTS.get(pandoc_name, "")
 
 
 def write_table(table: Table) -> str:
-    """Return `table` as asciidoc."""
-    count = len(table.alignments)
-    columns = ",".join(f"{_alignment(table, column)}{width}" for column, width in enumerate(_widths(table, count)))
-    title = f".{escape_line(table.caption)}\n" if table.caption else ""
-    has_header = len(table.head) >= 1 and all(cell.rows == 1 for cell in table.head[0])
-    options = "%header%unbreakable" if has_header and len(table.body) < 12 else "%header" if has_header else ""
-    rows = [*table.head, *table.body]
-    lines = []
+    """Return `table` as asciidoc: on an upright page if it fits, on a turned one, or in parts that fit."""
+    widths = _widths(table)
+    for layout, available in (("portrait", _PORTRAIT), ("landscape", _LANDSCAPE)):
+        for size in _FONT_SIZES[layout]:
+            if _needed(widths, size) <= available:
+                written = _written(table, widths, size, available)
+                return written if layout == "portrait" else f"{_page('landscape')}{written}{_page('portrait')}"
+    parts = list(_parts(table, widths))
+    return "".join(_written(part, _widths(part), _SPLIT_SIZE, _PORTRAIT) for part in parts)
+
+
+def _page(layout: str) -> str:
+    return f"[page-layout={layout}]\n<<<\n\n"
+
+
+def _placed(rows: Sequence[Sequence[Cell]], count: int) -> Iterator[tuple[Cell | None, ...]]:
+    """Yield each row with a cell or None for each column, spans cut where they leave the table."""
+    taken: dict[int, int] = {}
     for number, row in enumerate(rows):
-        for cell in row:
-            in_head = number < len(table.head)
-            lines.append(_cell(cell, is_header=cell.is_header or (in_head and not (has_header and number == 0))))
-        lines.append("")
-    body = "\n".join(lines)
-    return f'{title}[{options},cols="{columns}"]\n|===\n{body}|===\n\n'
+        cells = iter(row)
+        placed: list[Cell | None] = []
+        while len(placed) < count:
+            column = len(placed)
+            if taken.get(column, 0):
+                placed.append(None)
+                continue
+            cell = next(cells, Cell(markup="", text=""))
+            free = next((after for after in range(1, count - column) if taken.get(column + after, 0)), count - column)
+            cell = replace(cell, columns=min(cell.columns, free), rows=min(cell.rows, len(rows) - number))
+            placed += [cell] + [None] * (cell.columns - 1)
+            taken |= {column + offset: cell.rows for offset in range(cell.columns)}
+        taken = {column: left - 1 for column, left in taken.items() if left > 1}
+        yield tuple(placed)
 
 
-def _cell(cell: Cell, *, is_header: bool) -> str:
-    span = ""
-    if cell.columns > 1 or cell.rows > 1:
-        span = f"{cell.columns if cell.columns > 1 else ''}{f'.{cell.rows}' if cell.rows > 1 else ''}+"
-    return f"{span}{cell.alignment}{'h' if is_header else ''}|{cell.markup}"
+def _clipped(table: Table) -> Table:
+    """Return `table` without the columns after the last that is shown."""
+    count = len(table.alignments)
+    if count <= MOST_COLUMNS:
+        return table
+    note = f"The first {MOST_COLUMNS:,} of {count:,} columns are shown."
+    return replace(_columns(table, range(MOST_COLUMNS)), notes=(*table.notes, note))
+
+
+def _columns(table: Table, wanted: Sequence[int]) -> Table:
+    """Return `table` with the `wanted` columns only."""
+    return replace(
+        table,
+        alignments=tuple(table.alignments[column] for column in wanted),
+        rows=tuple(tuple(_cut(row, wanted)) for row in table.rows),
+    )
+
+
+def _cut(row: Sequence[Cell | None], wanted: Sequence[int]) -> Iterator[Cell | None]:
+    """Yield the cells of the `wanted` columns; one that began before them begins with the first that it covers."""
+    origins: dict[int, int] = {}
+    for column, cell in enumerate(row):
+        if cell is not None:
+            origins |= {column + offset: column for offset in range(cell.columns)}
+    previous = None
+    for column in wanted:
+        origin = origins.get(column)
+        cell = None if origin is None else row[origin]
+        if cell is None or origin == previous:
+            yield None
+        else:
+            yield replace(cell, columns=sum(origins.get(other) == origin for other in wanted))
+        previous = origin
+
+
+def _parts(table: Table, widths: Sequence[int]) -> Iterator[Table]:
+    """Yield parts of `table` that fit an upright page, each with the columns that say what a row is."""
+    index = list(range(table.index or 1))
+    rest = list(range(len(index), len(widths)))
+    parts: list[list[int]] = [[]]
+    for column in rest:
+        wanted = [*index, *parts[-1], column]
+        if parts[-1] and _needed([widths[each] for each in wanted], _SPLIT_SIZE) > _PORTRAIT:
+            parts.append([])
+        parts[-1].append(column)
+    for number, part in enumerate(parts, start=1):
+        caption = f"{table.caption} ({number}/{len(parts)})".strip()
+        notes = table.notes if number == len(parts) else ()
+        yield replace(_columns(table, [*index, *part]), caption=caption, notes=notes)
+
+
+def _widths(table: Table) -> list[int]:
+    """Return how many characters wide each column should be."""
+    widths = [2] * len(table.alignments)
+    for row in table.rows:
+        for column, cell in enumerate(row):
+            if cell is not None and cell.columns == 1:
+                widths[column] = max(widths[column], _width(cell.text))
+    for row in table.rows:
+        for column, cell in enumerate(row):
+            if cell is not None and cell.columns > 1:
+                covered = range(column, column + cell.columns)
+                lacking = _width(cell.text) - sum(widths[each] for each in covered)
+                for each in covered:
+                    widths[each] += max(0, -(-lacking // cell.columns))
+    return widths
+
+
+def _width(text: str) -> int:
+    """Return the characters that `text` needs in its row: all, or its longest word if it can be wrapped."""
+    longest = max((_columns_of(word) for word in text.split()), default=0)
+    return min(max(longest, min(_columns_of(text), _WRAPPED)), 2 * _WRAPPED)
+
+
+def _columns_of(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def _needed(widths: Sequence[int], size: float) -> float:
+    return sum(width * _CHARACTER * size + _PADDING for width in widths)
+
+
+def _written(table: Table, widths: Sequence[int], size: float, available: float) -> str:
+    shares = [_needed([width], size) for width in widths]
+    columns = ",".join(f"{_alignment(table, column)}{round(share)}" for column, share in enumerate(shares))
+    percent = min(100, max(8, round(100 * sum(shares) / available)))
+    has_head = table.head > 0 and all(cell is None or cell.rows == 1 for cell in table.rows[0])
+    attributes = {
+        "cols": f'"{columns}"',
+        "width": f"{percent}%",
+        "text-size": f"{size:g}",
+        "options": '"header"' if has_head else '""',
+        "grid": "rows",
+        "frame": "ends",
+    }
+    named = ",".join(f"{name}={value}" for name, value in attributes.items())
+    title = f".{escape_line(table.caption).strip()}\n" if table.caption.strip() else ""
+    table = _with_backgrounds(table)
+    lines = "\n".join(_lines(table, has_head=has_head, shares=shares, size=size))
+    notes = "".join(f"[.clipped]\n{escape_line(note)}\n\n" for note in table.notes)
+    after = ":!cellbgcolor:\n\n" if "{set:cellbgcolor" in lines else ""
+    return f"{title}[{named}]\n|===\n{lines}\n|===\n\n{after}{notes}"
+
+
+def _with_backgrounds(table: Table) -> Table:
+    """Return `table` with a background for every cell if one has any, since asciidoc's holds until the next."""
+    if not any(cell and cell.background for row in table.rows for cell in row):
+        return table
+    rows = (
+        tuple(
+            cell and replace(cell, background=f"#{cell.background}" if cell.background else "transparent")
+            for cell in row
+        )
+        for row in table.rows
+    )
+    return replace(table, rows=tuple(rows))
+
+
+def _lines(table: Table, *, has_head: bool, shares: Sequence[float], size: float) -> Iterator[str]:
+    for number, row in enumerate(table.rows):
+        for column, cell in enumerate(row):
+            if cell is not None:
+                room = sum(shares[column : column + cell.columns])
+                is_head = number < table.head
+                yield _cell(
+                    _short(cell, room, size), is_header=cell.is_header or (is_head and (number or not has_head))
+                )
+        yield ""
+
+
+def _short(cell: Cell, room: float, size: float) -> Cell:
+    """Return `cell` clipped to what half a page can hold, since a row is never split between pages."""
+    most = min(_LONGEST_TEXT, int(room / (size * _CHARACTER)) * 25)
+    return cell if len(cell.text) <= most else replace(cell, markup=escape_line(cell.text[:most]) + "…")
+
+
+def _cell(cell: Cell, *, is_header: bool | int) -> str:
+    down = f".{cell.rows}" if cell.rows > 1 else ""
+    across = str(cell.columns) if cell.columns > 1 else ""
+    span = f"{across}{down}+" if across or down else ""
+    alignment = cell.alignment or ("^" if cell.columns > 1 and is_header else "")
+    background = f"{{set:cellbgcolor:{cell.background}}}" if cell.background else ""
+    return f"{span}{alignment}{'h' if is_header else ''}|{background}{cell.markup}"
 
 
 def _alignment(table: Table, column: int) -> str:
     if table.alignments[column]:
         return table.alignments[column]
-    texts = [row[column].text for row in table.body if len(row) == len(table.alignments)]
-    return ">" if texts and all(_NUMBER.fullmatch(text) for text in texts) else "<"
-
-
-def _widths(table: Table, count: int) -> list[int]:
-    widths = [3] * count
-    for row in (*table.head, *table.body):
-        if len(row) == count:
-            for column, cell in enumerate(row):
-                widths[column] = max(widths[column], min(len(cell.text), 40))
-    return widths
+    texts = [row[column].text.strip() for row in table.rows[table.head :] if (cell := row[column]) is not None]
+    has_numbers = any(any(map(str.isdigit, text)) for text in texts)
+    return ">" if has_numbers and column >= table.index and all(map(_NUMBER.fullmatch, texts)) else "<"

@@ -3,38 +3,40 @@
 import re
 import string
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
+from autoflow.reports.colours import colour_of, declarations_of
 from autoflow.reports.markup import escape, escape_line
-from autoflow.reports.pictures import Picture, PictureShelf
-from autoflow.reports.reading import Node
-from autoflow.reports.tables import Cell, Table, table_of, write_table
+from autoflow.reports.nodes import Node, lines_of, plain_text
+from autoflow.reports.outline import Outline
+from autoflow.reports.pictures import Formula, Picture, PictureShelf
+from autoflow.reports.tables import Cell, alignment_sign, table_of, write_table
 
 _SCHEMES = ("http:", "https:", "mailto:")
 _IN_ADDRESS = frozenset(string.ascii_letters + string.digits + "/:.")
 _DEEPEST_HEADING = 5
-_MARKS = {"Strong": "**", "Emph": "__", "Superscript": "^", "Subscript": "~"}
-_ROLES = {"Underline": "underline", "Strikeout": "line-through"}
 _NO_BREAK = "&#160;"
 _LINE_BREAK = " +\n"
+_FILE_NAME = re.compile(r"\S*\.\w{2,4}|image|")
+_NOTE_CLASS = "clipped"
 
 
 @dataclass
 class BlockWriter:
     """Writes blocks of pandoc's as asciidoc.
 
-    `heading_shift` is added to the level of each heading. `anchors` maps what a link within the notebook says to the
-    id of a heading.
+    `colours` collects, by the name of the role that the asciidoc uses, the text's and the background's colour.
     """
 
     shelf: PictureShelf
-    heading_shift: int = 0
-    anchors: Mapping[str, str] = field(default_factory=dict)
+    outline: Outline
+    colours: dict[str, tuple[str, str]] = field(default_factory=dict)
     _depth: int = 0
+    _list_level: int = 0
     _last_level: int = 0
+    _has_title: bool = False
     _marks: list[str] = field(default_factory=list)
 
     def blocks(self, blocks: Sequence[Node]) -> str:
@@ -42,215 +44,310 @@ class BlockWriter:
         return "".join(self._block(block) for block in blocks)
 
     def inlines(self, inlines: Sequence[Node]) -> str:
-        """Return asciidoc for `inlines`: one or more lines that start neither a block nor a list."""
-        text = "".join(self._inline(inline) for inline in inlines).strip(" \n")
+        """Return asciidoc for `inlines`: lines that start neither a block nor a list."""
+        text = self._joined(inlines).strip(" \n").removesuffix(" +")
         return "\n".join("{empty}" + line if line.startswith("[") else line for line in text.split("\n"))
+
+    def one_line(self, inlines: Sequence[Node]) -> str:
+        """Return asciidoc for `inlines` on a single line, as headings and terms need it."""
+        return self.inlines(inlines).replace(_LINE_BREAK, " ").replace("\n", " ")
 
     # Blocks
 
     def _block(self, block: Node) -> str:
-        writer: Callable[[Any], str] | None = getattr(self, f"_write_{block['t'].lower()}", None)
+        writer: Callable[[Node], str] | None = getattr(self, f"_write_{block['t'].lower()}", None)
         return writer(block.get("c")) if writer else ""
 
-    def _write_para(self, inlines: Sequence[Node]) -> str:
-        if len(inlines) == 1 and inlines[0]["t"] == "Image":
-            return self._figure(inlines[0]["c"])
+    def _write_para(self, inlines: Node) -> str:
+        seen = [inline for inline in inlines if inline["t"] not in {"Space", "SoftBreak", "LineBreak"}]
+        if len(seen) == 1 and seen[0]["t"] == "Image":
+            return self._figure(seen[0]["c"])
+        if len(seen) == 1 and seen[0]["t"] == "Math":
+            return self._formula(seen[0]["c"][1])
         text = self.inlines(inlines)
         return f"{text}\n\n" if text else ""
 
     _write_plain = _write_para
 
-    def _write_header(self, contents: Any) -> str:
+    def _write_header(self, contents: Node) -> str:
         level, (identifier, _, _), inlines = contents
-        text = self.inlines(inlines).replace(_LINE_BREAK, " ")
-        if not text:
+        text = self.one_line(inlines)
+        if not text or self._is_title(plain_text(inlines)):
             return ""
-        wanted = min(max(level + self.heading_shift, 1), _DEEPEST_HEADING)
+        wanted = min(max(level + self.outline.shift, 1), _DEEPEST_HEADING)
+        anchor = self.outline.anchors.get(identifier)
+        attributes = f"[#{anchor}]\n" if anchor else ""
         if self._depth:
-            return f"[discrete]\n{'=' * (wanted + 1)} {text}\n\n"
+            return f"{attributes}[discrete]\n{'=' * (wanted + 1)} {text}\n\n"
         self._last_level = min(wanted, self._last_level + 1)
-        anchor = f"[#{self.anchors[identifier]}]\n" if identifier in self.anchors else ""
-        return f"{anchor}{'=' * (self._last_level + 1)} {text}\n\n"
+        return f"{attributes}{'=' * (self._last_level + 1)} {text}\n\n"
 
-    def _write_codeblock(self, contents: Any) -> str:
-        return literal(contents[1], style="listing")
+    def _is_title(self, text: str) -> bool:
+        """Whether this is the heading that became the report's title; it is the first with that text."""
+        if self._has_title or text != self.outline.title:
+            return False
+        self._has_title = True
+        return True
 
-    def _write_rawblock(self, contents: Any) -> str:
+    def _write_codeblock(self, contents: Node) -> str:
+        return literal(contents[1])
+
+    def _write_rawblock(self, contents: Node) -> str:
         kind, text = contents
-        return literal(text) if kind in {"tex", "latex"} else ""
+        return self._formula(text) if kind in {"tex", "latex"} else ""
 
-    def _write_blockquote(self, blocks: Sequence[Node]) -> str:
+    def _write_blockquote(self, blocks: Node) -> str:
         return self._enclosed("_", blocks)
 
-    def _write_bulletlist(self, items: Sequence[Sequence[Node]]) -> str:
-        return self._list(["*"] * len(items), items)
+    def _write_bulletlist(self, items: Node) -> str:
+        return self._list(["*" * (self._list_level + 1)] * len(items), items)
 
-    def _write_orderedlist(self, contents: Any) -> str:
+    def _write_orderedlist(self, contents: Node) -> str:
         (start, _, _), items = contents
-        attributes = f"[start={start}]\n" if start != 1 else ""
-        return attributes + self._list(["."] * len(items), items)
+        attributes = f"[start={int(start)}]\n" if start != 1 else ""
+        return attributes + self._list(["." * (self._list_level + 1)] * len(items), items)
 
-    def _write_definitionlist(self, entries: Sequence[Any]) -> str:
-        markers = [f"{self.inlines(term).replace(_LINE_BREAK, ' ')}::" for term, _ in entries]
+    def _write_definitionlist(self, entries: Node) -> str:
+        markers = [f"{self.one_line(term) or '{empty}'}::" for term, _ in entries]
         return self._list(markers, [[block for part in parts for block in part] for _, parts in entries])
 
-    def _write_horizontalrule(self, _: None) -> str:
+    def _write_horizontalrule(self, _: Node) -> str:
         return "'''\n\n"
 
-    def _write_lineblock(self, lines: Sequence[Sequence[Node]]) -> str:
+    def _write_lineblock(self, lines: Node) -> str:
         return _LINE_BREAK.join(self.inlines(line) or "{empty}" for line in lines) + "\n\n"
 
-    def _write_div(self, contents: Any) -> str:
+    def _write_div(self, contents: Node) -> str:
         return self.blocks(contents[1])
 
-    def _write_figure(self, contents: Any) -> str:
+    def _write_figure(self, contents: Node) -> str:
         _, (_, caption), blocks = contents
-        title = " ".join(self._flat(caption).split("\n"))
-        return (f".{title}\n" if title else "") + self.blocks(blocks)
+        pictures = [inline for line in lines_of(blocks) for inline in line if inline["t"] == "Image"]
+        if len(pictures) != 1:
+            return self.blocks(blocks) + self.blocks(caption)
+        attributes, alt, (address, _) = pictures[0]["c"]
+        return self._figure([attributes, alt, [address, " ".join(plain_text(line) for line in lines_of(caption))]])
 
-    def _write_table(self, contents: Any) -> str:
+    def _write_table(self, contents: Node) -> str:
         return write_table(table_of(contents, self._cell))
 
-    def _cell(self, blocks: Sequence[Node]) -> Cell:
-        return Cell(markup=self._flat(blocks), text=plain_text(blocks))
+    def _cell(self, contents: Node) -> Cell:
+        (_, _, attributes), alignment, rows, columns, blocks = contents
+        style = declarations_of(dict(attributes).get("style", ""))
+        inlines = [inline for line in lines_of(blocks) for inline in (*line, {"t": "LineBreak"})]
+        colour = colour_of(style.get("color", ""))
+        role = self._role(colour, "") if colour else ""
+        weight = style.get("font-weight", "")
+        if weight == "bold" or weight.isdigit() and int(weight) >= 600:  # noqa: PLR2004 - CSS's semi-bold
+            inlines = [{"t": "Strong", "c": inlines}]
+        markup = self._marked("##", inlines, role=role) if role else self._joined(inlines)
+        return Cell(
+            markup=markup.strip(" \n").removesuffix(" +"),
+            text=" ".join(plain_text(line) for line in lines_of(blocks)),
+            columns=columns,
+            rows=rows,
+            alignment=alignment_sign(alignment["t"]),
+            background=colour_of(style.get("background-color", style.get("background", ""))),
+        )
 
     def _enclosed(self, character: str, blocks: Sequence[Node]) -> str:
+        """Return `blocks` between two lines of `character`, one more than around what they are in."""
         fence = character * (4 + self._depth)
-        with self._deeper():
-            return f"{fence}\n{self.blocks(blocks).rstrip()}\n{fence}\n\n"
-
-    def _list(self, markers: Sequence[str], items: Sequence[Sequence[Node]]) -> str:
-        """Return a list whose items' further blocks are enclosed, so that what is in them starts afresh."""
-        lines = []
-        for marker, blocks in zip(markers, items, strict=True):
-            first, *rest = blocks or ({"t": "Plain", "c": []},)
-            if first["t"] not in {"Plain", "Para"}:
-                first, rest = {"t": "Plain", "c": []}, list(blocks)
-            lines.append(f"{marker} {self.inlines(first['c']) or '{empty}'}\n")
-            if rest:
-                lines.append(f"+\n{self._enclosed('=', rest).rstrip()}\n")
-        return "".join(lines) + "\n//-\n\n"
-
-    @contextmanager
-    def _deeper(self) -> Iterator[None]:
+        level, self._list_level = self._list_level, 0
         self._depth += 1
         try:
-            yield
+            return f"{fence}\n{self.blocks(blocks).rstrip()}\n{fence}\n\n"
         finally:
             self._depth -= 1
+            self._list_level = level
 
-    def _flat(self, blocks: Sequence[Node]) -> str:
-        """Return `blocks` as the text of a cell or a footnote."""
-        parts = [self.inlines(inlines) for inlines in _lines_of(blocks)]
-        return _LINE_BREAK.join(part for part in parts if part)
+    def _list(self, markers: Sequence[str], items: Sequence[Sequence[Node]]) -> str:
+        return "".join(self._items(markers, items)) + "\n//-\n\n"
+
+    def _items(self, markers: Sequence[str], items: Sequence[Sequence[Node]]) -> Iterator[str]:
+        """Yield the items of a list: text, then blocks that are enclosed, then perhaps a list one level below."""
+        for marker, blocks in zip(markers, items, strict=True):
+            has_text = bool(blocks) and blocks[0]["t"] in {"Plain", "Para"}
+            text, rest = (self.inlines(blocks[0]["c"]), blocks[1:]) if has_text else ("", blocks)
+            below = _simple_list(rest[-1]) if rest else None
+            enclosed = rest[:-1] if below else rest
+            yield f"{marker} {text or '{empty}'}\n"
+            if enclosed:
+                yield f"+\n{self._enclosed('=', enclosed).rstrip()}\n"
+            if below:
+                self._list_level += 1
+                yield from self._items([below[0] * (self._list_level + 1)] * len(below[1]), below[1])
+                self._list_level -= 1
+
+    def _formula(self, latex: str) -> str:
+        picture = self.shelf.formula(Formula(latex=latex))
+        if picture is None:
+            return literal(latex)
+        return f'[.formula]\nimage::{picture.name}[{_picture_attributes(picture, latex)},align="center"]\n\n'
+
+    def _figure(self, contents: Node) -> str:
+        _, inlines, (address, title) = contents
+        alt = plain_text(inlines)
+        picture = self._picture(contents)
+        if picture is None:
+            return f"{missing_picture(alt)}\n\n"
+        return picture_block(picture, alt=alt, caption=title.removeprefix("fig:") or _FILE_NAME.sub("", alt, count=1))
 
     # Inlines
-
-    def _inline(self, inline: Node) -> str:
-        kind = inline["t"]
-        if kind in _MARKS or kind in _ROLES:
-            return self._marked(kind, inline["c"])
-        writer: Callable[[Any], str] | None = getattr(self, f"_inline_{kind.lower()}", None)
-        return writer(inline.get("c")) if writer else ""
-
-    def _marked(self, kind: str, inlines: Sequence[Node]) -> str:
-        """Return formatted text; spaces at its ends stay outside, where they cannot make a list of it."""
-        if kind in self._marks:
-            return self._joined(inlines)
-        self._marks.append(kind)
-        text = self._joined(inlines)
-        self._marks.pop()
-        inner = text.strip(" \n")
-        if not inner:
-            return text
-        before, after = text[: text.index(inner)], text[text.index(inner) + len(inner) :]
-        if kind in {"Superscript", "Subscript"}:
-            inner = inner.replace(" ", _NO_BREAK).replace("\n", "")
-        mark = _MARKS.get(kind, "##")
-        role = f"[.{_ROLES[kind]}]" if kind in _ROLES else ""
-        return f"{before}{role}{mark}{inner}{mark}{after}"
 
     def _joined(self, inlines: Sequence[Node]) -> str:
         return "".join(self._inline(inline) for inline in inlines)
 
-    def _inline_str(self, text: str) -> str:
+    def _inline(self, inline: Node) -> str:
+        writer: Callable[[Node], str] | None = getattr(self, f"_inline_{inline['t'].lower()}", None)
+        return writer(inline.get("c")) if writer else ""
+
+    def _marked(self, mark: str, inlines: Sequence[Node], *, role: str = "") -> str:
+        """Return text between marks; spaces at its ends stay outside, where they cannot make a list of it."""
+        if mark in self._marks:
+            return self._joined(inlines)
+        with self._within(mark):
+            text = self._joined(inlines)
+        inner = text.strip(" \n").removesuffix(" +")
+        if not inner:
+            return text
+        before, after = text.split(inner, 1)
+        if len(mark) == 1:  # superscripts and subscripts have no spaces
+            inner = inner.replace(" ", _NO_BREAK).replace("\n", "")
+        return f"{before}{f'[.{role}]' if role else ''}{mark}{inner}{mark}{after}"
+
+    @contextmanager
+    def _within(self, mark: str) -> Iterator[None]:
+        self._marks.append(mark)
+        try:
+            yield
+        finally:
+            self._marks.pop()
+
+    def _role(self, colour: str, background: str) -> str:
+        role = f"colour-{colour or 'same'}-{background or 'same'}"
+        self.colours[role] = (colour, background)
+        return role
+
+    def _inline_strong(self, inlines: Node) -> str:
+        return self._marked("**", inlines)
+
+    def _inline_emph(self, inlines: Node) -> str:
+        return self._marked("__", inlines)
+
+    def _inline_superscript(self, inlines: Node) -> str:
+        return self._marked("^", inlines)
+
+    def _inline_subscript(self, inlines: Node) -> str:
+        return self._marked("~", inlines)
+
+    def _inline_underline(self, inlines: Node) -> str:
+        return self._marked("##", inlines, role="underline")
+
+    def _inline_strikeout(self, inlines: Node) -> str:
+        return self._marked("##", inlines, role="line-through")
+
+    def _inline_code(self, contents: Node) -> str:
+        return self._marked("``", [{"t": "Str", "c": contents[1].strip()}])
+
+    def _inline_str(self, text: Node) -> str:
         return escape_line(text)
 
-    def _inline_space(self, _: None) -> str:
+    def _inline_space(self, _: Node) -> str:
         return " "
 
     _inline_softbreak = _inline_space
 
-    def _inline_linebreak(self, _: None) -> str:
+    def _inline_linebreak(self, _: Node) -> str:
         return _LINE_BREAK
 
-    def _inline_code(self, contents: Any) -> str:
-        text = escape_line(contents[1]).strip()
-        return f"``{text}``" if text and "Code" not in self._marks else text
-
-    def _inline_quoted(self, contents: Any) -> str:
+    def _inline_quoted(self, contents: Node) -> str:
         kind, inlines = contents
         marks = "\u201c\u201d" if kind["t"] == "DoubleQuote" else "\u2018\u2019"
         return f"{marks[0]}{self._joined(inlines)}{marks[1]}"
 
-    def _inline_smallcaps(self, inlines: Sequence[Node]) -> str:
+    def _inline_smallcaps(self, inlines: Node) -> str:
         return self._joined(inlines)
 
-    def _inline_cite(self, contents: Any) -> str:
+    def _inline_cite(self, contents: Node) -> str:
         return self._joined(contents[1])
 
-    def _inline_span(self, contents: Any) -> str:
-        return self._joined(contents[1])
+    def _inline_span(self, contents: Node) -> str:
+        (identifier, classes, attributes), inlines = contents
+        anchor = f"[[{self.outline.anchors[identifier]}]]" if identifier in self.outline.anchors else ""
+        style = declarations_of(dict(attributes).get("style", dict(attributes).get("color", "")))
+        colour, background = (colour_of(style.get(name, "")) for name in ("color", "background-color"))
+        if style.get("font-weight") == "bold":
+            inlines = [{"t": "Strong", "c": inlines}]
+        role = _NOTE_CLASS if _NOTE_CLASS in classes else ""
+        if colour or background:
+            role = self._role(colour, background)
+        return anchor + (self._marked("##", inlines, role=role) if role else self._joined(inlines))
 
-    def _inline_rawinline(self, contents: Any) -> str:
+    def _inline_rawinline(self, contents: Node) -> str:
         kind, text = contents
-        return escape_line(text) if kind in {"tex", "latex"} else ""
+        return self._inline_math([None, text]) if kind in {"tex", "latex"} else ""
 
-    def _inline_math(self, contents: Any) -> str:
-        return f"``{escape_line(contents[1]).strip()}``"
+    def _inline_math(self, contents: Node) -> str:
+        picture = self.shelf.formula(Formula(latex=contents[1]))
+        if picture is None:
+            return self._inline_code([None, contents[1]])
+        return f"image:{picture.name}[{_picture_attributes(picture, contents[1])}]"
 
-    def _inline_note(self, blocks: Sequence[Node]) -> str:
-        text = self._flat(blocks)
+    def _inline_note(self, blocks: Node) -> str:
+        lines = (self.inlines(line) for line in lines_of(blocks))
+        text = _LINE_BREAK.join(line for line in lines if line)
         return f"footnote:[{text}]" if text else ""
 
-    def _inline_link(self, contents: Any) -> str:
+    def _inline_link(self, contents: Node) -> str:
         _, inlines, (address, _) = contents
         text = self._joined(inlines).strip() or escape_line(address)
-        if address.startswith("#") and (target := self.anchors.get(urllib.parse.unquote(address[1:]))):
-            return f"xref:{target}[{text}]"
+        anchor = self.outline.anchor_of(address)
+        if anchor:
+            return f"xref:{anchor}[{text}]"
         return f"link:{_address(address)}[{text}]" if address.lower().startswith(_SCHEMES) else text
 
-    def _inline_image(self, contents: Any) -> str:
-        _, inlines, (address, _) = contents
-        alt = plain_text([{"t": "Plain", "c": inlines}])
-        picture = self._picture(address)
+    def _inline_image(self, contents: Node) -> str:
+        alt = plain_text(contents[1])
+        picture = self._picture(contents)
         if picture is None:
             return missing_picture(alt)
         return f"image:{picture.name}[{_picture_attributes(picture, alt)}]"
 
-    def _figure(self, contents: Any) -> str:
-        _, inlines, (address, title) = contents
-        alt = plain_text([{"t": "Plain", "c": inlines}])
-        picture = self._picture(address)
-        if picture is None:
-            return f"{missing_picture(alt)}\n\n"
-        caption = title or ("" if re.fullmatch(r"\S*\.\w{2,4}|image|", alt) else alt)
-        return picture_block(picture, alt=alt, caption=caption)
-
-    def _picture(self, address: str) -> Picture | None:
+    def _picture(self, contents: Node) -> Picture | None:
+        (_, _, attributes), _, (address, _) = contents
         content = self.shelf.find(address)
-        return None if content is None else self.shelf.picture(content)
+        picture = None if content is None else self.shelf.picture(content)
+        asked = declarations_of(dict(attributes).get("style", "")).get("width", dict(attributes).get("width", ""))
+        width = re.fullmatch(r"(\d+(?:\.\d+)?)(px|%)?", asked)
+        if picture is None or width is None:
+            return picture
+        pixels = float(width[1]) * (_PAGE_WIDTH / 100 if width[2] == "%" else 1)
+        return picture.resized({"asked": {"width": pixels}})
 
 
-def literal(text: str, *, style: str = "literal") -> str:
+_PAGE_WIDTH = 640
+"""Between the margins, in CSS pixels."""
+
+
+def _simple_list(block: Node) -> tuple[str, Sequence[Sequence[Node]]] | None:
+    """Return marker and items of a list that asciidoc can have right below an item; None if `block` is none."""
+    if block["t"] == "BulletList":
+        return "*", block["c"]
+    if block["t"] == "OrderedList" and block["c"][0][0] == 1:
+        return ".", block["c"][1]
+    return None
+
+
+def literal(text: str) -> str:
     """Return a block that shows `text` as it is, in a monospaced font."""
     shown = escape(text).strip("\n")
-    return f"[{style}]\n....\n{shown}\n....\n\n" if shown.strip() else ""
+    return f"....\n{shown}\n....\n\n" if shown.strip() else ""
 
 
 def picture_block(picture: Picture, *, alt: str = "", caption: str = "") -> str:
     """Return a picture in a paragraph of its own, as large as it is but within the page."""
-    title = f".{escape_line(caption)}\n" if caption.strip() else ""
+    title = f".{escape_line(caption).strip()}\n" if caption.strip() else ""
     return f"{title}image::{picture.name}[{_picture_attributes(picture, alt)}]\n\n"
 
 
@@ -259,60 +356,10 @@ def missing_picture(alt: str) -> str:
     return f"__&#91;{escape_line(alt).strip() or 'picture'}&#93;__"
 
 
-def plain_text(blocks: Sequence[Node]) -> str:
-    """Return the words in `blocks`, without any markup."""
-    return " ".join("".join(_words(inlines)) for inlines in _lines_of(blocks)).strip()
-
-
 def _picture_attributes(picture: Picture, alt: str) -> str:
-    return f'alt="{escape_line(alt).strip()}",width={picture.width:.0f}'
+    return f'alt="{escape_line(alt).strip() or "&#160;"}",width={max(picture.width, 1):.0f}'
 
 
 def _address(address: str) -> str:
     quoted = urllib.parse.quote(address, safe=string.punctuation)
     return "".join(character if character in _IN_ADDRESS else f"&#{ord(character)};" for character in quoted)
-
-
-def _words(inlines: Sequence[Node]) -> Iterator[str]:
-    for inline in inlines:
-        kind, contents = inline["t"], inline.get("c")
-        if kind == "Str":
-            yield contents
-        elif kind in {"Space", "SoftBreak", "LineBreak"}:
-            yield " "
-        elif kind in {"Code", "Math", "RawInline"}:
-            yield contents[1] if kind != "RawInline" else ""
-        elif kind in {"Link", "Image", "Span", "Quoted", "Cite"}:
-            yield from _words(contents[0] if kind == "Cite" and False else contents[1])
-        elif isinstance(contents, list) and kind != "Note":
-            yield from _words(contents)
-
-
-def _lines_of(blocks: Sequence[Node]) -> Iterator[Sequence[Node]]:
-    """Yield the inlines of each paragraph in `blocks`, however deep it is."""
-    for block in blocks:
-        kind, contents = block["t"], block.get("c")
-        if kind in {"Plain", "Para"}:
-            yield contents
-        elif kind == "Header":
-            yield contents[2]
-        elif kind == "CodeBlock":
-            yield from ([{"t": "Code", "c": [None, line]}] for line in contents[1].split("\n"))
-        elif kind == "LineBlock":
-            yield from contents
-        elif kind == "Div":
-            yield from _lines_of(contents[1])
-        elif kind == "BlockQuote":
-            yield from _lines_of(contents)
-        elif kind in {"BulletList", "OrderedList"}:
-            for item in contents if kind == "BulletList" else contents[1]:
-                yield from _lines_of(item)
-        elif kind == "Table":
-            yield from _rows_of(contents)
-
-
-def _rows_of(contents: Any) -> Iterator[Sequence[Node]]:
-    _, _, _, (_, head), bodies, (_, foot) = contents
-    body = [row for _, _, first, rest in bodies for row in (*first, *rest)]
-    for _, cells in (*head, *body, *foot):
-        yield [inline for cell in cells for line in _lines_of(cell[4]) for inline in (*line, {"t": "Space"})]

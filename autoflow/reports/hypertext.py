@@ -1,0 +1,191 @@
+"""HTML outputs, cleaned for pandoc: well-formed, short enough, and with nothing that a browser would run."""
+
+import re
+from collections.abc import Callable
+from html import escape
+from html.parser import HTMLParser
+
+from autoflow.reports.tables import MOST_ROWS
+
+MOST_CHARACTERS = 2_000_000
+
+_ROWS_KEPT = MOST_ROWS + 20
+"""More than are shown, since those of the head are among them."""
+
+_LEFT_OUT = frozenset(
+    "applet audio button canvas datalist embed frame frameset head iframe input link math meta noembed noframes noscript"
+    " object option param script select source style svg template textarea title track video".split()
+)
+_VOID = frozenset("br col embed frame hr img input link meta param source track wbr".split())
+_KEPT_ATTRIBUTES = frozenset({"align", "alt", "class", "colspan", "href", "rowspan", "src", "start", "style", "title"})
+_ENDED_BY: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    # start tag: what it ends, and within what
+    "li": (frozenset({"li", "p"}), frozenset({"ul", "ol"})),
+    "td": (frozenset({"td", "th", "p"}), frozenset({"tr", "table"})),
+    "th": (frozenset({"td", "th", "p"}), frozenset({"tr", "table"})),
+    "tr": (frozenset({"td", "th", "tr", "p"}), frozenset({"thead", "tbody", "tfoot", "table"})),
+    "tbody": (frozenset({"td", "th", "tr", "thead", "tbody", "p"}), frozenset({"table"})),
+    "p": (frozenset({"p"}), frozenset({"div", "td", "th", "li", "table"})),
+}
+_UNTRUSTED_MAP = "Make this Notebook Trusted to load map"
+_RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
+_ROW_END = re.compile(r"</tr\s*>", re.IGNORECASE)
+
+
+def clean_html(html: str, attach: Callable[[str, bytes], str]) -> str:
+    """Return what of `html` can be printed; empty if that is nothing.
+
+    Tables are cut after about `MOST_ROWS` rows; the attribute ``data-rows`` tells how many they had. A drawing in the text is handed to `attach`, which
+    returns an address for it. The colours that a style sheet gives to single elements, as pandas' Styler does, are
+    written into them.
+    """
+    if _UNTRUSTED_MAP in html:
+        return ""
+    short, rows_cut = _without_far_rows(html)
+    cleaner = _Cleaner(attach, rows_cut)
+    cleaner.feed(short[:MOST_CHARACTERS])
+    cleaner.close()
+    if len(short) > MOST_CHARACTERS:
+        cleaner.add_note(f"The first {MOST_CHARACTERS:,} of {len(short):,} characters are shown.")
+    return cleaner.cleaned()
+
+
+def _without_far_rows(html: str) -> tuple[str, int]:
+    """Return `html`, if it is huge, without the middle of its rows, and how many these were."""
+    if len(html) <= MOST_CHARACTERS // 4 or html.lower().count("<table") != 1:
+        return html, 0
+    ends = [found.end() for found in _ROW_END.finditer(html)]
+    if len(ends) <= _ROWS_KEPT:
+        return html, 0
+    return html[: ends[_ROWS_KEPT]] + html[ends[-1] :], len(ends) - _ROWS_KEPT - 1
+
+
+class _Cleaner(HTMLParser):
+    """Writes the cleaned HTML while it reads."""
+
+    def __init__(self, attach: Callable[[str, bytes], str], rows_cut: int) -> None:
+        super().__init__(convert_charrefs=True)
+        self._attach = attach
+        self._parts: list[str] = []
+        self._open: list[str] = []
+        self._left_out: list[str] = []
+        self._styles: dict[str, str] = {}
+        self._sheet: list[str] = []
+        self._rows: list[int] = []
+        self._table_starts: list[int] = []
+        self._rows_cut = rows_cut
+        self._svg_start = 0
+        self._has_content = False
+
+    def cleaned(self) -> str:
+        """Return what was written; empty if there is nothing to see."""
+        while self._open:
+            self._end(self._open[-1])
+        return "".join(self._parts) if self._has_content else ""
+
+    def add_note(self, note: str) -> None:
+        """Write a line about what was left out."""
+        self._parts.append(f'<p><span class="clipped">{escape(note)}</span></p>')
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Write a start tag, and end what it ends."""
+        given = {name: value or "" for name, value in attrs}
+        if self._left_out or tag in _LEFT_OUT or "display:none" in given.get("style", "").replace(" ", ""):
+            self._leave_out(tag)
+            return
+        self._end_before(tag)
+        if tag == "table":
+            self._rows.append(0)
+            self._table_starts.append(len(self._parts))
+        elif tag == "tr" and self._rows:
+            self._rows[-1] += 1
+        if self._is_beyond():
+            return
+        self._has_content = self._has_content or tag == "img"
+        self._parts.append(f"<{tag}{self._attributes(given)}>")
+        if tag not in _VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Treat a tag that ends itself as HTML does: only those without contents do."""
+        self.handle_starttag(tag, attrs)
+        if tag in _LEFT_OUT and tag not in _VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Write an end tag, if its element is open."""
+        if self._left_out:
+            self._go_on_after(tag)
+        elif tag in self._open:
+            while self._open[-1] != tag:
+                self._end(self._open[-1])
+            self._end(tag)
+
+    def handle_data(self, data: str) -> None:
+        """Write text; collect a style sheet."""
+        if self._left_out:
+            if self._left_out[-1] == "style":
+                self._sheet.append(data)
+        elif not self._is_beyond():
+            self._has_content = self._has_content or bool(data.strip())
+            self._parts.append(escape(data, quote=False))
+
+    def _is_beyond(self) -> bool:
+        return bool(self._rows) and self._rows[-1] > _ROWS_KEPT
+
+    def _leave_out(self, tag: str) -> None:
+        if tag == "svg" and not self._left_out:
+            self._svg_start = self._offset()
+        if tag not in _VOID:
+            self._left_out.append(tag)
+
+    def _go_on_after(self, tag: str) -> None:
+        if tag not in self._left_out:
+            if tag in self._open:  # what is left out has no end tag, as a paragraph may
+                self._left_out = []
+                self.handle_endtag(tag)
+            return
+        while self._left_out.pop() != tag:
+            pass
+        if tag == "style":
+            self._read_sheet("".join(self._sheet))
+            self._sheet = []
+        if tag == "svg" and not self._left_out and not self._is_beyond():
+            drawing = self.rawdata[self._svg_start : self._offset()] + "</svg>"
+            self._parts.append(f'<img src="{escape(self._attach("drawing.svg", drawing.encode()))}">')
+            self._has_content = True
+
+    def _offset(self) -> int:
+        """Return where in the text the tag begins that is being read."""
+        line, column = self.getpos()
+        start = 0
+        for _ in range(line - 1):
+            start = self.rawdata.index("\n", start) + 1
+        return start + column
+
+    def _read_sheet(self, sheet: str) -> None:
+        for selectors, declarations in _RULE.findall(sheet):
+            for selector in selectors.split(","):
+                if found := re.fullmatch(r"#([\w-]+)", selector.strip()):
+                    self._styles[found[1]] = f"{self._styles.get(found[1], '')};{declarations.strip()}"
+
+    def _attributes(self, given: dict[str, str]) -> str:
+        style = ";".join(filter(None, (self._styles.get(given.get("id", "")), given.get("style"))))
+        kept = {name: value for name, value in given.items() if name in _KEPT_ATTRIBUTES} | (
+            {"style": style} if style else {}
+        )
+        return "".join(f' {name}="{escape(value)}"' for name, value in kept.items())
+
+    def _end_before(self, tag: str) -> None:
+        ended, within = _ENDED_BY.get(tag, (frozenset(), frozenset()))
+        while self._open and self._open[-1] in ended - within:
+            self._end(self._open[-1])
+
+    def _end(self, tag: str) -> None:
+        self._open.pop()
+        self._parts.append(f"</{tag}>")
+        if tag == "table" and self._rows:
+            count, start = self._rows.pop() + self._rows_cut, self._table_starts.pop()
+            self._rows_cut = 0
+            if count > _ROWS_KEPT:
+                self._parts[start] = self._parts[start].replace("<table", f'<table data-rows="{count}"', 1)

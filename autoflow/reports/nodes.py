@@ -1,0 +1,79 @@
+"""Walk through pandoc's document model."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+Node: TypeAlias = Any
+"""An element of pandoc's document model, as its JSON has it: ``{"t": type, "c": contents}``; or its contents."""
+
+_IN_SECOND_PLACE = frozenset({"Link", "Image", "Span", "Quoted", "Cite"})
+_VERBATIM = frozenset({"Code", "Math"})
+
+
+def nodes(node: Node) -> Iterator[Node]:
+    """Yield each element in a part of the document model, the outer ones first."""
+    if isinstance(node, dict) and "t" in node:
+        yield node
+        yield from nodes(node.get("c"))
+    elif isinstance(node, list | tuple):
+        for child in node:
+            yield from nodes(child)
+
+
+def plain_text(inlines: Sequence[Node]) -> str:
+    """Return the words in `inlines`, without any markup."""
+    return "".join(_words(inlines)).strip()
+
+
+def lines_of(blocks: Sequence[Node]) -> Iterator[Sequence[Node]]:
+    """Yield the inlines of each paragraph in `blocks`, however deep it is; those of a table by rows."""
+    for block in blocks:
+        kind, contents = block["t"], block.get("c")
+        if kind in {"Plain", "Para"}:
+            yield contents
+        elif kind == "CodeBlock":
+            yield from ([{"t": "Code", "c": [None, line]}] for line in contents[1].split("\n"))
+        elif kind == "Table":
+            yield from _rows_of(contents)
+        else:
+            yield from _lines_below(kind, contents)
+
+
+def _lines_below(kind: str, contents: Node) -> Iterator[Sequence[Node]]:
+    if kind == "Header":
+        yield contents[2]
+    elif kind == "LineBlock":
+        yield from contents
+    elif kind == "BlockQuote":
+        yield from lines_of(contents)
+    elif kind in {"Div", "Figure"}:
+        yield from lines_of(contents[-1])
+    elif kind in {"BulletList", "OrderedList"}:
+        for item in contents if kind == "BulletList" else contents[1]:
+            yield from lines_of(item)
+    elif kind == "DefinitionList":
+        for term, parts in contents:
+            yield term
+            yield from (line for part in parts for line in lines_of(part))
+
+
+def _rows_of(contents: Node) -> Iterator[Sequence[Node]]:
+    _, _, _, (_, head), bodies, (_, foot) = contents
+    body = [row for _, _, first, rest in bodies for row in (*first, *rest)]
+    for _, cells in (*head, *body, *foot):
+        yield [inline for cell in cells for line in lines_of(cell[4]) for inline in (*line, {"t": "Space"})]
+
+
+def _words(inlines: Sequence[Node]) -> Iterator[str]:
+    for inline in inlines:
+        kind, contents = inline["t"], inline.get("c")
+        if kind == "Str":
+            yield contents
+        elif kind in {"Space", "SoftBreak", "LineBreak"}:
+            yield " "
+        elif kind in _VERBATIM:
+            yield contents[1]
+        elif kind in _IN_SECOND_PLACE:
+            yield from _words(contents[1])
+        elif kind not in {"Note", "RawInline"}:
+            yield from _words(contents)

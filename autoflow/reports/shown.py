@@ -1,0 +1,124 @@
+"""What of an executed notebook a report shows: of each output its printable form, of long texts the beginning."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+from nbformat import NotebookNode
+
+from autoflow.reports.hypertext import clean_html
+from autoflow.reports.pictures import PictureShelf, attachments_of, content_of
+from autoflow.reports.reading import Dialect, Fragment
+
+PRIORITY = (
+    "image/svg+xml",
+    "image/png",
+    "image/jpeg",
+    "text/markdown",
+    "text/html",
+    "text/latex",
+    "text/plain",
+)
+"""Which form of an output is shown, the best first: a picture of it before what a browser would make of it."""
+
+MOST_MARKDOWN = 200_000
+MOST_LINES = 400
+MOST_IN_A_LINE = 2_000
+INTERACTIVE = "Interactive content, which a printed page cannot show."
+
+_Data: TypeAlias = Mapping[str, str]
+
+_REMOVED_CELL = {"remove-cell", "remove_cell", "papermill-error-cell-tag"}
+_REMOVED_OUTPUT = {"remove-output", "remove_output"}
+_DIALECTS = {"text/markdown": Dialect.MARKDOWN, "text/html": Dialect.HTML, "text/latex": Dialect.MARKDOWN}
+_NEEDS_A_BROWSER = re.compile(r"application/vnd\.(plotly|vega|bokeh|holoviews|jupyter\.widget)")
+_OBJECT = re.compile(r"<IPython\.core\.display\.\w+ object>|<[^<>]* object at 0x[0-9a-f]+>")
+_RETURNED_BY_PLOTTING = ("<", "[<", "(<", "Text(", "(array(", "array([<", "{'whiskers'")
+_ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_INLINE_DISPLAY = re.compile(r"^\$\s*\\displaystyle(?![A-Za-z])\s*(.*?)\s*\$$", re.DOTALL)
+
+
+def reduce_to_shown(notebook: NotebookNode, shelf: PictureShelf) -> None:
+    """Leave in `notebook` what the report shows, each output in one form, and put its pictures on `shelf`."""
+    notebook.cells = [cell for cell in notebook.cells if not _tags(cell) & _REMOVED_CELL]
+    for cell in notebook.cells:
+        for name, content in attachments_of(cell.get("attachments", {})):
+            cell.source = cell.source.replace(f"attachment:{name}", shelf.attach(name, content))
+        if cell.cell_type == "markdown":
+            cell.source = beginning(cell.source, MOST_MARKDOWN)
+        elif cell.cell_type == "code":
+            cell.outputs = [] if _tags(cell) & _REMOVED_OUTPUT else list(_shown_outputs(cell.outputs, shelf))
+
+
+def fragments_of(notebook: NotebookNode) -> Iterator[Fragment]:
+    """Yield each text that pandoc has to read, in the order of the report."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            yield Fragment(Dialect.MARKDOWN, cell.source)
+        for output in cell.get("outputs", ()):
+            for kind, text in output.get("data", {}).items():
+                if kind in _DIALECTS:
+                    yield Fragment(_DIALECTS[kind], text)
+
+
+def plain_output(text: str) -> str:
+    """Return `text` as a terminal would have left it, and no more of it than a page or two can take."""
+    lines = [_line_left(line) for line in _ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n").split("\n")]
+    rest = len(lines) - MOST_LINES
+    note = [f"[{rest:,} more lines]"] if rest > 0 else []
+    return "\n".join([*(beginning(line, MOST_IN_A_LINE) for line in lines[:MOST_LINES]), *note])
+
+
+def beginning(text: str, most: int) -> str:
+    """Return `text`, or its first `most` characters and a note that there are more."""
+    return text if len(text) <= most else f"{text[:most]}… [{len(text) - most:,} more characters]"
+
+
+def _line_left(line: str) -> str:
+    """Return what is left of a line that was overwritten after carriage returns, as progress bars do it."""
+    return next((part for part in reversed(line.split("\r")) if part), "")
+
+
+def _tags(cell: NotebookNode) -> set[str]:
+    return set(cell.metadata.get("tags", ()))
+
+
+def _shown_outputs(outputs: list[NotebookNode], shelf: PictureShelf) -> Iterator[NotebookNode]:
+    has_picture = any(kind.startswith("image/") for output in outputs for kind in output.get("data", {}))
+    for output in outputs:
+        if "data" not in output:
+            yield output
+            continue
+        data = {kind: _text(content) for kind, content in output.data.items() if isinstance(content, str | list)}
+        if has_picture and set(data) == {"text/plain"} and data["text/plain"].startswith(_RETURNED_BY_PLOTTING):
+            continue
+        kind, text = _shown_form(data, output.data, shelf)
+        if kind.startswith("image/"):
+            shelf.add(content_of(text))
+        if kind:
+            output.data = NotebookNode({kind: text})
+            yield output
+
+
+def _text(content: str | list[str]) -> str:
+    return content if isinstance(content, str) else "".join(content)
+
+
+def _shown_form(data: _Data, given: Mapping[str, object], shelf: PictureShelf) -> tuple[str, str]:
+    """Return the best form of an output that has something to show; empty if none has."""
+    for kind in PRIORITY:
+        if kind in data and (text := _printable_form(kind, data[kind], shelf)):
+            return kind, text
+    if any(map(_NEEDS_A_BROWSER.match, given)) or "<iframe" in data.get("text/html", ""):
+        return "text/markdown", f"*{INTERACTIVE}*"
+    return "", ""
+
+
+def _printable_form(kind: str, text: str, shelf: PictureShelf) -> str:
+    if kind == "text/html":
+        return clean_html(text, shelf.attach)
+    if kind == "text/plain":
+        return "" if _OBJECT.fullmatch(text.strip()) else text
+    if kind == "text/latex":
+        return beginning(_INLINE_DISPLAY.sub(r"$$\1$$", text.strip()), MOST_MARKDOWN)
+    return beginning(text, MOST_MARKDOWN) if kind == "text/markdown" else text

@@ -1,0 +1,113 @@
+# frozen_string_literal: true
+
+# What asciidoctor-pdf does not do by itself: text that runs from right to left, and tables in a smaller font.
+
+# Prawn draws one glyph after another, from left to right. Arabic letters are therefore replaced by their presentation
+# forms, and text is put into the order in which it is seen.
+module RightToLeft
+  LETTERS = '\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc'
+  RUN = /[#{LETTERS}]+(?:[ \u00a0]+[#{LETTERS}]+)*/.freeze
+  LEFT_TO_RIGHT = /[[:alnum:]&&[^#{LETTERS}]](?:[^#{LETTERS}<>]*[[:alnum:]&&[^#{LETTERS}]])?/.freeze
+  TAG = /<[^>]*>/.freeze
+  MIRRORED = { '(' => ')', ')' => '(', '[' => ']', ']' => '[' }.freeze
+  REFERENCE = /&#(\d+);/.freeze
+
+  # Isolated, final, initial and medial form of each letter, as Unicode's decompositions tell them.
+  FORMS = [*0xfb50..0xfbff, *0xfe80..0xfef4].each_with_object({}) do |code, forms|
+    form = [code].pack 'U'
+    letter = form.unicode_normalize :nfkc
+    (forms[letter] ||= []) << form if letter.length == 1 && letter != form
+  end.freeze
+  LAM_ALEF = { "\u0622" => "\ufef5", "\u0623" => "\ufef7", "\u0625" => "\ufef9", "\u0627" => "\ufefb" }.freeze
+  MARKS = /[\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8]/.freeze
+
+  module_function
+
+  def any? text
+    RUN.match? text
+  end
+
+  # The first letter that has a direction decides, as in Unicode's algorithm.
+  def paragraph? text
+    (text.gsub TAG, '').gsub(REFERENCE, ' ')[/[[:alpha:]]/]&.match?(/[#{LETTERS}]/) || false
+  end
+
+  # For a line that runs from left to right as a whole.
+  def seen_from_left text
+    outside_tags(text) {|part| part.gsub(RUN) {|run| reversed shaped run } }
+  end
+
+  # For a paragraph that Prawn will reverse: what runs from left to right is reversed beforehand.
+  def seen_from_right text
+    outside_tags(text) do |part|
+      plain = part.gsub(REFERENCE) { (code = $1.to_i) == 38 || code == 60 || code == 62 ? $& : [code].pack('U') }
+      mirrored = (shaped plain).gsub(/[()\[\]]/, MIRRORED)
+      mirrored.gsub(/&#\d+;|&\w+;|#{LEFT_TO_RIGHT}/) {|run| (run.start_with? '&') ? run : reversed(run.gsub(/[()\[\]]/, MIRRORED)) }
+    end
+  end
+
+  def outside_tags text
+    text.split(/(#{TAG})/).map {|part| (part.start_with? '<') ? part : (yield part) }.join
+  end
+
+  def reversed text
+    text.scan(/\X/).reverse.join
+  end
+
+  def shaped text
+    letters = text.gsub(/\u0644[\u0622\u0623\u0625\u0627]/) {|pair| LAM_ALEF[pair[1]] }.chars
+    letters.each_with_index.map do |letter, index|
+      (forms = forms_of letter) ? forms[joins?(letters, index, -1), joins?(letters, index, 1)] : letter
+    end.join
+  end
+
+  def forms_of letter
+    if LAM_ALEF.value? letter
+      ->(before, _) { before ? [letter.ord + 1].pack('U') : letter }
+    elsif (forms = FORMS[letter])
+      ->(before, after) { forms[(before ? 1 : 0) + (after ? 2 : 0)] || forms[before ? 1 : 0] || forms[0] }
+    end
+  end
+
+  # Whether the letter at index joins its neighbour: both have to be able to.
+  def joins? letters, index, step
+    here = index
+    here += step
+    here += step while here >= 0 && here < letters.length && (MARKS.match? letters[here])
+    return false if here.negative? || here >= letters.length
+    first, second = step.positive? ? [letters[index], letters[here]] : [letters[here], letters[index]]
+    (joins_next? first) && (first == "\u0640" || second == "\u0640" || (FORMS.key? second) || (LAM_ALEF.value? second))
+  end
+
+  def joins_next? letter
+    letter == "\u0640" || (FORMS[letter] || []).length > 2
+  end
+end
+
+Asciidoctor::Table::Cell.prepend (Module.new do
+  def text
+    (shown = super).is_a?(String) && (RightToLeft.any? shown) ? (RightToLeft.seen_from_left shown) : shown
+  end
+end)
+
+class ReportConverter < (Asciidoctor::Converter.for 'pdf')
+  register_for 'pdf'
+
+  def typeset_text string, line_metrics, opts = {}
+    return super unless RightToLeft.any? string
+    return super (RightToLeft.seen_from_left string), line_metrics, opts unless RightToLeft.paragraph? string
+    align = opts[:align] == :center ? :center : :right
+    super (RightToLeft.seen_from_right string), line_metrics, (opts.merge direction: :rtl, align: align)
+  end
+
+  # A table says with its attribute text-size, in points, how small its text has to be to fit the page.
+  def convert_table node
+    return super unless (size = node.attr 'text-size')
+    usual, @theme.table_font_size = @theme.table_font_size, size.to_f
+    begin
+      super
+    ensure
+      @theme.table_font_size = usual
+    end
+  end
+end
