@@ -695,6 +695,13 @@ def test_control_loses_queries(api: ExampleFlowApi, client: httpx.Client) -> Non
 # The program
 
 
+def test_program_says_in_one_line_that_its_port_is_taken(api: ExampleFlowApi) -> None:
+    command = [sys.executable, "-m", "examples.flowapi", "serve", "--port", api.url.rsplit(":", 1)[1]]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert re.fullmatch("python -m examples.flowapi: .*in use.*\n", ended.stderr)
+
+
 def test_program_writes_url_and_token_and_ends_on_sigterm(tmp_path: Path) -> None:
     url_file, token_file = tmp_path / "url", tmp_path / "token"
     command = [sys.executable, "-m", "examples.flowapi"]

@@ -3,6 +3,7 @@
 import argparse
 import json
 import signal
+import sys
 import threading
 import urllib.request
 from collections.abc import Sequence
@@ -15,7 +16,10 @@ from examples.flowapi.tokens import flows_scopes
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the command line says."""
     options = _parser().parse_args(arguments)
-    options.command(options)
+    try:
+        options.command(options)
+    except OSError as error:
+        sys.exit(f"python -m examples.flowapi: {error}")
 
 
 def serve(options: argparse.Namespace) -> None:

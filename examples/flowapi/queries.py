@@ -49,12 +49,12 @@ class Dataset:
     def ingest(self, date: datetime.date, cdr_types: tuple[str, ...]) -> None:
         """Make a date available for some types."""
         for cdr_type in cdr_types:
-            self._ingested[cdr_type] |= {date}
+            self._ingested[cdr_type] = self._ingested[cdr_type] | {date}  # anew: another thread may be reading the old
 
     def withdraw(self, date: datetime.date, cdr_types: tuple[str, ...]) -> None:
         """Take a date away again from some types; one that is not there is no error."""
         for cdr_type in cdr_types:
-            self._ingested[cdr_type] -= {date}
+            self._ingested[cdr_type] = self._ingested[cdr_type] - {date}
 
     def available_dates(self) -> dict[str, list[str]]:
         """Return the ingested dates of each type, ascending; a type that has none is absent."""
