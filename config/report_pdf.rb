@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
-# What asciidoctor-pdf does not do by itself: text that runs from right to left, and tables in a smaller font.
+# What asciidoctor-pdf does not do by itself: text that runs from right to left, Devanagari's vowel sign i in its place,
+# and tables in a smaller font.
 
 # Prawn draws one glyph after another, from left to right. Arabic letters are therefore replaced by their presentation
 # forms, and text is put into the order in which it is seen.
@@ -13,10 +14,10 @@ module RightToLeft
   REFERENCE = /&#(\d+);/.freeze
 
   # Isolated, final, initial and medial form of each letter, as Unicode's decompositions tell them.
-  FORMS = [*0xfb50..0xfbff, *0xfe80..0xfef4].each_with_object({}) do |code, forms|
-    form = [code].pack 'U'
-    letter = form.unicode_normalize :nfkc
-    (forms[letter] ||= []) << form if letter.length == 1 && letter != form
+  FORMS = [0xfe80..0xfef4, 0xfb50..0xfbff].each_with_object({}) do |codes, forms|
+    codes.map {|code| [code].pack 'U' }.group_by {|form| form.unicode_normalize :nfkc }.each do |letter, shapes|
+      forms[letter] ||= shapes if letter.length == 1 && letter != shapes[0]
+    end
   end.freeze
   LAM_ALEF = { "\u0622" => "\ufef5", "\u0623" => "\ufef7", "\u0625" => "\ufef9", "\u0627" => "\ufefb" }.freeze
   MARKS = /[\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8]/.freeze
@@ -84,9 +85,22 @@ module RightToLeft
   end
 end
 
+# The sign i is written after its consonants, and seen before them.
+module Devanagari
+  SIGN_I = /((?:[\u0915-\u0939\u0958-\u095f]\u093c?\u094d)*[\u0915-\u0939\u0958-\u095f]\u093c?)\u093f/.freeze
+
+  module_function
+
+  def seen text
+    text.gsub SIGN_I, "\u093f\\1"
+  end
+end
+
 Asciidoctor::Table::Cell.prepend (Module.new do
   def text
-    (shown = super).is_a?(String) && (RightToLeft.any? shown) ? (RightToLeft.seen_from_left shown) : shown
+    shown = super
+    return shown unless shown.is_a? String
+    RightToLeft.seen_from_left Devanagari.seen shown
   end
 end)
 
@@ -94,7 +108,8 @@ class ReportConverter < (Asciidoctor::Converter.for 'pdf')
   register_for 'pdf'
 
   def typeset_text string, line_metrics, opts = {}
-    return super unless RightToLeft.any? string
+    string = Devanagari.seen string
+    return super string, line_metrics, opts unless RightToLeft.any? string
     return super (RightToLeft.seen_from_left string), line_metrics, opts unless RightToLeft.paragraph? string
     align = opts[:align] == :center ? :center : :right
     super (RightToLeft.seen_from_right string), line_metrics, (opts.merge direction: :rtl, align: align)

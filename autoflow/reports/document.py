@@ -102,7 +102,7 @@ class _Texts:
         folder, timeout = self._workplace.folder, self._workplace.seconds_left
         read = read_fragments(fragments, reader=reader, folder=folder, timeout=timeout)
         for node in nodes(list(read.values())):
-            if node["t"] == "Math":
+            if node["t"] == "Math" or (node["t"] in {"RawBlock", "RawInline"} and node["c"][0] in {"tex", "latex"}):
                 self._shelf.add_formula(Formula(latex=node["c"][1]))
             elif node["t"] == "Image" and (picture := self._shelf.find(node["c"][2][0])):
                 self._shelf.add(picture)

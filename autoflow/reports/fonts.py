@@ -62,9 +62,14 @@ _NOTO = {
     "Georgian": "\u10a0-\u10ff",
     "Ethiopic": "\u1200-\u139f",
     "Khmer": "\u1780-\u17ff",
-    "Symbols2": "\u2300-\u23ff\u25a0-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff",
     "Math": "\u2200-\u22ff\u27c0-\u2aff\U0001d400-\U0001d7ff",
 }
+_EMOJI = Script(
+    name="emoji",
+    characters="\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff",
+    files=("Symbola", "Symbola_hint"),
+    package="fonts-symbola",
+)
 SCRIPTS = (
     *(
         Script(name=name, characters=characters, files=(f"NotoSans{name}",), package="fonts-noto-core")
@@ -72,6 +77,7 @@ SCRIPTS = (
     ),
     _CHINESE,
     _SYMBOLS,
+    _EMOJI,
 )
 _EXPECTED = (LATIN, MONOSPACED, *SCRIPTS)
 

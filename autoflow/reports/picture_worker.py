@@ -104,6 +104,7 @@ def formula(latex: str, target: Path) -> tuple[float, float]:
 
     lines = formula_lines(latex)
     writer, font = TextToPath(), FontProperties(size=_FORMULA_SIZE)
+    scale = _FORMULA_SIZE / writer.FONT_SCALE
     font.set_math_fontfamily("stix")
     paths: list[str] = []
     width, height = 0.0, 0.0
@@ -111,7 +112,9 @@ def formula(latex: str, target: Path) -> tuple[float, float]:
         across, up, down = writer.get_text_width_height_descent(f"${line}$", font, ismath=True)
         vertices, codes = writer.get_text_path(font, f"${line}$", ismath=True)
         baseline = height + up - down + (4 if height else 0)
-        paths.append(f'<path transform="translate(1 {baseline + 1:.2f}) scale(1 -1)" d="{_path(vertices, codes)}"/>')
+        paths.append(
+            f'<path transform="translate(1 {baseline + 1:.2f}) scale({scale} {-scale})" d="{_path(vertices, codes)}"/>'
+        )
         width, height = max(width, across), baseline + down
     width, height = width + 2, height + 2
     head = f'<svg xmlns="{_SVG}" width="{width:.2f}" height="{height:.2f}" viewBox="0 0 {width:.2f} {height:.2f}">'

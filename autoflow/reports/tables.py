@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from autoflow.reports.markup import escape_line
 from autoflow.reports.nodes import Node
 
-MOST_ROWS = 200
+MOST_ROWS = 100
 MOST_COLUMNS = 60
 _LONGEST_TEXT = 2000
 
@@ -17,7 +17,7 @@ _PORTRAIT, _LANDSCAPE = 480.0, 725.0
 
 _FONT_SIZES = {"portrait": (8.5, 8.0, 7.5, 7.0), "landscape": (8.0, 7.5, 7.0, 6.5)}
 _SPLIT_SIZE = 7.5
-_CHARACTER = 0.56
+_CHARACTER = 0.6
 """Mean width of a character, as a part of the font size."""
 _PADDING = 9.0
 _WRAPPED = 26
@@ -67,7 +67,7 @@ def table_of(contents: Node, cell_of: Callable[[Node], Cell]) -> Table:
     (_, _, attributes), (_, caption), columns, (_, head), bodies, (_, foot) = contents
     body = [row for _, _, first, rest in bodies for row in (*first, *rest)] + foot
     clipped = body[:MOST_ROWS]
-    count = max(int(dict(attributes).get("rows", 0)) - len(head), len(body))
+    count = max(int(dict(attributes).get("data-rows", 0)) - len(head), len(body))
     notes = [] if count == len(clipped) else [f"The first {MOST_ROWS:,} of {count:,} rows are shown."]
     index = max((headers for _, headers, _, _ in bodies), default=0)
     rows = [[cell_of(cell) for cell in cells] for _, cells in (*head, *clipped)]
@@ -249,9 +249,8 @@ def _lines(table: Table, *, has_head: bool, shares: Sequence[float], size: float
             if cell is not None:
                 room = sum(shares[column : column + cell.columns])
                 is_head = number < table.head
-                yield _cell(
-                    _short(cell, room, size), is_header=cell.is_header or (is_head and (number or not has_head))
-                )
+                is_marked = cell.is_header or (is_head and not (has_head and number == 0))
+                yield _cell(_short(cell, room, size), is_head=is_head, is_marked=is_marked)
         yield ""
 
 
@@ -261,13 +260,14 @@ def _short(cell: Cell, room: float, size: float) -> Cell:
     return cell if len(cell.text) <= most else replace(cell, markup=escape_line(cell.text[:most]) + "…")
 
 
-def _cell(cell: Cell, *, is_header: bool | int) -> str:
+def _cell(cell: Cell, *, is_head: bool, is_marked: bool) -> str:
+    """Return a cell; the first row of a head needs no mark that it is a header."""
     down = f".{cell.rows}" if cell.rows > 1 else ""
     across = str(cell.columns) if cell.columns > 1 else ""
     span = f"{across}{down}+" if across or down else ""
-    alignment = cell.alignment or ("^" if cell.columns > 1 and is_header else "")
+    alignment = cell.alignment or ("^" if cell.columns > 1 and is_head else "")
     background = f"{{set:cellbgcolor:{cell.background}}}" if cell.background else ""
-    return f"{span}{alignment}{'h' if is_header else ''}|{background}{cell.markup}"
+    return f"{span}{alignment}{'h' if is_marked else ''}|{background}{cell.markup}"
 
 
 def _alignment(table: Table, column: int) -> str:

@@ -1,0 +1,52 @@
+"""Make the gallery: one notebook with everything that a report can show, executed and converted.
+
+Usage: python examples/gallery/make.py OUT_DIR
+"""
+
+import argparse
+import datetime
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+from autoflow.reports import CONFIG_DIR, ReportContext, convert, missing_fonts, missing_tools  # noqa: E402
+from autoflow.specs import ReportFormat  # noqa: E402
+
+
+def make(out_dir: Path) -> list[Path]:
+    """Execute the gallery's notebook into `out_dir`, and return the reports made of it there."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    executed = out_dir / "gallery.ipynb"
+    notebook = nbformat.read(HERE / "gallery.ipynb", as_version=4)
+    NotebookClient(notebook, allow_errors=True, timeout=120, resources={"metadata": {"path": str(HERE)}}).execute()
+    nbformat.write(notebook, executed)
+    reports = [out_dir / f"gallery.{report_format}" for report_format in ReportFormat]
+    for report in reports:
+        convert(
+            executed,
+            report,
+            report_format=ReportFormat(report.suffix.removeprefix(".")),
+            context=ReportContext(workflow="Gallery", reference_date=datetime.date(2016, 1, 7)),
+            template=CONFIG_DIR / "asciidoc_extended.tpl",
+            inputs_dir=HERE,
+        )
+    return reports
+
+
+def main() -> None:
+    """Make the gallery in the folder that the command line names."""
+    parser = argparse.ArgumentParser(description="Make one report with everything that a report can show.")
+    parser.add_argument("out_dir", type=Path, help="folder for the executed notebook and the reports")
+    for line in (*missing_tools(), *missing_fonts()):
+        sys.stderr.write(f"{line}\n")
+    for report in make(parser.parse_args().out_dir):
+        sys.stdout.write(f"{report}\n")
+
+
+if __name__ == "__main__":
+    main()
