@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,9 +27,15 @@ class Kernel(AsyncKernelManager):
 
     _killed = False
 
+    @property
+    def said(self) -> Path:
+        """The file with what the kernel says outside of cells, such as why it does not start."""
+        return Path(self.connection_file).with_name("said.txt")
+
     async def start_kernel(self, **kwargs: Any) -> None:  # type: ignore[override] # noqa: ANN401 - as the parent's
-        """Start the kernel, unless it has been killed before it was started."""
-        await super().start_kernel(**kwargs)
+        """Start the kernel; what it says on its own, outside of cells, goes to a file in its folder."""
+        with self.said.open("wb") as said:
+            await super().start_kernel(stdin=subprocess.DEVNULL, stdout=said, stderr=said, **kwargs)
         if self._killed:
             self.kill_group()
 

@@ -13,12 +13,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from autoflow.errors import PrefectApiError
 from autoflow.log import logger
 from autoflow.settings import Settings
+from autoflow.stop_signal import Shutdown
 
 DEFAULT_PORT = 4200
 """Where Prefect's users expect its UI."""
@@ -26,7 +28,7 @@ DEFAULT_PORT = 4200
 START_TIMEOUT = 180.0
 """How long the server may take to answer, in seconds: its first start prepares a database, slowly on a slow disk."""
 
-STOP_TIMEOUT = 4.0
+STOP_TIMEOUT = 2.0
 """How long the server may take to end, in seconds, before it is killed."""
 
 RETENTION_DAYS = 90
@@ -77,7 +79,7 @@ def server_environment(settings: Settings, environ: Mapping[str, str], port: int
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RETENTION_DAYS * 24 * 3600),
-        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": str(7 * 24 * 3600),
+        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P7D",
     }
     always = {
         "PREFECT_HOME": str(settings.prefect_home),
@@ -91,14 +93,11 @@ def server_environment(settings: Settings, environ: Mapping[str, str], port: int
 
 
 @contextmanager
-def prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterator[str]:
-    """Yield the URL of the Prefect API, for which `environ` is prepared; a server of our own runs meanwhile.
-
-    The server may not answer yet: see `wait_until_ready`.
-    """
+def prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterator["PrefectApi"]:
+    """Yield the Prefect API, for which `environ` is prepared; a server of our own runs meanwhile."""
     if settings.prefect_api_url:
         environ.update(client_environment(settings, settings.prefect_api_url))
-        yield settings.prefect_api_url
+        yield PrefectApi(settings.prefect_api_url)
         return
     port = choose_port(settings)
     url = f"http://{_reachable(settings.prefect_host)}:{port}/api"
@@ -106,7 +105,37 @@ def prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterat
     server = PrefectServer(server_environment(settings, environ, port), settings.prefect_home / "server.log")
     environ.update(client_environment(settings, url))
     with server:
-        yield url
+        yield PrefectApi(url, server)
+
+
+@dataclass(frozen=True)
+class PrefectApi:
+    """A Prefect API; `server` is ours, if it is."""
+
+    url: str
+    server: "PrefectServer | None" = None
+
+    def wait_until_ready(self, shutdown: Shutdown, *, timeout: float = START_TIMEOUT) -> bool:
+        """Wait until the API answers; return False if `shutdown` closed before that.
+
+        Raises
+        ------
+        PrefectApiError
+            If it has not answered within `timeout` seconds, or our own server cannot run.
+
+        """
+        deadline = time.monotonic() + timeout
+        while not is_ready(self.url):
+            if self.server and (failure := self.server.failure):
+                raise PrefectApiError(f"the Prefect server does not start: {failure}")
+            if time.monotonic() > deadline:
+                hint = f"see {self.server.log_file}" if self.server else "check PREFECT_API_URL"
+                raise PrefectApiError(f"the Prefect API at {self.url} has not answered within {timeout:g} s: {hint}")
+            if shutdown.wait_until_closing(0.1):
+                return False
+        if self.server:
+            self.server.has_been_ready = True
+        return True
 
 
 class PrefectServer:
@@ -117,7 +146,8 @@ class PrefectServer:
 
     def __init__(self, environment: Mapping[str, str], log_file: Path) -> None:
         self._environment = environment
-        self._log_file = log_file
+        self.log_file = log_file
+        self.has_been_ready = False
         self._process: subprocess.Popen[bytes] | None = None
         self._closing = threading.Event()
         self._watch = threading.Thread(target=self._keep_alive, name="prefect-server", daemon=True)
@@ -135,8 +165,16 @@ class PrefectServer:
             _end(self._process)
         self._watch.join()
 
+    @property
+    def failure(self) -> str | None:
+        """Why the server has ended without ever having answered; None where that is not so."""
+        if self._process is None or self._process.poll() is None or self.has_been_ready:
+            return None
+        lines = self.log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it says nothing"]
+        return f"{lines[-1].strip()} (see {self.log_file})"
+
     def _start(self) -> subprocess.Popen[bytes]:
-        with self._log_file.open("ab") as log:
+        with self.log_file.open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "autoflow.prefect_server"],
                 env={**self._environment, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
@@ -151,7 +189,7 @@ class PrefectServer:
     def _keep_alive(self) -> None:
         while not self._closing.is_set():
             process = self._process
-            if process is None or process.wait() is None or self._closing.is_set():
+            if process is None or process.wait() is None or self._closing.is_set() or not self.has_been_ready:
                 return
             logger.warning("the Prefect server ended (exit code %s); starting it again", process.returncode)
             self._closing.wait(1)
@@ -159,18 +197,6 @@ class PrefectServer:
                 self._process = self._start()
                 if self._closing.is_set():
                     _end(self._process)
-
-
-def wait_until_ready(api_url: str, *, timeout: float = START_TIMEOUT) -> None:
-    """Wait until the API answers; raise PrefectApiError if it has not within `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while not is_ready(api_url):
-        if time.monotonic() > deadline:
-            raise PrefectApiError(
-                f"the Prefect API at {api_url} has not answered within {timeout:g} s: check PREFECT_API_URL, "
-                "or server.log in PREFECT_HOME"
-            )
-        time.sleep(0.1)
 
 
 def is_ready(api_url: str) -> bool:

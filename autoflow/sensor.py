@@ -13,13 +13,12 @@ from prefect.states import Cancelled, Failed
 
 from autoflow.errors import AutoflowError
 from autoflow.flowapi import FlowApi
+from autoflow.inputs import read_workflows
 from autoflow.log import logger
 from autoflow.model import Failures, History, RunKey, RunState, RunStore, utc_now
-from autoflow.notebooks import declared_parameters
-from autoflow.parser import parse_workflows_file
 from autoflow.settings import Settings
 from autoflow.specs import SensorSpec, TriggerSpec, WorkflowsFile
-from autoflow.stop_signal import StopSignal
+from autoflow.stop_signal import Shutdown
 from autoflow.workflows import WorkflowRun, WorkflowRunner
 
 LONGEST_RETRY_DELAY = datetime.timedelta(days=1)
@@ -28,19 +27,16 @@ LONGEST_RETRY_DELAY = datetime.timedelta(days=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """What came of one run of the sensor. `more_due` tells that there was more to do than one tick takes."""
+    """What came of one run of the sensor.
 
+    `schedule` is what workflows.yml says now. `more_due` tells that there was more to do than one tick takes.
+    """
+
+    schedule: str | None = None
     dates: int = 0
     succeeded: int = 0
     failed: int = 0
     more_due: bool = False
-
-
-def read_workflows(settings: Settings) -> WorkflowsFile:
-    """Read workflows.yml as it is now; raise WorkflowsFileError with all that is wrong in it."""
-    return parse_workflows_file(
-        settings.workflows_file, inspect_notebook=declared_parameters, inputs_dir=settings.inputs_dir
-    )
 
 
 def due_runs(
@@ -103,7 +99,7 @@ class Sensor:
     runner: WorkflowRunner
     clock: Callable[[], datetime.datetime] = utc_now
 
-    def tick(self, *, stop: StopSignal) -> Tick:
+    def tick(self, *, shutdown: Shutdown) -> Tick:
         """Do what is due, at most `max_runs_per_tick` of it, reading workflows.yml, token and dates anew.
 
         Raises
@@ -117,12 +113,13 @@ class Sensor:
         runs = self._due(sensor, available_dates)
         batch = list(islice(runs, self.settings.max_runs_per_tick))
         logger.info("tick: %s, %s", _count(len(available_dates), "date") + " available", _due_text(runs, batch))
-        states = self._run_side_by_side(batch, stop)
+        states = self._run_side_by_side(batch, shutdown)
         return Tick(
+            schedule=sensor.schedule,
             dates=len(available_dates),
             succeeded=states.count(RunState.SUCCEEDED),
             failed=states.count(RunState.FAILED),
-            more_due=len(runs) > len(batch) and not stop.is_set,
+            more_due=len(runs) > len(batch) and not shutdown.is_closing,
         )
 
     def _flowapi(self) -> FlowApi:
@@ -138,12 +135,12 @@ class Sensor:
             logger.warning("%s crashed: no sign of life for a minute; due again", _count(crashed, "run"))
         return due_runs(sensor.triggers, available_dates, self.store.histories(), self.clock())
 
-    def _run_side_by_side(self, runs: Iterable[WorkflowRun], stop: StopSignal) -> list[RunState | None]:
+    def _run_side_by_side(self, runs: Iterable[WorkflowRun], shutdown: Shutdown) -> list[RunState | None]:
         def run(each: WorkflowRun) -> RunState | None:
             try:
                 # In an empty context, so that Prefect shows a run of its own rather than a part of the tick's, which
                 # would keep the states of all of them in memory until its end.
-                return contextvars.Context().run(self.runner.run, each, stop=stop)
+                return contextvars.Context().run(self.runner.run, each, shutdown=shutdown)
             except AutoflowError as error:
                 logger.error("%s could not be started: %s", each, error)
                 return None
@@ -153,7 +150,7 @@ class Sensor:
 
 
 def make_available_dates_sensor(
-    sensor: Sensor, *, stop: StopSignal, done: Callable[[Tick | AutoflowError], None]
+    sensor: Sensor, *, shutdown: Shutdown, done: Callable[[Tick | AutoflowError], None]
 ) -> "prefect.Flow[[], Any]":
     """Return the Prefect flow that is one tick of `sensor`; `done` is told what came of it."""
 
@@ -161,21 +158,21 @@ def make_available_dates_sensor(
     def available_dates_sensor() -> Any:  # noqa: ANN401 - a state of Prefect's
         """Look which dates FlowAPI has, and run the workflows that are due."""
         try:
-            tick = sensor.tick(stop=stop)
+            tick = sensor.tick(shutdown=shutdown)
         except AutoflowError as error:
             logger.error("tick failed: %s", error)
             done(error)
             return Failed(message=str(error))
         done(tick)
-        if stop.is_set:
-            return Cancelled(message=stop.reason)
+        if shutdown.is_closing:
+            return Cancelled(message="AutoFlow is stopping")
         return prefect.states.Completed(message=f"{tick.succeeded} succeeded, {tick.failed} failed")
 
     return available_dates_sensor
 
 
 def make_run_workflow(
-    settings: Settings, runner: WorkflowRunner, *, stop: StopSignal
+    settings: Settings, runner: WorkflowRunner, *, shutdown: Shutdown
 ) -> "prefect.Flow[[str, datetime.date, dict[str, Any] | None], Any]":
     """Return the Prefect flow that runs one workflow for one date, when somebody asks for it."""
 
@@ -191,7 +188,7 @@ def make_run_workflow(
         """
         try:
             run = requested_run(read_workflows(settings), workflow, reference_date, parameters)
-            state = contextvars.Context().run(runner.run, run, stop=stop)
+            state = contextvars.Context().run(runner.run, run, shutdown=shutdown)
         except AutoflowError as error:
             logger.error("%s %s could not be started: %s", workflow, reference_date, error)
             return Failed(message=str(error))

@@ -63,3 +63,29 @@ class StopSignal:
         finally:
             with self._lock:
                 self._callbacks.remove(callback)
+
+
+class Shutdown:
+    """How AutoFlow ends: first it starts nothing new, then it stops what still runs."""
+
+    def __init__(self) -> None:
+        self.stop = StopSignal()
+        self._closing = threading.Event()
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing new may start."""
+        return self._closing.is_set()
+
+    def close(self) -> None:
+        """Start nothing new from now on."""
+        self._closing.set()
+
+    def close_at_once(self, reason: str) -> None:
+        """Start nothing new, and stop what runs, for `reason`."""
+        self.close()
+        self.stop.set(reason)
+
+    def wait_until_closing(self, seconds: float | None = None) -> bool:
+        """Wait until nothing new may start, or `seconds` have passed; tell which, as True and False."""
+        return self._closing.wait(seconds)

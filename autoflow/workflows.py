@@ -1,6 +1,7 @@
 """Workflows as Prefect flows: a task for each notebook, and the record of how a run of them went."""
 
 import datetime
+import hashlib
 import re
 import threading
 import time
@@ -26,7 +27,7 @@ from autoflow.notebooks import CellCallback, execute
 from autoflow.reports import ReportContext, convert
 from autoflow.settings import Settings
 from autoflow.specs import Json, NotebookSpec, WorkflowSpec
-from autoflow.stop_signal import StopSignal
+from autoflow.stop_signal import Shutdown, StopSignal
 
 LONGEST_NAME_PART = 60
 """Of a workflow's or notebook's name in the name of a file, in bytes; a whole name may have 255."""
@@ -223,7 +224,7 @@ class WorkflowRunner:
     store: RunStore
     heartbeat: Heartbeat
 
-    def run(self, run: WorkflowRun, *, stop: StopSignal) -> RunState | None:
+    def run(self, run: WorkflowRun, *, shutdown: Shutdown) -> RunState | None:
         """Run `run` unless it is done or running elsewhere; return its state at the end, or None if it was not run.
 
         Raises
@@ -232,16 +233,16 @@ class WorkflowRunner:
             If no claim could be made because the run store cannot be reached.
 
         """
-        if stop.is_set or (claim := self.store.claim(run.key)) is None:
+        if shutdown.is_closing or (claim := self.store.claim(run.key)) is None:
             return None
         logger.info("started %s%s", run, f" (attempt {claim.attempt})" if claim.attempt > 1 else "")
         started = time.monotonic()
-        stop_this = StopSignal(stop)
+        stop = StopSignal(shutdown.stop)
         outcome = Outcome()
-        with self.heartbeat.of(claim, stop_this):
-            problem = self._run_flow(run, claim, outcome, stop_this)
+        with self.heartbeat.of(claim, stop):
+            problem = self._run_flow(run, claim, outcome, stop)
             state, error = _judge(outcome, problem)
-            self._record(claim, state, outcome, error, stop)
+            self._record(claim, state, outcome, error, shutdown.stop)
         _log_end(run, state, outcome, error, seconds=time.monotonic() - started)
         return state
 
@@ -329,10 +330,8 @@ def _log_end(run: WorkflowRun, state: RunState, outcome: Outcome, error: RunErro
 
 def _stem(run: WorkflowRun, notebook: NotebookSpec, stamp: str) -> str:
     """Return how the names of a notebook's outputs begin: who, what, for when, with what, and when."""
-    parts = (_name_part(run.workflow.name), _name_part(notebook.label), run.reference_date.isoformat())
-    key = RunKey.of(f"{run.workflow.name}/{notebook.label}", run.parameters, run.reference_date)
-    identity = RunKey.of(key.workflow, {"parameters": dict(run.parameters), "name": key.workflow}, key.reference_date)
-    return "__".join((*parts, identity.parameters_hash[:8], stamp))
+    names = (_name_part(run.workflow.name), _name_part(notebook.label))
+    return "__".join((*names, run.reference_date.isoformat(), run.key.parameters_hash[:8], stamp))
 
 
 def _task_runner(threads: int) -> "prefect.task_runners.TaskRunner[PrefectFuture[Any]]":
@@ -356,6 +355,8 @@ def _stamp(time_utc: datetime.datetime) -> str:
 
 
 def _name_part(name: str) -> str:
-    """Return `name` with nothing in it that a file's name should not have."""
-    clean = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "unnamed"
-    return clean.encode()[:LONGEST_NAME_PART].decode(errors="ignore")
+    """Return `name` with nothing in it that a file's name should not have, and different for different names."""
+    clean = re.sub(r"[^\w.-]+", "-", name).strip("-.").encode()[:LONGEST_NAME_PART].decode(errors="ignore")
+    if clean == name:
+        return name
+    return f"{clean}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".lstrip("-")

@@ -93,6 +93,7 @@ def _make(document: Document, workplace: Workplace, report_format: ReportFormat,
         "figure-caption!": "",
         "table-caption!": "",
         "sectids!": "",
+        "attribute-undefined": "drop",
         "reproducible": "",
     }
     command = ["asciidoctor-pdf", "--base-dir", str(folder), "--failure-level", "ERROR", "--out-file", made.name]

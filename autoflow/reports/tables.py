@@ -15,11 +15,14 @@ _LONGEST_TEXT = 2000
 _PORTRAIT, _LANDSCAPE = 480.0, 725.0
 """Width between the margins of an A4 page, in points."""
 
-_FONT_SIZES = {"portrait": (8.5, 8.0, 7.5, 7.0), "landscape": (8.0, 7.5, 7.0, 6.5)}
+_PORTRAIT_SIZES = (8.5, 8.0, 7.5, 7.0)
+_LANDSCAPE_SIZES = (8.0, 7.5, 7.0, 6.5)
 _SPLIT_SIZE = 7.5
 _CHARACTER = 0.6
 """Mean width of a character, as a part of the font size."""
 _PADDING = 9.0
+_WORTH_A_PAGE = 15
+"""A table with no more rows than this is split rather than turned, which leaves much of two pages empty."""
 _WRAPPED = 26
 """Characters after which a text may be wrapped, if its words allow."""
 
@@ -71,12 +74,10 @@ def table_of(contents: Node, cell_of: Callable[[Node], Cell]) -> Table:
     notes = [] if count == len(clipped) else [f"The first {MOST_ROWS:,} of {count:,} rows are shown."]
     index = max((headers for _, headers, _, _ in bodies), default=0)
     rows = [[cell_of(cell) for cell in cells] for _, cells in (*head, *clipped)]
-    for row in rows[len(head) :]:
-        row[:index] = [replace(cell, is_header=True) for cell in row[:index]]
     table = Table(
         caption=cell_of([["", [], []], {"t": "AlignDefault"}, 1, 1, caption]).text,
         alignments=tuple(_ALIGNMENTS.get(alignment["t"], "") for alignment, _ in columns),
-        rows=tuple(_placed(rows, len(columns))),
+        rows=tuple(_with_index(row, index) for row in _placed(rows, len(columns))),
         head=len(head),
         index=index,
         notes=tuple(notes),
@@ -92,11 +93,12 @@ def alignment_sign(pandoc_name: str) -> str:
 def write_table(table: Table) -> str:
     """Return `table` as asciidoc: on an upright page if it fits, on a turned one, or in parts that fit."""
     widths = _widths(table)
-    for layout, available in (("portrait", _PORTRAIT), ("landscape", _LANDSCAPE)):
-        for size in _FONT_SIZES[layout]:
-            if _needed(widths, size) <= available:
-                written = _written(table, widths, size, available)
-                return written if layout == "portrait" else f"{_page('landscape')}{written}{_page('portrait')}"
+    for size in _PORTRAIT_SIZES:
+        if _needed(widths, size) <= _PORTRAIT:
+            return _written(table, widths, size, _PORTRAIT)
+    for size in _LANDSCAPE_SIZES if len(table.rows) > _WORTH_A_PAGE else ():
+        if _needed(widths, size) <= _LANDSCAPE:
+            return f"{_page('landscape')}{_written(table, widths, size, _LANDSCAPE)}{_page('portrait')}"
     parts = list(_parts(table, widths))
     return "".join(_written(part, _widths(part), _SPLIT_SIZE, _PORTRAIT) for part in parts)
 
@@ -123,6 +125,11 @@ def _placed(rows: Sequence[Sequence[Cell]], count: int) -> Iterator[tuple[Cell |
             taken |= {column + offset: cell.rows for offset in range(cell.columns)}
         taken = {column: left - 1 for column, left in taken.items() if left > 1}
         yield tuple(placed)
+
+
+def _with_index(row: Sequence[Cell | None], index: int) -> tuple[Cell | None, ...]:
+    """Return `row` with the cells of its first columns marked as headers."""
+    return (*(cell and replace(cell, is_header=True) for cell in row[:index]), *row[index:])
 
 
 def _clipped(table: Table) -> Table:
@@ -211,12 +218,13 @@ def _written(table: Table, widths: Sequence[int], size: float, available: float)
     shares = [_needed([width], size) for width in widths]
     columns = ",".join(f"{_alignment(table, column)}{round(share)}" for column, share in enumerate(shares))
     percent = min(100, max(8, round(100 * sum(shares) / available)))
-    has_head = table.head > 0 and all(cell is None or cell.rows == 1 for cell in table.rows[0])
+    has_head = table.head > 0 and all(cell is None or cell.rows == 1 for row in table.rows[: table.head] for cell in row)
     attributes = {
         "cols": f'"{columns}"',
         "width": f"{percent}%",
         "text-size": f"{size:g}",
         "options": '"header"' if has_head else '""',
+        "head-rows": str(table.head if has_head else 0),
         "grid": "rows",
         "frame": "ends",
     }
@@ -230,12 +238,12 @@ def _written(table: Table, widths: Sequence[int], size: float, available: float)
 
 
 def _with_backgrounds(table: Table) -> Table:
-    """Return `table` with a background for every cell if one has any, since asciidoc's holds until the next."""
+    """Return `table` with a background, or a ``!``, for every cell if one has any: asciidoc's holds until the next."""
     if not any(cell and cell.background for row in table.rows for cell in row):
         return table
     rows = (
         tuple(
-            cell and replace(cell, background=f"#{cell.background}" if cell.background else "transparent")
+            cell and replace(cell, background=f":#{cell.background}" if cell.background else "!")
             for cell in row
         )
         for row in table.rows
@@ -266,7 +274,7 @@ def _cell(cell: Cell, *, is_head: bool, is_marked: bool) -> str:
     across = str(cell.columns) if cell.columns > 1 else ""
     span = f"{across}{down}+" if across or down else ""
     alignment = cell.alignment or ("^" if cell.columns > 1 and is_head else "")
-    background = f"{{set:cellbgcolor:{cell.background}}}" if cell.background else ""
+    background = f"{{set:cellbgcolor{cell.background}}}" if cell.background else ""
     return f"{span}{alignment}{'h' if is_marked else ''}|{background}{cell.markup}"
 
 

@@ -62,7 +62,7 @@ class BlockWriter:
         seen = [inline for inline in inlines if inline["t"] not in {"Space", "SoftBreak", "LineBreak"}]
         if len(seen) == 1 and seen[0]["t"] == "Image":
             return self._figure(seen[0]["c"])
-        if len(seen) == 1 and seen[0]["t"] == "Math":
+        if len(seen) == 1 and seen[0]["t"] in {"Math", "RawInline"} and seen[0]["c"][0] != "html":
             return self._formula(seen[0]["c"][1])
         text = self.inlines(inlines)
         return f"{text}\n\n" if text else ""

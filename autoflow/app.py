@@ -1,0 +1,101 @@
+"""What AutoFlow does, from its start to its end."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from autoflow.errors import AutoflowError, ReportError
+from autoflow.inputs import read_workflows
+from autoflow.log import logger
+from autoflow.model import RunStore
+from autoflow.prefect_api import prefect_api
+from autoflow.reports import missing_fonts, missing_tools
+from autoflow.settings import Settings
+from autoflow.specs import WorkflowsFile
+from autoflow.stop_signal import Shutdown
+
+SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
+"""What `main` returns: all is well; something failed; somebody pressed Ctrl-C."""
+
+
+def main(settings: Settings) -> int:
+    """Run AutoFlow until it is told to end or, where the schedule is null, until nothing is due.
+
+    Returns
+    -------
+    int
+        The exit code: `SUCCESS` also after SIGTERM, `FAILURE` if a run failed and the schedule was null.
+
+    Raises
+    ------
+    AutoflowError
+        If AutoFlow cannot start.
+
+    """
+    shutdown = Shutdown()
+    with _signals(shutdown) as interrupted:
+        workflows = read_workflows(settings)
+        check_tools(workflows)
+        make_folders(settings)
+        store = RunStore(settings.db_uri)
+        store.migrate()
+        with prefect_api(settings, os.environ) as api:
+            logger.info("starting; Prefect's UI is at %s", api.url.removesuffix("/api"))
+            if not api.wait_until_ready(shutdown):
+                return INTERRUPTED if interrupted else SUCCESS
+            # Only now, because Prefect reads its settings from the environment as it is imported.
+            from autoflow.service import serve  # noqa: PLC0415
+
+            all_succeeded = serve(settings, workflows.sensor.schedule, store=store, shutdown=shutdown)
+        store.close()
+    logger.info("stopped")
+    if interrupted:
+        return INTERRUPTED
+    return SUCCESS if all_succeeded else FAILURE
+
+
+def check_tools(workflows: WorkflowsFile) -> None:
+    """Raise ReportError if a workflow makes reports and a program that this needs is missing."""
+    if not any(notebook.output for workflow in workflows.workflows for notebook in workflow.notebooks):
+        return
+    if missing := missing_tools():
+        raise ReportError("\n".join(missing))
+    for line in missing_fonts():
+        logger.warning("%s", line)
+
+
+def make_folders(settings: Settings) -> None:
+    """Make the folders for outputs; raise AutoflowError if they cannot be made."""
+    for folder in (settings.outputs_dir, settings.notebooks_dir, settings.reports_dir):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AutoflowError(
+                f"the outputs folder {folder} cannot be made: {error.strerror}; check AUTOFLOW_OUTPUTS_DIR"
+            ) from error
+
+
+@contextmanager
+def _signals(shutdown: Shutdown) -> Iterator[list[int]]:
+    """Have SIGTERM close AutoFlow, and a second one or Ctrl-C close it at once; yield a list that Ctrl-C fills."""
+    interrupted: list[int] = []
+
+    def terminate(_signum: int, _frame: FrameType | None) -> None:
+        if shutdown.is_closing:
+            shutdown.close_at_once("AutoFlow was stopped")
+        shutdown.close()
+
+    def interrupt(signum: int, _frame: FrameType | None) -> None:
+        interrupted.append(signum)
+        shutdown.close_at_once("AutoFlow was interrupted")
+
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupted
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,168 @@
+"""AutoFlow's deployments in Prefect: what Prefect schedules for them is run here, in threads of this process.
+
+Prefect's own ``serve`` starts a new Python for each run, which costs two seconds of CPU time and 150 MB, and all runs
+that were missed at once.
+"""
+
+import datetime
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.responses import FlowRunResponse, SetStateStatus
+from prefect.events.worker import EventsWorker
+from prefect.exceptions import PrefectException
+from prefect.flow_engine import run_flow
+from prefect.logging.handlers import APILogWorker
+from prefect.schedules import Cron
+from prefect.settings.context import get_current_settings
+from prefect.states import Cancelled, Pending
+
+from autoflow.log import logger
+
+if TYPE_CHECKING:
+    import prefect
+    from prefect.deployments.runner import RunnerDeployment
+
+DRAIN_SECONDS = 2.0
+"""How long each of Prefect's two queues of things to tell its API may take to become empty, at the end."""
+
+POLL_SECONDS = 2.0
+"""How often Prefect is asked what it has scheduled."""
+
+PREFECT_FAILURES = (httpx.HTTPError, PrefectException, OSError, RuntimeError)
+"""What Prefect's client raises when the API is gone or refuses."""
+
+
+class Deployment:
+    """A flow that Prefect can schedule, or a person start from Prefect's UI.
+
+    Of a deployment that is `exclusive`, one run goes at a time, and of several that are late only the newest.
+    """
+
+    def __init__(self, flow: "prefect.Flow[..., Any]", *, name: str, description: str, exclusive: bool = False) -> None:
+        self.flow = flow
+        self.name = name
+        self.description = description
+        self.exclusive = exclusive
+        self._id: UUID | None = None
+
+    @property
+    def id(self) -> UUID:
+        """Prefect's id of the deployment; it has to be applied first."""
+        if self._id is None:
+            raise LookupError(f"deployment '{self.name}' has not been applied")
+        return self._id
+
+    def apply(self, *, cron: str | None = None) -> None:
+        """Tell Prefect of the deployment, or of its new schedule; `cron` is in UTC."""
+        deployment = cast(
+            "RunnerDeployment",
+            self.flow.to_deployment(
+                self.name,
+                schedule=Cron(cron, timezone="UTC") if cron else None,
+                description=self.description,
+                tags=["autoflow"],
+            ),
+        )
+        self._id = cast("UUID", deployment.apply())
+
+    def run_soon(self) -> None:
+        """Have Prefect schedule a run for now."""
+        with get_client(sync_client=True) as client:
+            client.create_flow_run_from_deployment(self.id)
+
+
+class DeploymentRunner:
+    """Takes the runs that Prefect has scheduled for `deployments`, and runs each in a thread."""
+
+    def __init__(self, deployments: Sequence[Deployment]) -> None:
+        self._deployments = {deployment.id: deployment for deployment in deployments}
+        self._running: dict[UUID, tuple[Deployment, threading.Thread]] = {}
+        self._api_is_gone = False
+
+    def poll(self, now: datetime.datetime | None = None) -> None:
+        """Start what is scheduled for `now` or before; a Prefect API that does not answer is asked again next time."""
+        try:
+            self._poll(now or datetime.datetime.now(datetime.UTC))
+        except PREFECT_FAILURES as error:
+            if not self._api_is_gone:
+                logger.warning("the Prefect API does not answer (%s); trying again", type(error).__name__)
+            self._api_is_gone = True
+        else:
+            if self._api_is_gone:
+                logger.info("the Prefect API answers again")
+            self._api_is_gone = False
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait up to `timeout` seconds until nothing runs; tell whether that is so."""
+        deadline = None if timeout is None else datetime.datetime.now(datetime.UTC).timestamp() + timeout
+        for _, thread in list(self._running.values()):
+            left = None if deadline is None else max(0.0, deadline - datetime.datetime.now(datetime.UTC).timestamp())
+            thread.join(left)
+        self._forget_ended()
+        return not self._running
+
+    def _poll(self, now: datetime.datetime) -> None:
+        self._forget_ended()
+        with get_client(sync_client=True) as client:
+            found = client.get_scheduled_flow_runs_for_deployments(list(self._deployments), scheduled_before=now)
+            for deployment in self._deployments.values():
+                scheduled = [each for each in found if each.deployment_id == deployment.id]
+                for flow_run in self._take(client, deployment, scheduled):
+                    self._start(deployment, flow_run)
+
+    def _take(self, client: Any, deployment: Deployment, scheduled: list[FlowRunResponse]) -> list[FlowRunResponse]:  # noqa: ANN401 - Prefect's client
+        """Return those of `scheduled` that are ours to run now."""
+        if deployment.exclusive:
+            if any(each is deployment for each, _ in self._running.values()):
+                return []
+            scheduled.sort(key=lambda flow_run: str(flow_run.next_scheduled_start_time))
+            for late in scheduled[:-1]:
+                client.set_flow_run_state(late.id, Cancelled(message="A later tick does its work."))
+            scheduled = scheduled[-1:]
+        # Another daemon on the same Prefect API may be quicker: Prefect accepts one of us.
+        return [
+            flow_run
+            for flow_run in scheduled
+            if client.set_flow_run_state(flow_run.id, Pending()).status is SetStateStatus.ACCEPT
+        ]
+
+    def _start(self, deployment: Deployment, flow_run: FlowRunResponse) -> None:
+        thread = threading.Thread(target=_run, args=(deployment, flow_run.id), name=f"{deployment.name}", daemon=True)
+        self._running[flow_run.id] = (deployment, thread)
+        thread.start()
+
+    def _forget_ended(self) -> None:
+        self._running = {key: value for key, value in self._running.items() if value[1].is_alive()}
+
+
+def do_without_heartbeats() -> None:
+    """Have Prefect's flows end at once: each would wait for up to a second for a thread of its own.
+
+    There is no environment variable that unsets it. AutoFlow's claims have a heartbeat of their own.
+    """
+    get_current_settings().flows.heartbeat_frequency = None
+
+
+@contextmanager
+def closing_prefect() -> Iterator[None]:
+    """At the end of the block, send what Prefect has to tell its API still: once that is gone, it would wait long."""
+    try:
+        yield
+    finally:
+        for worker in (EventsWorker, APILogWorker):
+            worker.drain_all(timeout=DRAIN_SECONDS, at_exit=False)
+
+
+def _run(deployment: Deployment, flow_run_id: UUID) -> None:
+    try:
+        with get_client(sync_client=True) as client:
+            flow_run = client.read_flow_run(flow_run_id)
+        run_flow(deployment.flow, flow_run=flow_run, return_type="state")
+    except PREFECT_FAILURES as error:
+        logger.warning("Prefect did not let '%s' run to its end: %s", deployment.name, type(error).__name__)

@@ -1,0 +1,118 @@
+"""AutoFlow at work: the sensor on its schedule, and what people ask for in Prefect's UI."""
+
+import threading
+
+from autoflow.deployments import POLL_SECONDS, Deployment, DeploymentRunner, closing_prefect, do_without_heartbeats
+from autoflow.errors import AutoflowError
+from autoflow.heartbeat import Heartbeat
+from autoflow.log import logger
+from autoflow.model import RunStore
+from autoflow.sensor import Sensor, Tick, make_available_dates_sensor, make_run_workflow
+from autoflow.settings import Settings
+from autoflow.stop_signal import Shutdown
+from autoflow.workflows import WorkflowRunner
+
+LAST_WAIT = 10.0
+"""How long runs that have been told to stop may take to do so, in seconds."""
+
+
+def serve(settings: Settings, schedule: str | None, *, store: RunStore, shutdown: Shutdown) -> bool:
+    """Tick on `schedule`, a cron string, until `shutdown` or, where it is None, until nothing is due.
+
+    Returns whether all succeeded; with a schedule, failures are for the log and the run store, and it returns True.
+    """
+    do_without_heartbeats()
+    with Heartbeat(store) as heartbeat, closing_prefect():
+        runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+        sensor = Sensor(settings=settings, store=store, runner=runner)
+        if schedule is None:
+            return _serve_once(sensor, shutdown)
+        _serve_on_schedule(sensor, schedule, shutdown)
+        return True
+
+
+def _serve_once(sensor: Sensor, shutdown: Shutdown) -> bool:
+    once = _Once(sensor, shutdown)
+    # Not in the main thread, where Prefect would take over SIGTERM.
+    thread = threading.Thread(target=once.run, name="sensor", daemon=True)
+    thread.start()
+    while thread.is_alive() and not shutdown.wait_until_closing(0.1):
+        pass
+    if shutdown.is_closing:
+        thread.join(sensor.settings.shutdown_grace)
+        shutdown.stop.set("AutoFlow was stopped")
+        thread.join(LAST_WAIT)
+    return once.all_succeeded
+
+
+class _Once:
+    """Ticks until nothing is due."""
+
+    def __init__(self, sensor: Sensor, shutdown: Shutdown) -> None:
+        self._shutdown = shutdown
+        self._results: list[Tick | AutoflowError] = []
+        self._tick = make_available_dates_sensor(sensor, shutdown=shutdown, done=self._results.append)
+        self.all_succeeded = False
+
+    def run(self) -> None:
+        succeeded = failed = 0
+        while not self._shutdown.is_closing:
+            self._tick(return_state=True)
+            tick = self._results.pop() if self._results else None
+            if not isinstance(tick, Tick):
+                return
+            succeeded, failed = succeeded + tick.succeeded, failed + tick.failed
+            if not tick.more_due:
+                break
+        logger.info("done: %d succeeded, %d failed", succeeded, failed)
+        self.all_succeeded = not failed
+
+
+def _serve_on_schedule(sensor: Sensor, schedule: str, shutdown: Shutdown) -> None:
+    deployments = _Deployments(sensor, schedule, shutdown)
+    runner = DeploymentRunner([deployments.sensor, deployments.run_workflow])
+    logger.info("looking for new dates now, and on the schedule '%s' (UTC)", schedule)
+    deployments.sensor.run_soon()
+    runner.poll()
+    while not shutdown.wait_until_closing(POLL_SECONDS):
+        runner.poll()
+    logger.info("stopping: nothing new is started")
+    if not runner.join(0 if shutdown.stop.is_set else sensor.settings.shutdown_grace):
+        shutdown.stop.set("AutoFlow was stopped")
+        runner.join(LAST_WAIT)
+
+
+class _Deployments:
+    """The two things that Prefect can schedule: a tick of the sensor, and one workflow for one date."""
+
+    def __init__(self, sensor: Sensor, schedule: str, shutdown: Shutdown) -> None:
+        self._schedule: str | None = schedule
+        self.sensor = Deployment(
+            make_available_dates_sensor(sensor, shutdown=shutdown, done=self._after_tick),
+            name="available-dates-sensor",
+            description="Looks which dates FlowAPI has, and runs the workflows that are due.",
+            exclusive=True,
+        )
+        self.run_workflow = Deployment(
+            make_run_workflow(sensor.settings, sensor.runner, shutdown=shutdown),
+            name="run-workflow",
+            description="Runs one workflow for one date of data, unless it is done already.",
+        )
+        self.sensor.apply(cron=schedule)
+        self.run_workflow.apply()
+
+    def _after_tick(self, result: Tick | AutoflowError) -> None:
+        if not isinstance(result, Tick):
+            return
+        if result.more_due:
+            self.sensor.run_soon()
+        if result.schedule != self._schedule:
+            self._change_schedule(result.schedule)
+
+    def _change_schedule(self, schedule: str | None) -> None:
+        if schedule is None:
+            logger.warning("workflows.yml now says 'schedule: null', which takes effect when AutoFlow is started again")
+        else:
+            self.sensor.apply(cron=schedule)
+            logger.info("the schedule is now '%s' (UTC)", schedule)
+        self._schedule = schedule
