@@ -115,10 +115,14 @@ class ReportConverter < (Asciidoctor::Converter.for 'pdf')
     super (RightToLeft.seen_from_right string), line_metrics, (opts.merge direction: :rtl, align: align)
   end
 
-  # A table says with its attribute text-size, in points, how small its text has to be to fit the page.
+  # A table says with its attribute text-size, in points, how small its text has to be to fit the page, and with
+  # head-rows how many rows are its head, of which asciidoc knows one.
   def convert_table node
-    return super unless (size = node.attr 'text-size')
-    usual, @theme.table_font_size = @theme.table_font_size, size.to_f
+    return super unless (size = (node.attr 'text-size').to_f).positive?
+    ((node.attr 'head-rows').to_i - 1).times { node.rows.head << node.rows.body.shift } if node.rows.head.any?
+    height = node.rows.by_section.sum {|_, rows| rows.size } * size * 2.2
+    advance_page if height > cursor && height < bounds.height * 0.5
+    usual, @theme.table_font_size = @theme.table_font_size, size
     begin
       super
     ensure

@@ -13,7 +13,7 @@ from autoflow.errors import ReportError
 from autoflow.reports.exporting import fill
 from autoflow.reports.hypertext import clean_html
 from autoflow.reports.markup import Asciidoc, escape_line
-from autoflow.reports.pictures import Formula, PictureShelf, content_of
+from autoflow.reports.pictures import PictureShelf, content_of, formula_of
 from autoflow.reports.nodes import Node, nodes
 from autoflow.reports.outline import Outline
 from autoflow.reports.reading import Dialect, Fragment, read_fragments
@@ -102,8 +102,8 @@ class _Texts:
         folder, timeout = self._workplace.folder, self._workplace.seconds_left
         read = read_fragments(fragments, reader=reader, folder=folder, timeout=timeout)
         for node in nodes(list(read.values())):
-            if node["t"] == "Math" or (node["t"] in {"RawBlock", "RawInline"} and node["c"][0] in {"tex", "latex"}):
-                self._shelf.add_formula(Formula(latex=node["c"][1]))
+            if formula := formula_of(node):
+                self._shelf.add_formula(formula)
             elif node["t"] == "Image" and (picture := self._shelf.find(node["c"][2][0])):
                 self._shelf.add(picture)
         self._shelf.finish(timeout=self._workplace.seconds_left)

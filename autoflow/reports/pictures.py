@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from autoflow.reports.nodes import Node
 from autoflow.reports.programs import run
 
 _LARGEST_FILE = 50_000_000
@@ -35,9 +36,19 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Formula:
-    """A LaTeX formula, without its dollars."""
+    """A LaTeX formula, without its dollars; one in a display stands alone, another in a line of text."""
 
     latex: str
+    is_display: bool
+
+
+def formula_of(node: Node) -> Formula | None:
+    """Return the formula that an element of pandoc's is, or None if it is none."""
+    if node["t"] == "Math":
+        return Formula(latex=node["c"][1], is_display=node["c"][0]["t"] == "DisplayMath")
+    if node["t"] in {"RawBlock", "RawInline"} and node["c"][0] in {"tex", "latex"}:
+        return Formula(latex=node["c"][1], is_display=True)
+    return None
 
 
 @dataclass
@@ -66,7 +77,7 @@ class PictureShelf:
 
     def add_formula(self, formula: Formula) -> None:
         """Note a formula that `finish` shall make a picture of."""
-        self._formulas[formula] = _key(f"formula {formula.latex}".encode())
+        self._formulas[formula] = _key(repr(formula).encode())
 
     def finish(self, *, timeout: float) -> None:
         """Make the files of all that was added; what cannot be read as a picture has none."""
@@ -76,9 +87,13 @@ class PictureShelf:
             (self.folder / f"{key}.source").write_bytes(content)
         order = {
             "pictures": list(self._sources),
-            "formulas": {key: formula.latex for formula, key in self._formulas.items()},
+            "formulas": {
+                key: [formula.latex, formula.is_display]
+                for formula, key in self._formulas.items()
+                if key not in self._finished
+            },
         }
-        command = [sys.executable, "-I", str(Path(__file__).with_name("picture_worker.py"))]
+        command = [sys.executable, "-I", str(Path(__file__).with_name("worker"))]
         output, _ = run(command, folder=self.folder, timeout=timeout, given=json.dumps(order).encode())
         for key, (name, width, height) in json.loads(output).items():
             self._finished[key] = Picture(name=name, width=width, height=height)

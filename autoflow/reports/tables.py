@@ -216,9 +216,12 @@ def _needed(widths: Sequence[int], size: float) -> float:
 
 def _written(table: Table, widths: Sequence[int], size: float, available: float) -> str:
     shares = [_needed([width], size) for width in widths]
-    columns = ",".join(f"{_alignment(table, column)}{round(share)}" for column, share in enumerate(shares))
+    table = replace(table, alignments=tuple(_alignment(table, column) for column in range(len(shares))))
+    columns = ",".join(f"{sign}{round(share)}" for sign, share in zip(table.alignments, shares, strict=True))
     percent = min(100, max(8, round(100 * sum(shares) / available)))
-    has_head = table.head > 0 and all(cell is None or cell.rows == 1 for row in table.rows[: table.head] for cell in row)
+    has_head = table.head > 0 and all(
+        cell is None or cell.rows == 1 for row in table.rows[: table.head] for cell in row
+    )
     attributes = {
         "cols": f'"{columns}"',
         "width": f"{percent}%",
@@ -242,10 +245,7 @@ def _with_backgrounds(table: Table) -> Table:
     if not any(cell and cell.background for row in table.rows for cell in row):
         return table
     rows = (
-        tuple(
-            cell and replace(cell, background=f":#{cell.background}" if cell.background else "!")
-            for cell in row
-        )
+        tuple(cell and replace(cell, background=f":#{cell.background}" if cell.background else "!") for cell in row)
         for row in table.rows
     )
     return replace(table, rows=tuple(rows))
@@ -258,7 +258,8 @@ def _lines(table: Table, *, has_head: bool, shares: Sequence[float], size: float
                 room = sum(shares[column : column + cell.columns])
                 is_head = number < table.head
                 is_marked = cell.is_header or (is_head and not (has_head and number == 0))
-                yield _cell(_short(cell, room, size), is_head=is_head, is_marked=is_marked)
+                alignment = cell.alignment or ("^" if cell.columns > 1 and is_head else table.alignments[column])
+                yield _cell(replace(_short(cell, room, size), alignment=alignment), is_marked=is_marked)
         yield ""
 
 
@@ -268,14 +269,13 @@ def _short(cell: Cell, room: float, size: float) -> Cell:
     return cell if len(cell.text) <= most else replace(cell, markup=escape_line(cell.text[:most]) + "…")
 
 
-def _cell(cell: Cell, *, is_head: bool, is_marked: bool) -> str:
-    """Return a cell; the first row of a head needs no mark that it is a header."""
+def _cell(cell: Cell, *, is_marked: bool) -> str:
+    """Return a cell with all that it needs: asciidoctor gives those after a span to the wrong column."""
     down = f".{cell.rows}" if cell.rows > 1 else ""
     across = str(cell.columns) if cell.columns > 1 else ""
     span = f"{across}{down}+" if across or down else ""
-    alignment = cell.alignment or ("^" if cell.columns > 1 and is_head else "")
     background = f"{{set:cellbgcolor{cell.background}}}" if cell.background else ""
-    return f"{span}{alignment}{'h' if is_marked else ''}|{background}{cell.markup}"
+    return f"{span}{cell.alignment}{'h' if is_marked else ''}|{background}{cell.markup}"
 
 
 def _alignment(table: Table, column: int) -> str:

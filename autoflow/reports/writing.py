@@ -11,7 +11,7 @@ from autoflow.reports.colours import colour_of, declarations_of
 from autoflow.reports.markup import escape, escape_line
 from autoflow.reports.nodes import Node, lines_of, plain_text
 from autoflow.reports.outline import Outline
-from autoflow.reports.pictures import Formula, Picture, PictureShelf
+from autoflow.reports.pictures import Formula, Picture, PictureShelf, formula_of
 from autoflow.reports.tables import Cell, alignment_sign, table_of, write_table
 
 _SCHEMES = ("http:", "https:", "mailto:")
@@ -62,8 +62,8 @@ class BlockWriter:
         seen = [inline for inline in inlines if inline["t"] not in {"Space", "SoftBreak", "LineBreak"}]
         if len(seen) == 1 and seen[0]["t"] == "Image":
             return self._figure(seen[0]["c"])
-        if len(seen) == 1 and seen[0]["t"] in {"Math", "RawInline"} and seen[0]["c"][0] != "html":
-            return self._formula(seen[0]["c"][1])
+        if len(seen) == 1 and (formula := formula_of(seen[0])) and formula.is_display:
+            return self._formula(formula)
         text = self.inlines(inlines)
         return f"{text}\n\n" if text else ""
 
@@ -93,8 +93,8 @@ class BlockWriter:
         return literal(contents[1])
 
     def _write_rawblock(self, contents: Node) -> str:
-        kind, text = contents
-        return self._formula(text) if kind in {"tex", "latex"} else ""
+        formula = formula_of({"t": "RawBlock", "c": contents})
+        return self._formula(formula) if formula else ""
 
     def _write_blockquote(self, blocks: Node) -> str:
         return self._enclosed("_", blocks)
@@ -179,11 +179,11 @@ class BlockWriter:
                 yield from self._items([below[0] * (self._list_level + 1)] * len(below[1]), below[1])
                 self._list_level -= 1
 
-    def _formula(self, latex: str) -> str:
-        picture = self.shelf.formula(Formula(latex=latex))
+    def _formula(self, formula: Formula) -> str:
+        picture = self.shelf.formula(formula)
         if picture is None:
-            return literal(latex)
-        return f'[.formula]\nimage::{picture.name}[{_picture_attributes(picture, latex)},align="center"]\n\n'
+            return literal(formula.latex)
+        return f'[.formula]\nimage::{picture.name}[{_picture_attributes(picture, formula.latex)},align="center"]\n\n'
 
     def _figure(self, contents: Node) -> str:
         _, inlines, (address, title) = contents
@@ -285,14 +285,18 @@ class BlockWriter:
         return anchor + (self._marked("##", inlines, role=role) if role else self._joined(inlines))
 
     def _inline_rawinline(self, contents: Node) -> str:
-        kind, text = contents
-        return self._inline_math([None, text]) if kind in {"tex", "latex"} else ""
+        return self._inline_formula(formula_of({"t": "RawInline", "c": contents}))
 
     def _inline_math(self, contents: Node) -> str:
-        picture = self.shelf.formula(Formula(latex=contents[1]))
+        return self._inline_formula(formula_of({"t": "Math", "c": contents}))
+
+    def _inline_formula(self, formula: Formula | None) -> str:
+        if formula is None:
+            return ""
+        picture = self.shelf.formula(formula)
         if picture is None:
-            return self._inline_code([None, contents[1]])
-        return f"image:{picture.name}[{_picture_attributes(picture, contents[1])}]"
+            return self._inline_code([None, formula.latex])
+        return f"image:{picture.name}[{_picture_attributes(picture, formula.latex)}]"
 
     def _inline_note(self, blocks: Node) -> str:
         lines = (self.inlines(line) for line in lines_of(blocks))

@@ -1,0 +1,29 @@
+"""Make pictures that a report can hold: a program of its own, since it reads what comes from a notebook.
+
+It gets an order as JSON on standard input, ``{"pictures": [key], "formulas": {key: [LaTeX, whether it stands alone]}}``, finds each picture in the
+current folder as ``key.source``, and writes what it made as JSON, ``{key: [file name, width, height]}`` in CSS pixels,
+on standard output. It imports nothing of AutoFlow, and matplotlib only if there is a formula.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from images import finished
+
+
+def main() -> None:
+    """Carry out the order on standard input."""
+    order = json.load(sys.stdin)
+    folder = Path.cwd()
+    made = {key: finished(folder, key) for key in order["pictures"]}
+    if order["formulas"]:
+        from formulas import drawn  # noqa: PLC0415 - most reports have no formula to draw, and matplotlib loads slowly
+
+        for key, (latex, is_display) in order["formulas"].items():
+            made[key] = drawn(folder, key, latex, is_display=is_display)
+    json.dump({key: result for key, result in made.items() if result}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
