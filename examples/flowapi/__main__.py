@@ -38,7 +38,7 @@ def serve(options: argparse.Namespace) -> None:
     ) as api:
         _write_private(options.token_file, api.token())
         _write_private(options.url_file, api.url)
-        print(f"The example FlowAPI answers at {api.url}", flush=True)  # noqa: T201 - this is the program's output
+        print(f"The example FlowAPI answers at {api.url}", flush=True)
         ended.wait()
 
 
@@ -47,7 +47,7 @@ def print_token(options: argparse.Namespace) -> None:
     wanted = {"expires_in": options.expires_in, "scopes": sorted(options.scope or flows_scopes(options.unit))}
     request = urllib.request.Request(f"{options.url}/control/token", json.dumps(wanted).encode(), method="POST")  # noqa: S310 - the user's own address
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - the same
-        print(json.load(answer)["token"])  # noqa: T201 - this is the program's output
+        print(json.load(answer)["token"])
 
 
 def _parser() -> argparse.ArgumentParser:
