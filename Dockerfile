@@ -1,0 +1,75 @@
+# AutoFlow with all that it runs: Python packages as Pipfile.lock has them, and from Debian what reports are made with.
+# docs/container.md tells how to build, run and extend it.
+
+# The Python packages, in a virtual environment that the image takes over whole.
+FROM python:3.11-slim-bookworm AS packages
+COPY scripts/requirements.py Pipfile.lock /build/
+# Compiled here, since a read-only image cannot do it later and each kernel would begin by compiling what it imports.
+# Left out is what nothing imports: tests, C sources, and jedi's knowledge for completing code while a person types.
+# constraints.txt keeps these versions when an image on top adds packages.
+RUN python /build/requirements.py /build/Pipfile.lock > /build/requirements.txt \
+    && python -m venv --without-pip /opt/venv \
+    && pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --require-hashes --only-binary :all: \
+        --no-compile --requirement /build/requirements.txt \
+    && pip --python /opt/venv/bin/python freeze > /opt/venv/constraints.txt \
+    && cd /opt/venv/lib/python3.11/site-packages \
+    && find . -type d -name tests -prune -exec rm -r {} + \
+    && find . -type f -name '*.c' -delete \
+    && rm -r jedi/third_party \
+    && python -m compileall -q --invalidation-mode unchecked-hash . \
+    && rm /opt/venv/bin/activate* /opt/venv/bin/Activate.ps1
+
+# AutoFlow's own files, readable for any user whatever the umask of the checkout was.
+FROM python:3.11-slim-bookworm AS autoflow
+COPY config /opt/autoflow/config
+COPY autoflow /opt/autoflow/autoflow
+RUN python -m compileall -q --invalidation-mode unchecked-hash /opt/autoflow \
+    && chmod -R u=rwX,go=rX /opt/autoflow
+
+FROM python:3.11-slim-bookworm
+# What changes least comes first. Manuals stay out; licences stay in.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends \
+        -o Dpkg::Options::=--path-exclude=/usr/share/doc/* \
+        -o Dpkg::Options::=--path-include=/usr/share/doc/*/copyright \
+        -o Dpkg::Options::=--path-exclude=/usr/share/man/* \
+        -o Dpkg::Options::=--path-exclude=/usr/share/ri/* \
+        fonts-dejavu-core fonts-droid-fallback fonts-noto-core fonts-symbola pandoc ruby-asciidoctor-pdf tini \
+    && apt-get clean \
+    && rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old /var/cache/ldconfig/* /var/log/apt /var/log/*.log
+RUN useradd --uid 1000 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin --no-log-init autoflow \
+    && install --directory /mounts/inputs \
+    && install --directory --owner autoflow --group autoflow /mounts/outputs
+COPY --from=packages /opt/venv /opt/venv
+COPY --from=autoflow /opt/autoflow /opt/autoflow
+
+# Whatever a program writes about itself goes to /tmp: the rest of the image may be read-only, and the user without a
+# name. PIP_* are for images on top of this one: `pip install` adds to these packages, and leaves them as they are.
+ENV PATH=/opt/venv/bin:$PATH \
+    HOME=/tmp \
+    USER=autoflow \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    PIP_PYTHON=/opt/venv/bin/python \
+    PIP_CONSTRAINT=/opt/venv/constraints.txt \
+    AUTOFLOW_INPUTS_DIR=/mounts/inputs \
+    AUTOFLOW_OUTPUTS_DIR=/mounts/outputs \
+    PREFECT_SERVER_API_HOST=0.0.0.0 \
+    PREFECT_UI_STATIC_DIRECTORY=/tmp/prefect-ui
+
+WORKDIR /opt/autoflow
+USER 1000:1000
+# Prefect's UI, where AutoFlow runs a Prefect server of its own.
+EXPOSE 4200
+# The first start prepares Prefect's database, which takes long on a slow disk.
+HEALTHCHECK --interval=1m --timeout=30s --start-period=3m --retries=3 CMD ["python", "-m", "autoflow", "health"]
+ENTRYPOINT ["/usr/bin/tini", "--", "python", "-m", "autoflow"]
+
+ARG VERSION=0.1.0
+ARG REVISION=""
+ARG SOURCE=""
+LABEL org.opencontainers.image.title="AutoFlow" \
+    org.opencontainers.image.description="Runs workflows of Jupyter notebooks for each new date of data that FlowAPI has." \
+    org.opencontainers.image.version="$VERSION" \
+    org.opencontainers.image.revision="$REVISION" \
+    org.opencontainers.image.source="$SOURCE"
