@@ -2,13 +2,14 @@
 
 import math
 import os
+import ssl
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from get_secret_or_env_var import environ as environ_with_secrets
 
@@ -83,25 +84,31 @@ class Settings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Everything that must not be shown, newest token included."""
-        found = {self.flowapi_token, self.current_flowapi_token(), self.db_password or ""}
+        """Everything that must not be shown, newest token included; the longest first."""
+        found = {self.flowapi_token, self.current_flowapi_token(), self.db_password or "", *_passwords(self.db_uri)}
+        found |= {self._value(name) or "" for name in ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")}
         return tuple(sorted(found - {""}, key=len, reverse=True))
 
     def current_flowapi_token(self) -> str:
         """Return the token for FlowAPI as it is now: a docker secret may have been replaced since the start."""
-        try:
-            return self.environ["FLOWAPI_TOKEN"] or self.flowapi_token
-        except (KeyError, OSError, UnicodeDecodeError):
-            return self.flowapi_token
+        return (self._value("FLOWAPI_TOKEN") or "").strip() or self.flowapi_token
 
     @property
     def kernel_environ(self) -> dict[str, str]:
         """The environment that notebooks run in: AutoFlow's own less the secrets that are not theirs."""
-        names = {name: value for name, value in self.environ.items() if name not in HIDDEN_FROM_KERNELS}
+        values = {name: self._value(name) for name in self.environ if name not in HIDDEN_FROM_KERNELS}
+        names = {name: value for name, value in values.items() if value is not None}
         if self.ssl_certificate:
             # So that flowclient, in a notebook, trusts FlowAPI's certificate without being told.
             names.setdefault("SSL_CERT_FILE", str(self.ssl_certificate))
         return names | {"FLOWAPI_URL": self.flowapi_url, "FLOWAPI_TOKEN": self.current_flowapi_token()}
+
+    def _value(self, name: str) -> str | None:
+        """Return a variable or secret as it is now; None where it is not set, or is just being replaced."""
+        try:
+            return self.environ[name]
+        except (KeyError, OSError, UnicodeDecodeError):
+            return None
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = environ_with_secrets) -> "Settings":
@@ -137,16 +144,16 @@ def _read(reader: "_Reader") -> dict[str, Any]:
         "db_uri": reader.db_uri(config["db_uri"], password) or f"sqlite:///{outputs_dir / 'autoflow.db'}",
         "db_password": password or None,
         "flowapi_url": reader.flowapi_url(config["flowapi_url"]),
-        "flowapi_token": reader.required("FLOWAPI_TOKEN", "the access token for FlowAPI"),
+        "flowapi_token": reader.required("FLOWAPI_TOKEN", "the access token for FlowAPI").strip(),
         "flowapi_timeout": reader.number("AUTOFLOW_FLOWAPI_TIMEOUT", 60.0, above=0),
-        "ssl_certificate": reader.file("SSL_CERTIFICATE_FILE", reader.text("SSL_CERTIFICATE_FILE")),
+        "ssl_certificate": reader.certificate("SSL_CERTIFICATE_FILE"),
         "asciidoc_template_path": reader.file("asciidoc_template_path", config["asciidoc_template_path"])
         or CONFIG_DIR / "asciidoc_extended.tpl",
         "max_parallel_runs": reader.whole_number("AUTOFLOW_MAX_PARALLEL_RUNS", len(os.sched_getaffinity(0))),
         "max_runs_per_tick": reader.whole_number("AUTOFLOW_MAX_RUNS_PER_TICK", 100),
         "report_timeout": reader.number("AUTOFLOW_REPORT_TIMEOUT", 300.0, above=0),
         "shutdown_grace": reader.number("AUTOFLOW_SHUTDOWN_GRACE", 5.0, at_least=0),
-        "prefect_api_url": reader.text("PREFECT_API_URL") or None,
+        "prefect_api_url": reader.prefect_api_url(),
         "prefect_home": reader.folder("PREFECT_HOME", reader.text("PREFECT_HOME") or str(outputs_dir / "prefect")),
         "prefect_host": reader.text("PREFECT_SERVER_API_HOST") or "127.0.0.1",
         "prefect_port": reader.port("PREFECT_SERVER_API_PORT"),
@@ -174,7 +181,7 @@ class _Reader:
 
     def required(self, name: str, meaning: str) -> str:
         value = self.text(name)
-        if not value:
+        if not value.strip():
             self.problems.append(f"{name} is not set: {meaning}")
         return value
 
@@ -189,25 +196,31 @@ class _Reader:
             self.problems.append(f"{name}: '{text}' is not a number {bound}")
         return number
 
-    def whole_number(self, name: str, default: int, *, highest: int | None = None) -> int:
+    def whole_number(self, name: str, default: int, *, highest: int = 1_000_000) -> int:
         text = self.text(name)
         if not text:
             return default
-        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= (highest or int(text))):
-            self.problems.append(
-                f"{name}: '{text}' is not a whole number from 1{f' to {highest}' if highest else ' up'}"
-            )
+        if not (text.isascii() and text.isdigit() and len(text) <= len(str(highest)) and 1 <= int(text) <= highest):
+            self.problems.append(f"{name}: '{text}' is not a whole number from 1 to {highest}")
             return default
         return int(text)
 
     def port(self, name: str) -> int | None:
         return self.whole_number(name, 0, highest=65535) or None
 
+    def path(self, name: str, value: str) -> Path:
+        """Return an absolute path; `~` is the home folder."""
+        try:
+            return Path(value).expanduser().absolute()
+        except RuntimeError:
+            self.problems.append(f"{name}: there is no home folder for '{Path(value).parts[0]}'")
+            return Path("/")
+
     def folder(self, name: str, value: str) -> Path:
         """Return a folder that AutoFlow writes to, which need not be there yet."""
-        path = _absolute(value)
-        existing = next((parent for parent in (path, *path.parents) if parent.exists()), path)
-        if value and not existing.is_dir():
+        path = self.path(name, value)
+        existing = next((parent for parent in (path, *path.parents) if _holds(parent.exists)), path)
+        if value and not _holds(existing.is_dir):
             self.problems.append(f"{name}: {existing} is not a folder")
         elif value and not os.access(existing, os.W_OK | os.X_OK):
             self.problems.append(
@@ -216,17 +229,27 @@ class _Reader:
         return path
 
     def inputs_folder(self, value: str) -> Path:
-        path = _absolute(value)
-        if value and not path.is_dir():
+        path = self.path("AUTOFLOW_INPUTS_DIR", value)
+        if value and not _holds(path.is_dir):
             self.problems.append(f"AUTOFLOW_INPUTS_DIR: {path} is not a folder")
-        elif value and not (path / "workflows.yml").exists():
+        elif value and not _holds((path / "workflows.yml").exists):
             self.problems.append(f"AUTOFLOW_INPUTS_DIR: there is no workflows.yml in {path}")
         return path
 
     def file(self, name: str, value: str) -> Path | None:
-        path = _absolute(value) if value else None
-        if path and not path.is_file():
+        path = self.path(name, value) if value else None
+        if path and not _holds(path.is_file):
             self.problems.append(f"{name}: there is no file {path}")
+        return path
+
+    def certificate(self, name: str) -> Path | None:
+        path = self.file(name, self.text(name))
+        try:
+            if path and path.is_file():
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+        except OSError as error:
+            reason = "no certificate in PEM form" if isinstance(error, ssl.SSLError) else error.strerror
+            self.problems.append(f"{name}: {path} cannot be used: {reason}")
         return path
 
     def log_level(self, value: str) -> str:
@@ -235,16 +258,18 @@ class _Reader:
         return value or "INFO"
 
     def flowapi_url(self, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            is_url = (
-                parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-            )
-        except ValueError:
-            is_url = False
-        if value and not is_url:
+        parts = _web_address(value)
+        if value and parts is None:
             self.problems.append("FLOWAPI_URL: it is not a URL such as https://flowapi.example.org:9090")
+        if parts and "@" in parts.netloc:
+            self.problems.append("FLOWAPI_URL: no user and password go into it, FLOWAPI_TOKEN is enough")
         return value.rstrip("/")
+
+    def prefect_api_url(self) -> str | None:
+        value = self.text("PREFECT_API_URL")
+        if value and _web_address(value) is None:
+            self.problems.append("PREFECT_API_URL: it is not a URL such as http://prefect.example.org:4200/api")
+        return value.rstrip("/") or None
 
     def db_uri(self, value: str, password: str) -> str:
         """Return the URI with the password in its place, quoted, so that it may hold any character."""
@@ -252,6 +277,11 @@ class _Reader:
             self.problems.append("AUTOFLOW_DB_PASSWORD is not set: AUTOFLOW_DB_URI has '{}' in the place of a password")
         if value and "://" not in value:
             self.problems.append("AUTOFLOW_DB_URI: it is not a URI such as postgresql://user:{}@host:5432/autoflow")
+        elif value and value.partition("://")[2].partition("/")[0].count("@") > 1:
+            self.problems.append(
+                "AUTOFLOW_DB_URI: an '@' that belongs to its password has to be written %40; or write {} there, and "
+                "put the password as it is into AUTOFLOW_DB_PASSWORD"
+            )
         return value.replace("{}", quote(password, safe=""))
 
     def config(self) -> dict[str, str]:
@@ -265,7 +295,8 @@ class _Reader:
         return {key: self._config_value(key, given) for key in CONFIG_KEYS}
 
     def _config_file(self) -> dict[str, object]:
-        path = _absolute(self.text("PREFECT__USER_CONFIG_PATH") or str(CONFIG_DIR / "config.toml"))
+        name = "PREFECT__USER_CONFIG_PATH"
+        path = self.path(name, self.text(name) or str(CONFIG_DIR / "config.toml"))
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -309,8 +340,29 @@ _REQUIRED_NAMES: Mapping[str, str] = {
 }
 
 
-def _absolute(path: str) -> Path:
-    return Path(path).expanduser().absolute()
+def _holds(check: Callable[[], bool]) -> bool:
+    """Tell whether `check` of a path holds; of one that is too long, or behind a closed folder, nothing does."""
+    try:
+        return check()
+    except OSError:
+        return False
+
+
+def _web_address(value: str) -> SplitResult | None:
+    """Return the parts of a URL for HTTP; None if it is not one."""
+    try:
+        parts = urlsplit(value)
+        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    return parts if is_url else None
+
+
+def _passwords(uri: str) -> Iterator[str]:
+    """Yield the password in `uri`, if it has one, as it is written and as it is meant."""
+    authority = uri.partition("://")[2].partition("/")[0]
+    password = authority.rpartition("@")[0].partition(":")[2]
+    yield from (password, unquote(password))
 
 
 def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
