@@ -14,7 +14,7 @@ from autoflow.errors import ReportError
 from autoflow.reports.document import Document, Workplace, write_document
 from autoflow.reports.fonts import font_theme, missing_fonts
 from autoflow.reports.markup import escape_line
-from autoflow.reports.programs import missing_tools, run
+from autoflow.reports.programs import missing_tools, started
 from autoflow.specs import ReportFormat
 from autoflow.utils import whole_file
 
@@ -22,6 +22,22 @@ __all__ = ["ReportContext", "convert", "missing_fonts", "missing_tools"]
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
 """Where AutoFlow's own template, theme and filters are."""
+
+_ATTRIBUTES = {
+    "attribute-undefined": "drop",
+    "figure-caption!": "",
+    "reproducible": "",
+    "sectids!": "",
+    "table-caption!": "",
+}
+_ATTRIBUTES_OF = {
+    ReportFormat.PDF: {"pdf-theme": "./theme.yml"},
+    ReportFormat.HTML: {"data-uri": "", "docinfo": "shared", "nolang": "", "stylesheet": "report.css", "webfonts!": ""},
+}
+_CONTENT_POLICY = """<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+"""
+"""A browser shall not run or fetch anything either."""
 
 _log = logging.getLogger(__name__)
 
@@ -71,45 +87,44 @@ def convert(
                 config_dir=config_dir,
                 deadline=deadline,
             )
-            document = write_document(notebook, workplace, subtitle=str(context))
-            made = _make(document, workplace, report_format, context)
-            shutil.copyfile(made, unfinished)
+            shutil.copyfile(_made(notebook, workplace, report_format, context), unfinished)
     except OSError as error:
         raise ReportError(f"{notebook} cannot be made into {report}: {error}") from error
 
 
-def _make(document: Document, workplace: Workplace, report_format: ReportFormat, context: ReportContext) -> Path:
-    """Return the file that asciidoctor-pdf made of `document`."""
+def _made(notebook: Path, workplace: Workplace, report_format: ReportFormat, context: ReportContext) -> Path:
+    """Return the report in the workplace's folder.
+
+    asciidoctor-pdf is started first: it loads while the document is written, and then reads it.
+    """
     folder = workplace.folder
-    source, made = folder / "report.adoc", folder / f"report.{report_format}"
-    source.write_text(document.text, encoding="utf-8")
-    attributes = (
-        _pdf_attributes(document, workplace)
-        if report_format is ReportFormat.PDF
-        else _html_attributes(document, workplace)
-    )
-    attributes |= {
-        "report-footer": escape_line(str(context)),
-        "figure-caption!": "",
-        "table-caption!": "",
-        "sectids!": "",
-        "attribute-undefined": "drop",
-        "reproducible": "",
-    }
-    command = ["asciidoctor-pdf", "--base-dir", str(folder), "--failure-level", "ERROR", "--out-file", made.name]
+    made = folder / f"report.{report_format}"
+    with started(_command(made, workplace, report_format, context), folder=folder) as asciidoctor:
+        document = write_document(notebook, workplace, subtitle=str(context))
+        if report_format is ReportFormat.PDF:
+            _write_theme(document, workplace)
+        else:
+            _write_style(document, workplace)
+        _, warnings = asciidoctor.finish(document.text.encode(), timeout=workplace.seconds_left)
+    if warnings:
+        _log.warning("asciidoctor-pdf says of %s: %s", notebook, warnings, extra={"action": "report_warned"})
+    return made
+
+
+def _command(made: Path, workplace: Workplace, report_format: ReportFormat, context: ReportContext) -> list[str]:
+    """Return the command that makes the report of a document on its standard input."""
+    command = ["asciidoctor-pdf", "--base-dir", str(workplace.folder), "--failure-level", "ERROR"]
     if report_format is ReportFormat.PDF:
         command += ["--safe-mode", "secure", "--require", str(workplace.config_dir / "report_pdf.rb")]
     else:
         command += ["--safe-mode", "server", "--backend", "html5"]
+    attributes = _ATTRIBUTES | _ATTRIBUTES_OF[report_format] | {"report-footer": escape_line(str(context))}
     for name, value in attributes.items():
         command += ["--attribute", f"{name}={value}" if value else name]
-    _, warnings = run([*command, source.name], folder=folder, timeout=workplace.seconds_left)
-    if warnings:
-        _log.warning("asciidoctor-pdf says: %s", warnings, extra={"action": "report_warned"})
-    return made
+    return [*command, "--out-file", made.name, "-"]
 
 
-def _pdf_attributes(document: Document, workplace: Workplace) -> dict[str, str]:
+def _write_theme(document: Document, workplace: Workplace) -> None:
     fonts, warnings = font_theme(document.text)
     for warning in warnings:
         _log.warning("%s", warning, extra={"action": "font_missing"})
@@ -118,23 +133,13 @@ def _pdf_attributes(document: Document, workplace: Workplace) -> dict[str, str]:
         for role, (colour, background) in document.colours.items()
     }
     theme = {"extends": str(workplace.config_dir / "report-theme.yml"), "font": fonts, "role": roles}
-    path = workplace.folder / "theme.yml"
-    path.write_text(json.dumps(theme), encoding="utf-8")
-    return {"pdf-theme": str(path)}
+    (workplace.folder / "theme.yml").write_text(json.dumps(theme), encoding="utf-8")
 
 
-def _html_attributes(document: Document, workplace: Workplace) -> dict[str, str]:
-    style = (workplace.config_dir / "report.css").read_text(encoding="utf-8") + _colour_rules(document.colours)
-    (workplace.folder / "report.css").write_text(style, encoding="utf-8")
+def _write_style(document: Document, workplace: Workplace) -> None:
+    style = (workplace.config_dir / "report.css").read_text(encoding="utf-8")
+    (workplace.folder / "report.css").write_text(style + _colour_rules(document.colours), encoding="utf-8")
     (workplace.folder / "docinfo.html").write_text(_CONTENT_POLICY, encoding="utf-8")
-    return {
-        "stylesheet": "report.css",
-        "data-uri": "",
-        "webfonts!": "",
-        "nolang": "",
-        "docinfo": "shared",
-        "last-update-label!": "",
-    }
 
 
 def _colour_rules(colours: Mapping[str, tuple[str, str]]) -> str:
@@ -142,7 +147,3 @@ def _colour_rules(colours: Mapping[str, tuple[str, str]]) -> str:
         f".{role}{{{f'color:#{colour};' if colour else ''}{f'background:#{background};' if background else ''}}}\n"
         for role, (colour, background) in colours.items()
     )
-
-
-_CONTENT_POLICY = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-"""A browser shall not run or fetch anything either."""

@@ -1,7 +1,8 @@
 """From an executed notebook to one asciidoc document."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,11 @@ def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Do
     shelf = PictureShelf(folder=workplace.folder, inputs_dir=workplace.inputs_dir)
     reduce_to_shown(contents, shelf)
     texts = _Texts(workplace, shelf)
-    texts.read(fragments_of(contents))
+    with ThreadPoolExecutor(max_workers=1) as meanwhile:
+        pictures = meanwhile.submit(shelf.finish, timeout=workplace.seconds_left)
+        read = texts.pandoc(fragments_of(contents))
+        pictures.result()
+    texts.keep(read)
     outline = Outline.of(texts.all_blocks())
     writer = BlockWriter(shelf, outline)
     title = outline.title or str(contents.metadata.get("title", "")) or notebook.stem.replace("_", " ")
@@ -96,11 +101,14 @@ class _Texts:
         self._shelf = shelf
         self._blocks: dict[Fragment, Sequence[Node]] = {}
 
-    def read(self, fragments: Iterator[Fragment]) -> None:
-        """Read `fragments` with one pandoc, and make the pictures and formulas that they name."""
+    def pandoc(self, fragments: Iterable[Fragment]) -> Mapping[Fragment, Sequence[Node]]:
+        """Return what one pandoc makes of `fragments`."""
         reader = self._workplace.config_dir / "report_reader.lua"
         folder, timeout = self._workplace.folder, self._workplace.seconds_left
-        read = read_fragments(fragments, reader=reader, folder=folder, timeout=timeout)
+        return read_fragments(fragments, reader=reader, folder=folder, timeout=timeout)
+
+    def keep(self, read: Mapping[Fragment, Sequence[Node]]) -> None:
+        """Keep what was read, and make the pictures and formulas that it names."""
         for node in nodes(list(read.values())):
             if formula := formula_of(node):
                 self._shelf.add_formula(formula)
@@ -115,7 +123,7 @@ class _Texts:
         if fragment not in self._blocks:
             if dialect is Dialect.HTML:
                 fragment = Fragment(dialect, clean_html(text, self._shelf.attach))
-            self.read(iter([fragment]))
+            self.keep(self.pandoc([fragment]))
         return self._blocks[fragment]
 
     def all_blocks(self) -> list[Node]:

@@ -32,7 +32,7 @@ MONOSPACED = Script(
 )
 _SYMBOLS = Script(
     name="symbols",
-    characters="\u02b0-\u036f\u1d00-\u1dbf\u2010-\u2e7f\uffe0-\uffff",
+    characters="\u02b0-\u036f\u1d00-\u1dbf\u2030-\u20ab\u20ad-\u2121\u2123-\u2e7f\uffe0-\uffff",
     files=("DejaVuSans",),
     package="fonts-dejavu-core",
 )
@@ -105,7 +105,7 @@ def font_theme(text: str, font_dirs: Sequence[Path] = FONT_DIRS) -> tuple[Mappin
         "Report Mono": _family(MONOSPACED, files) or _bundled("mplus1mn"),
         **found,
     }
-    return {"catalog": catalogued, "fallbacks": [*found, "Report Sans"]}, warnings
+    return {"catalog": catalogued, "fallbacks": list(found)}, warnings
 
 
 def scripts_of(text: str) -> tuple[Script, ...]:

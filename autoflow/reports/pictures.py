@@ -62,6 +62,7 @@ class PictureShelf:
     inputs_dir: Path
     _attachments: dict[str, bytes] = field(default_factory=dict)
     _sources: dict[str, bytes] = field(default_factory=dict)
+    _asked: set[str] = field(default_factory=set)
     _finished: dict[str, Picture] = field(default_factory=dict)
     _formulas: dict[Formula, str] = field(default_factory=dict)
 
@@ -81,23 +82,22 @@ class PictureShelf:
 
     def finish(self, *, timeout: float) -> None:
         """Make the files of all that was added; what cannot be read as a picture has none."""
-        if not self._sources and not self._formulas:
-            return
-        for key, content in self._sources.items():
-            (self.folder / f"{key}.source").write_bytes(content)
-        order = {
-            "pictures": list(self._sources),
-            "formulas": {
-                key: [formula.latex, formula.is_display]
-                for formula, key in self._formulas.items()
-                if key not in self._finished
-            },
+        new = {key: content for key, content in self._sources.items() if key not in self._asked}
+        formulas = {
+            key: [formula.latex, formula.is_display]
+            for formula, key in self._formulas.items()
+            if key not in self._asked
         }
+        if not new and not formulas:
+            return
+        for key, content in new.items():
+            (self.folder / f"{key}.source").write_bytes(content)
+        self._asked |= {*new, *formulas}
+        order = {"pictures": list(new), "formulas": formulas}
         command = [sys.executable, "-I", str(Path(__file__).with_name("worker"))]
         output, _ = run(command, folder=self.folder, timeout=timeout, given=json.dumps(order).encode())
         for key, (name, width, height) in json.loads(output).items():
             self._finished[key] = Picture(name=name, width=width, height=height)
-        self._sources.clear()
 
     def picture(self, content: bytes) -> Picture | None:
         """Return the file made of `content`, or None if it is no picture."""

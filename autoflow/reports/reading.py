@@ -1,8 +1,10 @@
 """Read a notebook's markdown and HTML: one pandoc for all of a notebook's texts."""
 
 import enum
+import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,18 +14,18 @@ from autoflow.reports.nodes import Node
 from autoflow.reports.programs import run
 
 _SEPARATOR = "\x1e"
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_BEGIN = re.compile(r"[ \t]*\\begin\{([a-z]+\*?)\}")
 
 
 class Dialect(enum.StrEnum):
-    """What a text is written in; the value is pandoc's name of the format, with what Jupyter does differently."""
+    """What a text is written in; the value is pandoc's name of the format.
 
-    MARKDOWN = (
-        "markdown-smart-markdown_in_html_blocks-native_divs-native_spans-blank_before_header-blank_before_blockquote"
-        "-yaml_metadata_block-pandoc_title_block-implicit_figures-citations-example_lists-fancy_lists"
-        "-bracketed_spans-fenced_divs-line_blocks-raw_attribute-inline_code_attributes-latex_macros"
-        "-space_in_atx_header-header_attributes-link_attributes-simple_tables-multiline_tables-grid_tables"
-        "+lists_without_preceding_blankline+autolink_bare_uris+tex_math_double_backslash"
-    )
+    Jupyter's markdown is GitHub's with formulas. pandoc reads a format's name anew for each text, which takes longer
+    than most texts, so that it has few extensions.
+    """
+
+    MARKDOWN = "gfm-emoji+tex_math_dollars+footnotes+definition_lists"
     HTML = "html"
 
 
@@ -49,13 +51,49 @@ def read_fragments(
     distinct = tuple(dict.fromkeys(fragments))
     if not distinct:
         return {}
-    given = "".join(f"{_SEPARATOR}{fragment.dialect}\n{printable(fragment.text)}\n\n" for fragment in distinct)
+    given = "".join(f"{_SEPARATOR}{fragment.dialect}\n{_source(fragment)}\n\n" for fragment in distinct)
     command = ["pandoc", "--quiet", "--from", str(reader), "--to", "json"]
     output, _ = run(command, folder=folder, timeout=timeout, given=given.encode())
     divs = json.loads(output)["blocks"]
     if len(divs) != len(distinct):
         raise ReportError(f"pandoc gave {len(divs)} texts for {len(distinct)}")
     return {fragment: _blocks(div, fragment) for fragment, div in zip(distinct, divs, strict=True)}
+
+
+def _source(fragment: Fragment) -> str:
+    text = printable(fragment.text)
+    return with_delimited_formulas(text) if fragment.dialect is Dialect.MARKDOWN else text
+
+
+def with_delimited_formulas(markdown: str) -> str:
+    """Return `markdown` with dollars around LaTeX environments that stand alone, as Jupyter understands them."""
+    lines = iter(markdown.split("\n"))
+    given: list[str] = []
+    fence = ""
+    for line in lines:
+        found = _BEGIN.match(line)
+        if fence:
+            fence = "" if line.strip().startswith(fence) else fence
+        elif found and "\\end{" in markdown and not _ends_with_dollars(given):
+            given += ["", "$$", *_until(f"\\end{{{found[1]}}}", line, lines), "$$", ""]
+            continue
+        elif opened := _FENCE.match(line):
+            fence = opened[1]
+        given.append(line)
+    return "\n".join(given)
+
+
+def _ends_with_dollars(lines: Sequence[str]) -> bool:
+    return bool(lines) and lines[-1].rstrip().endswith("$")
+
+
+def _until(end: str, first: str, lines: Iterator[str]) -> Iterator[str]:
+    """Yield `first` and the lines after it up to the one with `end`; without empty ones, which would end a formula."""
+    for line in itertools.chain([first], lines):
+        if line.strip():
+            yield line
+        if end in line:
+            return
 
 
 def _blocks(div: Node, fragment: Fragment) -> Sequence[Node]:

@@ -1,0 +1,125 @@
+"""How long a report takes: AutoFlow's conversion against plain nbconvert and the asciidoctor-pdf command.
+
+Usage: python benchmarks/report.py [--rounds N]
+
+The notebook has 50 markdown cells, 10 tables and 5 figures. Both ways run in turns, each round in another order; the
+medians count. The plain way does less: it prints tables as source and leaves the figures out.
+"""
+
+import argparse
+import base64
+import datetime
+import io
+import logging
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import matplotlib as mpl
+
+mpl.use("agg")
+
+import matplotlib.pyplot as plt
+import nbformat
+import pandas as pd
+from nbconvert.exporters import ASCIIDocExporter
+from nbformat import v4
+
+from autoflow.reports import CONFIG_DIR, ReportContext, convert
+from autoflow.specs import ReportFormat
+
+MARKDOWN_CELLS, TABLES, FIGURES = 50, 10, 5
+TEXT = """## Section {number}
+
+The flow from region **{number}** to the *capital* was [above normal](https://www.example.org/{number}) on three days.
+
+- first point
+- second point with `code`
+    - below it
+
+Which days these were, and what may have caused it, is told in the tables below.
+"""
+
+
+def notebook() -> nbformat.NotebookNode:
+    """Return an executed notebook with as many cells as the benchmark promises."""
+    source = random.Random(1)
+    cells = [v4.new_markdown_cell(TEXT.format(number=number)) for number in range(MARKDOWN_CELLS)]
+    for _ in range(TABLES):
+        rows = [[source.randint(0, 10**6) for _ in range(6)] for _ in range(12)]
+        frame = pd.DataFrame(rows, columns=[f"region {column}" for column in range(6)])
+        cells.append(_code_cell({"text/html": frame._repr_html_(), "text/plain": str(frame)}))
+    for _ in range(FIGURES):
+        figure, axes = plt.subplots(figsize=(8, 5))
+        axes.plot([source.random() for _ in range(300)])
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", dpi=100)
+        plt.close(figure)
+        cells.append(_code_cell({"image/png": base64.b64encode(drawn.getvalue()).decode(), "text/plain": "<Figure>"}))
+    source.shuffle(cells)
+    return v4.new_notebook(cells=cells)
+
+
+def _code_cell(bundle: dict[str, str]) -> nbformat.NotebookNode:
+    return v4.new_code_cell("made()", execution_count=1, outputs=[v4.new_output("display_data", bundle)])
+
+
+def plain(executed: Path, report: Path) -> None:
+    """Convert with what nbconvert and asciidoctor-pdf bring along."""
+    document, resources = ASCIIDocExporter().from_filename(str(executed))
+    source = report.with_suffix(".asciidoc")
+    source.write_text(document, encoding="utf-8")
+    for name, content in resources["outputs"].items():
+        (report.parent / name).write_bytes(content)
+    subprocess.run(["asciidoctor-pdf", "-o", str(report), str(source)], check=True, capture_output=True)
+
+
+def own(executed: Path, report: Path) -> None:
+    """Convert as AutoFlow does."""
+    convert(
+        executed,
+        report,
+        report_format=ReportFormat.PDF,
+        context=ReportContext(workflow="benchmark", reference_date=datetime.date(2016, 1, 7)),
+        template=CONFIG_DIR / "asciidoc_extended.tpl",
+        inputs_dir=executed.parent,
+    )
+
+
+def seconds(way: Callable[[Path, Path], None], executed: Path) -> float:
+    """Return the wall time of one conversion."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        way(executed, Path(folder) / "report.pdf")
+        return time.perf_counter() - start
+
+
+def main() -> None:
+    """Time both ways and print the medians and their ratio."""
+    parser = argparse.ArgumentParser(description="Time AutoFlow's conversion of a report against the plain one.")
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    logging.disable(logging.WARNING)
+    ways: dict[str, Callable[[Path, Path], None]] = {"plain": plain, "autoflow": own}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    with tempfile.TemporaryDirectory() as folder:
+        executed = Path(folder) / "executed.ipynb"
+        nbformat.write(notebook(), executed)
+        for number in range(rounds):
+            for name in sorted(ways, reverse=bool(number % 2)):
+                times[name].append(seconds(ways[name], executed))
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    for name, values in times.items():
+        print(f"{name:10} {medians[name]:6.2f} s  (median of {', '.join(f'{value:.2f}' for value in values)})")
+    print(f"ratio      {medians['autoflow'] / medians['plain']:6.2f}")
+
+
+if __name__ == "__main__":
+    main()
