@@ -1,0 +1,1 @@
+"""AutoFlow's tests."""
