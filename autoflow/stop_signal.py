@@ -2,19 +2,46 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+
+class _Latch:
+    """A flag that is set once, and can be waited for.
+
+    A signal handler may set it, too. The same with threading.Event waits for ever if the signal comes while the main
+    thread, in which handlers run, is just taking or leaving the lock inside of the event.
+    """
+
+    def __init__(self) -> None:
+        self._shut = threading.Lock()
+        self._shut.acquire()
+        self.is_set = False
+
+    def set(self) -> None:
+        self.is_set = True
+        self._release()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        if not self.is_set and self._shut.acquire(timeout=-1 if seconds is None else max(0.0, seconds)):
+            self._release()  # whoever waits as well comes next
+        return self.is_set
+
+    def _release(self) -> None:
+        with suppress(RuntimeError):  # released already, by another who sets it or has waited
+            self._shut.release()
 
 
 class StopSignal:
-    """Asks what runs to stop, once, for a reason; safe to use from any thread.
+    """Asks what runs to stop, once, for a reason; safe to use from any thread and from signal handlers.
 
     A signal that is made with a `parent` is set with its parent: stopping the daemon stops each run, cancelling
     a run stops that run alone.
     """
 
     def __init__(self, parent: "StopSignal | None" = None) -> None:
-        self._lock = threading.Lock()
-        self._set = threading.Event()
+        # Reentrant, because a signal handler may interrupt its own thread inside of it.
+        self._lock = threading.RLock()
+        self._set = _Latch()
         self._callbacks: list[Callable[[], None]] = []
         self._own_reason = ""
         self._parent = parent
@@ -22,19 +49,19 @@ class StopSignal:
     @property
     def is_set(self) -> bool:
         """Whether this signal or its parent has been set."""
-        return self._set.is_set() or (self._parent is not None and self._parent.is_set)
+        return self._set.is_set or (self._parent is not None and self._parent.is_set)
 
     @property
     def reason(self) -> str:
         """Why, in words for the record of a run; empty while the signal is not set."""
-        if self._set.is_set():
+        if self._set.is_set:
             return self._own_reason
         return self._parent.reason if self._parent else ""
 
     def set(self, reason: str) -> None:
         """Ask for the stop; `reason` is the answer to why. Only the first call counts."""
         with self._lock:
-            if self._set.is_set():
+            if self._set.is_set:
                 return
             self._own_reason = reason
             self._set.set()
@@ -50,7 +77,7 @@ class StopSignal:
     def calling(self, callback: Callable[[], None]) -> Iterator[None]:
         """Call `callback`, in the thread that sets the signal, if that happens in the block or has happened before."""
         with self._lock:
-            already_set = self._set.is_set()
+            already_set = self._set.is_set
             self._callbacks.append(callback)
         if already_set:
             callback()
@@ -66,16 +93,19 @@ class StopSignal:
 
 
 class Shutdown:
-    """How AutoFlow ends: first it starts nothing new, then it stops what still runs."""
+    """How AutoFlow ends: first it starts nothing new, then it stops what still runs.
+
+    Safe to use from any thread and from signal handlers.
+    """
 
     def __init__(self) -> None:
         self.stop = StopSignal()
-        self._closing = threading.Event()
+        self._closing = _Latch()
 
     @property
     def is_closing(self) -> bool:
         """Whether nothing new may start."""
-        return self._closing.is_set()
+        return self._closing.is_set
 
     def close(self) -> None:
         """Start nothing new from now on."""
