@@ -1,0 +1,41 @@
+"""workflows.yml → specs: all that is wrong with the file is told at once, each mistake with its line."""
+
+from pathlib import Path
+
+from autoflow.parser.cross_checks import check_triggers
+from autoflow.parser.document import read_document
+from autoflow.parser.inputs_folder import InputsFolder, InspectNotebook
+from autoflow.parser.problems import Problems
+from autoflow.parser.reader import Reader
+from autoflow.parser.schemas import FileSchema
+from autoflow.parser.sensor import read_sensor
+from autoflow.parser.workflows import read_workflows
+from autoflow.specs import WorkflowsFile
+
+__all__ = ["InspectNotebook", "parse_workflows_file"]
+
+
+def parse_workflows_file(
+    path: Path,
+    *,
+    inspect_notebook: InspectNotebook,
+    inputs_dir: Path | None = None,
+) -> WorkflowsFile:
+    """Read the workflows.yml at `path`; its notebooks and templates are in `inputs_dir`, by default its own folder.
+
+    Raises
+    ------
+    WorkflowsFileError
+        If anything is wrong with it; each mistake has a line, and no line is a mere consequence of another.
+
+    """
+    problems = Problems(path.name)
+    reader = Reader(problems)
+    keys = reader.keys(FileSchema(), read_document(path, problems), ())
+    folder = InputsFolder((inputs_dir or path.parent).absolute(), inspect_notebook)
+    workflows = read_workflows(keys.get("workflows", []), reader=reader, folder=folder)
+    sensor = read_sensor(keys.get("available_dates_sensor"), reader)
+    check_triggers(sensor.triggers, workflows, problems=problems)
+    problems.raise_if_any()
+    specs = {workflow.name: workflow.spec() for workflow in workflows}
+    return WorkflowsFile(workflows=tuple(specs.values()), sensor=sensor.spec(specs))

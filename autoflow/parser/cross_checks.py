@@ -1,0 +1,80 @@
+"""Whether the sensor's entries fit the workflows that they name."""
+
+import json
+from collections.abc import Iterable
+
+from autoflow.parser.drafts import TriggerDraft, WorkflowDraft
+from autoflow.parser.places import Place, show_place
+from autoflow.parser.problems import Problems
+from autoflow.parser.wording import did_you_mean, nearest, show
+from autoflow.specs import RESERVED_NAMES
+
+
+def check_triggers(
+    triggers: Iterable[TriggerDraft],
+    workflows: Iterable[WorkflowDraft],
+    *,
+    problems: Problems,
+) -> None:
+    """Tell which entries name no workflow, give other parameters than it has, or say the same as one before."""
+    named: dict[str, list[WorkflowDraft]] = {}
+    for workflow in workflows:
+        named.setdefault(workflow.name, []).append(workflow)
+    for trigger in triggers:
+        found = named.get(trigger.workflow_name, [])
+        if trigger.workflow_name and len(found) == 1:
+            _check_parameters(trigger, found[0], problems)
+        elif trigger.workflow_name and not found:
+            _tell_unknown(trigger, named, problems)
+    _check_repeats(triggers, problems)
+
+
+def _tell_unknown(trigger: TriggerDraft, named: dict[str, list[WorkflowDraft]], problems: Problems) -> None:
+    # A workflow whose name is missing, or another's, may be the one that the entry looks for.
+    if named and "" not in named and all(len(workflows) == 1 for workflows in named.values()):
+        message = f"there is no workflow {show(trigger.workflow_name)}{did_you_mean(trigger.workflow_name, named)}"
+        problems.add((*trigger.place, "workflow_name"), message)
+
+
+def _check_parameters(trigger: TriggerDraft, workflow: WorkflowDraft, problems: Problems) -> None:
+    place = (*trigger.place, "parameters")
+    missing = workflow.parameter_names - trigger.parameters.keys()
+    are_all_known = _are_sources_known(workflow, problems)
+    for name in trigger.parameters:
+        meant = nearest(name, missing)
+        if problem := _problem_of_name(name, workflow, meant=meant, are_all_known=are_all_known):
+            problems.add((*place, name), problem, at_key=True)
+            missing -= {meant}
+    for name in sorted(missing):
+        user = f"notebook {show(workflow.user_of(name))} of workflow {show(workflow.name)}"
+        hint = did_you_mean(name, workflow.labels)
+        problems.add((*place, name), f"this parameter is missing: {user} uses it{hint}")
+
+
+def _problem_of_name(name: str, workflow: WorkflowDraft, *, meant: str | None, are_all_known: bool) -> str | None:
+    if name in RESERVED_NAMES:
+        return "this is provided automatically; leave it out"
+    if name in workflow.labels:
+        return f"a notebook of workflow {show(workflow.name)} has this label; name one of them otherwise"
+    if name in workflow.parameter_names or not are_all_known:
+        return None
+    hint = f"; did you mean {meant!r}?" if meant else ""
+    return f"no notebook of workflow {show(workflow.name)} uses this parameter{hint}"
+
+
+def _are_sources_known(workflow: WorkflowDraft, problems: Problems) -> bool:
+    """Tell whether all that fills the parameters of the workflow's notebooks could be read."""
+    place = (*workflow.place, "notebooks")
+    places = [(*place, notebook.label, "parameters") for notebook in workflow.notebooks]
+    return not problems.is_broken(place) and not any(map(problems.is_broken_within, places))
+
+
+def _check_repeats(triggers: Iterable[TriggerDraft], problems: Problems) -> None:
+    seen: dict[str, Place] = {}
+    for trigger in triggers:
+        if not trigger.workflow_name or problems.is_broken_within((*trigger.place, "parameters")):
+            continue
+        key = json.dumps([trigger.workflow_name, trigger.parameters], sort_keys=True)
+        first = seen.setdefault(key, trigger.place)
+        if first != trigger.place:
+            problems.add(trigger.place, f"this is the workflow of {show_place(first)} with the same parameters")

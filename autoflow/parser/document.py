@@ -1,0 +1,88 @@
+"""The file's text → plain values; of a file that is no YAML nothing more than that can be told."""
+
+from pathlib import Path
+
+import yaml
+
+from autoflow.parser.plain_values import PlainValues
+from autoflow.parser.problems import Problems
+
+MAX_FILE_BYTES = 256 * 1024
+"""A file beyond this is refused: reading it would hold up each tick for seconds."""
+
+MAX_DEPTH = 50
+"""How deeply values may be nested."""
+
+
+class _NodeLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, which gives up on values that are nested so deeply that Python's stack might not hold."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Return the next value of the file."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call] # untyped in types-PyYAML
+            raise yaml.composer.ComposerError(None, None, f"values are nested more than {MAX_DEPTH} deep", mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def read_document(path: Path, problems: Problems) -> object:
+    """Return the plain values of the file at `path`, and note their lines.
+
+    Raises
+    ------
+    WorkflowsFileError
+        If it cannot be read, or is not YAML.
+
+    """
+    text = _read_text(path, problems)
+    try:
+        loader = _NodeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            raise problems.stop("the file is empty; 'workflows' and 'available_dates_sensor' are expected", line=1)
+        if not isinstance(node, yaml.MappingNode):
+            raise problems.stop("the keys 'workflows' and 'available_dates_sensor' are expected", line=1)
+        return PlainValues(loader, problems).value(node, ())
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise problems.stop(f"the character {error.character:#04x} cannot be in a YAML file", line=line) from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise problems.stop(_explain(error), line=mark.line + 1 if mark else 1) from error
+    except RecursionError as error:
+        raise problems.stop("values are nested too deeply") from error
+
+
+def _read_text(path: Path, problems: Problems) -> str:
+    try:
+        if not path.is_file():
+            raise problems.stop(f"there is no such file in {path.parent}")
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise problems.stop(f"the file cannot be read: {error.strerror}") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise problems.stop(f"the file is larger than {MAX_FILE_BYTES // 1024} KiB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise problems.stop("this is not UTF-8 text; save the file as UTF-8", line=line) from error
+
+
+def _explain(error: yaml.MarkedYAMLError) -> str:
+    problem = str(error.problem or error.context)
+    if "expected a single document" in str(error.context):
+        return "a second YAML document starts here; one is expected"
+    if error.context == "while scanning an alias" or "'@'" in problem:
+        return f"not valid YAML: {problem}; a cron string has to be in quotes, as in schedule: '* * * * *'"
+    if "'\\t'" in problem:
+        return f"not valid YAML: {problem}; indent with spaces, not with tabs"
+    return f"not valid YAML: {problem}"

@@ -1,0 +1,109 @@
+"""What could be read of a file so far: like the specs, but something may be missing or wrong, which has been told.
+
+`spec` makes a spec of a draft, once nothing has been found wrong with the file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from autoflow.parser.places import Place
+from autoflow.specs import RESERVED_NAMES, Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowSpec
+
+_MOST_CIRCLES = 20
+
+
+@dataclass(frozen=True)
+class WorkflowDraft:
+    """A workflow; its `name` is empty where it is missing or wrong."""
+
+    place: Place
+    name: str
+    notebooks: tuple[NotebookSpec, ...]
+
+    @cached_property
+    def labels(self) -> frozenset[str]:
+        """Labels of all notebooks, less those that no notebook may have."""
+        return frozenset(notebook.label for notebook in self.notebooks) - RESERVED_NAMES
+
+    @cached_property
+    def parameter_names(self) -> frozenset[str]:
+        """Names of the parameters that an entry of the sensor's list has to give."""
+        sources = {source for notebook in self.notebooks for source in notebook.parameters.values()}
+        return frozenset(sources - self.labels - RESERVED_NAMES)
+
+    def user_of(self, parameter: str) -> str:
+        """Return the label of the first notebook that uses `parameter`."""
+        return next(notebook.label for notebook in self.notebooks if parameter in notebook.parameters.values())
+
+    def circles(self) -> list[list[str]]:
+        """Return rows of labels of which each depends on the next, and the last is the first again.
+
+        If there are very many, not all of them are returned.
+        """
+        graph = self._dependencies()
+        circles: list[list[str]] = []
+        while len(circles) < _MOST_CIRCLES and (circle := _circle(graph)):
+            circles.append(circle)
+            # Without this dependency graphlib finds the next circle.
+            del graph[circle[-2]][circle[-1]]
+        return circles
+
+    def spec(self) -> WorkflowSpec:
+        """Return the spec, with the notebooks in an order in which each comes after those that it depends on."""
+        labelled = {notebook.label: notebook for notebook in self.notebooks}
+        order = TopologicalSorter(self._dependencies()).static_order()
+        return WorkflowSpec(name=self.name, notebooks=tuple(labelled[label] for label in order))
+
+    def _dependencies(self) -> dict[str, dict[str, None]]:
+        """Map each label to those of the notebooks that it depends on (in a dictionary, which keeps their order)."""
+        return {
+            notebook.label: {source: None for source in notebook.parameters.values() if source in self.labels}
+            for notebook in self.notebooks
+        }
+
+
+@dataclass(frozen=True)
+class TriggerDraft:
+    """An entry of the sensor's list; its `workflow_name` is empty where it is missing or wrong.
+
+    `options` are those fields of the spec that the file gives besides the workflow and the parameters.
+    """
+
+    place: Place
+    workflow_name: str
+    parameters: dict[str, Json]
+    options: dict[str, Any]
+
+    def spec(self, workflows: Mapping[str, WorkflowSpec]) -> TriggerSpec:
+        """Return the spec; `workflows` are those of the file by name."""
+        return TriggerSpec(workflow=workflows[self.workflow_name], parameters=self.parameters, **self.options)
+
+
+@dataclass(frozen=True)
+class SensorDraft:
+    """What the sensor looks for, and when."""
+
+    schedule: str | None = None
+    cdr_types: tuple[str, ...] | None = None
+    triggers: tuple[TriggerDraft, ...] = ()
+
+    def spec(self, workflows: Mapping[str, WorkflowSpec]) -> SensorSpec:
+        """Return the spec; `workflows` are those of the file by name."""
+        triggers = tuple(trigger.spec(workflows) for trigger in self.triggers)
+        return SensorSpec(schedule=self.schedule, cdr_types=self.cdr_types, triggers=triggers)
+
+
+def _circle(graph: Mapping[str, Mapping[str, None]]) -> list[str] | None:
+    """Return a circle in `graph`, begun with the notebook that is the first in the file; None if there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        # graphlib has each before the one that depends on it.
+        labels: list[str] = error.args[1][:0:-1]
+        members = set(labels)
+        start = labels.index(next(label for label in graph if label in members))
+        return [*labels[start:], *labels[: start + 1]]
+    return None

@@ -1,0 +1,70 @@
+"""The notebooks of a workflow, with the files that they name."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from autoflow.parser.declared_parameters import DeclaredParameters
+from autoflow.parser.inputs_folder import InputsFolder
+from autoflow.parser.places import Place
+from autoflow.parser.problems import Problems
+from autoflow.parser.reader import Reader
+from autoflow.parser.schemas import NotebookSchema, OutputSchema
+from autoflow.parser.values import report_format, source
+from autoflow.specs import RESERVED_NAMES, NotebookSpec, OutputSpec, ReportFormat
+
+
+def read_notebook(value: object, place: Place, *, reader: Reader, folder: InputsFolder) -> NotebookSpec:
+    """Read the notebook at `place`, whose last key is its label; what is wrong or missing is left empty."""
+    label = str(place[-1])
+    _check_label(label, place, reader.problems)
+    keys = reader.keys(NotebookSchema(), value, place)
+    path = reader.value(folder.notebook, keys["filename"], (*place, "filename")) if "filename" in keys else None
+    parameters = _read_sources(keys.get("parameters", {}), (*place, "parameters"), reader)
+    if path:
+        _check_declared(parameters, folder.declared(path), place=(*place, "parameters"), problems=reader.problems)
+    return NotebookSpec(
+        label=label,
+        path=path or Path(),
+        parameters=parameters,
+        output=_read_output(keys["output"], (*place, "output"), reader=reader, folder=folder)
+        if "output" in keys
+        else None,
+        timeout=keys.get("timeout"),
+    )
+
+
+def _check_label(label: str, place: Place, problems: Problems) -> None:
+    if label in RESERVED_NAMES:
+        message = f"{label!r} cannot be a notebook's label: it is a parameter that is provided automatically"
+        problems.add(place, message, at_key=True)
+    elif not label.strip() or not label.isprintable():
+        problems.add(place, "a label has to be visible characters on one line", at_key=True)
+
+
+def _read_sources(values: dict[str, object], place: Place, reader: Reader) -> dict[str, str]:
+    """Return what fills each parameter of a notebook."""
+    sources = {name: reader.value(source, value, (*place, name)) for name, value in values.items()}
+    return {name: found for name, found in sources.items() if found is not None}
+
+
+def _check_declared(names: Iterable[str], declared: DeclaredParameters, *, place: Place, problems: Problems) -> None:
+    for name in names:
+        if problem := declared.problem(name):
+            problems.add((*place, name), problem, at_key=True)
+    if names and declared.names is not None and not declared.has_cell:
+        message = "the notebook has no cell tagged 'parameters', so nothing can be passed to it; tag one"
+        problems.add(place, message, at_key=True)
+
+
+def _read_output(value: object, place: Place, *, reader: Reader, folder: InputsFolder) -> OutputSpec:
+    keys = reader.keys(OutputSchema(), value, place)
+    formats = _read_formats(keys["format"], (*place, "format"), reader) if "format" in keys else ()
+    template = reader.value(folder.file, keys["template"], (*place, "template")) if "template" in keys else None
+    return OutputSpec(formats=formats, template=template)
+
+
+def _read_formats(value: object, place: Place, reader: Reader) -> tuple[ReportFormat, ...]:
+    if isinstance(value, list):
+        return tuple(reader.distinct(report_format, value, place))
+    found = reader.value(report_format, value, place)
+    return (found,) if found else ()

@@ -1,0 +1,136 @@
+"""YAML's nodes → plain values: dictionaries with text keys, lists, text, numbers, dates, booleans and None."""
+
+import re
+from typing import TypeAlias
+
+import yaml
+
+from autoflow.parser.places import Place
+from autoflow.parser.problems import BROKEN, Broken, Problems
+from autoflow.parser.wording import show
+
+MAX_VALUES = 100_000
+"""How many values the file may hold once its aliases are written out."""
+
+_TAG_PREFIX = "tag:yaml.org,2002:"
+_TEXT_TAG = f"{_TAG_PREFIX}str"
+_MERGE_TAG = f"{_TAG_PREFIX}merge"
+_SCALAR_TAGS = {f"{_TAG_PREFIX}{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "binary")}
+_LONGEST_NUMBER = 100
+_KEY_THAT_IS_NO_TEXT = "?"
+_NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
+_Pairs: TypeAlias = dict[str, tuple[yaml.Node, yaml.Node]]
+
+
+class PlainValues:
+    """Makes plain values of nodes, and notes their lines; what is wrong is told, and becomes `BROKEN`."""
+
+    def __init__(self, loader: yaml.SafeLoader, problems: Problems) -> None:
+        self._loader = loader
+        self._problems = problems
+        self._count = 0
+        self._open: set[yaml.Node] = set()
+        self._pairs_of: dict[yaml.Node, _Pairs] = {}
+
+    def value(self, node: yaml.Node, place: Place) -> object:
+        """Return the plain value of `node`, which stands at `place`."""
+        self._count += 1
+        if self._count > MAX_VALUES:
+            line = self._problems.places.line(place[:1], at_key=True)
+            raise self._problems.stop(f"with its aliases written out the file has over {MAX_VALUES} values", line=line)
+        if node in self._open:
+            return self._broken(place, "an alias stands inside of what it refers to")
+        self._open.add(node)
+        try:
+            return self._opened(node, place)
+        finally:
+            self._open.remove(node)
+
+    def _opened(self, node: yaml.Node, place: Place) -> object:
+        if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG_PREFIX}map":
+            return self._mapping(node, place)
+        if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG_PREFIX}seq":
+            return self._sequence(node, place)
+        if isinstance(node, yaml.ScalarNode) and node.tag in _SCALAR_TAGS:
+            return self._scalar(node, place)
+        tag = node.tag.replace(_TAG_PREFIX, "!!")
+        return self._broken(place, f"the YAML tag {show(tag)} cannot be used here")
+
+    def _scalar(self, node: yaml.ScalarNode, place: Place) -> object:
+        kind = node.tag.removeprefix(_TAG_PREFIX)
+        if node.tag == _TEXT_TAG:
+            if _NOT_TEXT.search(node.value):
+                return self._broken(place, "the text has a character that cannot be stored")
+            return str(node.value)
+        if kind in {"int", "float"} and len(node.value) > _LONGEST_NUMBER:
+            return self._broken(place, "the number is too long")
+        try:
+            return self._loader.construct_object(node)
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError, OverflowError):
+            return self._broken(place, f"{show(node.value)} is not a valid {'date' if kind == 'timestamp' else kind}")
+
+    def _sequence(self, node: yaml.SequenceNode, place: Place) -> list[object]:
+        values = []
+        for index, item in enumerate(node.value):
+            line = item.start_mark.line + 1
+            self._problems.places.add((*place, index), key_line=line, value_line=line)
+            values.append(self.value(item, (*place, index)))
+        return values
+
+    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, object]:
+        values = {}
+        for key, (key_node, value_node) in self._pairs(node, place).items():
+            key_line = key_node.start_mark.line + 1
+            in_block = isinstance(value_node, yaml.CollectionNode) and not value_node.flow_style
+            value_line = key_line if in_block else value_node.start_mark.line + 1
+            self._problems.places.add((*place, key), key_line=key_line, value_line=value_line)
+            values[key] = self.value(value_node, (*place, key))
+        return values
+
+    def _pairs(self, node: yaml.MappingNode, place: Place) -> _Pairs:
+        """Return the keys of `node` with those merged into it, which give way to its own."""
+        if node in self._pairs_of:
+            return self._pairs_of[node]
+        self._pairs_of[node] = {}  # So that a mapping which is merged into itself comes to an end.
+        own: _Pairs = {}
+        merged: _Pairs = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == _MERGE_TAG:
+                merged = {**self._merged(value_node, place), **merged}
+            else:
+                self._add_pair(own, self._key(key_node, place), (key_node, value_node), place=place)
+        self._pairs_of[node] = {**merged, **own}
+        return self._pairs_of[node]
+
+    def _add_pair(self, pairs: _Pairs, key: str, pair: tuple[yaml.Node, yaml.Node], *, place: Place) -> None:
+        if key not in pairs:
+            pairs[key] = pair
+            return
+        first, again = (key_node.start_mark.line + 1 for key_node in (pairs[key][0], pair[0]))
+        self._problems.add((*place, key), f"this key is given twice, first in line {first}", line=again)
+
+    def _merged(self, node: yaml.Node, place: Place) -> _Pairs:
+        nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        pairs: _Pairs = {}
+        for item in nodes:
+            if isinstance(item, yaml.MappingNode):
+                pairs = {**self._pairs(item, place), **pairs}
+            else:
+                line = item.start_mark.line + 1
+                self._problems.add(place, "'<<' merges mappings only", line=line)
+        return pairs
+
+    def _key(self, node: yaml.Node, place: Place) -> str:
+        line = node.start_mark.line + 1
+        if not isinstance(node, yaml.ScalarNode) or _NOT_TEXT.search(node.value):
+            self._problems.places.add((*place, _KEY_THAT_IS_NO_TEXT), key_line=line, value_line=line)
+            self._problems.break_at((*place, _KEY_THAT_IS_NO_TEXT), "a key has to be plain text")
+            return _KEY_THAT_IS_NO_TEXT
+        if node.tag != _TEXT_TAG:
+            message = f"the key {show(node.value)} is not text; put it in quotes"
+            self._problems.add((*place, node.value), message, line=line)
+        return str(node.value)
+
+    def _broken(self, place: Place, message: str) -> Broken:
+        self._problems.break_at(place, message)
+        return BROKEN

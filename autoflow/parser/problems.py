@@ -1,0 +1,66 @@
+"""The mistakes of a file, and how they are told."""
+
+from autoflow.errors import WorkflowsFileError
+from autoflow.parser.places import Place, PlacesInFile, show_place
+
+_MANY = 1_000
+
+
+class Broken:
+    """Stands for a value that has been complained of already."""
+
+
+BROKEN = Broken()
+
+
+class Problems:
+    """The mistakes found so far.
+
+    A value that is broken hides further complaints of it and of what is in it, so that one mistake is told once.
+    """
+
+    def __init__(self, file_name: str) -> None:
+        self.places = PlacesInFile()
+        self._file_name = file_name
+        self._found: list[tuple[int, str]] = []
+        self._broken: set[Place] = set()
+        self._around_broken: set[Place] = set()
+
+    def add(self, place: Place, message: str, *, line: int | None = None, at_key: bool = False) -> None:
+        """Tell a mistake, unless the value at `place`, or one around it, is broken.
+
+        Its line is that of the value, or of the key that leads there, where none is given.
+        """
+        if self.is_broken(place):
+            return
+        line = line or self.places.line(place, at_key=at_key)
+        shown = f"{show_place(self.places.as_written(place))}: " if place else ""
+        self._found.append((line, f"{self._file_name}:{line}: {shown}{message}"))
+        if len(self._found) == _MANY:
+            self.raise_if_any()
+
+    def break_at(self, place: Place, message: str) -> None:
+        """Tell a mistake after which nothing more can be said of the value at `place`."""
+        self.add(place, message)
+        place = self.places.as_written(place)
+        self._broken.add(place)
+        self._around_broken.update(place[:length] for length in range(len(place) + 1))
+
+    def stop(self, message: str, *, line: int | None = None) -> WorkflowsFileError:
+        """Return the error for a file of which nothing more can be said at all."""
+        where = self._file_name if line is None else f"{self._file_name}:{line}"
+        return WorkflowsFileError([f"{where}: {message}"])
+
+    def is_broken(self, place: Place) -> bool:
+        """Tell whether the value at `place`, or one around it, is broken."""
+        place = self.places.as_written(place)
+        return any(place[:length] in self._broken for length in range(len(place) + 1))
+
+    def is_broken_within(self, place: Place) -> bool:
+        """Tell whether the value at `place`, one around it, or one in it, is broken."""
+        return self.places.as_written(place) in self._around_broken or self.is_broken(place)
+
+    def raise_if_any(self) -> None:
+        """Raise all mistakes, in the order of the file."""
+        if self._found:
+            raise WorkflowsFileError([text for _, text in sorted(self._found, key=lambda found: found[0])])

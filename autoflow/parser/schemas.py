@@ -1,0 +1,89 @@
+"""Which keys each part of the file has, and what each key may hold."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from marshmallow import Schema, ValidationError, fields
+
+from autoflow.date_stencil import as_date
+from autoflow.parser import values
+
+
+class Key(fields.Field[Any]):
+    """A key of the file; `read` takes its value and returns what it means, or raises ValueError with the reason.
+
+    An optional key without a value counts as left out.
+    """
+
+    default_error_messages = {  # noqa: RUF012 - marshmallow's way
+        "required": "this key is missing",
+        "null": "a value is missing",
+    }
+
+    def __init__(self, read: Callable[[object], object], *, required: bool = False, allow_none: bool = False) -> None:
+        super().__init__(required=required, allow_none=allow_none or not required)
+        self._read = read
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> object:  # noqa: ARG002 - marshmallow's
+        try:
+            return self._read(value)
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
+
+
+class FileSchema(Schema):
+    """The whole file."""
+
+    workflows = Key(values.any_list, required=True)
+    available_dates_sensor = Key(values.mapping, required=True)
+
+
+class WorkflowSchema(Schema):
+    """A workflow of the list `workflows`."""
+
+    name = Key(values.text, required=True)
+    notebooks = Key(values.mapping, required=True)
+
+
+class NotebookSchema(Schema):
+    """A notebook of a workflow."""
+
+    filename = Key(values.text, required=True)
+    parameters = Key(values.mapping)
+    output = Key(values.mapping)
+    timeout = Key(values.positive_seconds)
+
+
+class OutputSchema(Schema):
+    """What a notebook is converted to; `format` is one format or a list of them."""
+
+    format = Key(values.any_value, required=True)
+    template = Key(values.text)
+
+
+class SensorSchema(Schema):
+    """The part `available_dates_sensor`."""
+
+    schedule = Key(values.schedule, required=True, allow_none=True)
+    cdr_types = Key(values.nonempty_list)
+    workflows = Key(values.any_list, required=True)
+
+
+class TriggerSchema(Schema):
+    """An entry of the sensor's list `workflows`."""
+
+    workflow_name = Key(values.text, required=True)
+    parameters = Key(values.mapping)
+    earliest_date = Key(as_date)
+    date_stencil = Key(values.nonempty_list)
+    retry_delay = Key(values.seconds)
+    max_attempts = Key(values.attempts)
+
+
+def load(schema: Schema, given: dict[str, object]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what is valid among the keys that are given, and what is wrong with each of the others."""
+    try:
+        return schema.load(given), {}
+    except ValidationError as error:
+        wrong = {key: messages[0] for key, messages in error.messages_dict.items()}
+        return cast("dict[str, Any]", error.valid_data), wrong

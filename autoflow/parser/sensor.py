@@ -1,0 +1,48 @@
+"""The part `available_dates_sensor` of the file."""
+
+from autoflow.date_stencil import DateStencil
+from autoflow.parser.drafts import SensorDraft, TriggerDraft
+from autoflow.parser.places import Place
+from autoflow.parser.reader import Reader
+from autoflow.parser.schemas import SensorSchema, TriggerSchema
+from autoflow.parser.values import cdr_type, json_scalar
+from autoflow.specs import Json
+
+_PLACE: Place = ("available_dates_sensor",)
+
+
+def read_sensor(value: object, reader: Reader) -> SensorDraft:
+    """Read the sensor's schedule and the workflows that it runs."""
+    keys = reader.keys(SensorSchema(), value, _PLACE)
+    cdr_types = None
+    if "cdr_types" in keys:
+        cdr_types = tuple(reader.distinct(cdr_type, keys["cdr_types"], (*_PLACE, "cdr_types")))
+    entries = enumerate(keys.get("workflows", []))
+    triggers = tuple(_read_trigger(entry, (*_PLACE, "workflows", index), reader) for index, entry in entries)
+    return SensorDraft(keys.get("schedule"), cdr_types, triggers)
+
+
+def _read_trigger(value: object, place: Place, reader: Reader) -> TriggerDraft:
+    keys = reader.keys(TriggerSchema(), value, place)
+    name = keys.pop("workflow_name", "")
+    given = keys.pop("parameters", {})
+    parameters = {key: _read_json(item, (*place, "parameters", key), reader) for key, item in given.items()}
+    if "date_stencil" in keys:
+        keys["date_stencil"] = _read_stencil(keys["date_stencil"], (*place, "date_stencil"), reader)
+    return TriggerDraft(place, name, parameters, keys)
+
+
+def _read_stencil(elements: list[object], place: Place, reader: Reader) -> DateStencil | None:
+    # Each alone first, so that every element which is wrong is told in its own line.
+    for index, element in enumerate(elements):
+        reader.value(DateStencil, [element], (*place, index))
+    return reader.value(DateStencil, elements, place)
+
+
+def _read_json(value: object, place: Place, reader: Reader) -> Json:
+    """Return the value of a parameter as strict JSON has it, dates as ISO strings."""
+    if isinstance(value, dict):
+        return {key: _read_json(item, (*place, key), reader) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_read_json(item, (*place, index), reader) for index, item in enumerate(value)]
+    return reader.value(json_scalar, value, place)

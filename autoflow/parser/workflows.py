@@ -1,0 +1,56 @@
+"""The part `workflows` of the file, with what a workflow's notebooks have to do with each other."""
+
+from autoflow.parser.drafts import WorkflowDraft
+from autoflow.parser.inputs_folder import InputsFolder
+from autoflow.parser.notebooks import read_notebook
+from autoflow.parser.places import Place, show_place
+from autoflow.parser.problems import Problems
+from autoflow.parser.reader import Reader
+from autoflow.parser.schemas import WorkflowSchema
+from autoflow.parser.wording import show
+
+_PLACE: Place = ("workflows",)
+_LONGEST_CIRCLE = 12
+
+
+def read_workflows(values: list[object], *, reader: Reader, folder: InputsFolder) -> tuple[WorkflowDraft, ...]:
+    """Read all workflows; their notebooks and templates are in `folder`."""
+    if not values:
+        reader.problems.break_at(_PLACE, "the list is empty; one workflow or more is expected")
+    workflows = tuple(
+        _read_workflow(value, (*_PLACE, index), reader=reader, folder=folder) for index, value in enumerate(values)
+    )
+    _check_names(workflows, reader.problems)
+    return workflows
+
+
+def _read_workflow(value: object, place: Place, *, reader: Reader, folder: InputsFolder) -> WorkflowDraft:
+    keys = reader.keys(WorkflowSchema(), value, place)
+    labelled = keys.get("notebooks", {})
+    place_of_notebooks = (*place, "notebooks")
+    if not labelled:
+        reader.problems.break_at(place_of_notebooks, "one notebook or more is expected")
+    notebooks = (
+        read_notebook(item, (*place_of_notebooks, label), reader=reader, folder=folder)
+        for label, item in labelled.items()
+    )
+    workflow = WorkflowDraft(place, keys.get("name", ""), tuple(notebooks))
+    for circle in workflow.circles():
+        _tell_circle(workflow, circle, reader.problems)
+    return workflow
+
+
+def _check_names(workflows: tuple[WorkflowDraft, ...], problems: Problems) -> None:
+    first: dict[str, WorkflowDraft] = {}
+    for workflow in workflows:
+        if workflow.name and first.setdefault(workflow.name, workflow) is not workflow:
+            owner = show_place(first[workflow.name].place)
+            problems.add((*workflow.place, "name"), f"the name {show(workflow.name)} is that of {owner} already")
+
+
+def _tell_circle(workflow: WorkflowDraft, circle: list[str], problems: Problems) -> None:
+    last = next(notebook for notebook in workflow.notebooks if notebook.label == circle[-2])
+    parameter = next(name for name, source in last.parameters.items() if source == circle[-1])
+    shown = circle if len(circle) <= _LONGEST_CIRCLE else [*circle[: _LONGEST_CIRCLE - 2], "...", circle[-1]]
+    place = (*workflow.place, "notebooks", last.label, "parameters", parameter)
+    problems.add(place, f"notebooks depend on each other in a circle: {' → '.join(shown)}")
