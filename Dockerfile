@@ -11,6 +11,7 @@ RUN python /build/requirements.py /build/Pipfile.lock > /build/requirements.txt 
     && python -m venv --without-pip /opt/venv \
     && pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --require-hashes --only-binary :all: \
         --no-compile --requirement /build/requirements.txt \
+    && pip --python /opt/venv/bin/python check \
     && pip --python /opt/venv/bin/python freeze > /opt/venv/constraints.txt \
     && cd /opt/venv/lib/python3.11/site-packages \
     && find . -type d -name tests -prune -exec rm -r {} + \
@@ -63,7 +64,8 @@ USER 1000:1000
 EXPOSE 4200
 # The first start prepares Prefect's database, which takes long on a slow disk.
 HEALTHCHECK --interval=1m --timeout=30s --start-period=3m --retries=3 CMD ["python", "-m", "autoflow", "health"]
-ENTRYPOINT ["/usr/bin/tini", "--", "python", "-m", "autoflow"]
+# `-s`: children are reaped even where something else is process 1.
+ENTRYPOINT ["/usr/bin/tini", "-s", "--", "python", "-m", "autoflow"]
 
 ARG VERSION=0.1.0
 ARG REVISION=""
