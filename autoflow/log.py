@@ -29,6 +29,10 @@ class _Redaction(logging.Filter):
         self._secrets = secrets
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg = redact(record.getMessage(), self._secrets())
+        secrets = tuple(self._secrets())
+        record.msg = redact(record.getMessage(), secrets)
         record.args = None
+        if record.exc_info:
+            record.exc_text = redact(logging.Formatter().formatException(record.exc_info), secrets)
+            record.exc_info = None
         return True

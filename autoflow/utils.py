@@ -20,7 +20,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         If the folder cannot be written.
 
     """
-    temporary = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex[:12]}.part{path.suffix}")
+    # A name may be 255 bytes long, which is fewer characters in most scripts.
+    beginning = os.fsdecode(os.fsencode(path.stem)[:100])
+    temporary = path.with_name(f".{beginning}.{uuid.uuid4().hex[:12]}.part{path.suffix}")
     try:
         yield temporary
         with temporary.open("rb") as file:

@@ -1,0 +1,80 @@
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from autoflow.log import logger, set_up_logging
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    before = (logger.handlers, logger.filters, logger.level, logger.propagate)
+    yield
+    logger.handlers, logger.filters, logger.level, logger.propagate = before
+
+
+def test_line_has_time_in_utc_level_and_message(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("INFO", tuple)
+    logger.info("%d dates found", 12)
+    captured = capsys.readouterr()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ INFO     12 dates found\n", captured.err)
+    assert captured.out == ""
+
+
+def test_level_is_the_least_that_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("WARNING", tuple)
+    logger.info("not shown")
+    logger.warning("shown")
+    assert capsys.readouterr().err.endswith("WARNING  shown\n")
+
+
+def test_lines_come_once_however_often_logging_is_set_up(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("INFO", tuple)
+    set_up_logging("INFO", tuple)
+    logger.info("once")
+    assert capsys.readouterr().err.count("once") == 1
+
+
+def test_secrets_are_shown_neither_in_messages_nor_in_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("INFO", lambda: ["hunter22"])
+    logger.info("hunter22 %s %r", "hunter22", {"password": "hunter22"})
+    assert "[secret] [secret] {'password': '[secret]'}" in capsys.readouterr().err
+
+
+def test_secrets_are_not_shown_in_tracebacks(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("INFO", lambda: ["hunter22"])
+    try:
+        int("hunter22")
+    except ValueError:
+        logger.exception("failed")
+    shown = capsys.readouterr().err
+    assert "ValueError: invalid literal for int() with base 10: '[secret]'" in shown
+    assert shown.count("Traceback") == 1
+
+
+def test_secret_is_asked_for_at_each_line(capsys: pytest.CaptureFixture[str]) -> None:
+    secrets = ["old token"]
+    set_up_logging("INFO", lambda: secrets)
+    secrets[0] = "new token"
+    logger.info("%s", "the new token")
+    assert capsys.readouterr().err.endswith("the [secret]\n")
+
+
+def test_every_handler_gets_the_line_without_secrets() -> None:
+    set_up_logging("INFO", lambda: ["hunter22"])
+    records: list[logging.LogRecord] = []
+
+    class Other(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+    logger.addHandler(Other())
+    logger.info("%s", "hunter22")
+    assert records[0].getMessage() == "[secret]"
+
+
+def test_percent_sign_in_a_message_does_no_harm(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("INFO", tuple)
+    logger.info("%s", "100 %s of it")
+    assert "100 %s of it" in capsys.readouterr().err

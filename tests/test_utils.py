@@ -1,0 +1,72 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from autoflow.utils import redact, whole_file
+
+
+def test_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "report.pdf"
+    with whole_file(path) as temporary:
+        temporary.write_text("all of it")
+        assert not path.exists()
+        assert temporary.parent == tmp_path
+        assert temporary.name.startswith(".report.")
+        assert temporary.suffix == ".pdf"
+    assert path.read_text() == "all of it"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_old_file_stays_when_the_new_one_fails(tmp_path: Path) -> None:
+    path = tmp_path / "report.pdf"
+    path.write_text("old")
+
+    def fail() -> None:
+        with whole_file(path) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_old_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "report.pdf"
+    path.write_text("old")
+    with whole_file(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+
+
+def test_file_that_was_never_written_does_not_appear(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "report.pdf"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("character", ["a", "é", "ক", "😀"])
+def test_name_may_be_as_long_as_a_name_can_be(tmp_path: Path, character: str) -> None:
+    path = tmp_path / (character * (251 // len(character.encode())) + ".pdf")
+    with whole_file(path) as temporary:
+        temporary.write_text("all of it")
+    assert path.read_text() == "all of it"
+
+
+def test_name_need_not_be_text(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff\xfe.ipynb")
+    with whole_file(path) as temporary:
+        temporary.write_text("all of it")
+    assert path.read_text() == "all of it"
+
+
+def test_secrets_are_taken_out_wherever_they_stand() -> None:
+    text = "postgresql://user:hunter22@host, hunter22; token-of-mine"
+    expected = "postgresql://user:[secret]@host, [secret]; [secret]"
+    assert redact(text, ["hunter22", "token-of-mine"]) == expected
+
+
+def test_short_secrets_are_no_reason_to_mutilate_texts() -> None:
+    assert redact("the data of a day", ["a", "", "data"]) == "the data of a day"
