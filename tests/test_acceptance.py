@@ -1,0 +1,182 @@
+"""AutoFlow as its users start it: as a process of its own, against a FlowAPI, from start to end."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import nbformat
+import psycopg
+
+from examples.flowapi import ExampleFlowApi
+from tests.conftest import Deployed, Postgres, free_port, write_notebook
+
+ROOT = Path(__file__).resolve().parent.parent
+SHOWS_ALL = "import os\nprint(reference_date, dict(os.environ))"
+
+
+def environment(deployed: Deployed, flowapi: ExampleFlowApi, **more: str) -> dict[str, str]:
+    # What coverage has put into the environment measures the process.
+    kept = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
+    return {**kept, **deployed.environ, "FLOWAPI_URL": flowapi.url, "FLOWAPI_TOKEN": flowapi.token(), **more}
+
+
+def run_to_the_end(environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "autoflow"]
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
+
+
+@contextmanager
+def running(environ: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-m", "autoflow"], cwd=ROOT, env=environ, stderr=output)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], object], *, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def processes_with(text: str) -> list[str]:
+    """Return the command lines of processes that have `text` in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if text.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+def write_simple(deployed: Deployed, schedule: str, earliest_date: str = "2016-01-11") -> None:
+    write_notebook(deployed.inputs / "n.ipynb", SHOWS_ALL, parameters="reference_date = None")
+    deployed.write_workflows(f"""
+        workflows:
+          - name: simple
+            notebooks: {{n: {{filename: n.ipynb, parameters: {{reference_date: reference_date}}}}}}
+        available_dates_sensor:
+          schedule: {schedule}
+          workflows: [{{workflow_name: simple, earliest_date: {earliest_date}}}]
+    """)
+
+
+def test_without_a_schedule_each_due_date_is_done_once_and_no_secret_is_left_anywhere(
+    deployed: Deployed, example_flowapi: ExampleFlowApi, postgres: Postgres
+) -> None:
+    password = "p@ss/w:rd{}%"
+    postgres.set_password(password)
+    uri = postgres.uri().replace(":autoflow@", ":{}@")
+    write_simple(deployed, "null")
+    environ = environment(deployed, example_flowapi, AUTOFLOW_DB_URI=uri, AUTOFLOW_DB_PASSWORD=password)
+    try:
+        first, second = run_to_the_end(environ), run_to_the_end(environ)
+        with psycopg.connect(uri.replace("{}", "p%40ss%2Fw%3Ard%7B%7D%25")) as connection:
+            rows = connection.execute("SELECT reference_date::text, state FROM runs ORDER BY 1").fetchall()
+            everything = str(connection.execute("SELECT runs::text FROM runs").fetchall())
+    finally:
+        postgres.set_password("autoflow")
+
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert rows == [("2016-01-11", "succeeded"), ("2016-01-12", "succeeded")]
+    assert "2 runs due" in first.stderr
+    assert "nothing is due" in second.stderr
+    assert [path.name.split("__")[2] for path in deployed.executed()] == ["2016-01-11", "2016-01-12"]
+    texts = [first.stdout, first.stderr, second.stderr, everything]
+    texts += [path.read_bytes().decode(errors="replace") for path in deployed.outputs.rglob("*") if path.is_file()]
+    for secret in (password, environ["FLOWAPI_TOKEN"], "p%40ss"):
+        assert not any(secret in text for text in texts)
+    printed = nbformat.read(deployed.executed()[0], as_version=4).cells[-1].outputs[0].text
+    assert "'FLOWAPI_TOKEN': '[secret]'" in printed
+    assert "AUTOFLOW_DB" not in printed
+
+
+def test_a_failure_without_a_schedule_ends_with_exit_code_1_and_a_line_that_says_why(
+    deployed: Deployed, example_flowapi: ExampleFlowApi
+) -> None:
+    write_simple(deployed, "null", earliest_date="2016-01-12")
+    write_notebook(deployed.inputs / "n.ipynb", "1 / 0", parameters="reference_date = None")
+
+    ended = run_to_the_end(environment(deployed, example_flowapi))
+
+    assert ended.returncode == 1
+    (line,) = [line for line in ended.stderr.splitlines() if "ERROR" in line]
+    assert re.search(r"failed simple 2016-01-12 .*notebook 'n', cell 3: ZeroDivisionError: division by zero", line)
+    assert str(deployed.executed()[0]) in line
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_daemon_picks_up_a_new_date_obeys_edits_and_ends_cleanly(deployed: Deployed, tmp_path: Path) -> None:
+    # Each five seconds, as Prefect's cron strings can say.
+    write_simple(deployed, '"* * * * * */5"')
+    port, log = free_port(), tmp_path / "log"
+    with ExampleFlowApi() as flowapi:
+        environ = environment(deployed, flowapi, PREFECT_SERVER_API_PORT=str(port))
+        with running(environ, log) as process:
+            wait_for(lambda: len(deployed.executed()) == 2, seconds=90)
+            flowapi.add_date("2016-01-13")
+            wait_for(lambda: len(deployed.executed()) == 3)
+
+            api = f"http://127.0.0.1:{port}/api"
+            schedules = httpx.get(f"{api}/deployments/name/available_dates_sensor/available-dates-sensor").json()[
+                "schedules"
+            ]
+            assert [each["schedule"]["cron"] for each in schedules] == ["* * * * * */5"]
+
+            deployed.write_workflows("workflows: 5")
+            wait_for(lambda: "tick failed: workflows.yml:1" in log.read_text())
+            write_simple(deployed, '"* * * * * */4"', earliest_date="2016-01-10")
+            wait_for(lambda: len(deployed.executed()) == 4)
+            wait_for(lambda: "the schedule is now '* * * * * */4'" in log.read_text())
+
+            wanted = httpx.get(f"{api}/deployments/name/run_workflow/run-workflow").json()["id"]
+            parameters = {"workflow": "simple", "reference_date": "2016-01-02"}
+            httpx.post(f"{api}/deployments/{wanted}/create_flow_run", json={"parameters": parameters})
+            wait_for(lambda: len(deployed.executed()) == 5)
+
+            started = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 0
+            assert time.monotonic() - started < 15
+
+    dates = sorted(path.name.split("__")[2] for path in deployed.executed())
+    assert dates == ["2016-01-02", "2016-01-10", "2016-01-11", "2016-01-12", "2016-01-13"]
+    assert processes_with(str(deployed.outputs)) == []
+    assert "Traceback" not in log.read_text()
+    assert log.read_text().splitlines()[-1].endswith("stopped")
+
+
+def test_a_run_that_is_interrupted_by_sigterm_is_done_after_the_next_start(
+    deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path
+) -> None:
+    write_simple(deployed, '"0 0 1 1 *"', earliest_date="2016-01-12")
+    waits = (
+        "import pathlib, time\nonce = pathlib.Path('once')\nif not once.exists():\n    once.touch(); time.sleep(600)"
+    )
+    write_notebook(deployed.inputs / "n.ipynb", waits, parameters="reference_date = None")
+    environ = environment(
+        deployed, example_flowapi, AUTOFLOW_SHUTDOWN_GRACE="0.1", PREFECT_SERVER_API_PORT=str(free_port())
+    )
+    with running(environ, tmp_path / "log") as process:
+        wait_for((deployed.inputs / "once").exists, seconds=90)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert "interrupted simple 2016-01-12" in (tmp_path / "log").read_text()
+    assert processes_with(str(deployed.outputs)) == []
+
+    write_simple(deployed, "null", earliest_date="2016-01-12")
+    write_notebook(deployed.inputs / "n.ipynb", waits, parameters="reference_date = None")
+    assert run_to_the_end(environ).returncode == 0
