@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import json
+import ssl
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import flowclient
+import httpx
 import jwt
 from flowclient.errors import FlowclientConnectionError
 
 from autoflow.errors import FlowApiError
 from autoflow.utils import redact
+
+NOT_A_TOKEN = "FLOWAPI_TOKEN is not a token of FlowAPI's (a JSON web token): get a new one from FlowAuth"
+
+LONGEST_MESSAGE = 300
+"""How much of what FlowAPI says is repeated, characters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,21 +62,33 @@ class FlowApi:
             return None
 
     def _connect(self) -> "_Session":
+        if not (self.token.isascii() and self.token.isprintable()):
+            # It could not even be sent, and what refuses to send it would quote it.
+            raise FlowApiError(NOT_A_TOKEN)
         with warnings.catch_warnings():
             # flowclient warns of each URL that is not https, such as one inside of a docker network.
             warnings.simplefilter("ignore")
-            connection = flowclient.connect(
-                url=self.url,
-                token=self.token,
-                ssl_certificate=str(self.ssl_certificate) if self.ssl_certificate else True,
-            )
+            connection = flowclient.connect(url=self.url, token=self.token, ssl_certificate=self._trusted())
         connection.session.timeout = self.timeout
         connection.session.event_hooks = {"response": [self._refuse]}
         return _Session(connection)
 
-    def _refuse(self, response: Any) -> None:  # noqa: ANN401 - an httpx.Response; httpx is flowclient's affair
+    def _trusted(self) -> ssl.SSLContext | bool:
+        """Return whom to trust, as httpx takes it, to which flowclient hands it on."""
+        if self.ssl_certificate is None:
+            return True
+        try:
+            context = ssl.create_default_context()
+            context.load_verify_locations(self.ssl_certificate)
+        except OSError as error:
+            raise FlowApiError(
+                f"SSL_CERTIFICATE_FILE: {self.ssl_certificate} cannot be used: {error.strerror}"
+            ) from error
+        return context
+
+    def _refuse(self, response: httpx.Response) -> None:
         """Turn an error into ours before flowclient prints the whole of it to stdout."""
-        if response.status_code < HTTPStatus.BAD_REQUEST:
+        if response.status_code == HTTPStatus.OK:
             return
         response.read()
         raise FlowApiError(redact(self._why_refused(response.status_code, response.text), [self.token]))
@@ -84,6 +103,8 @@ class FlowApi:
             return f"{said}; FLOWAPI_TOKEN does not allow available_dates"
         if status == HTTPStatus.NOT_FOUND:
             return f"{self.url} is not a FlowAPI: it has no /api/0/available_dates (404); check FLOWAPI_URL"
+        if status < HTTPStatus.BAD_REQUEST:
+            return f"{self.url} answered {status}, which FlowAPI never does; check FLOWAPI_URL"
         return said
 
     @contextmanager
@@ -94,8 +115,10 @@ class FlowApi:
             raise FlowApiError(f"FlowAPI at {self.url} has not answered within {self.timeout:g} s") from None
         except FlowclientConnectionError as error:
             raise FlowApiError(self._told(error)) from None
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
             raise FlowApiError(f"FlowAPI at {self.url} answered something that is not JSON") from None
+        except (httpx.InvalidURL, UnicodeError):
+            raise FlowApiError(f"{self.url} cannot be the address of a FlowAPI: check FLOWAPI_URL") from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FlowApiError(
                 f"FlowAPI at {self.url} gave an answer that makes no sense ({type(error).__name__})"
@@ -104,11 +127,16 @@ class FlowApi:
     def _told(self, error: FlowclientConnectionError) -> str:
         """Return what flowclient says, in a line, without the token that it likes to quote."""
         text = " ".join(str(error).split())
-        if text.startswith("Unable to decode token"):
-            return "FLOWAPI_TOKEN is not a token of FlowAPI's (a JSON web token): get a new one from FlowAuth"
-        if text.startswith("Unable to connect") and "timed out" in text:
+        if text.startswith(("Unable to decode token", "Token does not contain")):
+            return NOT_A_TOKEN
+        if not text.startswith("Unable to connect"):
+            return redact(text, [self.token])
+        if "timed out" in text:
             return f"FlowAPI at {self.url} has not answered within {self.timeout:g} s"
-        return redact(text, [self.token])
+        is_untrusted = "CERTIFICATE_VERIFY_FAILED" in text and "self-signed" in text
+        hint = "; to trust it, name the file of its certificate in SSL_CERTIFICATE_FILE" if is_untrusted else ""
+        reason = text.removeprefix(f"Unable to connect to FlowKit API at {self.url}: ")
+        return f"FlowAPI at {self.url} cannot be reached: {redact(reason, [self.token])}{hint}"
 
 
 @dataclass(frozen=True)
@@ -127,8 +155,8 @@ class _Session:
 def _message(body: str) -> str:
     """Return what an error of FlowAPI's says, in a line; it may be a page of HTML from something in between."""
     try:
-        return str(json.loads(body)["msg"]).splitlines()[0]
-    except (ValueError, KeyError, TypeError, IndexError):
+        return str(json.loads(body)["msg"]).splitlines()[0][:LONGEST_MESSAGE]
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return "(no message)"
 
 
