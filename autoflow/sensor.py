@@ -4,7 +4,7 @@ import contextvars
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -19,10 +19,10 @@ from autoflow.model import Failures, History, RunKey, RunState, RunStore, utc_no
 from autoflow.settings import Settings
 from autoflow.specs import SensorSpec, TriggerSpec, WorkflowsFile
 from autoflow.stop_signal import Shutdown
-from autoflow.workflows import WorkflowRun, WorkflowRunner
+from autoflow.workflows import RetryPolicy, WorkflowRun, WorkflowRunner
 
-LONGEST_RETRY_DELAY = datetime.timedelta(days=1)
-"""However often a run has failed, and doubled its delay, it is tried again after a day."""
+TOKEN_WARNING_DAYS = 7
+"""How many days before the token expires the log begins to say so, once a day."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +62,12 @@ def _due_for(
 ) -> Iterator[WorkflowRun]:
     key = RunKey.of(trigger.workflow.name, trigger.parameters, datetime.date.min)
     history = histories.get((key.workflow, key.parameters_hash), History())
+    policy = RetryPolicy(trigger.retry_delay, trigger.max_attempts)
     for date in sorted(available_dates - history.done - history.running):
         if trigger.earliest_date and date < trigger.earliest_date:
             continue
-        failures = history.failures.get(date)
-        if failures and not may_try_again(failures, trigger, now):
+        failures = history.failures.get(date, Failures())
+        if not may_try_again(failures, policy, now):
             continue
         if trigger.date_stencil.is_available(date, available_dates):
             yield WorkflowRun(
@@ -74,20 +75,36 @@ def _due_for(
                 parameters=trigger.parameters,
                 reference_date=date,
                 date_ranges=trigger.date_stencil.resolve(date),
+                failures=failures.count,
+                retry=policy,
             )
 
 
-def may_try_again(failures: Failures, trigger: TriggerSpec, now: datetime.datetime) -> bool:
+def may_try_again(failures: Failures, policy: RetryPolicy, now: datetime.datetime) -> bool:
     """Tell whether a date that has failed is due again: not if it was cancelled, or has no attempts left."""
-    if failures.cancelled or failures.count >= trigger.max_attempts:
-        return False
-    return failures.last is None or now >= failures.last + retry_delay(failures.count, trigger)
+    if failures.last is None:
+        return not failures.cancelled
+    delay = policy.delay(failures.count)
+    return not failures.cancelled and delay is not None and now >= failures.last + delay
 
 
-def retry_delay(failures: int, trigger: TriggerSpec) -> datetime.timedelta:
-    """Return how long to wait after so many failures: the trigger's delay, doubled with each one after the first."""
-    seconds = trigger.retry_delay * 2.0 ** min(failures - 1, 60)
-    return min(datetime.timedelta(seconds=min(seconds, LONGEST_RETRY_DELAY.total_seconds())), LONGEST_RETRY_DELAY)
+class TokenWatch:
+    """Warns of a token that is about to expire, once a day."""
+
+    def __init__(self) -> None:
+        self._warned_at: datetime.datetime | None = None
+
+    def look(self, expiry: datetime.datetime | None, now: datetime.datetime) -> None:
+        """Warn, unless that was done within the last day; `expiry` and `now` are in UTC, None means never."""
+        if expiry is None or (self._warned_at and now - self._warned_at < datetime.timedelta(days=1)):
+            return
+        left = expiry.replace(tzinfo=None) - now
+        if left > datetime.timedelta(days=TOKEN_WARNING_DAYS):
+            return
+        self._warned_at = now
+        when = f"in {left.days} days" if left.days > 1 else f"in {max(0, left.total_seconds()) / 3600:.0f} hours"
+        text = f"expires {when}" if left > datetime.timedelta() else "has expired"
+        logger.warning("FLOWAPI_TOKEN %s (%s UTC): get a new one from FlowAuth", text, f"{expiry:%Y-%m-%d %H:%M}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +115,7 @@ class Sensor:
     store: RunStore
     runner: WorkflowRunner
     clock: Callable[[], datetime.datetime] = utc_now
+    token_watch: TokenWatch = field(default_factory=TokenWatch)
 
     def tick(self, *, shutdown: Shutdown) -> Tick:
         """Do what is due, at most `max_runs_per_tick` of it, reading workflows.yml, token and dates anew.
@@ -109,7 +127,9 @@ class Sensor:
 
         """
         sensor = read_workflows(self.settings).sensor
-        available_dates = self._flowapi().available_dates(sensor.cdr_types)
+        flowapi = self._flowapi()
+        self.token_watch.look(flowapi.token_expiry(), self.clock())
+        available_dates = flowapi.available_dates(sensor.cdr_types)
         runs = self._due(sensor, available_dates)
         batch = list(islice(runs, self.settings.max_runs_per_tick))
         logger.info("tick: %s, %s", _count(len(available_dates), "date") + " available", _due_text(runs, batch))

@@ -1,13 +1,33 @@
 import datetime
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from autoflow.date_stencil import DateStencil
 from autoflow.errors import AutoflowError
+from autoflow.log import logger
 from autoflow.model import Failures, History, RunKey
-from autoflow.sensor import due_runs, requested_run, retry_delay
+from autoflow.sensor import TokenWatch, due_runs, requested_run
 from autoflow.specs import Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowsFile, WorkflowSpec
+from autoflow.workflows import RetryPolicy
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """Return the lines that AutoFlow logs."""
+    lines: list[str] = []
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    handler = Lines()
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+
 
 NOW = datetime.datetime(2016, 2, 1, 12)  # noqa: DTZ001 - in UTC, as the run store has it
 
@@ -86,8 +106,15 @@ class TestFailures:
         assert bool(due([one], {1}, history_of(one, History(failures={day(1): failures})))) is is_due
 
     def test_the_delay_doubles_with_each_failure_up_to_a_day(self) -> None:
-        delays = [retry_delay(failures, trigger(retry_delay=60.0)) for failures in (1, 2, 3, 2000)]
-        assert [delay.total_seconds() for delay in delays] == [60, 120, 240, 86400]
+        policy = RetryPolicy(retry_delay=60.0, max_attempts=5000)
+        assert [policy.delay(failures) for failures in (1, 2, 3, 2000)] == [
+            datetime.timedelta(seconds=seconds) for seconds in (60, 120, 240, 86400)
+        ]
+
+    def test_what_comes_next_is_told_in_words(self) -> None:
+        policy = RetryPolicy(retry_delay=60.0, max_attempts=3)
+        assert policy.after(2) == "attempt 3 of 3 in 120 s"
+        assert policy.after(3) == "given up after 3 failed attempts"
 
     def test_a_date_is_given_up_after_its_last_attempt(self) -> None:
         one = trigger(max_attempts=2, retry_delay=0.0)
@@ -102,6 +129,31 @@ class TestFailures:
     def test_a_date_that_was_only_interrupted_is_due_at_once(self) -> None:
         one = trigger()
         assert due([one], {1}, history_of(one, History(failures={day(1): Failures()}))) == [("a", 1)]
+
+
+class TestTokenWatch:
+    @pytest.mark.parametrize(
+        ("left", "words"),
+        [
+            (datetime.timedelta(days=30), []),
+            (datetime.timedelta(days=3, hours=1), ["FLOWAPI_TOKEN expires in 3 days (2016-02-04 13:00 UTC)"]),
+            (datetime.timedelta(hours=5), ["FLOWAPI_TOKEN expires in 5 hours (2016-02-01 17:00 UTC)"]),
+            (datetime.timedelta(hours=-1), ["FLOWAPI_TOKEN has expired (2016-02-01 11:00 UTC)"]),
+        ],
+    )
+    def test_a_token_that_expires_soon_is_told_of_once_a_day(
+        self, left: datetime.timedelta, words: list[str], logged: list[str]
+    ) -> None:
+        watch, expiry = TokenWatch(), NOW.replace(tzinfo=datetime.UTC) + left
+        for hours in (0, 1, 23):
+            watch.look(expiry, NOW + datetime.timedelta(hours=hours))
+        assert [line.split(": ")[0] for line in logged] == words
+        watch.look(expiry, NOW + datetime.timedelta(hours=24))
+        assert len(logged) == 2 * len(words)
+
+    def test_a_token_that_never_expires_is_not_told_of(self, logged: list[str]) -> None:
+        TokenWatch().look(None, NOW)
+        assert logged == []
 
 
 class TestRequestedRun:
