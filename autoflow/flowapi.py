@@ -22,7 +22,7 @@ from flowclient.errors import FlowclientConnectionError
 from autoflow.errors import FlowApiError
 from autoflow.utils import redact
 
-NOT_A_TOKEN = "FLOWAPI_TOKEN is not a token of FlowAPI's (a JSON web token): get a new one from FlowAuth"
+NOT_A_TOKEN = "FLOWAPI_TOKEN is not a token of FlowAPI's (a JSON web token): get a new one from FlowAuth"  # noqa: S105 - a message
 
 LONGEST_MESSAGE = 300
 """How much of what FlowAPI says is repeated, characters."""
