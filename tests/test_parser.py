@@ -1,16 +1,14 @@
 # ruff: noqa: E501 - each message is one literal line
-import json
+import os
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from prefect.client.schemas.schedules import CronSchedule
 
 from autoflow.date_stencil import DateStencil
 from autoflow.errors import WorkflowsFileError
@@ -310,7 +308,7 @@ def test_braces_in_a_file_name_mean_nothing(inputs: Path) -> None:
         (
             "timeout: 90",
             "timeout: true",
-            "9: workflows[0].notebooks.report.timeout: a number of seconds from 0 to 31622400 is expected, not True",
+            "9: workflows[0].notebooks.report.timeout: a number of seconds from 0 to 31622400 is expected, not true",
         ),
         (
             "timeout: 90",
@@ -575,7 +573,29 @@ def test_missing_file_is_told_with_its_folder(tmp_path: Path) -> None:
 
 def test_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "workflows.yml").mkdir()
-    with pytest.raises(WorkflowsFileError, match="there is no such file"):
+    with pytest.raises(WorkflowsFileError, match=r"^workflows\.yml: this is a folder; a file is expected$"):
+        parse_workflows_file(tmp_path / "workflows.yml", inspect_notebook=declared_parameters)
+
+
+@pytest.mark.parametrize("target", ["elsewhere.yml", "workflows.yml"])
+def test_link_that_leads_nowhere_in_place_of_the_file_is_refused(tmp_path: Path, target: str) -> None:
+    (tmp_path / "workflows.yml").symlink_to(target)
+    with pytest.raises(
+        WorkflowsFileError, match=rf"^workflows\.yml: this is a link to '{target}', which is not there$"
+    ):
+        parse_workflows_file(tmp_path / "workflows.yml", inspect_notebook=declared_parameters)
+
+
+def test_pipe_in_place_of_the_file_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "workflows.yml")
+    with pytest.raises(WorkflowsFileError, match=r"^workflows\.yml: this is not an ordinary file$"):
+        parse_workflows_file(tmp_path / "workflows.yml", inspect_notebook=declared_parameters)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "workflows.yml").touch(mode=0o200)
+    with pytest.raises(WorkflowsFileError, match=r"^workflows\.yml: the file cannot be read: Permission denied$"):
         parse_workflows_file(tmp_path / "workflows.yml", inspect_notebook=declared_parameters)
 
 
@@ -588,21 +608,21 @@ LAUGHS = "\n".join(f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}
         ("", "1: the file is empty; 'workflows' and 'available_dates_sensor' are expected"),
         ("# nothing\n", "1: the file is empty; 'workflows' and 'available_dates_sensor' are expected"),
         ("- a\n- b\n", "1: the keys 'workflows' and 'available_dates_sensor' are expected"),
-        ("a: [1,\nb: 2\n", "3: not valid YAML: expected ',' or ']', but got '<stream end>'"),
+        ("a: [1,\nb: 2\n", "3: a ',' or a ']' is missing before this, to go with the '[' of line 1"),
         (
             "workflows: []\navailable_dates_sensor:\n  schedule: * * * * *\n",
-            "3: not valid YAML: expected alphabetic or numeric character, but found ' '; a cron string has to be in quotes, as in schedule: '* * * * *'",
+            "3: text that starts with '*' has to be in quotes, as in schedule: '* * * * *'",
         ),
         (
             "schedule: @daily\n",
-            "1: not valid YAML: found character '@' that cannot start any token; a cron string has to be in quotes, as in schedule: '* * * * *'",
+            "1: text that starts with '@' has to be in quotes, as in schedule: '@daily'",
         ),
         (
             "workflows:\n\t- name: a\n",
-            "2: not valid YAML: found character '\\t' that cannot start any token; indent with spaces, not with tabs",
+            "2: a tab cannot stand here; indent with spaces",
         ),
         ("a: 1\n---\nb: 2\n", "2: a second YAML document starts here; one is expected"),
-        ("a: *b\n", "1: not valid YAML: found undefined alias 'b'"),
+        ("a: *b\n", "1: no '&b' stands before this '*b'; text that starts with '*' has to be in quotes"),
         (b"a: 1\nb: \xe9\n", "2: this is not UTF-8 text; save the file as UTF-8"),
         ("a: 1\n\nb: \x01\n", "3: the character 0x01 cannot be in a YAML file"),
         ("[" * 100_000, "1: not valid YAML: values are nested more than 50 deep"),
@@ -638,7 +658,52 @@ def test_message_is_cut_off_after_a_thousand_mistakes(inputs: Path) -> None:
     assert len(problems(inputs, text)) == 1_000
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "- name: flows",
+            "- name:flows",
+            "4: a key cannot stand here; put a space after each colon, and text that has a colon in it in quotes",
+        ),
+        ("        timeout: 90", "        timeout 90", "9: a colon is missing after this key"),
+        (
+            "        timeout: 90",
+            "         timeout: 90",
+            "9: this does not fit the lines before; check how far it is indented",
+        ),
+        ("'0 6 * * *'", "'0 6 * * *", "20: the quote that opens here is never closed"),
+        ("[calls, sms]", "[calls, sms", "22: a ',' or a ']' is missing before this, to go with the '[' of line 21"),
+        ("run, date", "run date", "7: a ',' or a '}' is missing before this, to go with the '{' of line 7"),
+        ("[calls, sms]", "[calls, sms]]", "21: ']' is not expected here"),
+        ("{count: 3}", "{count: %3}", "24: text that starts with '%' has to be in quotes"),
+        ("{count: 3}", '{count: "\\d"}', "24: a backslash in double quotes means something to YAML; use single quotes"),
+    ],
+)
+def test_slip_of_the_pen_is_told_without_the_jargon_of_yaml(inputs: Path, old: str, new: str, expected: str) -> None:
+    assert problems(inputs, changed((old, new))) == [expected]
+
+
+def test_many_circles_are_told_within_two_seconds(inputs: Path) -> None:
+    labels = [f"n{number}" for number in range(150)]
+    write_notebook(inputs / "p.ipynb", "\n".join(f"{label} = 1" for label in labels))
+    parameters = ", ".join(f"{label}: {label}" for label in labels)
+    notebooks = ", ".join(f"{label}: {{filename: p.ipynb, parameters: *all}}" for label in labels[1:])
+    first = f"n0: {{filename: p.ipynb, parameters: &all {{{parameters}}}}}"
+    text = changed(("{only: {filename: plain.ipynb}}", f"{{{first}, {notebooks}}}"))
+    started = time.process_time()
+    assert all("in a circle" in problem for problem in problems(inputs, text))
+    assert time.process_time() - started < 2
+
+
 # Lines.
+
+
+def test_lines_are_right_with_the_line_ends_of_windows(inputs: Path) -> None:
+    text = changed(("timeout: 90", "timeout: 0"), ("{count: 3}", "{}"), ("max_attempts: 2", "max_attempts: 0"))
+    found = problems(inputs, text)
+    assert [problem.split(":")[0] for problem in found] == ["9", "24", "31"]
+    assert problems(inputs, text.replace("\n", "\r\n")) == found
 
 
 def test_lines_are_right_in_flow_style_and_after_comments_and_texts_of_several_lines(inputs: Path) -> None:
@@ -724,7 +789,9 @@ def test_independent_mistakes_are_all_told_in_the_order_of_the_file(inputs: Path
         ([("{only: {filename: plain.ipynb}}", "{only: plain.ipynb}")], ["17"]),
         ([("available_dates_sensor:\n", "available_dates_sensor: none\nrest:\n")], ["19", "20"]),
         # Two circles through one notebook are two mistakes.
-        ([("date: reference_date", "date: report"), ("n: count", "n: report, x: count")], ["15"]),
+        ([("date: reference_date", "date: report, other: count"), ("n: count", "n: report")], ["7", "15"]),
+        # Of a name that is given twice nobody knows which one is meant.
+        ([("  - name: other\n    ", "    name: other\n    ")], ["16", "17"]),
     ],
 )
 def test_consequences_of_a_mistake_are_not_told(inputs: Path, changes: list[tuple[str, str]], lines: list[str]) -> None:
@@ -737,82 +804,6 @@ def test_longer_circle_is_told_with_all_its_notebooks(inputs: Path) -> None:
     assert problems(inputs, changed(("{only: {filename: plain.ipynb}}", notebooks))) == [
         "17: workflows[1].notebooks.c.parameters.p: notebooks depend on each other in a circle: a → b → c → a",
     ]
-
-
-# Cron strings.
-
-CRONS_OF_PREFECT = (
-    """
-* * * * *|*/5 * * * *|0 6 * * *|0 6 * * 1-5|0 6 * * mon-fri|0 0 1 jan *|0 0 1 JAN,Mar *|0,30 8-18/2 * * *|5/15 * * * *
-0 0 l * *|0 0 10-l * *|0 0 * * fri#2|0 0 * * 2#3|0 0 * * l5|0 0 ? * *|0 0 1 * ?|0 0 * * 7|0 0 * * fri-mon|22 22-2 * * *
-@daily|@Hourly|@weekly|@monthly|@yearly|@annually|@midnight|0 0 * * * 30|0 0 * * * 30 2030|  0   0 * * *  |0 0 29 2 *
-0 0 31 * *|59/5 * * * *|0 0 * nov-feb *|*,5 * * * *|0 0 * * mon-fri#1|0 0 * * 5#1,1#2|0 0 * * sun,sat|0-0 * * * *
-""".replace("\n", "|")
-    .strip("|")
-    .split("|")
-)
-
-CRONS_OF_NOBODY = (
-    """
-*|* * * *|* * * * * * * *|60 * * * *|* 24 * * *|* * 0 * *|* * 32 * *|* * * 0 *|* * * 13 *|* * * * 8|a * * * *|*/0 * * * *
--1 * * * *|1- * * * *|1,,2 * * * *|, * * * *|1.5 * * * *|* * * jam *|* * * * mom|@often|@daily |@reboot|r * * * *|h h * * *
-* ? * * *|0 0 ?,1 * *|0 0 * * fri#6|0 0 * * fri#0|0 0 * * fri#2,mon|0 0 * * l9|0 0 * * 5l|0 0 lw * *|1-5/ * * * *|0 0 * * 7 0
-every day|0 0 * * * 60|0 0 * * * 0 1969|0 0 1w * *|*/-1 * * * *|0 0 * * 1-5#2|0 0 l/2 * *
-""".replace("\n", "|")
-    .strip("|")
-    .split("|")
-)
-
-CRONS_THAT_PREFECT_WOULD_TAKE_BUT_NEVER_OR_RANDOMLY_RUN = [
-    "0 0 30 2 *",
-    "0 0 31 4,jun *",
-    "r(0-5) * * * *",
-    "r/5 * * * *",
-]
-
-
-def takes(accept: Callable[[], object]) -> bool:
-    try:
-        accept()
-    except ValueError:  # Pydantic's errors are that.
-        return False
-    except WorkflowsFileError as error:
-        assert [".schedule: " in problem for problem in error.problems] == [True]  # noqa: PT017 - both outcomes are fine
-        return False
-    return True
-
-
-def with_cron(cron: str) -> str:
-    return changed(("'0 6 * * *'", json.dumps(cron)))
-
-
-@pytest.mark.parametrize("cron", CRONS_OF_PREFECT)
-def test_cron_strings_that_prefect_accepts_are_accepted(lasting_inputs: Path, cron: str) -> None:
-    assert takes(lambda: CronSchedule(cron=cron))
-    assert parse(lasting_inputs, with_cron(cron)).sensor.schedule == cron
-
-
-@pytest.mark.parametrize("cron", CRONS_OF_NOBODY)
-def test_cron_strings_that_prefect_refuses_are_refused(lasting_inputs: Path, cron: str) -> None:
-    assert not takes(lambda: CronSchedule(cron=cron))
-    assert not takes(lambda: parse(lasting_inputs, with_cron(cron)))
-
-
-@pytest.mark.parametrize("cron", CRONS_THAT_PREFECT_WOULD_TAKE_BUT_NEVER_OR_RANDOMLY_RUN)
-def test_cron_strings_that_never_run_or_at_random_are_refused(lasting_inputs: Path, cron: str) -> None:
-    assert not takes(lambda: parse(lasting_inputs, with_cron(cron)))
-
-
-CRON_PARTS = st.sampled_from(
-    ["*", "?", "l", "0", "1", "7", "12", "31", "60", "jan", "fri", "2#3", "l5", "-", "/", ",", "2"]
-)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.lists(CRON_PARTS, min_size=1, max_size=4).map("".join), min_size=5, max_size=6).map(" ".join))
-def test_whatever_cron_string_is_accepted_is_one_that_prefect_accepts(lasting_inputs: Path, cron: str) -> None:
-    if takes(lambda: parse(lasting_inputs, with_cron(cron))):
-        assert takes(lambda: CronSchedule(cron=cron))
 
 
 # Files that nobody meant.

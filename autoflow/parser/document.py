@@ -6,6 +6,8 @@ import yaml
 
 from autoflow.parser.plain_values import PlainValues
 from autoflow.parser.problems import Problems
+from autoflow.parser.syntax import explain
+from autoflow.parser.wording import show
 
 MAX_FILE_BYTES = 256 * 1024
 """A file beyond this is refused: reading it would hold up each tick for seconds."""
@@ -54,8 +56,8 @@ def read_document(path: Path, problems: Problems) -> object:
         line = text.count("\n", 0, error.position) + 1
         raise problems.stop(f"the character {error.character:#04x} cannot be in a YAML file", line=line) from error
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise problems.stop(_explain(error), line=mark.line + 1 if mark else 1) from error
+        line, message = explain(error)
+        raise problems.stop(message, line=line) from error
     except RecursionError as error:
         raise problems.stop("values are nested too deeply") from error
 
@@ -63,7 +65,7 @@ def read_document(path: Path, problems: Problems) -> object:
 def _read_text(path: Path, problems: Problems) -> str:
     try:
         if not path.is_file():
-            raise problems.stop(f"there is no such file in {path.parent}")
+            raise problems.stop(_why_no_file(path))
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
@@ -77,12 +79,11 @@ def _read_text(path: Path, problems: Problems) -> str:
         raise problems.stop("this is not UTF-8 text; save the file as UTF-8", line=line) from error
 
 
-def _explain(error: yaml.MarkedYAMLError) -> str:
-    problem = str(error.problem or error.context)
-    if "expected a single document" in str(error.context):
-        return "a second YAML document starts here; one is expected"
-    if error.context == "while scanning an alias" or "'@'" in problem:
-        return f"not valid YAML: {problem}; a cron string has to be in quotes, as in schedule: '* * * * *'"
-    if "'\\t'" in problem:
-        return f"not valid YAML: {problem}; indent with spaces, not with tabs"
-    return f"not valid YAML: {problem}"
+def _why_no_file(path: Path) -> str:
+    if path.is_dir():
+        return "this is a folder; a file is expected"
+    if path.exists():
+        return "this is not an ordinary file"
+    if path.is_symlink():
+        return f"this is a link to {show(str(path.readlink()))}, which is not there"
+    return f"there is no such file in {path.parent}"

@@ -1,6 +1,6 @@
 """The notebooks of a workflow, with the files that they name."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from autoflow.parser.declared_parameters import DeclaredParameters
@@ -47,7 +47,7 @@ def _read_sources(values: dict[str, object], place: Place, reader: Reader) -> di
     return {name: found for name, found in sources.items() if found is not None}
 
 
-def _check_declared(names: Iterable[str], declared: DeclaredParameters, *, place: Place, problems: Problems) -> None:
+def _check_declared(names: Collection[str], declared: DeclaredParameters, *, place: Place, problems: Problems) -> None:
     for name in names:
         if problem := declared.problem(name):
             problems.add((*place, name), problem, at_key=True)

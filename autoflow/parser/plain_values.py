@@ -78,13 +78,15 @@ class PlainValues:
         return values
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, object]:
-        values = {}
+        values: dict[str, object] = {}
         for key, (key_node, value_node) in self._pairs(node, place).items():
             key_line = key_node.start_mark.line + 1
             in_block = isinstance(value_node, yaml.CollectionNode) and not value_node.flow_style
             value_line = key_line if in_block else value_node.start_mark.line + 1
             self._problems.places.add((*place, key), key_line=key_line, value_line=value_line)
-            values[key] = self.value(value_node, (*place, key))
+            # Of a key that is given twice nobody knows which one is meant.
+            is_broken = self._problems.is_broken((*place, key))
+            values[key] = BROKEN if is_broken else self.value(value_node, (*place, key))
         return values
 
     def _pairs(self, node: yaml.MappingNode, place: Place) -> _Pairs:
@@ -107,7 +109,7 @@ class PlainValues:
             pairs[key] = pair
             return
         first, again = (key_node.start_mark.line + 1 for key_node in (pairs[key][0], pair[0]))
-        self._problems.add((*place, key), f"this key is given twice, first in line {first}", line=again)
+        self._problems.break_at((*place, key), f"this key is given twice, first in line {first}", line=again)
 
     def _merged(self, node: yaml.Node, place: Place) -> _Pairs:
         nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]

@@ -39,9 +39,9 @@ class Problems:
         if len(self._found) == _MANY:
             self.raise_if_any()
 
-    def break_at(self, place: Place, message: str) -> None:
+    def break_at(self, place: Place, message: str, *, line: int | None = None) -> None:
         """Tell a mistake after which nothing more can be said of the value at `place`."""
-        self.add(place, message)
+        self.add(place, message, line=line)
         place = self.places.as_written(place)
         self._broken.add(place)
         self._around_broken.update(place[:length] for length in range(len(place) + 1))

@@ -9,7 +9,11 @@ _LONGEST_WORD = 100
 
 
 def show(value: object) -> str:
-    """Write a value for a message: on one line, and not all of it if it is long."""
+    """Write a value for a message: as it would stand in the file, on one line, and not all of it if it is long."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, dt.date):
         return value.isoformat()
     text = repr(value)
