@@ -1,0 +1,98 @@
+"""A PostgreSQL server of one's own, for tests and benchmarks."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on at the moment."""
+    with contextlib.closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A PostgreSQL server of the tests' own, whose user `autoflow` may do everything."""
+
+    port: int
+    folder: Path
+    user: str | None
+
+    def uri(self, password: str = "autoflow") -> str:
+        """Make a new, empty database and return its URI."""
+        name = f"test_{uuid.uuid4().hex}"
+        with psycopg.connect(self._conninfo("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return f"postgresql://autoflow:{password}@127.0.0.1:{self.port}/{name}"
+
+    def set_password(self, password: str) -> None:
+        """Give the user `autoflow` another password."""
+        with psycopg.connect(self._conninfo("postgres"), autocommit=True) as connection:
+            connection.execute(psycopg.sql.SQL("ALTER USER autoflow PASSWORD {}").format(password))
+
+    def _conninfo(self, database: str) -> str:
+        return f"host={self.folder} port={self.port} user=autoflow dbname={database}"
+
+    def control(self, *arguments: str) -> None:
+        """Call pg_ctl, for instance to `stop` or `start` the server."""
+        log = self.folder / "log"
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        command = [
+            str(_postgres_program("pg_ctl")),
+            "-D",
+            str(self.folder / "data"),
+            "-l",
+            str(log),
+            "-w",
+            "-o",
+            options,
+        ]
+        subprocess.run([*self.prefix, *command, *arguments], check=True, capture_output=True, cwd=self.folder)
+
+    @property
+    def prefix(self) -> Sequence[str]:
+        """What to put before a command, so that PostgreSQL does not run as root, which it refuses."""
+        return ("setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", "--") if self.user else ()
+
+
+def _postgres_program(name: str) -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}")) or [Path(str(shutil.which(name)))]
+    return found[-1]
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """Run a PostgreSQL on loopback while the block lasts, with passwords checked over TCP."""
+    user = "postgres" if os.getuid() == 0 else None
+    # Not pytest's own folder, which other users may not enter, and whose path is too long for a socket's.
+    folder = Path(tempfile.mkdtemp(prefix="autoflow-pg-", dir="/tmp"))
+    server = Postgres(port=free_port(), folder=folder, user=user)
+    (folder / "password").write_text("autoflow")
+    (folder / "log").touch()
+    if user:
+        account = pwd.getpwnam(user)
+        for path in (folder, folder / "password", folder / "log"):
+            os.chown(path, account.pw_uid, account.pw_gid)
+    initdb = [str(_postgres_program("initdb")), "-D", str(folder / "data"), "-U", "autoflow", "--no-sync", "-E", "UTF8"]
+    security = ["--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={folder / 'password'}"]
+    subprocess.run([*server.prefix, *initdb, *security], check=True, capture_output=True, cwd=folder)
+    server.control("start")
+    try:
+        yield server
+    finally:
+        server.control("stop", "-m", "immediate")
+        shutil.rmtree(folder, ignore_errors=True)
