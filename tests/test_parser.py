@@ -592,9 +592,10 @@ def test_pipe_in_place_of_the_file_is_refused_without_waiting_for_it(tmp_path: P
         parse_workflows_file(tmp_path / "workflows.yml", inspect_notebook=declared_parameters)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "workflows.yml").touch(mode=0o200)
+    if os.access(tmp_path / "workflows.yml", os.R_OK):
+        pytest.skip("this user may read every file")
     with pytest.raises(WorkflowsFileError, match=r"^workflows\.yml: the file cannot be read: Permission denied$"):
         parse_workflows_file(tmp_path / "workflows.yml", inspect_notebook=declared_parameters)
 
@@ -647,6 +648,19 @@ def test_numbers_that_take_long_to_read_are_refused(inputs: Path, value: str) ->
     assert problems(inputs, changed(("{count: 3}", f"{{count: {value}}}"))) == [
         "24: available_dates_sensor.workflows[0].parameters.count: the number is too long",
     ]
+
+
+def test_values_that_aliases_nest_too_deeply_are_refused(inputs: Path) -> None:
+    links = ", ".join(f"x{number}: &x{number} [*x{number - 1}]" for number in range(1, 100))
+    assert problems(inputs, changed(("{count: 3}", f"{{count: {{x0: &x0 [1], {links}}}}}"))) == [
+        "19: with its aliases written out the file has values that are nested more than 50 deep",
+    ]
+
+
+def test_mappings_that_merges_nest_too_deeply_are_refused(inputs: Path) -> None:
+    links = ", ".join(f"a: &x{number} {{<<: *x{number - 1}}}" for number in range(1, 3_000))
+    text = changed(("{count: 3}", f"{{count: {{a: &x0 {{}}, {links}, b: {{<<: *x2999}}}}}}"))
+    assert problems(inputs, text) == [" '<<' is nested too deeply"]
 
 
 def test_mapping_that_is_merged_into_itself_is_refused_or_harmless(inputs: Path) -> None:

@@ -4,16 +4,13 @@ from pathlib import Path
 
 import yaml
 
-from autoflow.parser.plain_values import PlainValues
+from autoflow.parser.plain_values import MAX_DEPTH, PlainValues
 from autoflow.parser.problems import Problems
 from autoflow.parser.syntax import explain
 from autoflow.parser.wording import show
 
 MAX_FILE_BYTES = 256 * 1024
 """A file beyond this is refused: reading it would hold up each tick for seconds."""
-
-MAX_DEPTH = 50
-"""How deeply values may be nested."""
 
 
 class _NodeLoader(yaml.SafeLoader):
@@ -59,7 +56,7 @@ def read_document(path: Path, problems: Problems) -> object:
         line, message = explain(error)
         raise problems.stop(message, line=line) from error
     except RecursionError as error:
-        raise problems.stop("values are nested too deeply") from error
+        raise problems.stop("'<<' is nested too deeply") from error
 
 
 def _read_text(path: Path, problems: Problems) -> str:

@@ -5,12 +5,16 @@ from typing import TypeAlias
 
 import yaml
 
+from autoflow.errors import WorkflowsFileError
 from autoflow.parser.places import Place
 from autoflow.parser.problems import BROKEN, Broken, Problems
 from autoflow.parser.wording import show
 
 MAX_VALUES = 100_000
 """How many values the file may hold once its aliases are written out."""
+
+MAX_DEPTH = 50
+"""How deeply values may be nested, aliases written out."""
 
 _TAG_PREFIX = "tag:yaml.org,2002:"
 _TEXT_TAG = f"{_TAG_PREFIX}str"
@@ -36,8 +40,9 @@ class PlainValues:
         """Return the plain value of `node`, which stands at `place`."""
         self._count += 1
         if self._count > MAX_VALUES:
-            line = self._problems.places.line(place[:1], at_key=True)
-            raise self._problems.stop(f"with its aliases written out the file has over {MAX_VALUES} values", line=line)
+            raise self._too_much(place, f"over {MAX_VALUES} values")
+        if len(place) >= MAX_DEPTH:
+            raise self._too_much(place, f"values that are nested more than {MAX_DEPTH} deep")
         if node in self._open:
             return self._broken(place, "an alias stands inside of what it refers to")
         self._open.add(node)
@@ -132,6 +137,10 @@ class PlainValues:
             message = f"the key {show(node.value)} is not text; put it in quotes"
             self._problems.add((*place, node.value), message, line=line)
         return str(node.value)
+
+    def _too_much(self, place: Place, what: str) -> WorkflowsFileError:
+        line = self._problems.places.line(place[:1], at_key=True)
+        return self._problems.stop(f"with its aliases written out the file has {what}", line=line)
 
     def _broken(self, place: Place, message: str) -> Broken:
         self._problems.break_at(place, message)
