@@ -130,7 +130,7 @@ class Sensor:
         flowapi = self._flowapi()
         self.token_watch.look(flowapi.token_expiry(), self.clock())
         available_dates = flowapi.available_dates(sensor.cdr_types)
-        runs = self._due(sensor, available_dates)
+        runs = self.due(sensor, available_dates)
         batch = list(islice(runs, self.settings.max_runs_per_tick))
         logger.info("tick: %s, %s", _count(len(available_dates), "date") + " available", _due_text(runs, batch))
         states = self._run_side_by_side(batch, shutdown)
@@ -150,7 +150,8 @@ class Sensor:
             ssl_certificate=self.settings.ssl_certificate,
         )
 
-    def _due(self, sensor: SensorSpec, available_dates: frozenset[datetime.date]) -> list[WorkflowRun]:
+    def due(self, sensor: SensorSpec, available_dates: frozenset[datetime.date]) -> list[WorkflowRun]:
+        """Return the runs that are due now, of dates whose run has crashed as well; it takes three queries."""
         if crashed := self.store.give_up_crashed():
             logger.warning("%s crashed: no sign of life for a minute; due again", _count(crashed, "run"))
         return due_runs(sensor.triggers, available_dates, self.store.histories(), self.clock())

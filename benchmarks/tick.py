@@ -1,0 +1,141 @@
+"""What a tick costs that finds nothing to do, after ten years of twenty workflows: ``python -m benchmarks.tick``."""
+
+import argparse
+import datetime
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from autoflow.date_stencil import DateStencil
+from autoflow.model import RunKey, RunState, RunStore, runs_table, utc_now
+from autoflow.sensor import due_runs
+from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowSpec
+from tests.postgres import running_postgres
+
+FIRST_DATE = datetime.date(2010, 1, 1)
+STENCIL = DateStencil([[-6, 0]])
+
+
+def triggers(count: int) -> list[TriggerSpec]:
+    """Return so many workflows, each for dates whose whole week is there."""
+    notebook = NotebookSpec(label="n", path=Path("/inputs/n.ipynb"))
+    return [
+        TriggerSpec(workflow=WorkflowSpec(name=f"workflow {number}", notebooks=(notebook,)), date_stencil=STENCIL)
+        for number in range(count)
+    ]
+
+
+def fill(uri: str, workflows: list[TriggerSpec], dates: list[datetime.date]) -> None:
+    """Record a success of each workflow for each date."""
+    store = RunStore(uri)
+    store.migrate()
+    store.close()
+    now = utc_now()
+    url = sa.make_url(uri)
+    engine = sa.create_engine(url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url)
+    with engine.begin() as connection:
+        for trigger in workflows:
+            key = RunKey.of(trigger.workflow.name, trigger.parameters, FIRST_DATE)
+            row = {
+                "workflow": key.workflow,
+                "parameters_hash": key.parameters_hash,
+                "parameters": key.parameters,
+                "attempt": 1,
+                "state": RunState.SUCCEEDED.value,
+                "holder": "benchmark",
+                "started_at": now,
+                "heartbeat_at": now,
+                "finished_at": now,
+            }
+            connection.execute(sa.insert(runs_table), [{**row, "reference_date": date} for date in dates])
+    engine.dispose()
+
+
+@contextmanager
+def counting_queries() -> Iterator[list[str]]:
+    """Yield a list that fills with the statements that are executed in the block, BEGIN and PRAGMA aside."""
+    statements: list[str] = []
+
+    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if not statement.startswith(("BEGIN", "PRAGMA")):
+            statements.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", count)
+    try:
+        yield statements
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", count)
+
+
+def measure(
+    uri: str, workflows: list[TriggerSpec], dates: list[datetime.date], rounds: int
+) -> tuple[float, float, int]:
+    """Return the median CPU and wall time of a tick's work, in seconds, and how many queries it takes."""
+    available = frozenset(dates)
+    store = RunStore(uri)
+    times: list[tuple[float, float]] = []
+    queries = 0
+    for _ in range(rounds):
+        with counting_queries() as statements:
+            cpu, wall = time.process_time(), time.perf_counter()
+            store.give_up_crashed()
+            due = due_runs(workflows, available, store.histories(), utc_now())
+            times.append((time.process_time() - cpu, time.perf_counter() - wall))
+        # The first week has no whole week before it.
+        assert not due, due[:3]
+        queries = len(statements)
+    store.close()
+    return sorted(times)[rounds // 2][0], sorted(wall for _, wall in times)[rounds // 2], queries
+
+
+def main() -> None:
+    """Measure, print a table, and fail if a tick is too slow or asks too much."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dates", type=int, default=3650)
+    parser.add_argument("--workflows", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--times", type=int, default=10, help="how much longer the long history is")
+    options = parser.parse_args()
+    print(f"{'database':<12}{'successes':>10}{'CPU s':>9}{'wall s':>9}{'queries':>9}{'ratio':>8}")
+    with running_postgres() as postgres, tempfile.TemporaryDirectory() as folder:
+        sqlite = (f"sqlite:///{folder}/{number}.db" for number in range(2))
+        failures = [
+            *compare("SQLite", [next(sqlite), next(sqlite)], options),
+            *compare("PostgreSQL", [postgres.uri(), postgres.uri()], options),
+        ]
+    if failures:
+        raise SystemExit("\n".join(failures))
+
+
+def compare(name: str, uris: list[str], options: argparse.Namespace) -> list[str]:
+    """Measure a history and one that is longer; return what is not as it should be."""
+    cpu_times = []
+    failures = []
+    # Ten times the history is ten times the workflows: no country has data of a hundred years.
+    for uri, factor in zip(uris, (1, options.times), strict=True):
+        workflows = triggers(options.workflows * factor)
+        dates = [FIRST_DATE + datetime.timedelta(days=day) for day in range(options.dates)]
+        fill(uri, workflows, dates)
+        cpu, wall, queries = measure(uri, workflows, dates, options.rounds)
+        cpu_times.append(cpu)
+        ratio = cpu / cpu_times[0]
+        print(
+            f"{name:<12}{len(workflows) * len(dates):>10}{cpu:>9.3f}{wall:>9.3f}{queries:>9}{ratio:>8.1f}", flush=True
+        )
+        if queries > 3:  # noqa: PLR2004 - what the design allows
+            failures.append(f"{name}: {queries} queries")
+    if cpu_times[0] > 1:
+        failures.append(f"{name}: {cpu_times[0]:.2f} s of CPU time for a tick with nothing to do")
+    if cpu_times[1] > cpu_times[0] * options.times * 1.2:
+        failures.append(
+            f"{name}: {options.times} times the history takes {cpu_times[1] / cpu_times[0]:.1f} times as long"
+        )
+    return failures
+
+
+if __name__ == "__main__":
+    main()
