@@ -26,26 +26,43 @@ class _Beating:
     renewed_at: datetime.datetime
 
 
-class Heartbeat:
-    """Renews the claims of runs from a thread of its own, which goes on while the `with` block does."""
+LAST_BEAT = 2.0
+"""How long the end waits for a database that is being asked, in seconds."""
 
-    def __init__(self, store: RunStore, *, clock: Callable[[], datetime.datetime] = utc_now) -> None:
+
+class Heartbeat:
+    """Renews the claims of runs from threads of its own, which go on while the `with` block does.
+
+    One renews them every `interval`. A database that does not answer may hold it up for long, so that another one
+    looks whether it is time to stop.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        *,
+        clock: Callable[[], datetime.datetime] = utc_now,
+        interval: datetime.timedelta = INTERVAL,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._lock = threading.Lock()
         self._beating: dict[int, _Beating] = {}
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, name="heartbeat", daemon=True)
+        self._renewing = self._thread("heartbeat", self.beat, interval)
+        self._watching = self._thread("heartbeat-watch", self.stop_overdue, interval / 10)
 
     def __enter__(self) -> Self:
         """Begin to renew."""
-        self._thread.start()
+        self._renewing.start()
+        self._watching.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Renew no longer."""
         self._ended.set()
-        self._thread.join()
+        self._watching.join()
+        self._renewing.join(LAST_BEAT)
 
     @contextmanager
     def of(self, claim: Claim, stop: StopSignal) -> Iterator[None]:
@@ -64,19 +81,23 @@ class Heartbeat:
             beating = list(self._beating.values())
         if not beating:
             return
+        now = self._clock()
         try:
             kept = self._store.renew([each.claim for each in beating])
         except RunStoreError as error:
             logger.warning("claims cannot be renewed: %s", error)
-            self._stop_the_overdue(beating)
+            self.stop_overdue()
             return
         for each in beating:
             if each.claim in kept:
-                each.renewed_at = self._clock()
+                each.renewed_at = now
             else:
                 self._stop_if_running(each, "its claim was given up as crashed by another process")
 
-    def _stop_the_overdue(self, beating: list[_Beating]) -> None:
+    def stop_overdue(self) -> None:
+        """Stop the runs whose claims have not been renewed for `GIVE_UP_AFTER`."""
+        with self._lock:
+            beating = list(self._beating.values())
         for each in beating:
             if self._clock() - each.renewed_at > GIVE_UP_AFTER:
                 self._stop_if_running(each, "its claim could not be renewed")
@@ -87,6 +108,9 @@ class Heartbeat:
         if is_running:
             beating.stop.set(reason)
 
-    def _go_on(self) -> None:
-        while not self._ended.wait(INTERVAL.total_seconds()):
-            self.beat()
+    def _thread(self, name: str, what: Callable[[], None], interval: datetime.timedelta) -> threading.Thread:
+        def go_on() -> None:
+            while not self._ended.wait(interval.total_seconds()):
+                what()
+
+        return threading.Thread(target=go_on, name=name, daemon=True)

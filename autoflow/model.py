@@ -172,6 +172,7 @@ class RunStore:
 
     def __init__(self, uri: str, *, clock: Callable[[], datetime.datetime] = utc_now) -> None:
         self._engine = _engine(uri)
+        self._place = _place(self._engine.url)
         self._clock = clock
         self._holder = f"{socket.gethostname()} pid {os.getpid()} {uuid.uuid4().hex[:8]}"
 
@@ -191,7 +192,9 @@ class RunStore:
             try:
                 alembic.command.upgrade(config, "head")
             except alembic.util.CommandError as error:
-                raise RunStoreError(f"the database of runs was made by a newer version of AutoFlow: {error}") from error
+                raise RunStoreError(
+                    f"the database of runs at {self._place} was made by a newer version of AutoFlow: {error}"
+                ) from error
 
     def claim(self, key: RunKey) -> Claim | None:
         """Take the run called `key`, if it is neither done nor running anywhere; else return None."""
@@ -247,11 +250,11 @@ class RunStore:
         """
         now = self._clock()
         values: dict[str, object] = {"state": state.value, "finished_at": now, "heartbeat_at": now}
-        values["outputs"] = json.dumps(outputs, ensure_ascii=False) if outputs is not None else None
+        values["outputs"] = _storable(json.dumps(outputs, ensure_ascii=False)) if outputs is not None else None
         if error:
             values |= {
-                "error_class": error.error_class,
-                "error_message": error.message,
+                "error_class": _storable(error.error_class),
+                "error_message": _storable(error.message),
                 "error_notebook": error.notebook,
                 "error_cell": error.cell,
             }
@@ -311,7 +314,7 @@ class RunStore:
         except IntegrityError:
             raise  # somebody else has the claim
         except SQLAlchemyError as error:
-            raise RunStoreError(f"the database of runs {what}: {_reason(error)}") from error
+            raise RunStoreError(f"the database of runs at {self._place} {what}: {_reason(error)}") from error
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
@@ -319,7 +322,7 @@ class RunStore:
             with self._engine.connect() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise RunStoreError(f"the database of runs cannot be read: {_reason(error)}") from error
+            raise RunStoreError(f"the database of runs at {self._place} cannot be read: {_reason(error)}") from error
 
 
 def _failures(attempts: Iterable[tuple[str, datetime.datetime]]) -> Failures:
@@ -343,17 +346,22 @@ def _is(key: RunKey) -> tuple[sa.ColumnElement[bool], ...]:
     )
 
 
+def _storable(text: str) -> str:
+    """Return `text`, which may come from a notebook's error, without what a database cannot hold."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
 def _engine(uri: str) -> sa.Engine:
     """Return an engine for `uri`, with the settings that its database needs."""
     try:
         url = sa.make_url(uri)
-        if url.drivername in {"postgres", "postgresql"}:
+        if url.get_backend_name() in {"postgres", "postgresql"}:
             url = url.set(drivername="postgresql+psycopg")
         engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=_connect_args(url))
     except (SQLAlchemyError, ImportError, ValueError) as error:
         raise RunStoreError(
-            "AUTOFLOW_DB_URI cannot be used: AutoFlow keeps its runs in SQLite or PostgreSQL, for example "
-            "sqlite:////outputs/autoflow.db or postgresql://user:{}@host:5432/autoflow"
+            "AUTOFLOW_DB_URI cannot be used: AutoFlow keeps its runs in a file of SQLite's or in PostgreSQL, for "
+            "example sqlite:////outputs/autoflow.db or postgresql://user:{}@host:5432/autoflow"
         ) from error
     if url.get_backend_name() == "sqlite":
         sa.event.listen(engine, "connect", _set_up_sqlite)
@@ -362,11 +370,26 @@ def _engine(uri: str) -> sa.Engine:
 
 
 def _connect_args(url: sa.URL) -> dict[str, object]:
-    if url.get_backend_name() == "sqlite":
+    if url.get_backend_name() == "sqlite" and url.database not in {None, "", ":memory:"}:
         return {"timeout": SQLITE_BUSY_SECONDS}
     if url.get_backend_name() == "postgresql":
-        return {"connect_timeout": 10, "application_name": "autoflow"}
-    raise ValueError(url.get_backend_name())
+        return {
+            "connect_timeout": 10,
+            "application_name": "autoflow",
+            # A server that vanishes from the network is noticed before claims run out, not after hours.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+        }
+    raise ValueError(f"{url.get_backend_name()}, or a database in memory, which would not outlive AutoFlow")
+
+
+def _place(url: sa.URL) -> str:
+    """Return where a database is, for people, without user and password."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
 
 
 def _set_up_sqlite(connection: object, _record: object) -> None:

@@ -15,7 +15,7 @@ from autoflow.errors import FlowApiError
 from autoflow.flowapi import FlowApi
 from examples.flowapi import ExampleFlowApi, Misbehaviour
 from tests.certificates import self_signed
-from tests.conftest import free_port
+from tests.postgres import free_port
 
 DAY = datetime.timedelta(days=1)
 FIRST, SECOND, THIRD = (datetime.date(2016, 1, 1) + days * DAY for days in range(3))

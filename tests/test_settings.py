@@ -11,7 +11,8 @@ from autoflow.errors import SettingsError
 from autoflow.model import RunKey, RunStore
 from autoflow.settings import CONFIG_DIR, Settings
 from tests.certificates import self_signed
-from tests.conftest import TOKEN_OF_NO_USE, Deployed, Postgres
+from tests.conftest import TOKEN_OF_NO_USE, Deployed
+from tests.postgres import Postgres
 
 PASSWORD = "p@ss/w:rd{}%"
 
