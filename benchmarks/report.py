@@ -39,22 +39,23 @@ MARKDOWN_CELLS, TABLES, FIGURES = 50, 10, 5
 TEXT = """## Section {number}
 
 The flow from region **{number}** to the *capital* was [above normal](https://www.example.org/{number}) on three days.
-
+Which days these were, and what may have caused it, is told in the tables below.
+"""
+LIST = """
 - first point
 - second point with `code`
     - below it
-
-Which days these were, and what may have caused it, is told in the tables below.
 """
 
 
 def notebook() -> nbformat.NotebookNode:
     """Return an executed notebook with as many cells as the benchmark promises."""
     source = random.Random(1)
-    cells = [v4.new_markdown_cell(TEXT.format(number=number)) for number in range(MARKDOWN_CELLS)]
+    texts = (TEXT.format(number=number) + (LIST if number % 5 == 0 else "") for number in range(MARKDOWN_CELLS))
+    cells = [v4.new_markdown_cell(text) for text in texts]
     for _ in range(TABLES):
-        rows = [[source.randint(0, 10**6) for _ in range(6)] for _ in range(12)]
-        frame = pd.DataFrame(rows, columns=[f"region {column}" for column in range(6)])
+        rows = [[source.randint(0, 10**6) for _ in range(5)] for _ in range(10)]
+        frame = pd.DataFrame(rows, columns=[f"region {column}" for column in range(5)])
         cells.append(_code_cell({"text/html": frame._repr_html_(), "text/plain": str(frame)}))
     for _ in range(FIGURES):
         figure, axes = plt.subplots(figsize=(8, 5))

@@ -3,6 +3,8 @@
 # What asciidoctor-pdf does not do by itself: text that runs from right to left, Devanagari's vowel sign i in its place,
 # and tables in a smaller font.
 
+require_relative 'report_pdf_speed'
+
 # Prawn draws one glyph after another, from left to right. Arabic letters are therefore replaced by their presentation
 # forms, and text is put into the order in which it is seen.
 module RightToLeft
@@ -100,7 +102,8 @@ Asciidoctor::Table::Cell.prepend (Module.new do
   def text
     shown = super
     return shown unless shown.is_a? String
-    RightToLeft.seen_from_left Devanagari.seen shown
+    shown = Devanagari.seen shown
+    (RightToLeft.any? shown) ? (RightToLeft.seen_from_left shown) : shown
   end
 end)
 

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 _SPACES = re.compile(r"[ \t\n]+")
-_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~\u2022]")
+_PUNCTUATION = re.compile(r"(?!(?<=[0-9])[.,](?=[0-9]))[!-/:-@\[-`{-~\u2022]")
 _DELIMITER = re.compile(r"^(-{4,}|\.{4,})$", re.MULTILINE)
 
 
@@ -35,7 +35,7 @@ def escape(text: str) -> str:
     """Return asciidoc that shows `text`, line breaks included, wherever asciidoctor replaces character references.
 
     All ASCII punctuation and the bullet, which starts a list, become decimal references, so that nothing is left that
-    has a meaning in asciidoc. Blocks of verbatim text need `replaced_in_verbatim`.
+    has a meaning in asciidoc; a point or a comma between digits has none. Blocks of verbatim text need `replaced_in_verbatim`.
     """
     return _PUNCTUATION.sub(lambda found: f"&#{ord(found[0])};", printable(text))
 

@@ -30,7 +30,7 @@ def raster(content: bytes, target: Path) -> tuple[float, float]:
         layers = picture.convert("RGBA")
         page = Image.new("RGB", layers.size, "white")
         page.paste(layers, mask=layers.getchannel("A"))
-        page.save(target, "PNG", compress_level=4)
+        page.save(target, "PNG", compress_level=3)
     return size
 
 
