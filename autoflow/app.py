@@ -1,5 +1,6 @@
 """What AutoFlow does, from its start to its end."""
 
+import datetime
 import os
 import signal
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def main(settings: Settings) -> int:
         workflows = read_workflows(settings)
         check_tools(workflows)
         make_folders(settings)
-        store = RunStore(settings.db_uri)
+        store = RunStore(settings.db_uri, crashed_after=datetime.timedelta(seconds=settings.heartbeat_timeout))
         store.migrate()
         with prefect_api(settings, os.environ) as api:
             logger.info("starting; Prefect's UI is at %s", api.url.removesuffix("/api"))

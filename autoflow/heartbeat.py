@@ -13,7 +13,7 @@ from autoflow.model import CRASHED_AFTER, Claim, RunStore, utc_now
 from autoflow.stop_signal import StopSignal
 
 INTERVAL = CRASHED_AFTER / 6
-"""How often claims are renewed."""
+"""How often claims are renewed, where runs have crashed after the usual time; in proportion where that is another."""
 
 GIVE_UP_AFTER = CRASHED_AFTER * 2 / 3
 """A run is stopped when its claim has not been renewed for so long: before anybody else can take it for crashed."""
@@ -33,8 +33,8 @@ LAST_BEAT = 2.0
 class Heartbeat:
     """Renews the claims of runs from threads of its own, which go on while the `with` block does.
 
-    One renews them every `interval`. A database that does not answer may hold it up for long, so that another one
-    looks whether it is time to stop.
+    One renews them, several times before the store would take a run for crashed. A database that does not answer may
+    hold it up for long, so that another one looks whether it is time to stop.
     """
 
     def __init__(
@@ -42,13 +42,16 @@ class Heartbeat:
         store: RunStore,
         *,
         clock: Callable[[], datetime.datetime] = utc_now,
-        interval: datetime.timedelta = INTERVAL,
+        interval: datetime.timedelta | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._lock = threading.Lock()
         self._beating: dict[int, _Beating] = {}
         self._ended = threading.Event()
+        scale = store.crashed_after / CRASHED_AFTER
+        self._give_up_after = GIVE_UP_AFTER * scale
+        interval = interval or INTERVAL * scale
         self._renewing = self._thread("heartbeat", self.beat, interval)
         self._watching = self._thread("heartbeat-watch", self.stop_overdue, interval / 10)
 
@@ -95,11 +98,11 @@ class Heartbeat:
                 self._stop_if_running(each, "its claim was given up as crashed by another process")
 
     def stop_overdue(self) -> None:
-        """Stop the runs whose claims have not been renewed for `GIVE_UP_AFTER`."""
+        """Stop the runs whose claims have not been renewed for so long that others are about to take them."""
         with self._lock:
             beating = list(self._beating.values())
         for each in beating:
-            if self._clock() - each.renewed_at > GIVE_UP_AFTER:
+            if self._clock() - each.renewed_at > self._give_up_after:
                 self._stop_if_running(each, "its claim could not be renewed")
 
     def _stop_if_running(self, beating: _Beating, reason: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import alembic.command
 import alembic.config
@@ -23,7 +24,7 @@ from autoflow.errors import RunStoreError
 from autoflow.specs import Json
 
 CRASHED_AFTER = datetime.timedelta(seconds=60)
-"""A run whose heartbeat is older than this has crashed."""
+"""A run whose heartbeat is older than this has crashed, unless the run store is told otherwise."""
 
 CRASHES_PER_FAILURE = 3
 """So many crashes in a row count as a failure: a notebook that brings the machine down must not do so for ever."""
@@ -165,16 +166,32 @@ class History:
 class RunStore:
     """AutoFlow's own database, with a row for each attempt at a run. Safe to use from several threads.
 
-    `uri` is one of SQLAlchemy's, for SQLite or PostgreSQL. `clock` gives the time in UTC without a time zone.
+    `uri` is one of SQLAlchemy's, for SQLite or PostgreSQL. A run whose heartbeat is older than `crashed_after` has
+    crashed; all daemons on one database should agree on it. `clock` gives the time in UTC without a time zone; left
+    out, that is the database's where it has one, because the clocks of two daemons' machines may differ.
 
     Every method raises RunStoreError if the database cannot be reached.
     """
 
-    def __init__(self, uri: str, *, clock: Callable[[], datetime.datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        uri: str,
+        *,
+        crashed_after: datetime.timedelta = CRASHED_AFTER,
+        clock: Callable[[], datetime.datetime] | None = None,
+    ) -> None:
         self._engine = _engine(uri)
         self._place = _place(self._engine.url)
+        self.crashed_after = crashed_after
         self._clock = clock
         self._holder = f"{socket.gethostname()} pid {os.getpid()} {uuid.uuid4().hex[:8]}"
+
+    def _now(self) -> Any:  # noqa: ANN401 - a time, or what the database works out to be one
+        if self._clock:
+            return self._clock()
+        if self._engine.dialect.name == "postgresql":
+            return sa.func.timezone("utc", sa.func.clock_timestamp(), type_=sa.DateTime)
+        return utc_now()
 
     def close(self) -> None:
         """Give back the connections to the database."""
@@ -198,7 +215,7 @@ class RunStore:
 
     def claim(self, key: RunKey) -> Claim | None:
         """Take the run called `key`, if it is neither done nor running anywhere; else return None."""
-        now = self._clock()
+        now = self._now()
         attempts = sa.select(sa.func.count() + 1).where(*_is(key)).scalar_subquery()
         row = {
             "workflow": key.workflow,
@@ -226,7 +243,7 @@ class RunStore:
             statement = (
                 sa.update(runs_table)
                 .where(runs_table.c.id.in_(by_id), runs_table.c.state == RunState.RUNNING.value)
-                .values(heartbeat_at=self._clock())
+                .values(heartbeat_at=self._now())
                 .returning(runs_table.c.id)
             )
             return frozenset(by_id[run_id] for run_id in connection.execute(statement).scalars())
@@ -246,9 +263,10 @@ class RunStore:
     ) -> bool:
         """Record how a run ended; `outputs` is what it left, for people to find.
 
-        Returns False, and changes nothing, if the claim has been given up as crashed in the meantime.
+        Returns False, and changes nothing, if the claim has been given up as crashed in the meantime; a success counts
+        all the same, unless another run has been begun.
         """
-        now = self._clock()
+        now = self._now()
         values: dict[str, object] = {"state": state.value, "finished_at": now, "heartbeat_at": now}
         values["outputs"] = _storable(json.dumps(outputs, ensure_ascii=False)) if outputs is not None else None
         if error:
@@ -258,19 +276,25 @@ class RunStore:
                 "error_notebook": error.notebook,
                 "error_cell": error.cell,
             }
-        with self._writing("cannot record the end of a run") as connection:
-            statement = sa.update(runs_table).where(
-                runs_table.c.id == claim.id, runs_table.c.state == RunState.RUNNING.value
-            )
-            return connection.execute(statement.values(values)).rowcount == 1
+        elif state is RunState.SUCCEEDED:
+            values |= {"error_class": None, "error_message": None}
+        before = [RunState.RUNNING, RunState.CRASHED] if state is RunState.SUCCEEDED else [RunState.RUNNING]
+        statement = sa.update(runs_table).where(runs_table.c.id == claim.id, runs_table.c.state.in_(before))
+        try:
+            with self._writing("cannot record the end of a run") as connection:
+                return connection.execute(statement.values(values)).rowcount == 1
+        except IntegrityError:
+            return False
 
     def give_up_crashed(self) -> int:
         """Mark runs whose heartbeat has stopped as crashed, so that their dates are due again; return how many."""
-        now = self._clock()
+        now = self._now()
         with self._writing("cannot look for crashed runs") as connection:
             statement = (
                 sa.update(runs_table)
-                .where(runs_table.c.state == RunState.RUNNING.value, runs_table.c.heartbeat_at < now - CRASHED_AFTER)
+                .where(
+                    runs_table.c.state == RunState.RUNNING.value, runs_table.c.heartbeat_at < now - self.crashed_after
+                )
                 .values(
                     state=RunState.CRASHED.value,
                     finished_at=now,

@@ -71,6 +71,7 @@ class Settings:
     max_runs_per_tick: int
     report_timeout: float
     shutdown_grace: float
+    heartbeat_timeout: float
     prefect_api_url: str | None
     prefect_home: Path
     prefect_host: str
@@ -152,6 +153,7 @@ def _read(reader: "_Reader") -> dict[str, Any]:
         "max_parallel_runs": reader.whole_number("AUTOFLOW_MAX_PARALLEL_RUNS", len(os.sched_getaffinity(0))),
         "max_runs_per_tick": reader.whole_number("AUTOFLOW_MAX_RUNS_PER_TICK", 100),
         "report_timeout": reader.number("AUTOFLOW_REPORT_TIMEOUT", 300.0, above=0),
+        "heartbeat_timeout": reader.number("AUTOFLOW_HEARTBEAT_TIMEOUT", 60.0, at_least=3),
         "shutdown_grace": reader.number("AUTOFLOW_SHUTDOWN_GRACE", 5.0, at_least=0),
         "prefect_api_url": reader.prefect_api_url(),
         "prefect_home": reader.folder("PREFECT_HOME", reader.text("PREFECT_HOME") or str(outputs_dir / "prefect")),

@@ -15,7 +15,8 @@ import nbformat
 import psycopg
 
 from examples.flowapi import ExampleFlowApi
-from tests.conftest import Deployed, Postgres, free_port, write_notebook
+from tests.conftest import Deployed, write_notebook
+from tests.postgres import Postgres, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWS_ALL = "import os\nprint(reference_date, dict(os.environ))"
