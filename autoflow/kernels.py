@@ -1,51 +1,259 @@
-"""How a kernel is started and, whatever it does, ended."""
+"""How a kernel is started, listened to and, whatever it does, ended."""
 
+import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from queue import Empty
+from typing import Any, cast
 
+import zmq
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
+from traitlets import Type
+
+from autoflow.errors import AutoflowError
 
 PYTHON_KERNEL = "python3"
 """The kernel of the Python that AutoFlow itself runs in; ipykernel brings it."""
 
+LONGEST_MESSAGE = 40_000_000
+"""A longer message of a kernel is not looked into, bytes: that takes several times its size in memory."""
+
+TOO_LONG = "autoflow_message_too_long"
+"""The type of the message that stands for one longer than `LONGEST_MESSAGE`.
+
+Its content tells the `size` of that, bytes, and whether it `holds_scrap`.
+"""
+
+SCRAP_TYPE = "application/scrapbook"
+"""How the types of data begin that scrapbook attaches to a notebook for others to read."""
+
+LONGEST_QUEUE = 50_000
+"""How many messages of a kernel may wait to be handled; it throws away what comes on top, without a word."""
+
+SHUTDOWN_GRACE = 2.5
+"""How long a kernel whose cells have run may take to end by itself, `atexit` functions included, in seconds."""
+
+KILL_TIMEOUT = 5.0
+"""How long a kernel that was killed may take to be gone with all that it has started, in seconds."""
+
+_GUARD = Path(__file__).with_name("kernel_guard.py")
+
+_LONGEST_TEMPORARY_FOLDER = 60
+"""Characters; the path of a socket may have about 100."""
+
+_SCRAP = re.compile(SCRAP_TYPE.encode())
+
+_LAST_WORDS = 4096
+"""How much is remembered of what a kernel says outside of cells, bytes."""
+
+
+class KernelStartError(AutoflowError):
+    """A kernel ended before it could run anything, or did not answer in time."""
+
+
+class BoundedChannel(AsyncZMQSocketChannel):
+    """A channel on which a message of any size arrives as one that can be handled."""
+
+    async def get_msg(  # type: ignore[override]
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 - jupyter_client's signature
+    ) -> dict[str, Any]:
+        """Return the next message, or one of the type `TOO_LONG` in its place; Empty after `timeout` seconds."""
+        if timeout is not None and not await self.socket.poll(int(timeout * 1000)):
+            raise Empty
+        parts: Any = await self.socket.recv_multipart(copy=False)
+        _, parts = self.session.feed_identities(parts, copy=False)
+        size = sum(len(part) for part in parts)
+        if size <= LONGEST_MESSAGE:
+            return self.session.deserialize(parts, copy=False)
+        return self._stand_in(parts, size)
+
+    def _stand_in(self, parts: list[zmq.Frame], size: int) -> dict[str, Any]:
+        _, header, parent, metadata, content, *_ = parts
+        head = self.session.unpack(header.bytes)
+        stand_in: dict[str, Any] = {"size": size, "holds_scrap": bool(_SCRAP.search(content.buffer))}
+        if head["msg_type"] in {"error", "execute_reply"}:
+            # The reply to a cell whose exception is too long to read, unless it says that all is well.
+            is_well = re.search(rb'"status": ?"ok"', bytes(content.buffer[:200]))
+            message = f"what the cell raised takes {size / 1e6:.0f} MB to tell"
+            failure = {"status": "error", "ename": "ExceptionTooLong", "evalue": message, "traceback": []}
+            stand_in = {"status": "ok"} if is_well else failure
+        else:
+            head["msg_type"] = TOO_LONG
+        message_parts = [self.session.pack(head), parent.bytes, metadata.bytes, self.session.pack(stand_in)]
+        return self.session.deserialize([self.session.sign(message_parts), *message_parts])
+
+
+class KernelConnection(AsyncKernelClient):
+    """What AutoFlow says to a kernel and hears from it."""
+
+    shell_channel_class = Type(BoundedChannel)
+    iopub_channel_class = Type(BoundedChannel)
+
+    language_info: Mapping[str, Any]
+    """What the kernel says of its language."""
+
+    async def wait_until_ready(self) -> None:
+        """Wait until the kernel answers, and until what it puts out arrives."""
+        self.start_channels(stdin=False, hb=False, control=False)
+        while True:
+            self.kernel_info()
+            with contextlib.suppress(Empty):
+                reply = await self.get_shell_msg(timeout=1)
+                # A subscription to outputs takes effect somewhat later; what is sent before is lost.
+                await self.get_iopub_msg(timeout=0.2)
+                self.language_info = reply["content"].get("language_info", {})
+                return
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self.shell_channel.stop()
+        self.iopub_channel.stop()
+
 
 class Kernel(AsyncKernelManager):
-    """A kernel in a process group of its own, which can be killed from any thread.
+    """A kernel with a guard, which ends with all that it has started, when it is told to and when AutoFlow dies.
 
     It is reached through sockets in a private folder: two kernels that start at once can take the same TCP port
-    (papermill#511), and other users of the machine cannot connect.
+    (papermill#511), and other users of the machine cannot connect. It belongs to one event loop; only `kill_group`
+    may be called from any thread.
     """
 
-    _killed = False
+    def __init__(self, name: str, folder: Path) -> None:
+        """Prepare the kernel called `name`, whose sockets will be in `folder`."""
+        super().__init__(
+            kernel_name=name,
+            transport="ipc",
+            ip=str(folder / "socket"),
+            connection_file=str(folder / "connection.json"),
+            cache_ports=False,
+            client_factory=KernelConnection,
+        )
+        self.context.setsockopt(zmq.RCVHWM, LONGEST_QUEUE)
+        self._folder = folder
+        self._killed = False
+        self._ended = asyncio.Event()
+        self._last_words = b""
+        self._connection: KernelConnection | None = None
 
-    @property
-    def said(self) -> Path:
-        """The file with what the kernel says outside of cells, such as why it does not start."""
-        return Path(self.connection_file).with_name("said.txt")
+    async def connect(self, environment: Mapping[str, str], cwd: Path, *, start_timeout: float) -> KernelConnection:
+        """Start the kernel in the folder `cwd`, with `environment`; return once it can run code.
+
+        Raises
+        ------
+        KernelStartError
+            If it ends before, or needs more than `start_timeout` seconds.
+        OSError
+            If no process can be started.
+
+        """
+        await self.start_kernel(env=dict(environment), cwd=str(cwd))
+        self._connection = connection = cast("KernelConnection", self.client(context=self.context))
+        ready = asyncio.ensure_future(connection.wait_until_ready())
+        ended = asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait({ready, ended}, timeout=start_timeout, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                raise KernelStartError(f"the kernel did not start: {self.death()}{self._said()}")
+            if not ready.done():
+                raise KernelStartError(f"the kernel did not start within {start_timeout:g} s{self._said()}")
+            await ready
+        finally:
+            ready.cancel()
+            ended.cancel()
+        return connection
 
     async def start_kernel(self, **kwargs: Any) -> None:  # type: ignore[override] # noqa: ANN401 - as the parent's
-        """Start the kernel; what it says on its own, outside of cells, goes to a file in its folder."""
-        with self.said.open("wb") as said:
-            await super().start_kernel(stdin=subprocess.DEVNULL, stdout=said, stderr=said, **kwargs)
+        """Start the kernel with its guard, and listen to what it says outside of cells."""
+        ear, mouth = os.pipe()
+        try:
+            await super().start_kernel(stdin=subprocess.PIPE, stdout=mouth, stderr=mouth, **kwargs)
+        except BaseException:
+            os.close(ear)
+            raise
+        finally:
+            os.close(mouth)
+        asyncio.get_running_loop().add_reader(ear, self._hear, ear)
         if self._killed:
             self.kill_group()
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        """Return the command that starts the kernel, by way of its guard."""
+        command = super().format_kernel_cmd(extra_arguments)
+        return [sys.executable, "-I", "-S", str(_GUARD), str(self._folder), *command]
+
+    async def end(self, *, grace: float = 0) -> None:
+        """End the kernel and all that it has started: kill them, if they are still there after `grace` seconds."""
+        if grace and self.has_kernel and not self._ended.is_set():
+            await self.request_shutdown()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), grace)
+        self.kill_group()
+        if self.has_kernel:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), KILL_TIMEOUT)
+        if self._connection:
+            self._connection.close()
+        await self.cleanup_resources()
 
     def kill_group(self) -> None:
         """Kill the kernel and the processes that it has started, now, from any thread; one to come as well."""
         self._killed = True
-        process_group = getattr(self.provisioner, "pgid", None)
-        if process_group:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process_group, signal.SIGKILL)
+        if self._process and self._process.stdin:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+    def death(self) -> str:
+        """Say how the kernel ended, if it has."""
+        if self._ended.is_set():
+            self.wait_until_gone()
+        status = self._process.poll() if self._process else None
+        if status is None:
+            return "it does not answer"
+        number = -status if status < 0 else status - 128
+        with contextlib.suppress(ValueError):
+            name = signal.Signals(number).name
+            return f"killed by {name}{', perhaps for want of memory' if name == 'SIGKILL' else ''}"
+        return f"it ended with exit status {status}"
+
+    def wait_until_gone(self) -> None:
+        """Wait for the end of a kernel that was killed; at last, kill its guard, and the kernel with it."""
+        if process := self._process:
+            try:
+                process.wait(KILL_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    @property
+    def _process(self) -> "subprocess.Popen[bytes] | None":
+        return getattr(self.provisioner, "process", None)
+
+    def _hear(self, ear: int) -> None:
+        words = os.read(ear, 65536)
+        self._last_words = (self._last_words + words)[-_LAST_WORDS:]
+        if not words:
+            # The guard holds the other end as long as there is anything to guard.
+            asyncio.get_running_loop().remove_reader(ear)
+            os.close(ear)
+            self._ended.set()
+
+    def _said(self) -> str:
+        """Return the last line that the kernel has said outside of cells, as the end of a message."""
+        lines = self._last_words.decode(errors="replace").split("\n")
+        return next((f" ({line.strip()})" for line in reversed(lines) if line.strip()), "")
 
 
 @contextmanager
@@ -54,18 +262,14 @@ def new_kernel(name: str) -> Iterator[Kernel]:
 
     `name` is that of an installed kernelspec.
     """
-    folder = Path(tempfile.mkdtemp(prefix="autoflow-kernel-"))
-    kernel = Kernel(
-        kernel_name=name,
-        transport="ipc",
-        ip=str(folder / "socket"),
-        connection_file=str(folder / "connection.json"),
-        cache_ports=False,
-    )
+    place = None if len(tempfile.gettempdir()) <= _LONGEST_TEMPORARY_FOLDER else "/tmp"  # noqa: S108 - mkdtemp is safe
+    folder = Path(tempfile.mkdtemp(prefix="autoflow-kernel-", dir=place))
+    kernel = Kernel(name, folder)
     try:
         yield kernel
     finally:
         kernel.kill_group()
+        kernel.wait_until_gone()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -76,8 +280,3 @@ def is_installed(name: str) -> bool:
     except NoSuchKernel:
         return False
     return True
-
-
-def kernel_environment(environ: Mapping[str, str], *, hidden: frozenset[str], flowapi_token: str) -> dict[str, str]:
-    """Return the environment of a kernel: that of AutoFlow less `hidden` names, plus the token for FlowAPI."""
-    return {name: value for name, value in environ.items() if name not in hidden} | {"FLOWAPI_TOKEN": flowapi_token}

@@ -1,36 +1,41 @@
 """Runs one notebook, through papermill, and writes down what came of it."""
 
+import asyncio
+import contextlib
+import datetime
 import json
 import logging
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import nbformat
 import papermill
 from nbclient.exceptions import DeadKernelError
-from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
-from papermill.exceptions import PapermillExecutionError
-from papermill.execute import ERROR_MARKER_TAG
+from papermill.engines import NotebookExecutionManager
 
+from autoflow.cell_outputs import BoundedClient, CellFailedError
 from autoflow.errors import NotebookError, RunStopped
-from autoflow.kernels import PYTHON_KERNEL, Kernel, is_installed, new_kernel
+from autoflow.kernels import PYTHON_KERNEL, SHUTDOWN_GRACE, Kernel, is_installed, new_kernel
+from autoflow.redaction import Redaction, without_ansi_codes
 from autoflow.specs import Json
 from autoflow.stop_signal import StopSignal
-from autoflow.utils import redact, whole_file
+from autoflow.utils import whole_file
 
-KERNEL_START_TIMEOUT = 60
+KERNEL_START_TIMEOUT = 60.0
 """How long a kernel may take until it answers, in seconds."""
+
+LONGEST_MESSAGE = 2000
+"""How much of the message of a notebook's exception an error tells, characters."""
 
 CellCallback = Callable[[int, int], None]
 """Called as each cell starts, with its number counted from 1 and the number of cells."""
 
-# Papermill says at INFO and WARNING what the parser has checked already or the run's own record tells.
+# What these say at INFO and WARNING the parser has checked already, what they say at ERROR is raised as well.
 logging.getLogger("papermill").setLevel(logging.ERROR)
+logging.getLogger("traitlets").setLevel(logging.CRITICAL)
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:
@@ -45,16 +50,25 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
 
     """
     try:
-        notebook = nbformat.read(path, as_version=4)
+        notebook = nbformat.convert(nbformat.reader.reads(path.read_text(encoding="utf-8")), nbformat.current_nbformat)
+        _mend_cell_ids(notebook)
+        nbformat.validate(notebook, relax_add_props=True)
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
-    except nbformat.reader.NotJSONError:
+    except (nbformat.reader.NotJSONError, RecursionError):
         raise ValueError("it is not JSON") from None
-    except (nbformat.ValidationError, KeyError, TypeError, AttributeError) as error:
+    except (nbformat.ValidationError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"it is not a Jupyter notebook ({error})".splitlines()[0]) from error
-    if not isinstance(notebook.get("cells"), list):
-        raise ValueError("it is not a Jupyter notebook (it has no cells)")  # noqa: TRY004 - it is the file's content
     return cast("nbformat.NotebookNode", notebook)
+
+
+def _mend_cell_ids(notebook: nbformat.NotebookNode) -> None:
+    """Give each cell an id of its own where the format has them: nbformat does so as well, with a warning each."""
+    seen: set[str] = set()
+    for cell in notebook.cells if (notebook.nbformat, notebook.nbformat_minor) >= (4, 5) else ():
+        if cell.get("id") in seen | {None}:
+            cell["id"] = uuid.uuid4().hex[:8]
+        seen.add(cell["id"])
 
 
 def declared_parameters(path: Path) -> frozenset[str] | None:
@@ -88,14 +102,16 @@ def execute(  # noqa: PLR0913 - each is a thing of its own
     environment: Mapping[str, str],
     secrets: Iterable[str] = (),
     timeout: float | None = None,
+    start_timeout: float = KERNEL_START_TIMEOUT,
     stop: StopSignal | None = None,
     on_cell: CellCallback | None = None,
 ) -> None:
     """Run `notebook` with `parameters` in a kernel of its own and write the executed notebook to `executed`.
 
     The kernel works in the folder of `notebook`, with the variables of `environment`. `timeout` is for the whole
-    notebook, in seconds. `executed` is written when the run has ended, well or not, as far as it came; none of
-    `secrets` appears in it. `label` is what errors call the notebook.
+    notebook, `start_timeout` for the start of the kernel, both in seconds. `executed` is written when the run has
+    ended, well or not, as far as it came, unless `notebook` cannot be read; none of `secrets` appears in it, nor in
+    an error. `label` is what errors call the notebook. Blocks, so it is nothing to call in an event loop's thread.
 
     Raises
     ------
@@ -104,167 +120,188 @@ def execute(  # noqa: PLR0913 - each is a thing of its own
         itself before its last cell.
     RunStopped
         If `stop` was set.
+    OSError
+        If `executed` cannot be written.
 
     """
+    redaction = Redaction(secrets)
     try:
         node = read_notebook(notebook)
     except (ValueError, OSError) as error:
-        raise NotebookError(label, None, type(error).__name__, f"{notebook.name} cannot be run: {error}") from error
-    kernel_name = _choose_kernel(node)
-    if not is_installed(kernel_name):
-        raise NotebookError(label, None, "NoSuchKernel", f"there is no kernel called '{kernel_name}' on this machine")
-    with new_kernel(kernel_name) as kernel, _ending(kernel, timeout, stop) as ending:
-        execution = _Execution(kernel=kernel, folder=notebook.parent, environment=environment, on_cell=on_cell)
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise NotebookError(label, None, type(error).__name__, f"{notebook.name} cannot be run: {reason}") from error
+    run = _Run(node=node, folder=notebook.parent, environment=environment, on_cell=on_cell, start_timeout=start_timeout)
+    limits = _Limits(timeout=timeout, stop=stop or StopSignal())
+    try:
+        run.prepare(parameters)
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(run.carry_out(limits))
+    except Exception as error:  # noqa: BLE001 - whatever it is, this run has failed by it, and others have not
+        raise _explained(error, label, run, redaction) from None
+    finally:
+        run.node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)
+        _write(redaction.of_notebook(run.node), executed)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What may end a run before its notebook does."""
+
+    timeout: float | None
+    stop: StopSignal
+
+    async def watch(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work`, unless the time is up or the stop signal is set before it is done."""
+        loop = asyncio.get_running_loop()
+        asked = asyncio.Event()
+
+        def ask() -> None:
+            with contextlib.suppress(RuntimeError):  # The loop is closed: the run has ended at the same moment.
+                loop.call_soon_threadsafe(asked.set)
+
+        working, asking = asyncio.ensure_future(work), asyncio.ensure_future(asked.wait())
         try:
-            _run_papermill(node, kernel_name, parameters, execution)
-        except Exception as error:
-            execution.blame_running_cell()
-            raise _explained(error, label, execution, ending) from error
+            with self.stop.calling(ask):
+                await asyncio.wait({working, asking}, timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise (
+                    RunStopped(self.stop.reason)
+                    if asking.done()
+                    else _FailedError("Timeout", f"the notebook took longer than {self.timeout:g} s")
+                )
         finally:
-            node = execution.notebook or node
-            node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)
-            _write(node, executed, secrets)
-    if (cell := execution.first_cell_not_run()) is not None:
-        raise NotebookError(label, cell, "NotRun", "the notebook ended itself before this cell")
+            working.cancel()
+            asking.cancel()
+            await asyncio.gather(working, asking, return_exceptions=True)
+        working.result()
+
+
+class _FailedError(Exception):
+    """Why a notebook did not run to its end, where it is not for a cell that failed."""
+
+    def __init__(self, error_class: str, message: str) -> None:
+        super().__init__(message)
+        self.error_class = error_class
 
 
 @dataclass
-class _Execution:
-    """What AutoFlow's engine for papermill is told, and what it tells in turn."""
+class _Run:
+    """A notebook on its way through a kernel. `position` is the index of the cell that it has come to."""
 
-    kernel: Kernel
+    node: nbformat.NotebookNode
     folder: Path
     environment: Mapping[str, str]
+    start_timeout: float
     on_cell: CellCallback | None
-    notebook: nbformat.NotebookNode | None = None
-    started: set[int] = field(default_factory=set)
-    running: int | None = None
+    kernel_name: str = PYTHON_KERNEL
+    kernel: Kernel | None = None
+    position: int | None = None
 
-    def cell_starts(self, index: int) -> None:
-        self.started.add(index)
-        self.running = index
-        if self.on_cell and self.notebook:
-            self.on_cell(index + 1, len(self.notebook.cells))
+    def prepare(self, parameters: Mapping[str, Json]) -> None:
+        """Choose the kernel, forget earlier outputs, and have papermill put the parameters into the notebook."""
+        for cell in self.node.cells:
+            if cell.cell_type == "code":
+                cell.update(outputs=[], execution_count=None)
+        self.kernel_name = _choose_kernel(self.node)
+        if not is_installed(self.kernel_name):
+            raise _FailedError("NoSuchKernel", f"there is no kernel called '{self.kernel_name}' on this machine")
+        values = {name: _strict_json(name, value) for name, value in parameters.items()}
+        self.node = papermill.execute_notebook(
+            self.node, None, values, kernel_name=self.kernel_name, prepare_only=True, progress_bar=False
+        )
 
-    def blame_running_cell(self) -> None:
-        """Set right what papermill writes of a kernel that died: that every cell has completed."""
-        if self.notebook is None:
-            return
-        # Papermill's banner would shift the numbers of the cells that errors name.
-        self.notebook.cells = [
-            cell for cell in self.notebook.cells if ERROR_MARKER_TAG not in cell.metadata.get("tags", [])
-        ]
-        for index, cell in enumerate(self.notebook.cells):
-            if index == self.running:
-                cell.metadata.papermill.update(status="failed", exception=True)
-            elif index not in self.started:
-                cell.metadata.papermill.update(status="pending")
+    async def carry_out(self, limits: _Limits) -> None:
+        """Run the notebook in a kernel of its own, of which nothing is left at the end."""
+        if limits.stop.is_set:
+            raise RunStopped(limits.stop.reason)
+        record = NotebookExecutionManager(self.node, progress_bar=False, autosave_cell_every=0)
+        record.notebook_start()
+        grace = 0.0
+        with new_kernel(self.kernel_name) as kernel:
+            self.kernel = kernel
+            try:
+                await limits.watch(self._run_cells(kernel, record))
+                grace = SHUTDOWN_GRACE
+            except CellFailedError:
+                grace = SHUTDOWN_GRACE
+                raise
+            finally:
+                _complete(record)
+                await kernel.end(grace=grace)
 
-    def first_cell_not_run(self) -> int | None:
-        """Return the number, from 1, of the first code cell that should have run and did not."""
-        for number, cell in enumerate(self.notebook.cells if self.notebook else (), start=1):
-            skipped = "skip-execution" in cell.metadata.get("tags", [])
-            if cell.cell_type == "code" and cell.source.strip() and not skipped and cell.execution_count is None:
-                return number
-        return None
+    async def _run_cells(self, kernel: Kernel, record: NotebookExecutionManager) -> None:
+        connection = await kernel.connect(self.environment, self.folder, start_timeout=self.start_timeout)
+        self.node.metadata["language_info"] = connection.language_info
+        client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name)
+        client.kc = connection
+        for index, cell in enumerate(self.node.cells):
+            self.position = index
+            if client.asked_to_exit and _is_to_run(cell):
+                raise CellFailedError("NotRun", "the notebook ended itself before this cell")
+            if cell.cell_type != "code" or _is_to_run(cell):
+                await self._run_cell(index, client, record)
+        client.set_widgets_metadata()
 
-
-class _CountingManager(NotebookExecutionManager):  # type: ignore[misc]
-    """Papermill's record of a run, which tells the execution of each cell that starts."""
-
-    execution: _Execution
-
-    def cell_start(self, cell: nbformat.NotebookNode, cell_index: int | None = None, **kwargs: Any) -> None:  # noqa: ANN401 - papermill's signature
-        super().cell_start(cell, cell_index, **kwargs)
-        if cell_index is not None:
-            self.execution.cell_starts(cell_index)
-
-
-class _AutoflowEngine(Engine):  # type: ignore[misc]
-    """Papermill's way of plugging in how a notebook is run: in a kernel that AutoFlow started and can kill."""
-
-    @classmethod
-    def execute_notebook(
-        cls, nb: nbformat.NotebookNode, kernel_name: str, *, execution: _Execution, **_: object
-    ) -> nbformat.NotebookNode:
-        manager = _CountingManager(nb, progress_bar=False, autosave_cell_every=0)
-        manager.execution = execution
-        execution.notebook = nb
-        manager.notebook_start()
+    async def _run_cell(self, index: int, client: BoundedClient, record: NotebookExecutionManager) -> None:
+        cell = self.node.cells[index]
+        if self.on_cell:
+            self.on_cell(index + 1, len(self.node.cells))
+        record.cell_start(cell, index)
         try:
-            client = PapermillNotebookClient(
-                manager, km=execution.kernel, kernel_name=kernel_name, startup_timeout=KERNEL_START_TIMEOUT
-            )
-            client.execute(env=dict(execution.environment), cwd=str(execution.folder), cleanup_kc=True)
+            await client.run_cell(cell, index)
+        except BaseException:
+            record.cell_exception(cell, index)
+            raise
         finally:
-            manager.notebook_complete()
-        return cast("nbformat.NotebookNode", manager.nb)
+            record.cell_complete(cell, index)
+
+    def reason(self, error: Exception) -> tuple[str, str]:
+        """Return the class and the message of what `error`, raised anywhere below, means for the notebook."""
+        if isinstance(error, _FailedError | CellFailedError):
+            return error.error_class, str(error)
+        if isinstance(error, DeadKernelError) and self.kernel:
+            return "DeadKernelError", f"the kernel died: {self.kernel.death()}"
+        return type(error).__name__, str(error)
 
 
-papermill_engines.register("autoflow", _AutoflowEngine)
+def _explained(error: Exception, label: str, run: _Run, redaction: Redaction) -> NotebookError | RunStopped:
+    """Return what `error`, raised by anything that a run needs, tells people, without secrets."""
+    if isinstance(error, RunStopped):
+        return error
+    error_class, message = (redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
+    if len(message) > LONGEST_MESSAGE:
+        message = f"{message[:LONGEST_MESSAGE]}..."
+    cell = None if run.position is None else run.position + 1
+    return NotebookError(label, cell, error_class[:LONGEST_MESSAGE], message)
 
 
-def _run_papermill(
-    node: nbformat.NotebookNode, kernel_name: str, parameters: Mapping[str, Json], execution: _Execution
-) -> None:
-    papermill.execute_notebook(
-        node,
-        None,
-        # Through JSON, because papermill writes a tuple as a text and NaN as something that is not JSON.
-        parameters=json.loads(json.dumps(parameters, allow_nan=False)),
-        engine_name="autoflow",
-        kernel_name=kernel_name,
-        progress_bar=False,
-        execution=execution,
-    )
+def _complete(record: NotebookExecutionManager) -> None:
+    """Note the end of a run; papermill would have it that the cells that were not started have been completed."""
+    not_started = [cell for cell in record.nb.cells if cell.metadata.papermill["status"] == record.PENDING]
+    record.notebook_complete()
+    for cell in not_started:
+        cell.metadata.papermill["status"] = record.PENDING
 
 
-@dataclass
-class _Ending:
-    """Why a kernel was killed before its notebook was done, if it was."""
-
-    timed_out_after: float | None = None
-    stopped_because: str | None = None
+def _is_to_run(cell: nbformat.NotebookNode) -> bool:
+    """Tell whether `cell` is a piece of code that shall be run."""
+    is_code = cell.cell_type == "code" and bool(cell.source.strip())
+    return is_code and "skip-execution" not in cell.metadata.get("tags", [])
 
 
-@contextmanager
-def _ending(kernel: Kernel, timeout: float | None, stop: StopSignal | None) -> Iterator[_Ending]:
-    """Kill `kernel` when `timeout` seconds have passed or `stop` is set."""
-    ending = _Ending()
-
-    def time_is_up() -> None:
-        ending.timed_out_after = timeout
-        kernel.kill_group()
-
-    def asked_to_stop() -> None:
-        ending.stopped_because = stop.reason if stop else ""
-        kernel.kill_group()
-
-    timer = threading.Timer(timeout, time_is_up) if timeout else None
-    if timer:
-        timer.daemon = True
-        timer.start()
+def _strict_json(name: str, value: Json) -> Any:  # noqa: ANN401 - any JSON
+    """Return the value of the parameter `name` as JSON has it: papermill writes a tuple as a text, and NaN as such."""
     try:
-        with (stop or StopSignal()).calling(asked_to_stop):
-            yield ending
-    finally:
-        if timer:
-            timer.cancel()
+        return json.loads(json.dumps(value, allow_nan=False, default=_isoformat))
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"the value of parameter '{name}' cannot be passed to a notebook: {error}"
+        raise _FailedError("ParameterError", message) from error
 
 
-def _explained(error: Exception, label: str, execution: _Execution, ending: _Ending) -> NotebookError | RunStopped:
-    """Return what `error`, raised by papermill or below it, means for the notebook."""
-    cell = None if execution.running is None else execution.running + 1
-    if ending.stopped_because is not None:
-        return RunStopped(ending.stopped_because)
-    if ending.timed_out_after is not None:
-        return NotebookError(label, cell, "Timeout", f"the notebook took longer than {ending.timed_out_after:g} s")
-    if isinstance(error, PapermillExecutionError):
-        return NotebookError(label, error.cell_index + 1, error.ename, error.evalue)
-    if isinstance(error, DeadKernelError):
-        return NotebookError(label, cell, "DeadKernelError", "the kernel died")
-    reason = str(error) if cell else f"the kernel did not start: {error}"
-    return NotebookError(label, cell, type(error).__name__, reason)
+def _isoformat(value: object) -> str:
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is nothing that JSON knows")
 
 
 def _is_python(notebook: nbformat.NotebookNode) -> bool:
@@ -295,18 +332,8 @@ def _choose_kernel(notebook: nbformat.NotebookNode) -> str:
     return name
 
 
-def _write(notebook: nbformat.NotebookNode, path: Path, secrets: Iterable[str]) -> None:
-    """Write `notebook` to `path`, whole or not at all, with `secrets` taken out of sources and outputs alike."""
-    clean = nbformat.from_dict(_without(tuple(secrets), notebook))
+def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write `notebook` to `path`, whole or not at all."""
     with whole_file(path) as temporary:
-        temporary.write_text(nbformat.writes(clean) + "\n", encoding="utf-8")
-
-
-def _without(secrets: tuple[str, ...], value: Any) -> Any:  # noqa: ANN401 - any part of a notebook
-    if isinstance(value, str):
-        return redact(value, secrets)
-    if isinstance(value, Mapping):
-        return {redact(key, secrets): _without(secrets, item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without(secrets, item) for item in value]
-    return value
+        # A notebook can put out halves of characters, which no file can hold.
+        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", errors="replace")

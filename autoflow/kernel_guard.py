@@ -1,0 +1,121 @@
+"""Runs a kernel, and lets nothing that the kernel has started outlive the kernel or AutoFlow.
+
+A program of its own, which needs the standard library alone: ``python -I -S kernel_guard.py FOLDER COMMAND...``.
+AutoFlow holds the other end of its standard input, and closes it to have the kernel killed; the operating system
+does the same should AutoFlow be killed. A kernel looks after its parent itself at best, and its children never do;
+those that leave its process group (daemons, `setsid`) could not be found again by anybody but the process that
+inherits all orphans below it, which is this one.
+
+It ends with the exit status of the kernel, or 128 plus the number of the signal that ended it, as shells do, and
+removes FOLDER, where the kernel's sockets are.
+"""
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+STDIN = 0
+
+
+def main(folder: str, command: list[str]) -> int:
+    """Run `command` until it ends or standard input is closed; return the exit status for the guard."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    kernel = _start(command)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, lambda signum, _: _send(signum, kernel))
+    status = _wait(kernel, woken)
+    _kill_children(kernel)
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            os.unlink(entry)  # noqa: PTH108 - pathlib would double the time that this program takes to start
+        os.rmdir(folder)  # noqa: PTH106
+    return status
+
+
+def _start(command: list[str]) -> int:
+    """Start `command` in a session of its own, to end with this process; return its process id."""
+    guard = os.getpid()
+    if pid := os.fork():
+        return pid
+    os.setsid()
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != guard:
+        os._exit(1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), STDIN)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - there is no shell wanted
+    except OSError as error:
+        os.write(2, f"{command[0]} cannot be run: {error.strerror}\n".encode())
+        os._exit(127)
+
+
+def _wait(kernel: int, woken: int) -> int:
+    """Wait until the process `kernel` ends or standard input is closed; return what this process shall end with."""
+    while True:
+        readable, _, _ = select.select([STDIN, woken], [], [])
+        if STDIN in readable and not os.read(STDIN, 1):
+            return 128 + signal.SIGKILL
+        if woken in readable:
+            os.read(woken, 1024)
+        for pid, status in _ended_children():
+            if pid == kernel:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+
+
+def _ended_children() -> list[tuple[int, int]]:
+    """Collect the children that have ended, adopted ones included, so that none stays as a zombie."""
+    ended = []
+    with contextlib.suppress(ChildProcessError):
+        while (child := os.waitpid(-1, os.WNOHANG))[0]:
+            ended.append(child)
+    return ended
+
+
+def _kill_children(kernel: int) -> None:
+    """Kill all children, then those that were theirs and are this process's now, until there are none."""
+    _send(signal.SIGKILL, kernel)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            for pid in _children():
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            os.waitpid(-1, 0)
+
+
+def _children() -> list[int]:
+    own = str(os.getpid()).encode()
+    children: list[int] = []
+    if sys.platform != "linux":
+        return children
+    for name in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208 - as above
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:  # noqa: PTH123
+            # PID (NAME) STATE PPID ...: the name may hold anything, brackets and spaces included.
+            if stat.read().rpartition(b")")[2].split()[1] == own:
+                children.append(int(name))
+    return children
+
+
+def _send(signum: int, process_group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process_group, signum)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))
