@@ -4,7 +4,7 @@
 
 local SEPARATOR = "\30"
 
--- pandoc's HTML reader fetches what an iframe shows, from the disk or the network. Only these elements reach it.
+-- pandoc's HTML reader fetches what an iframe shows. Only these elements reach it.
 local ALLOWED = {}
 for name in ([[a abbr address article aside b big blockquote br caption center cite code col colgroup dd del details dfn
   div dl dt em figcaption figure font footer h1 h2 h3 h4 h5 h6 header hr i img ins kbd li main mark nav ol p pre q s

@@ -16,7 +16,7 @@ DEFAULT_TEMPLATE = CONFIG_DIR / "asciidoc_extended.tpl"
 CONTEXT = ReportContext(workflow="Flows *above* normal", reference_date=datetime.date(2016, 1, 7))
 
 
-def report_of(
+def report_of(  # noqa: PLR0913 - those of convert, with defaults
     notebook: NotebookNode,
     folder: Path,
     *,
@@ -48,6 +48,12 @@ def text_of(report: Path) -> str:
         return _output("pdftotext", "-layout", str(report), "-")
     body = re.sub(r"(?s)<head>.*?</head>", "", report.read_text(encoding="utf-8"))
     return html.unescape(re.sub(r"(?s)<[^>]*>", "", body))
+
+
+def right_edge_of(word: str, report: Path) -> float:
+    """Return where `word` ends on a PDF's page, in points from the left."""
+    boxes = _output("pdftotext", "-bbox", str(report), "-")
+    return float(re.findall(rf'xMax="([0-9.]+)" yMax="[0-9.]+">{re.escape(word)}</word>', boxes)[0])
 
 
 def images_in(report: Path) -> int:

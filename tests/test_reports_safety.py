@@ -39,8 +39,8 @@ def notebook_with(text: str, **bundle: str) -> NotebookNode:
 def canary(tmp_path: Path) -> Path:
     """Write a file that no report may show, outside the folder of inputs."""
     (tmp_path / "outside").mkdir()
-    path = tmp_path / "outside" / "canary.txt"
-    path.write_text(CANARY)
+    path = tmp_path / "outside" / "canary.html"
+    path.write_text(f"<p>{CANARY}</p>")
     return path
 
 
@@ -111,7 +111,7 @@ def test_pictures_outside_the_notebooks_folder_are_not_read(canary: Path, tmp_pa
     (tmp_path / "inputs").mkdir()
     (tmp_path / "inputs" / "link.png").symlink_to(canary)
     canary.write_text(f"<svg xmlns='http://www.w3.org/2000/svg'><text>{CANARY}</text></svg>")
-    addresses = [str(canary), canary.as_uri(), "../outside/canary.txt", "link.png", "%2e%2e/outside/canary.txt"]
+    addresses = [str(canary), canary.as_uri(), "../outside/canary.html", "link.png", "%2e%2e/outside/canary.html"]
     cells = [v4.new_markdown_cell(f"![described {number}]({address})") for number, address in enumerate(addresses)]
 
     report = report_of(v4.new_notebook(cells=cells), tmp_path, report_format=ReportFormat.HTML)

@@ -1,19 +1,19 @@
 """nbconvert's part: an asciidoc template, AutoFlow's own or an operator's, filled with a notebook."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, FileSystemLoader, TemplateError, TemplateSyntaxError
-from jinja2.exceptions import UndefinedError
+from jinja2 import BaseLoader, Environment, FileSystemLoader, TemplateError, TemplateNotFound, TemplateSyntaxError
 from nbconvert.exporters import ASCIIDocExporter
 from nbformat import NotebookNode
+from traitlets.config import Config
 
 from autoflow.errors import ReportError
 from autoflow.reports.markup import Asciidoc, replaced_in_verbatim
 from autoflow.reports.shown import PRIORITY
 
+_REQUESTED = "the report's template"
 _OWN = "asciidoc_extended.tpl"
 _BASES = frozenset({"asciidoc.tpl", "asciidoc.j2", "asciidoc/index.asciidoc.j2", "index.asciidoc.j2", _OWN})
 
@@ -38,64 +38,66 @@ def fill(
     """
     exporter = _Exporter(template, config_dir, filters)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            document, _ = exporter.from_notebook_node(notebook, {"report": dict(variables)})
+        document, _ = exporter.from_notebook_node(notebook, {"report": dict(variables)})
     except TemplateSyntaxError as error:
         raise ReportError(f"{error.filename or template}:{error.lineno}: {error.message}") from error
-    except (TemplateError, TypeError, KeyError, AttributeError, ValueError) as error:
+    except (TemplateError, TypeError, KeyError, AttributeError, ValueError, OSError) as error:
         raise ReportError(f"{_place(error, template)}: {type(error).__name__}: {error}") from error
     return replaced_in_verbatim(document)
 
 
-class _Exporter(ASCIIDocExporter):  # type: ignore[misc]
+class _Exporter(ASCIIDocExporter):
     """nbconvert's exporter, with every value that a template prints escaped."""
 
     def __init__(self, template: Path, config_dir: Path, filters: Mapping[str, Callable[..., Asciidoc]]) -> None:
         self._template_path = template
         self._config_dir = config_dir
         self._own_filters = filters
-        super().__init__(template_file=template.name, preprocessors=[])
+        super().__init__(template_file=_REQUESTED)  # type: ignore[no-untyped-call]
         self.exclude_input_prompt = self.exclude_output_prompt = True
 
     @property
-    def default_config(self) -> Any:
-        config = super().default_config
+    def default_config(self) -> Config:
+        config: Config = super().default_config
         config.NbConvertBase.display_data_priority = list(PRIORITY)
         config.ExtractOutputPreprocessor.enabled = False
         config.HighlightMagicsPreprocessor.enabled = False
         return config
 
     def _create_environment(self) -> Environment:
-        environment = super()._create_environment()
+        environment: Environment = super()._create_environment()  # type: ignore[no-untyped-call]
         environment.autoescape = True
         environment.finalize = _finalized
         environment.filters.update(self._own_filters)
-        environment.loader = _Loader(self._template_path, self._config_dir, environment.loader)
+        if environment.loader is not None:
+            environment.loader = _Loader(self._template_path, self._config_dir, environment.loader)
         return environment
 
 
-class _Loader(ChoiceLoader):
-    """Finds an operator's template by its path, AutoFlow's by any name of nbconvert's, and the rest as nbconvert does."""
+class _Loader(BaseLoader):
+    """Finds an operator's template and those beside it, AutoFlow's by any name of nbconvert's, the rest as nbconvert."""
 
-    def __init__(self, template: Path, config_dir: Path, others: Any) -> None:
-        super().__init__([FileSystemLoader(template.parent), others])
+    def __init__(self, template: Path, config_dir: Path, others: BaseLoader) -> None:
         self._template = template
         self._config_dir = config_dir
-        self._is_loaded = False
+        self._others = others
 
-    def get_source(self, environment: Environment, template: str) -> Any:
-        if template == self._template.name and not self._is_loaded:
-            self._is_loaded = True
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str | None, Callable[[], bool] | None]:
+        if template == _REQUESTED:
             return _source(self._template)
-        return _source(self._config_dir / _OWN) if template in _BASES else super().get_source(environment, template)
+        if template in _BASES:
+            return _source(self._config_dir / _OWN)
+        try:
+            return FileSystemLoader(self._template.parent).get_source(environment, template)
+        except TemplateNotFound:
+            return self._others.get_source(environment, template)
 
 
 def _source(path: Path) -> tuple[str, str, Callable[[], bool]]:
     return path.read_text(encoding="utf-8"), str(path), lambda: True
 
 
-def _finalized(value: Any) -> Asciidoc:
+def _finalized(value: object) -> Asciidoc:
     return Asciidoc.escape("" if value is None else value)
 
 

@@ -77,7 +77,7 @@ class Program:
 def started(command: Sequence[str], *, folder: Path) -> Iterator[Program]:
     """Start `command` in `folder`; when the block ends, it is killed with all that it started.
 
-    It sees PATH and a language only of the daemon's environment.
+    It sees nothing of the daemon's environment.
 
     Raises
     ------
@@ -86,28 +86,28 @@ def started(command: Sequence[str], *, folder: Path) -> Iterator[Program]:
 
     """
     name = Path(command[0]).name
+    program = shutil.which(command[0])
+    if program is None:
+        raise ReportError("; ".join(missing_tools()) or f"there is no program {command[0]}")
     pipe = subprocess.PIPE
-    try:
-        child = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=_environment(folder),
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        raise ReportError("; ".join(missing_tools()) or f"{name} cannot be started: {error}") from error
+    child = subprocess.Popen(
+        [program, *command[1:]],
+        cwd=folder,
+        env=_environment(Path(program).parent, folder),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        start_new_session=True,
+    )
     try:
         yield Program(child, folder=folder, name=name)
     finally:
         _kill_group(child)
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment(programs: Path, folder: Path) -> dict[str, str]:
     return {
-        "PATH": os.environ.get("PATH", os.defpath),
+        "PATH": f"{programs}{os.pathsep}{os.defpath}",
         "HOME": str(folder),
         "TMPDIR": str(folder),
         "LANG": "C.UTF-8",
