@@ -232,7 +232,7 @@ def check_outputs(outputs: Path, figures: Figures) -> tuple[int, int]:
 def run(options: argparse.Namespace, folder: Path) -> Figures:
     """Let it happen, and check what is left."""
     inputs, outputs = folder / "inputs", folder / "outputs"
-    inputs.mkdir()
+    inputs.mkdir(parents=True)
     write_inputs(inputs)
     figures = Figures()
     days = [FIRST_DATE + timedelta(days=number) for number in range(options.dates)]

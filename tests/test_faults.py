@@ -1,0 +1,248 @@
+"""What happens to runs when the things around them fail."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from autoflow.errors import FlowApiError
+from autoflow.heartbeat import Heartbeat
+from autoflow.model import RunStore
+from autoflow.sensor import Sensor, Tick
+from autoflow.settings import Settings
+from autoflow.stop_signal import Shutdown
+from autoflow.workflows import WorkflowRunner
+from examples.flowapi import ExampleFlowApi
+from tests.conftest import Deployed, write_notebook
+from tests.postgres import Postgres, free_port
+from tests.test_acceptance import environment, processes_with, run_to_the_end, running, wait_for
+
+WAITS = "import pathlib, time\npathlib.Path('started').touch()\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)"
+
+
+def write_one(deployed: Deployed, *cells: str, earliest_date: str = "2016-01-12") -> None:
+    write_notebook(deployed.inputs / "n.ipynb", *cells)
+    deployed.write_workflows(f"""
+        workflows: [{{name: one, notebooks: {{n: {{filename: n.ipynb}}}}}}]
+        available_dates_sensor:
+          schedule: null
+          workflows: [{{workflow_name: one, earliest_date: {earliest_date}, retry_delay: 0}}]
+    """)
+
+
+@contextmanager
+def sensor_of(settings: Settings) -> Iterator[Sensor]:
+    store = RunStore(settings.db_uri)
+    store.migrate()
+    with Heartbeat(store) as heartbeat:
+        runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+        yield Sensor(settings=settings, store=store, runner=runner)
+    store.close()
+
+
+def tick(sensor: Sensor) -> Tick:
+    return sensor.tick(shutdown=Shutdown())
+
+
+@contextmanager
+def meanwhile(what: Callable[[], None]) -> Iterator[None]:
+    thread = threading.Thread(target=what)
+    thread.start()
+    yield
+    thread.join()
+
+
+def states(sensor: Sensor) -> tuple[int, int, int]:
+    """Return how many dates are done, running, and have failed."""
+    histories = list(sensor.store.histories().values())
+    return (
+        sum(len(history.done) for history in histories),
+        sum(len(history.running) for history in histories),
+        sum(failures.count for history in histories for failures in history.failures.values()),
+    )
+
+
+@pytest.mark.usefixtures("prefect_url")
+class TestFlowApi:
+    @pytest.mark.parametrize("how", ["401", "403", "500", "html", "garbage", "down"])
+    def test_a_tick_fails_and_the_next_one_works(self, deployed: Deployed, how: str) -> None:
+        write_one(deployed, "1")
+        with (
+            ExampleFlowApi() as flowapi,
+            sensor_of(deployed.settings(FLOWAPI_URL=flowapi.url, FLOWAPI_TOKEN=flowapi.token())) as sensor,
+        ):
+            flowapi.misbehave(how)  # type: ignore[arg-type]
+            with pytest.raises(FlowApiError) as raised:
+                tick(sensor)
+            flowapi.behave()
+
+            assert len(str(raised.value).splitlines()) == 1
+            assert tick(sensor).succeeded == 1
+
+    def test_a_date_that_vanishes_and_comes_back_is_not_done_again(self, deployed: Deployed) -> None:
+        write_one(deployed, "1")
+        with (
+            ExampleFlowApi() as flowapi,
+            sensor_of(deployed.settings(FLOWAPI_URL=flowapi.url, FLOWAPI_TOKEN=flowapi.token())) as sensor,
+        ):
+            ran = [tick(sensor).succeeded]
+            flowapi.remove_date("2016-01-12")
+            ran.append(tick(sensor).succeeded)
+            flowapi.add_date("2016-01-12")
+            ran.append(tick(sensor).succeeded)
+
+        assert ran == [1, 0, 0]
+
+    def test_a_token_that_is_replaced_is_used_at_the_next_tick(self, deployed: Deployed) -> None:
+        write_one(deployed, "1")
+        with ExampleFlowApi() as flowapi:
+            environ = {**deployed.environ, "FLOWAPI_URL": flowapi.url}
+            environ["FLOWAPI_TOKEN"] = flowapi.token(scopes=[])
+            with sensor_of(Settings.read(environ)) as sensor:
+                with pytest.raises(FlowApiError, match="403"):
+                    tick(sensor)
+                environ["FLOWAPI_TOKEN"] = flowapi.token()
+                assert tick(sensor).succeeded == 1
+
+
+@pytest.mark.usefixtures("prefect_url")
+class TestDatabases:
+    def test_a_run_is_recorded_after_postgresql_was_restarted_meanwhile(
+        self, deployed: Deployed, example_flowapi: ExampleFlowApi, postgres: Postgres
+    ) -> None:
+        write_one(deployed, WAITS)
+        settings = deployed.settings(
+            FLOWAPI_URL=example_flowapi.url, FLOWAPI_TOKEN=example_flowapi.token(), AUTOFLOW_DB_URI=postgres.uri()
+        )
+
+        def restart() -> None:
+            wait_for((deployed.inputs / "started").exists)
+            postgres.control("stop", "-m", "immediate")
+            (deployed.inputs / "go").touch()
+            wait_for(deployed.executed)
+            postgres.control("start")
+
+        with sensor_of(settings) as sensor, meanwhile(restart):
+            result = tick(sensor)
+            assert (result.succeeded, result.failed) == (1, 0)
+            assert states(sensor) == (1, 0, 0)
+
+    @pytest.mark.parametrize("lock", ["BEGIN", "BEGIN EXCLUSIVE"])
+    def test_a_run_is_recorded_while_somebody_reads_or_after_somebody_wrote_sqlite(
+        self, deployed: Deployed, example_flowapi: ExampleFlowApi, lock: str
+    ) -> None:
+        write_one(deployed, WAITS)
+        settings = deployed.settings(FLOWAPI_URL=example_flowapi.url, FLOWAPI_TOKEN=example_flowapi.token())
+
+        def hold() -> None:
+            wait_for((deployed.inputs / "started").exists)
+            connection = sqlite3.connect(deployed.outputs / "autoflow.db", isolation_level=None)
+            connection.execute(lock)
+            connection.execute("SELECT * FROM runs").fetchall()
+            (deployed.inputs / "go").touch()
+            wait_for(deployed.executed)
+            if lock == "BEGIN":
+                # The reader goes on until the run has been recorded.
+                other = sqlite3.connect(deployed.outputs / "autoflow.db")
+                wait_for(lambda: other.execute("SELECT state FROM runs").fetchall() == [("succeeded",)])
+                other.close()
+            connection.execute("ROLLBACK")
+            connection.close()
+
+        with sensor_of(settings) as sensor, meanwhile(hold):
+            assert tick(sensor).succeeded == 1
+            assert states(sensor) == (1, 0, 0)
+
+
+@contextmanager
+def small_disk(folder: Path, options: str) -> Iterator[None]:
+    """Mount a small disk in memory at `folder`, where this machine allows that."""
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if os.getuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.usefixtures("prefect_url")
+class TestDisks:
+    @pytest.mark.parametrize(
+        ("options", "reason"), [("size=256k", "No space left on device"), ("size=1m,ro", "Read-only file system")]
+    )
+    def test_outputs_that_cannot_be_written_fail_the_run_with_a_reason_and_leave_nothing_half_written(
+        self, deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path, options: str, reason: str
+    ) -> None:
+        write_one(deployed, "import random\nprint([random.random() for _ in range(50_000)])")
+        settings = deployed.settings(
+            FLOWAPI_URL=example_flowapi.url,
+            FLOWAPI_TOKEN=example_flowapi.token(),
+            AUTOFLOW_DB_URI=f"sqlite:///{tmp_path / 'runs.db'}",
+        )
+        with small_disk(deployed.outputs / "notebooks", options), sensor_of(settings) as sensor:
+            result = tick(sensor)
+            left = deployed.executed()
+            assert (result.succeeded, result.failed) == (0, 1)
+            with sqlite3.connect(tmp_path / "runs.db") as connection:
+                ((message,),) = connection.execute("SELECT error_message FROM runs").fetchall()
+            connection.close()
+
+        assert reason in message
+        assert left == []
+
+
+class TestKills:
+    def test_after_a_sigkill_nothing_is_left_behind_and_the_next_start_goes_on(
+        self, deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path
+    ) -> None:
+        write_one(deployed, WAITS)
+        environ = environment(
+            deployed,
+            example_flowapi,
+            AUTOFLOW_HEARTBEAT_TIMEOUT="3",
+            PREFECT_SERVER_API_PORT=str(free_port()),
+        )
+        with running(environ, tmp_path / "log") as process:
+            wait_for((deployed.inputs / "started").exists, seconds=90)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            wait_for(lambda: not processes_with(str(deployed.outputs)), seconds=10)
+        (deployed.inputs / "go").touch()
+        time.sleep(3)  # until the claim of the process that is gone has run out, which is what is tested
+
+        ended = run_to_the_end(environ)
+
+        assert ended.returncode == 0
+        assert "1 run crashed" in ended.stderr
+        assert "finished one 2016-01-12" in ended.stderr
+
+    def test_a_prefect_server_that_dies_is_started_again_and_the_run_goes_on(
+        self, deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path
+    ) -> None:
+        write_one(deployed, WAITS)
+        environ = environment(deployed, example_flowapi, PREFECT_SERVER_API_PORT=str(free_port()))
+        log = tmp_path / "log"
+        with running(environ, log) as process:
+            wait_for((deployed.inputs / "started").exists, seconds=90)
+            (server,) = [pid for pid in children(process.pid) if "prefect_server" in command_line(pid)]
+            os.kill(server, signal.SIGKILL)
+            wait_for(lambda: "starting it again" in log.read_text())
+            (deployed.inputs / "go").touch()
+            assert process.wait(90) == 0
+        assert "finished one 2016-01-12" in log.read_text()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def command_line(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
