@@ -128,7 +128,7 @@ class Kernel(AsyncKernelManager):
 
     It is reached through sockets in a private folder: two kernels that start at once can take the same TCP port
     (papermill#511), and other users of the machine cannot connect. It belongs to one event loop; only `kill_group`
-    may be called from any thread.
+    may be called from any thread. `ended` is set once nothing is left of a kernel that was started.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -144,7 +144,7 @@ class Kernel(AsyncKernelManager):
         self.context.setsockopt(zmq.RCVHWM, LONGEST_QUEUE)
         self._folder = folder
         self._killed = False
-        self._ended = asyncio.Event()
+        self.ended = asyncio.Event()
         self._last_words = b""
         self._connection: KernelConnection | None = None
 
@@ -162,7 +162,7 @@ class Kernel(AsyncKernelManager):
         await self.start_kernel(env=dict(environment), cwd=str(cwd))
         self._connection = connection = cast("KernelConnection", self.client(context=self.context))
         ready = asyncio.ensure_future(connection.wait_until_ready())
-        ended = asyncio.ensure_future(self._ended.wait())
+        ended = asyncio.ensure_future(self.ended.wait())
         try:
             await asyncio.wait({ready, ended}, timeout=start_timeout, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
@@ -196,14 +196,14 @@ class Kernel(AsyncKernelManager):
 
     async def end(self, *, grace: float = 0) -> None:
         """End the kernel and all that it has started: kill them, if they are still there after `grace` seconds."""
-        if grace and self.has_kernel and not self._ended.is_set():
+        if grace and self.has_kernel and not self.ended.is_set():
             await self.request_shutdown()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), grace)
+                await asyncio.wait_for(self.ended.wait(), grace)
         self.kill_group()
         if self.has_kernel:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), KILL_TIMEOUT)
+                await asyncio.wait_for(self.ended.wait(), KILL_TIMEOUT)
         if self._connection:
             self._connection.close()
         await self.cleanup_resources()
@@ -217,7 +217,7 @@ class Kernel(AsyncKernelManager):
 
     def death(self) -> str:
         """Say how the kernel ended, if it has."""
-        if self._ended.is_set():
+        if self.ended.is_set():
             self.wait_until_gone()
         status = self._process.poll() if self._process else None
         if status is None:
@@ -248,7 +248,7 @@ class Kernel(AsyncKernelManager):
             # The guard holds the other end as long as there is anything to guard.
             asyncio.get_running_loop().remove_reader(ear)
             os.close(ear)
-            self._ended.set()
+            self.ended.set()
 
     def _said(self) -> str:
         """Return the last line that the kernel has said outside of cells, as the end of a message."""

@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import json
 import logging
+import re
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ KERNEL_START_TIMEOUT = 60.0
 
 LONGEST_MESSAGE = 2000
 """How much of the message of a notebook's exception an error tells, characters."""
+
+_CELL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 CellCallback = Callable[[int, int], None]
 """Called as each cell starts, with its number counted from 1 and the number of cells."""
@@ -66,7 +69,7 @@ def _mend_cell_ids(notebook: nbformat.NotebookNode) -> None:
     """Give each cell an id of its own where the format has them: nbformat does so as well, with a warning each."""
     seen: set[str] = set()
     for cell in notebook.cells if (notebook.nbformat, notebook.nbformat_minor) >= (4, 5) else ():
-        if cell.get("id") in seen | {None}:
+        if cell.get("id") in seen or not _CELL_ID.fullmatch(str(cell.get("id", ""))):
             cell["id"] = uuid.uuid4().hex[:8]
         seen.add(cell["id"])
 

@@ -1,0 +1,267 @@
+"""Real kernels and their guards: how they start, what they may send, and that nothing of them is left."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from autoflow.kernels import (
+    LONGEST_MESSAGE,
+    SHUTDOWN_GRACE,
+    TOO_LONG,
+    Kernel,
+    KernelConnection,
+    KernelStartError,
+    is_installed,
+    new_kernel,
+)
+
+
+@pytest.fixture(autouse=True)
+def kernels_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    assert tmp_path.exists()  # made before the folder for temporary files changes
+    processes = psutil.Process().children(recursive=True)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
+        assert list(Path(folder).iterdir()) == []
+    assert psutil.Process().children(recursive=True) == processes
+
+
+@pytest.fixture
+def install_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    def install(*command: str, name: str = "fake", language: str = "python") -> str:
+        spec = tmp_path / "kernels" / name / "kernel.json"
+        spec.parent.mkdir(parents=True)
+        spec.write_text(json.dumps({"argv": command, "display_name": name, "language": language}))
+        return name
+
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    return install
+
+
+def connect(name: str, cwd: Path, *, start_timeout: float = 60) -> None:
+    async def start_and_end() -> None:
+        with new_kernel(name) as kernel:
+            try:
+                await kernel.connect(os.environ, cwd, start_timeout=start_timeout)
+            finally:
+                await kernel.end()
+
+    with asyncio.Runner() as runner:
+        runner.run(start_and_end())
+
+
+async def messages_of(connection: KernelConnection, code: str) -> list[dict[str, object]]:
+    request = connection.execute(code)
+    messages = []
+    while True:
+        message = await connection.get_iopub_msg(timeout=30)
+        if message["parent_header"].get("msg_id") == request:
+            messages.append(message)
+            if message["content"].get("execution_state") == "idle":
+                return messages
+
+
+async def printed(connection: KernelConnection, code: str) -> str:
+    messages = await messages_of(connection, code)
+    return "".join(message["content"]["text"] for message in messages if message["msg_type"] == "stream")  # type: ignore[index]
+
+
+def wait_until_gone(pid: int, *, seconds: float = 5) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        if process.status() != psutil.STATUS_ZOMBIE:
+            process.wait(seconds)
+
+
+START_ESCAPED_CHILD = """
+import os, subprocess
+read, write = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.write(write, str(os.getpid()).encode())
+    os.execve("/bin/sleep", ["sleep", "600"], {})
+print(int(os.read(read, 20)))
+"""
+
+
+def test_kernel_runs_code_and_ends_when_asked(tmp_path: Path) -> None:
+    async def run(kernel: Kernel) -> None:
+        connection = await kernel.connect({**os.environ, "COLOUR": "blue"}, tmp_path, start_timeout=60)
+        assert connection.language_info["name"] == "python"
+        code = "import os; print(os.environ['COLOUR'], os.getcwd())"
+        assert await printed(connection, code) == f"blue {tmp_path}\n"
+        mark = tmp_path / "mark"
+        await messages_of(connection, f"import atexit, pathlib; atexit.register(pathlib.Path({str(mark)!r}).touch)")
+        await kernel.end(grace=SHUTDOWN_GRACE)
+        assert mark.exists()
+
+    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+        runner.run(run(kernel))
+
+
+def test_what_a_kernel_started_ends_with_it_even_if_it_left_its_session_and_environment(tmp_path: Path) -> None:
+    async def run(kernel: Kernel) -> int:
+        connection = await kernel.connect(os.environ, tmp_path, start_timeout=60)
+        escaped = int(await printed(connection, START_ESCAPED_CHILD))
+        assert psutil.pid_exists(escaped)
+        await kernel.end()
+        return escaped
+
+    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+        assert not psutil.pid_exists(runner.run(run(kernel)))
+
+
+def test_kernel_is_killed_from_another_thread(tmp_path: Path) -> None:
+    async def run(kernel: Kernel) -> None:
+        await kernel.connect(os.environ, tmp_path, start_timeout=60)
+        thread = threading.Thread(target=kernel.kill_group)
+        thread.start()
+        await kernel.ended.wait()
+        thread.join()
+        await kernel.end()
+
+    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+        runner.run(run(kernel))
+
+
+def test_kernel_killed_before_it_starts_does_not_start(tmp_path: Path) -> None:
+    async def run(kernel: Kernel) -> None:
+        kernel.kill_group()
+        with pytest.raises(KernelStartError):
+            await kernel.connect(os.environ, tmp_path, start_timeout=60)
+        await kernel.end()
+
+    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+        runner.run(run(kernel))
+
+
+def test_kernel_that_kills_its_process_group_leaves_nothing(tmp_path: Path) -> None:
+    async def run(kernel: Kernel) -> int:
+        connection = await kernel.connect(os.environ, tmp_path, start_timeout=60)
+        escaped = int(await printed(connection, START_ESCAPED_CHILD))
+        connection.execute("import os, signal; os.killpg(0, signal.SIGKILL)")
+        await kernel.ended.wait()
+        assert kernel.death() == "killed by SIGKILL, perhaps for want of memory"
+        await kernel.end()
+        return escaped
+
+    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+        assert not psutil.pid_exists(runner.run(run(kernel)))
+
+
+def test_kernel_whose_guard_is_killed_ends(tmp_path: Path) -> None:
+    async def run(kernel: Kernel) -> None:
+        connection = await kernel.connect(os.environ, tmp_path, start_timeout=60)
+        pid = int(await printed(connection, "import os; print(os.getpid())"))
+        os.kill(psutil.Process(pid).ppid(), signal.SIGKILL)
+        await kernel.ended.wait()
+        wait_until_gone(pid)
+        await kernel.end()
+
+    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+        runner.run(run(kernel))
+
+
+def test_messages_that_are_too_long_are_told_by_their_size(tmp_path: Path) -> None:
+    async def run(kernel: Kernel) -> None:
+        connection = await kernel.connect(os.environ, tmp_path, start_timeout=60)
+        await messages_of(connection, "from IPython.display import HTML")
+        messages = await messages_of(connection, f"HTML('x' * {LONGEST_MESSAGE + 1})")
+        [stand_in] = [message for message in messages if message["msg_type"] == TOO_LONG]
+        assert stand_in["content"]["size"] > LONGEST_MESSAGE  # type: ignore[index]
+        messages = await messages_of(connection, f"raise ValueError('x' * {LONGEST_MESSAGE})")
+        [error] = [message for message in messages if message["msg_type"] == "error"]
+        assert error["content"]["ename"] == "ExceptionTooLong"  # type: ignore[index]
+        await kernel.end()
+
+    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+        runner.run(run(kernel))
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (
+            ("sh", "-c", "echo first; echo 'no module named ipykernel' >&2; exit 3"),
+            r"the kernel did not start: it ended with exit status 3 \(no module named ipykernel\)",
+        ),
+        (("no-such-program",), r"exit status 127 \(no-such-program cannot be run: No such file or directory\)"),
+        (("sh", "-c", "kill -SEGV $$"), "the kernel did not start: killed by SIGSEGV"),
+        (("sh", "-c", "head -c 5000000 /dev/zero | tr '\\0' x; echo; echo last; exit 1"), r"status 1 \(last\)"),
+    ],
+)
+def test_kernel_that_ends_at_once_says_why(
+    install_kernel: Callable[..., str], tmp_path: Path, command: tuple[str, ...], message: str
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(KernelStartError, match=message):
+        connect(install_kernel(*command), tmp_path)
+    assert time.monotonic() - started < 10
+
+
+def test_kernel_that_never_answers_is_given_up(install_kernel: Callable[..., str], tmp_path: Path) -> None:
+    name = install_kernel("sh", "-c", "echo waiting; sleep 600 & sleep 600")
+    with pytest.raises(KernelStartError, match=r"the kernel did not start within 0\.5 s \(waiting\)"):
+        connect(name, tmp_path, start_timeout=0.5)
+
+
+def test_folder_that_is_gone_keeps_the_kernel_from_starting(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="gone"):
+        connect("python3", tmp_path / "gone")
+
+
+def test_only_installed_kernels_are_installed(install_kernel: Callable[..., str]) -> None:
+    assert is_installed("python3")
+    assert not is_installed("fake")
+    assert is_installed(install_kernel("sh"))
+    assert not is_installed("no/such kernel")
+
+
+def test_nothing_is_left_when_the_owner_of_a_kernel_is_killed(tmp_path: Path, kernels_folder: Path) -> None:
+    script = tmp_path / "owner.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import asyncio, os, tempfile
+        from pathlib import Path
+        from autoflow.kernels import new_kernel
+        tempfile.tempdir = {str(kernels_folder)!r}
+        async def main():
+            with new_kernel("python3") as kernel:
+                connection = await kernel.connect(os.environ, Path("/"), start_timeout=60)
+                request = connection.execute({(START_ESCAPED_CHILD + "print(os.getpid())")!r})
+                text = ""
+                while text.count("\\n") < 2:
+                    text += (await connection.get_iopub_msg(timeout=30))["content"].get("text", "")
+                print(text.replace("\\n", " "), flush=True)
+                await asyncio.sleep(600)
+        asyncio.run(main())
+        """)
+    )
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environ) as owner:
+        assert owner.stdout
+        processes = [int(word) for word in owner.stdout.readline().split()]
+        assert len(processes) == 2
+        assert all(psutil.pid_exists(pid) for pid in processes)
+        owner.kill()
+    for pid in processes:
+        wait_until_gone(pid)
+    deadline = time.monotonic() + 5
+    while any(kernels_folder.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)
