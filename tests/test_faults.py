@@ -78,7 +78,7 @@ class TestFlowApi:
             ExampleFlowApi() as flowapi,
             sensor_of(deployed.settings(FLOWAPI_URL=flowapi.url, FLOWAPI_TOKEN=flowapi.token())) as sensor,
         ):
-            flowapi.misbehave(how)  # type: ignore[arg-type]
+            flowapi.misbehave(how)
             with pytest.raises(FlowApiError) as raised:
                 tick(sensor)
             flowapi.behave()
