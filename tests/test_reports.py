@@ -20,20 +20,24 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwG
 
 def notebook(*cells: NotebookNode | str) -> NotebookNode:
     """Return an executed notebook; a text is a markdown cell."""
-    return v4.new_notebook(cells=[v4.new_markdown_cell(cell) if isinstance(cell, str) else cell for cell in cells])
+    given = [v4.new_markdown_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+    return NotebookNode(v4.new_notebook(cells=given))
 
 
 def code(*outputs: NotebookNode, source: str = "secret_code()", tags: tuple[str, ...] = ()) -> NotebookNode:
-    return v4.new_code_cell(source, execution_count=7, outputs=list(outputs), metadata={"tags": list(tags)})
+    cell = v4.new_code_cell(source, execution_count=7, outputs=list(outputs), metadata={"tags": list(tags)})
+    return NotebookNode(cell)
 
 
 def shows(**bundle: str) -> NotebookNode:
     """Return an output; ``text_html`` is ``text/html``."""
-    return v4.new_output("display_data", {kind.replace("_", "/"): content for kind, content in bundle.items()})
+    return NotebookNode(
+        v4.new_output("display_data", {kind.replace("_", "/"): content for kind, content in bundle.items()})
+    )
 
 
 def prints(text: str, name: str = "stdout") -> NotebookNode:
-    return v4.new_output("stream", text=text, name=name)
+    return NotebookNode(v4.new_output("stream", text=text, name=name))
 
 
 def test_a_report_has_no_code_no_prompts_and_no_noise(tmp_path: Path) -> None:
@@ -240,7 +244,8 @@ def test_text_that_an_operators_template_changes_is_still_data(tmp_path: Path) -
     template = tmp_path / "own.tpl"
     template.write_text(
         "{% extends 'asciidoc.tpl' %}"
-        "{% block markdowncell %}{{ (cell.source ~ ' *changed*') | markdown2asciidoc }}\n\n{{ cell.source }}{% endblock %}"
+        "{% block markdowncell %}{{ (cell.source ~ ' *changed*') | markdown2asciidoc }}"
+        "\n\n{{ cell.source }}{% endblock %}"
     )
 
     text = text_of(report_of(notebook("include::/etc/passwd[]"), tmp_path, template=template))

@@ -32,7 +32,7 @@ def notebook_with(text: str, **bundle: str) -> NotebookNode:
         v4.new_raw_cell(text),
         v4.new_markdown_cell("last"),
     ]
-    return v4.new_notebook(cells=cells, metadata={"title": text})
+    return NotebookNode(v4.new_notebook(cells=cells, metadata={"title": text}))
 
 
 @pytest.fixture

@@ -50,11 +50,12 @@ class ReportContext:
     reference_date: datetime.date | None
 
     def __str__(self) -> str:
+        """Return the footer."""
         date = self.reference_date.isoformat() if self.reference_date else ""
         return " · ".join(filter(None, (self.workflow, date)))
 
 
-def convert(
+def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
     notebook: Path,
     report: Path,
     *,

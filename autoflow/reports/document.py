@@ -14,9 +14,9 @@ from autoflow.errors import ReportError
 from autoflow.reports.exporting import fill
 from autoflow.reports.hypertext import clean_html
 from autoflow.reports.markup import Asciidoc, escape_line
-from autoflow.reports.pictures import PictureShelf, content_of, formula_of
 from autoflow.reports.nodes import Node, nodes
 from autoflow.reports.outline import Outline
+from autoflow.reports.pictures import PictureShelf, content_of, formula_of
 from autoflow.reports.reading import Dialect, Fragment, read_fragments
 from autoflow.reports.shown import beginning, fragments_of, plain_output, reduce_to_shown
 from autoflow.reports.writing import BlockWriter, literal, missing_picture, picture_block

@@ -75,7 +75,7 @@ class _Exporter(ASCIIDocExporter):
 
 
 class _Loader(BaseLoader):
-    """Finds an operator's template and those beside it, AutoFlow's by any name of nbconvert's, the rest as nbconvert."""
+    """Finds the operator's template and those beside it, AutoFlow's by any name of nbconvert's, and nbconvert's."""
 
     def __init__(self, template: Path, config_dir: Path, others: BaseLoader) -> None:
         self._template = template

@@ -141,4 +141,5 @@ def _bundled(stem: str) -> dict[str, str]:
 
 
 def _missing_line(script: Script) -> str:
-    return f"no font for {script.name}: such text prints as boxes in PDF reports (Debian: apt-get install {script.package})"
+    remedy = f"Debian: apt-get install {script.package}"
+    return f"no font for {script.name}: such text prints as boxes in PDF reports ({remedy})"

@@ -13,10 +13,42 @@ _ROWS_KEPT = MOST_ROWS + 20
 """More than are shown, since those of the head are among them."""
 
 _LEFT_OUT = frozenset(
-    "applet audio button canvas datalist embed frame frameset head iframe input link math meta noembed noframes noscript"
-    " object option param script select source style svg template textarea title track video".split()
+    [
+        "applet",
+        "audio",
+        "button",
+        "canvas",
+        "datalist",
+        "embed",
+        "frame",
+        "frameset",
+        "head",
+        "iframe",
+        "input",
+        "link",
+        "math",
+        "meta",
+        "noembed",
+        "noframes",
+        "noscript",
+        "object",
+        "option",
+        "param",
+        "script",
+        "select",
+        "source",
+        "style",
+        "svg",
+        "template",
+        "textarea",
+        "title",
+        "track",
+        "video",
+    ]
 )
-_VOID = frozenset("br col embed frame hr img input link meta param source track wbr".split())
+_VOID = frozenset(
+    ["br", "col", "embed", "frame", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"]
+)
 _KEPT_ATTRIBUTES = frozenset({"align", "alt", "class", "colspan", "href", "rowspan", "src", "start", "style", "title"})
 _ENDED_BY: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     # start tag: what it ends, and within what
@@ -35,9 +67,9 @@ _ROW_END = re.compile(r"</tr\s*>", re.IGNORECASE)
 def clean_html(html: str, attach: Callable[[str, bytes], str]) -> str:
     """Return what of `html` can be printed; empty if that is nothing.
 
-    Tables are cut after about `MOST_ROWS` rows; the attribute ``data-rows`` tells how many they had. A drawing in the text is handed to `attach`, which
-    returns an address for it. The colours that a style sheet gives to single elements, as pandas' Styler does, are
-    written into them.
+    Tables are cut after about `MOST_ROWS` rows; the attribute ``data-rows`` tells how many they had. A drawing in the
+    text is handed to `attach`, which returns an address for it. The colours that a style sheet gives to single
+    elements, as pandas' Styler does, are written into them.
     """
     if _UNTRUSTED_MAP in html:
         return ""

@@ -35,7 +35,8 @@ def escape(text: str) -> str:
     """Return asciidoc that shows `text`, line breaks included, wherever asciidoctor replaces character references.
 
     All ASCII punctuation and the bullet, which starts a list, become decimal references, so that nothing is left that
-    has a meaning in asciidoc; a point or a comma between digits has none. Blocks of verbatim text need `replaced_in_verbatim`.
+    has a meaning in asciidoc; a point or a comma between digits has none. Blocks of verbatim text need
+    `replaced_in_verbatim`.
     """
     return _PUNCTUATION.sub(lambda found: f"&#{ord(found[0])};", printable(text))
 

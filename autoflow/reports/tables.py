@@ -28,7 +28,7 @@ _WRAPPED = 26
 
 _ALIGNMENTS = {"AlignLeft": "<", "AlignRight": ">", "AlignCenter": "^"}
 _NUMBER = re.compile(
-    r"[-+\u2212(]?\s?[$€£]?\s?\d[\d\s.,'\u202f\u00a0]*(?:[eE][-+]?\d+)?\s?%?\)?|NaN|NaT|nan|None|<NA>|[-–—]|\.\.\.|…|"
+    r"[-+\u2212(]?\s?[$€£]?\s?\d[\d\s.,'\u202f\u00a0]*(?:[eE][-+]?\d+)?\s?%?\)?|NaN|NaT|nan|None|<NA>|[-\u2013\u2014]|\.\.\.|…|"
 )
 
 
@@ -281,6 +281,6 @@ def _cell(cell: Cell, *, is_marked: bool) -> str:
 def _alignment(table: Table, column: int) -> str:
     if table.alignments[column]:
         return table.alignments[column]
-    texts = [row[column].text.strip() for row in table.rows[table.head :] if (cell := row[column]) is not None]
+    texts = [cell.text.strip() for row in table.rows[table.head :] if (cell := row[column]) is not None]
     has_numbers = any(any(map(str.isdigit, text)) for text in texts)
     return ">" if has_numbers and column >= table.index and all(map(_NUMBER.fullmatch, texts)) else "<"

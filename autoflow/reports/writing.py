@@ -138,7 +138,7 @@ class BlockWriter:
         colour = colour_of(style.get("color", ""))
         role = self._role(colour, "") if colour else ""
         weight = style.get("font-weight", "")
-        if weight == "bold" or weight.isdigit() and int(weight) >= 600:  # noqa: PLR2004 - CSS's semi-bold
+        if weight == "bold" or (weight.isdigit() and int(weight) >= 600):  # noqa: PLR2004 - CSS's semi-bold
             inlines = [{"t": "Strong", "c": inlines}]
         markup = self._marked("##", inlines, role=role) if role else self._joined(inlines)
         return Cell(
@@ -186,12 +186,13 @@ class BlockWriter:
         return f'[.formula]\nimage::{picture.name}[{_picture_attributes(picture, formula.latex)},align="center"]\n\n'
 
     def _figure(self, contents: Node) -> str:
-        _, inlines, (address, title) = contents
+        _, inlines, (_, title) = contents
         alt = plain_text(inlines)
         picture = self._picture(contents)
         if picture is None:
             return f"{missing_picture(alt)}\n\n"
-        return picture_block(picture, alt=alt, caption=title.removeprefix("fig:") or _FILE_NAME.sub("", alt, count=1))
+        caption = title.removeprefix("fig:") or ("" if _FILE_NAME.fullmatch(alt) else alt)
+        return picture_block(picture, alt=alt, caption=caption)
 
     # Inlines
 
@@ -275,7 +276,7 @@ class BlockWriter:
     def _inline_span(self, contents: Node) -> str:
         (identifier, classes, attributes), inlines = contents
         anchor = f"[[{self.outline.anchors[identifier]}]]" if identifier in self.outline.anchors else ""
-        style = declarations_of(dict(attributes).get("style", dict(attributes).get("color", "")))
+        style = declarations_of(dict(attributes).get("style", ""))
         colour, background = (colour_of(style.get(name, "")) for name in ("color", "background-color"))
         if style.get("font-weight") == "bold":
             inlines = [{"t": "Strong", "c": inlines}]
@@ -322,7 +323,8 @@ class BlockWriter:
         (_, _, attributes), _, (address, _) = contents
         content = self.shelf.find(address)
         picture = None if content is None else self.shelf.picture(content)
-        asked = declarations_of(dict(attributes).get("style", "")).get("width", dict(attributes).get("width", ""))
+        given: dict[str, str] = dict(attributes)
+        asked = declarations_of(given.get("style", "")).get("width", given.get("width", ""))
         width = re.fullmatch(r"(\d+(?:\.\d+)?)(px|%)?", asked)
         if picture is None or width is None:
             return picture

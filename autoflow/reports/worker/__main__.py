@@ -1,15 +1,16 @@
 """Make pictures that a report can hold: a program of its own, since it reads what comes from a notebook.
 
-It gets an order as JSON on standard input, ``{"pictures": [key], "formulas": {key: [LaTeX, whether it stands alone]}}``, finds each picture in the
-current folder as ``key.source``, and writes what it made as JSON, ``{key: [file name, width, height]}`` in CSS pixels,
-on standard output. It imports nothing of AutoFlow, and matplotlib only if there is a formula.
+It gets an order as JSON on standard input, ``{"pictures": [key], "formulas": {key: [LaTeX, stands alone]}}``, finds
+each picture in the current folder as ``key.source``, and writes what it made as JSON,
+``{key: [file name, width, height]}`` in CSS pixels, on standard output. It imports nothing of AutoFlow, which would
+take longer than its work, and matplotlib only if there is a formula.
 """
 
 import json
 import sys
 from pathlib import Path
 
-from images import finished
+from images import finished  # type: ignore[import-not-found]
 
 
 def main() -> None:
@@ -18,7 +19,8 @@ def main() -> None:
     folder = Path.cwd()
     made = {key: finished(folder, key) for key in order["pictures"]}
     if order["formulas"]:
-        from formulas import drawn  # noqa: PLC0415 - most reports have no formula to draw, and matplotlib loads slowly
+        # Most reports have no formula to draw, and matplotlib loads slowly.
+        from formulas import drawn  # type: ignore[import-not-found]  # noqa: PLC0415
 
         for key, (latex, is_display) in order["formulas"].items():
             made[key] = drawn(folder, key, latex, is_display=is_display)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import Made
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
@@ -27,7 +26,10 @@ _FENCES = {
 }
 _ALIGNED = "equation|align|aligned|gather|gathered|split|eqnarray|multline|displaymath|math"
 _ALIGNED_LINE = re.compile(rf"\\(?:begin|end)\{{(?:{_ALIGNED})\*?\}}")
-_GRID = re.compile(r"\\begin\{(%s)\}(?:\{[lcr| ]*\})?(.*?)\\end\{\1\}" % "|".join(_FENCES), re.DOTALL)
+_GRID = re.compile(
+    rf"\\begin\{{({'|'.join(_FENCES)})\}}(?:\{{[lcr| ]*\}})?(.*?)\\end\{{\1\}}",
+    re.DOTALL,
+)
 _FENCED_GRID = re.compile(
     r"\\left\s*(\\?[(\[{|.])\s*(\\begin\{array\}.*?\\end\{array\})\s*\\right\s*(\\?[)\]}|.])", re.DOTALL
 )
@@ -54,7 +56,7 @@ _SYNONYMS = {
 }
 """What TeX knows by another name than mathtext, or mathtext not at all and can do without."""
 
-_SYNONYM = re.compile(r"\\(%s)(?![A-Za-z])" % "|".join(_SYNONYMS))
+_SYNONYM = re.compile(rf"\\({'|'.join(_SYNONYMS)})(?![A-Za-z])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +69,8 @@ class Box:
     down: float
 
 
-def drawn(folder: Path, key: str, latex: str, *, is_display: bool) -> Made | None:
-    """Draw a formula as ``key.svg``; None if mathtext does not know a command in it."""
+def drawn(folder: Path, key: str, latex: str, *, is_display: bool) -> tuple[str, float, float] | None:
+    """Draw a formula as ``key.svg``; return name, width and height, or None if mathtext knows no such command."""
     if len(latex) > _LONGEST:
         return None
     try:
@@ -170,7 +172,10 @@ def _mathtext(latex: str) -> Box:
     scale = _SIZE / writer.FONT_SCALE
     points = [(x * scale, -y * scale) for x, y in vertices]
     return Box(
-        elements=f'<path d="{_path(points, codes)}"/>', width=width, up=max(height - down, 0.0), down=max(down, 0.0)
+        elements=f'<path d="{_path(points, list(codes))}"/>',
+        width=width,
+        up=max(height - down, 0.0),
+        down=max(down, 0.0),
     )
 
 
@@ -191,7 +196,7 @@ def _moved(box: Box, x: float, y: float) -> str:
 
 
 def _fenced_source(left: str, inner: str, right: str) -> str:
-    """Return a grid between \\left and \\right as the environment that draws such fences."""
+    r"""Return a grid between \left and \right as the environment that draws such fences."""
     names = {fences: name for name, fences in _FENCES.items()}
     fences = (left.lstrip("\\") + right.lstrip("\\")).replace(".", " ")
     name = names.get(fences, "array")

@@ -2,7 +2,7 @@
 
 import io
 import re
-import xml.etree.ElementTree as ET  # noqa: S405 - entities are cut out first, and this is a child process
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import TypeAlias
 
