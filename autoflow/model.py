@@ -4,6 +4,7 @@ import datetime
 import enum
 import hashlib
 import json
+import operator
 import os
 import socket
 import uuid
@@ -48,7 +49,14 @@ class RunState(enum.StrEnum):
     """AutoFlow was stopped while it ran. Due again."""
     CANCELLED = "cancelled"
     """Somebody cancelled it. Not tried again by itself."""
+    RERUNNING = "rerunning"
+    """As `RUNNING`, of a date that is done and stays so, by its older run, until this one has succeeded."""
+    SUPERSEDED = "superseded"
+    """It succeeded, and so did a newer run, which somebody asked for. Its date is done by that one."""
 
+
+GOING_ON = (RunState.RUNNING, RunState.RERUNNING)
+"""States that need a heartbeat."""
 
 CLAIMED_STATES = (RunState.RUNNING, RunState.SUCCEEDED)
 """States of which there is at most one run for each workflow, parameters and reference date."""
@@ -75,6 +83,10 @@ runs_table = sa.Table(
     sa.Column("error_message", sa.Text),
     sa.Column("outputs", sa.Text),
     sa.Column("flow_run_id", sa.String(36)),
+    # When somebody asked that the run should no longer count as a failure.
+    sa.Column("forgiven_at", sa.DateTime),
+    # When its outputs were deleted because they were old.
+    sa.Column("pruned_at", sa.DateTime),
 )
 
 _claimed = runs_table.c.state.in_([str(state) for state in CLAIMED_STATES])
@@ -86,6 +98,16 @@ sa.Index(
     unique=True,
     sqlite_where=_claimed,
     postgresql_where=_claimed,
+)
+_rerunning = runs_table.c.state == str(RunState.RERUNNING)
+sa.Index(
+    "one_rerun_per_date",
+    runs_table.c.workflow,
+    runs_table.c.parameters_hash,
+    runs_table.c.reference_date,
+    unique=True,
+    sqlite_where=_rerunning,
+    postgresql_where=_rerunning,
 )
 sa.Index("runs_by_state", runs_table.c.state)
 
@@ -124,11 +146,12 @@ class RunKey:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to do a run, for as long as its heartbeat goes on."""
+    """The right to do a run, for as long as its heartbeat goes on. `is_rerun` tells that its date is done already."""
 
     id: int
     key: RunKey
     attempt: int
+    is_rerun: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +162,29 @@ class RunError:
     message: str
     notebook: str | None = None
     cell: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """All that the run store knows of one run; times are in UTC.
+
+    `outputs` has, by the labels of the notebooks, the paths of the executed notebook and of its reports; it is empty
+    once they have been pruned. `holder` names the process that ran it.
+    """
+
+    id: int
+    key: RunKey
+    attempt: int
+    state: RunState
+    holder: str
+    started_at: datetime.datetime
+    heartbeat_at: datetime.datetime
+    finished_at: datetime.datetime | None
+    error: RunError | None
+    outputs: Mapping[str, Any]
+    flow_run_id: str | None
+    forgiven_at: datetime.datetime | None
+    pruned_at: datetime.datetime | None
 
 
 @dataclass(frozen=True)
@@ -213,8 +259,11 @@ class RunStore:
                     f"the database of runs at {self._place} was made by a newer version of AutoFlow: {error}"
                 ) from error
 
-    def claim(self, key: RunKey) -> Claim | None:
-        """Take the run called `key`, if it is neither done nor running anywhere; else return None."""
+    def claim(self, key: RunKey, *, again: bool = False) -> Claim | None:
+        """Take the run called `key`, if it is neither done nor running anywhere; else return None.
+
+        With `again`, what is done is taken as well. Its date stays done whatever becomes of the new run.
+        """
         now = self._now()
         attempts = sa.select(sa.func.count() + 1).where(*_is(key)).scalar_subquery()
         row = {
@@ -223,18 +272,19 @@ class RunStore:
             "parameters": key.parameters,
             "reference_date": key.reference_date,
             "attempt": attempts,
-            "state": RunState.RUNNING.value,
             "holder": self._holder,
             "started_at": now,
             "heartbeat_at": now,
         }
         try:
             with self._writing("cannot take a claim") as connection:
+                is_rerun = again and connection.execute(_done(key)).first() is not None
+                row["state"] = (RunState.RERUNNING if is_rerun else RunState.RUNNING).value
                 statement = sa.insert(runs_table).values(row).returning(runs_table.c.id, runs_table.c.attempt)
                 run_id, attempt = connection.execute(statement).one()
         except IntegrityError:
             return None
-        return Claim(id=run_id, key=key, attempt=attempt)
+        return Claim(id=run_id, key=key, attempt=attempt, is_rerun=is_rerun)
 
     def renew(self, claims: Iterable[Claim]) -> frozenset[Claim]:
         """Renew the heartbeat of `claims`; return those still ours: others were given up as crashed."""
@@ -242,7 +292,7 @@ class RunStore:
         with self._writing("cannot renew claims") as connection:
             statement = (
                 sa.update(runs_table)
-                .where(runs_table.c.id.in_(by_id), runs_table.c.state == RunState.RUNNING.value)
+                .where(runs_table.c.id.in_(by_id), runs_table.c.state.in_(GOING_ON))
                 .values(heartbeat_at=self._now())
                 .returning(runs_table.c.id)
             )
@@ -278,10 +328,12 @@ class RunStore:
             }
         elif state is RunState.SUCCEEDED:
             values |= {"error_class": None, "error_message": None}
-        before = [RunState.RUNNING, RunState.CRASHED] if state is RunState.SUCCEEDED else [RunState.RUNNING]
+        before = [*GOING_ON, RunState.CRASHED] if state is RunState.SUCCEEDED else [*GOING_ON]
         statement = sa.update(runs_table).where(runs_table.c.id == claim.id, runs_table.c.state.in_(before))
         try:
             with self._writing("cannot record the end of a run") as connection:
+                if claim.is_rerun and state is RunState.SUCCEEDED:
+                    _supersede(connection, claim)
                 return connection.execute(statement.values(values)).rowcount == 1
         except IntegrityError:
             return False
@@ -292,9 +344,7 @@ class RunStore:
         with self._writing("cannot look for crashed runs") as connection:
             statement = (
                 sa.update(runs_table)
-                .where(
-                    runs_table.c.state == RunState.RUNNING.value, runs_table.c.heartbeat_at < now - self.crashed_after
-                )
+                .where(runs_table.c.state.in_(GOING_ON), runs_table.c.heartbeat_at < now - self.crashed_after)
                 .values(
                     state=RunState.CRASHED.value,
                     finished_at=now,
@@ -313,11 +363,14 @@ class RunStore:
         dates: dict[tuple[str, str, str], set[datetime.date]] = defaultdict(set)
         attempts: dict[tuple[str, str], dict[datetime.date, list[tuple[str, datetime.datetime]]]]
         attempts = defaultdict(lambda: defaultdict(list))
+        unforgiven = ~_claimed & runs_table.c.forgiven_at.is_(None)
         with self._reading() as connection:
             for workflow, parameters_hash, date, state in connection.execute(sa.select(*columns).where(_claimed)):
                 dates[workflow, parameters_hash, state].add(date)
-            statement = sa.select(*columns, runs_table.c.finished_at).where(~_claimed).order_by(runs_table.c.id)
+            statement = sa.select(*columns, runs_table.c.finished_at).where(unforgiven).order_by(runs_table.c.id)
             for workflow, parameters_hash, date, state, finished_at in connection.execute(statement):
+                if state == RunState.RERUNNING:
+                    dates[workflow, parameters_hash, RunState.RUNNING].add(date)
                 attempts[workflow, parameters_hash][date].append((state, finished_at))
         keys = {(workflow, parameters_hash) for workflow, parameters_hash, _ in dates} | attempts.keys()
         return {
@@ -328,6 +381,52 @@ class RunStore:
             )
             for workflow, parameters_hash in keys
         }
+
+    def runs(  # noqa: PLR0913 - each narrows the list on its own
+        self,
+        *,
+        workflow: str | None = None,
+        state: RunState | None = None,
+        first: datetime.date | None = None,
+        last: datetime.date | None = None,
+        ended_before: datetime.datetime | None = None,
+        limit: int | None = None,
+    ) -> list[RunRecord]:
+        """Return the runs that are so, newest first; `first` and `last` bound the reference date, both included."""
+        columns = runs_table.c
+        conditions = [
+            compare(column, value)
+            for column, compare, value in (
+                (columns.workflow, operator.eq, workflow),
+                (columns.state, operator.eq, state),
+                (columns.reference_date, operator.ge, first),
+                (columns.reference_date, operator.le, last),
+                (columns.finished_at, operator.lt, ended_before),
+            )
+            if value is not None
+        ]
+        statement = sa.select(runs_table).where(*conditions).order_by(runs_table.c.id.desc()).limit(limit)
+        with self._reading() as connection:
+            return [_record(row) for row in connection.execute(statement)]
+
+    def run(self, run_id: int) -> RunRecord | None:
+        """Return the run with this number, None if there is none."""
+        with self._reading() as connection:
+            row = connection.execute(sa.select(runs_table).where(runs_table.c.id == run_id)).first()
+        return _record(row) if row else None
+
+    def forgive(self, keys: Iterable[RunKey]) -> None:
+        """Have past failures of `keys`, and that somebody cancelled them, no longer count."""
+        with self._writing("cannot be written") as connection:
+            for key in keys:
+                unforgiven = (*_is(key), ~_claimed, ~_rerunning, runs_table.c.forgiven_at.is_(None))
+                connection.execute(sa.update(runs_table).where(*unforgiven).values(forgiven_at=self._now()))
+
+    def forget_outputs(self, run_id: int) -> None:
+        """Record that the outputs of a run, and Prefect's record of it, were deleted."""
+        with self._writing("cannot be written") as connection:
+            values = {"outputs": None, "flow_run_id": None, "pruned_at": self._now()}
+            connection.execute(sa.update(runs_table).where(runs_table.c.id == run_id).values(values))
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[sa.Connection]:
@@ -367,6 +466,39 @@ def _is(key: RunKey) -> tuple[sa.ColumnElement[bool], ...]:
         runs_table.c.workflow == key.workflow,
         runs_table.c.parameters_hash == key.parameters_hash,
         runs_table.c.reference_date == key.reference_date,
+    )
+
+
+def _done(key: RunKey) -> sa.Select[tuple[int]]:
+    """Return a query for the run by which `key` is done."""
+    return sa.select(runs_table.c.id).where(*_is(key), runs_table.c.state == RunState.SUCCEEDED.value)
+
+
+def _supersede(connection: sa.Connection, claim: Claim) -> None:
+    """Make room for the success of a rerun, if that still goes on; in its transaction, so that no success is lost."""
+    table = runs_table
+    own = sa.update(table).where(table.c.id == claim.id, table.c.state == RunState.RERUNNING.value)
+    if connection.execute(own.values(state=RunState.RERUNNING.value)).rowcount:
+        old = sa.update(table).where(*_is(claim.key), table.c.state == RunState.SUCCEEDED.value)
+        connection.execute(old.values(state=RunState.SUPERSEDED.value))
+
+
+def _record(row: Any) -> RunRecord:  # noqa: ANN401 - a row of `runs_table`
+    error = RunError(row.error_class, row.error_message or "", row.error_notebook, row.error_cell)
+    return RunRecord(
+        id=row.id,
+        key=RunKey(row.workflow, row.parameters, row.reference_date),
+        attempt=row.attempt,
+        state=RunState(row.state),
+        holder=row.holder,
+        started_at=row.started_at,
+        heartbeat_at=row.heartbeat_at,
+        finished_at=row.finished_at,
+        error=error if row.error_class else None,
+        outputs=json.loads(row.outputs or "{}"),
+        flow_run_id=row.flow_run_id,
+        forgiven_at=row.forgiven_at,
+        pruned_at=row.pruned_at,
     )
 
 
