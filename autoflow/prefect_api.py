@@ -3,13 +3,13 @@
 Nothing here imports Prefect, which reads its settings from the environment as it is imported.
 """
 
-import contextlib
+import errno
+import http.client
 import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -31,6 +31,9 @@ START_TIMEOUT = 180.0
 STOP_TIMEOUT = 2.0
 """How long the server may take to end, in seconds, before it is killed."""
 
+READY_TIMEOUT = 5.0
+"""How long the API may take to say that it is ready, in seconds."""
+
 RETENTION_DAYS = 90
 """How long Prefect's own server keeps runs; the run store keeps its records for ever."""
 
@@ -41,18 +44,20 @@ def choose_port(settings: Settings) -> int:
     Raises
     ------
     PrefectApiError
-        If the port that is set is taken.
+        If the port that is set is taken, or nobody can listen on the address that is set.
 
     """
-    if settings.prefect_port:
-        if not _is_free(settings.prefect_host, settings.prefect_port):
-            raise PrefectApiError(
-                f"PREFECT_SERVER_API_PORT: port {settings.prefect_port} is taken; set another one, or none"
-            )
-        return settings.prefect_port
-    for port in range(DEFAULT_PORT, DEFAULT_PORT + 100):
-        if _is_free(settings.prefect_host, port):
+    host, wanted = settings.prefect_host, settings.prefect_port
+    for port in [wanted] if wanted else range(DEFAULT_PORT, DEFAULT_PORT + 100):
+        try:
+            _listen(host, port).close()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise _cannot_listen(host, port, error) from error
+        else:
             return port
+    if wanted:
+        raise PrefectApiError(f"PREFECT_SERVER_API_PORT: port {wanted} is taken; set another one, or none")
     raise PrefectApiError(f"no port from {DEFAULT_PORT} to {DEFAULT_PORT + 99} is free: set PREFECT_SERVER_API_PORT")
 
 
@@ -88,8 +93,8 @@ def server_environment(settings: Settings, environ: Mapping[str, str], port: int
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
-    secrets = {"AUTOFLOW_DB_PASSWORD", "AUTOFLOW_DB_URI", "FLOWAPI_TOKEN", "PREFECT_API_URL"}
-    return ours | {name: value for name, value in environ.items() if name not in secrets} | always
+    withheld = {"AUTOFLOW_DB_PASSWORD", "AUTOFLOW_DB_URI", "FLOWAPI_TOKEN", "PREFECT__DB_URI", "PREFECT_API_URL"}
+    return ours | {name: value for name, value in environ.items() if name not in withheld} | always
 
 
 @contextmanager
@@ -100,10 +105,10 @@ def prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterat
         yield PrefectApi(settings.prefect_api_url)
         return
     port = choose_port(settings)
-    url = f"http://{_reachable(settings.prefect_host)}:{port}/api"
-    settings.prefect_home.mkdir(parents=True, exist_ok=True)
+    host = _reachable(settings.prefect_host)
+    url = f"http://{host}:{port}/api"
     server = PrefectServer(server_environment(settings, environ, port), settings.prefect_home / "server.log")
-    environ.update(client_environment(settings, url))
+    environ.update(client_environment(settings, url) | _around_proxies(environ, host))
     with server:
         yield PrefectApi(url, server)
 
@@ -125,7 +130,8 @@ class PrefectApi:
 
         """
         deadline = time.monotonic() + timeout
-        while not is_ready(self.url):
+        # A server of ours is connected to before it answers; in between we look whether it still runs.
+        while not is_ready(self.url, timeout=1 if self.server else READY_TIMEOUT):
             if self.server and (failure := self.server.failure):
                 raise PrefectApiError(f"the Prefect server does not start: {failure}")
             if time.monotonic() > deadline:
@@ -141,7 +147,9 @@ class PrefectApi:
 class PrefectServer:
     """A Prefect server as a process of its own, started again when it dies, ended with the block.
 
-    It ends by itself, too, when this process is gone. What it says goes to `log_file`.
+    It listens where PREFECT_SERVER_API_HOST and PREFECT_SERVER_API_PORT in `environment` say, from the start of the
+    block: who connects before it answers, or while it is being started again, waits. It ends by itself, too, when
+    this process is gone. What it says goes to `log_file`.
     """
 
     def __init__(self, environment: Mapping[str, str], log_file: Path) -> None:
@@ -149,12 +157,25 @@ class PrefectServer:
         self.log_file = log_file
         self.has_been_ready = False
         self._process: subprocess.Popen[bytes] | None = None
+        self._listener: socket.socket | None = None
         self._closing = threading.Event()
         self._watch = threading.Thread(target=self._keep_alive, name="prefect-server", daemon=True)
 
     def __enter__(self) -> Self:
-        """Start the server; it answers only later."""
-        self._process = self._start()
+        """Start the server; it answers only later. Raises PrefectApiError if it cannot listen or write."""
+        host, port = self._environment["PREFECT_SERVER_API_HOST"], int(self._environment["PREFECT_SERVER_API_PORT"])
+        try:
+            self._listener = _listen(host, port)
+        except OSError as error:
+            raise _cannot_listen(host, port, error) from error
+        try:
+            self.log_file.parent.mkdir(parents=True, exist_ok=True)
+            self._process = self._start(self._listener)
+        except OSError as error:
+            self._listener.close()
+            raise PrefectApiError(
+                f"the Prefect server cannot write {self.log_file}: {error.strerror}; check PREFECT_HOME"
+            ) from error
         self._watch.start()
         return self
 
@@ -164,6 +185,8 @@ class PrefectServer:
         if self._process:
             _end(self._process)
         self._watch.join()
+        if self._listener:
+            self._listener.close()
 
     @property
     def failure(self) -> str | None:
@@ -173,10 +196,11 @@ class PrefectServer:
         lines = self.log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it says nothing"]
         return f"{lines[-1].strip()} (see {self.log_file})"
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self, listener: socket.socket) -> subprocess.Popen[bytes]:
         with self.log_file.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "autoflow.prefect_server"],
+                [sys.executable, "-m", "autoflow.prefect_server", str(listener.fileno())],
+                pass_fds=[listener.fileno()],
                 env={**self._environment, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
                 # Its end tells the server that we are gone, however that came about.
                 stdin=subprocess.PIPE,
@@ -188,23 +212,28 @@ class PrefectServer:
 
     def _keep_alive(self) -> None:
         while not self._closing.is_set():
-            process = self._process
-            if process is None or process.wait() is None or self._closing.is_set() or not self.has_been_ready:
+            process, listener = self._process, self._listener
+            if process is None or listener is None:
+                return
+            process.wait()
+            if process.stdin:
+                process.stdin.close()
+            if self._closing.is_set() or not self.has_been_ready:
                 return
             logger.warning("the Prefect server ended (exit code %s); starting it again", process.returncode)
             self._closing.wait(1)
             if not self._closing.is_set():
-                self._process = self._start()
+                self._process = self._start(listener)
                 if self._closing.is_set():
                     _end(self._process)
 
 
-def is_ready(api_url: str) -> bool:
-    """Tell whether the API answers now."""
+def is_ready(api_url: str, *, timeout: float = READY_TIMEOUT) -> bool:
+    """Tell whether the API answers within `timeout` seconds."""
     try:
-        with urllib.request.urlopen(f"{api_url}/health", timeout=5):  # noqa: S310 - the URL is the operator's
+        with urllib.request.urlopen(f"{api_url}/health", timeout=timeout):  # noqa: S310 - the URL is the operator's
             return True
-    except (OSError, urllib.error.URLError):
+    except (OSError, http.client.HTTPException):
         return False
 
 
@@ -219,16 +248,31 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def _is_free(host: str, port: int) -> bool:
-    with contextlib.closing(socket.socket()) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError:
-            return False
-    return True
+def _listen(host: str, port: int) -> socket.socket:
+    is_v6 = ":" in host
+    family = socket.AF_INET6 if is_v6 else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=is_v6)
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> PrefectApiError:
+    # create_server adds its arguments to the reason.
+    reason = str(error.strerror).partition(" (while")[0]
+    return PrefectApiError(
+        f"the Prefect server cannot listen on '{host}', port {port}: {reason}; "
+        "check PREFECT_SERVER_API_HOST and PREFECT_SERVER_API_PORT"
+    )
+
+
+def _around_proxies(environ: Mapping[str, str], host: str) -> dict[str, str]:
+    """Return the environment variables that keep connections to our own server from going through a proxy."""
+    if not any(name.lower() in {"http_proxy", "all_proxy"} for name in environ):
+        return {}
+    excepted = environ.get("no_proxy") or environ.get("NO_PROXY")
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), f"{excepted},{host}" if excepted else host)
 
 
 def _reachable(host: str) -> str:
-    """Return the address to reach a server on this machine that listens on `host`."""
-    return "127.0.0.1" if host in {"0.0.0.0", "", "::"} else host  # noqa: S104 - it is compared, not bound
+    """Return the address, as it is written in a URL, to reach a server on this machine that listens on `host`."""
+    if host in {"0.0.0.0", "", "::"}:  # noqa: S104 - it is compared, not bound
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

@@ -1,4 +1,6 @@
-"""Prefect's server as AutoFlow runs it, in a process of its own: ``python -m autoflow.prefect_server``.
+"""Prefect's server as AutoFlow runs it, in a process of its own: ``python -m autoflow.prefect_server DESCRIPTOR``.
+
+DESCRIPTOR is that of a socket, inherited, on which it listens.
 
 On SQLite, Prefect begins its transactions as readers. One that reads, and writes after another has written, fails at
 once with "database is locked"; the server answers 503 and the client waits for seconds before it tries again, which
@@ -7,6 +9,7 @@ so that they wait for each other for milliseconds instead.
 """
 
 import os
+import socket
 import sys
 import threading
 from collections.abc import AsyncGenerator
@@ -16,7 +19,7 @@ import uvicorn
 from prefect.server.api.server import create_app
 from prefect.server.database.configurations import AioSqliteConfiguration
 from prefect.server.database.dependencies import MODELS_DEPENDENCIES
-from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_SERVER_API_HOST, PREFECT_SERVER_API_PORT
+from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 
@@ -35,19 +38,14 @@ class PatientSqliteConfiguration(AioSqliteConfiguration):
             yield transaction
 
 
-def serve() -> None:
-    """Run the server until it is told to end, or whoever started it is gone."""
+def serve(listener: socket.socket) -> None:
+    """Run the server on `listener` until it is told to end, or whoever started it is gone."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     url = PREFECT_API_DATABASE_CONNECTION_URL.value()
     if url.startswith("sqlite"):
         MODELS_DEPENDENCIES["database_config"] = PatientSqliteConfiguration(connection_url=url)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    uvicorn.run(
-        create_app(),
-        host=PREFECT_SERVER_API_HOST.value(),
-        port=PREFECT_SERVER_API_PORT.value(),
-        log_level="warning",
-        timeout_graceful_shutdown=1,
-    )
+    config = uvicorn.Config(create_app(), log_level="warning", timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def _end_with_parent() -> None:
@@ -56,4 +54,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(socket.socket(fileno=int(sys.argv[1])))
