@@ -1,6 +1,7 @@
 """Workflows as Prefect flows: a task for each notebook, and the record of how a run of them went."""
 
 import datetime
+import functools
 import hashlib
 import re
 import threading
@@ -37,6 +38,10 @@ LONGEST_RETRY_DELAY = datetime.timedelta(days=1)
 
 RECORD_RETRY_SECONDS = 2.0
 """How long to wait before the end of a run is recorded again in a database that is gone."""
+
+
+Progress = Callable[[str, int, int], None]
+"""Called as each cell starts, with the label of its notebook, its number counted from 1, and the number of cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,13 +128,18 @@ class Step:
 
 
 def make_notebooks_workflow(
-    run: WorkflowRun, settings: Settings, *, outcome: Outcome | None = None, stop: StopSignal | None = None
+    run: WorkflowRun,
+    settings: Settings,
+    *,
+    outcome: Outcome | None = None,
+    stop: StopSignal | None = None,
+    progress: Progress | None = None,
 ) -> "prefect.Flow[[str, list[list[str]], dict[str, Any]], Any]":
     """Return a Prefect flow that runs the notebooks of `run.workflow`, each as soon as those that it needs are done.
 
     The flow takes the reference date, the date ranges and the parameters, which Prefect shows; it fails if a notebook
     fails, and is cancelled if `stop` is set. `outcome` tells afterwards what became of each notebook, whatever
-    becomes of the Prefect API.
+    becomes of the Prefect API, and `progress` meanwhile how far they are.
     """
     outcome = outcome or Outcome()
     stop = stop or StopSignal()
@@ -152,6 +162,7 @@ def make_notebooks_workflow(
                 settings=settings,
                 outcome=outcome,
                 stop=stop,
+                on_cell=functools.partial(progress, notebook.label) if progress else None,
             )
             upstream = {label: futures[label] for label in sorted(run.workflow.dependencies(notebook))}
             task = notebook_task.with_options(name=notebook.label, task_run_name=_constant(notebook.label))
@@ -257,8 +268,12 @@ class WorkflowRunner:
     store: RunStore
     heartbeat: Heartbeat
 
-    def run(self, run: WorkflowRun, *, shutdown: Shutdown) -> RunState | None:
+    def run(
+        self, run: WorkflowRun, *, shutdown: Shutdown, again: bool = False, progress: Progress | None = None
+    ) -> RunState | None:
         """Run `run` unless it is done or running elsewhere; return its state at the end, or None if it was not run.
+
+        With `again`, it is run also if it is done. `progress` is told of each cell.
 
         Raises
         ------
@@ -266,22 +281,24 @@ class WorkflowRunner:
             If no claim could be made because the run store cannot be reached.
 
         """
-        if shutdown.is_closing or (claim := self.store.claim(run.key)) is None:
+        if shutdown.is_closing or (claim := self.store.claim(run.key, again=again)) is None:
             return None
         logger.info("started %s%s", run, f" (attempt {claim.attempt})" if claim.attempt > 1 else "")
         started = time.monotonic()
         stop = StopSignal(shutdown.stop)
         outcome = Outcome()
         with self.heartbeat.of(claim, stop):
-            problem = self._run_flow(run, claim, outcome, stop)
+            problem = self._run_flow(run, claim, outcome, stop=stop, progress=progress)
             state, error = _judge(outcome, problem)
             self._record(claim, state, outcome, error, shutdown.stop)
         _log_end(run, state, outcome, error, seconds=time.monotonic() - started)
         return state
 
-    def _run_flow(self, run: WorkflowRun, claim: Claim, outcome: Outcome, stop: StopSignal) -> Exception | None:
+    def _run_flow(
+        self, run: WorkflowRun, claim: Claim, outcome: Outcome, *, stop: StopSignal, progress: Progress | None
+    ) -> Exception | None:
         """Run the flow; return what went wrong that is not told by `outcome`, such as the Prefect API being gone."""
-        workflow = make_notebooks_workflow(run, self.settings, outcome=outcome, stop=stop)
+        workflow = make_notebooks_workflow(run, self.settings, outcome=outcome, stop=stop, progress=progress)
         ranges = [list(interval.as_strings()) for interval in run.date_ranges]
 
         @workflow.on_running
