@@ -1,0 +1,134 @@
+import ast
+import graphlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted((ROOT / "autoflow").rglob("*.py"))
+
+LAYERS = (
+    ("errors", "utils", "date_stencil", "cron", "kernel_guard", "stop_signal"),
+    ("specs", "redaction"),
+    ("settings", "log"),
+    ("parser", "flowapi", "model", "kernels"),
+    ("migrations", "heartbeat", "cell_outputs"),
+    ("notebooks",),
+    ("inputs", "reports", "prefect_api", "prefect_server"),
+    ("workflows",),
+    ("sensor", "deployments"),
+    ("service",),
+    ("app",),
+    ("cli",),
+    ("__main__",),
+)
+"""Modules and packages from the ground up: each imports from the layers below its own, and from nowhere else."""
+
+RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+
+DOORS = {
+    "alembic": {"model", "migrations"},
+    "flowclient": {"flowapi"},
+    "get_secret_or_env_var": {"settings"},
+    "jupyter_client": {"kernels"},
+    "jwt": {"flowapi"},
+    "marshmallow": {"parser"},
+    "nbclient": {"notebooks", "cell_outputs"},
+    "nbconvert": {"reports"},
+    "papermill": {"notebooks", "cell_outputs"},
+    "prefect": {"workflows", "sensor", "deployments", "service", "prefect_server"},
+    "psycopg": set[str](),
+    "sqlalchemy": {"model", "migrations", "prefect_server"},
+    "uvicorn": {"prefect_server"},
+    "yaml": {"parser"},
+}
+"""Which modules may import a library; whatever else wants something of it asks them."""
+
+ENVIRONMENT_USERS = {
+    "autoflow.settings": "it is what reads the environment",
+    "autoflow.app": "it hands the environment to prefect_api, which prepares it for Prefect",
+    "autoflow.reports.programs": "the programs that it runs get PATH, and nothing else of the environment",
+}
+
+
+def name_of(file: Path) -> str:
+    """Return the dotted name of a module."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {name_of(file): file for file in FILES}
+
+
+def layer_of(module: str) -> str:
+    """Return the name that a module goes by in `LAYERS`: its own, or that of the package that it is in."""
+    return module.split(".")[1] if "." in module else module
+
+
+def imports_of(tree: ast.AST) -> Iterator[str]:
+    """Yield the dotted name of each module that is imported anywhere in a file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else node.module for name in names)
+
+
+TREES = {module: ast.parse(file.read_text(encoding="utf-8")) for module, file in MODULES.items()}
+IMPORTS = {module: set(imports_of(tree)) for module, tree in TREES.items()}
+
+
+def test_every_module_has_its_layer() -> None:
+    unknown = {layer_of(module) for module in MODULES} - RANKS.keys() - {"autoflow"}
+    assert not unknown, f"put {sorted(unknown)} into LAYERS in {Path(__file__).name}, above all that it imports"
+    gone = RANKS.keys() - {layer_of(module) for module in MODULES}
+    assert not gone, f"take {sorted(gone)} out of LAYERS in {Path(__file__).name}"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"autoflow"}))
+def test_module_imports_from_lower_layers_only(module: str) -> None:
+    own = layer_of(module)
+    for imported in IMPORTS[module] & MODULES.keys():
+        other = layer_of(imported)
+        assert other == own or RANKS[other] < RANKS[own], f"{module} must not import {imported}: it is above"
+
+
+def test_modules_do_not_import_each_other_in_circles() -> None:
+    graph = {module: imported & MODULES.keys() - {module} for module, imported in IMPORTS.items()}
+    tuple(graphlib.TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_library_has_its_door(library: str) -> None:
+    users = {layer_of(module) for module, imported in IMPORTS.items() if library in {n.split(".")[0] for n in imported}}
+    assert users <= DOORS[library], (
+        f"{library} is for {sorted(DOORS[library])}, not for {sorted(users - DOORS[library])}"
+    )
+
+
+def test_environment_is_read_in_settings_alone() -> None:
+    names = {"environ", "environb", "getenv", "getenvb", "putenv"}
+    users = {
+        module
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Attribute) and node.attr in names and ast.unparse(node.value) == "os")
+        or (isinstance(node, ast.ImportFrom) and node.module == "os" and names & {alias.name for alias in node.names})
+    }
+    assert users <= ENVIRONMENT_USERS.keys()
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_import_within_a_function_has_a_reason_beside_it(module: str) -> None:
+    lines = MODULES[module].read_text(encoding="utf-8").splitlines()
+    for function in ast.walk(TREES[module]):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for node in ast.walk(function):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                above, beside = lines[node.lineno - 2].strip(), lines[node.lineno - 1].partition("#")[2]
+                assert above.startswith("#") or " - " in beside, f"{module}:{node.lineno}: say why it is imported here"
