@@ -2,10 +2,6 @@
 
 import datetime
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 from autoflow.errors import AutoflowError, ReportError
 from autoflow.inputs import read_workflows
@@ -15,19 +11,19 @@ from autoflow.prefect_api import prefect_api
 from autoflow.reports import missing_fonts, missing_tools
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
-from autoflow.stop_signal import Shutdown
+from autoflow.stop_signal import Shutdown, closing_on_signals
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
 """What `main` returns: all is well; something failed; somebody pressed Ctrl-C."""
 
 
-def main(settings: Settings) -> int:
-    """Run AutoFlow until it is told to end or, where the schedule is null, until nothing is due.
+def main(settings: Settings, *, once: bool = False) -> int:
+    """Run AutoFlow until it is told to end or, where the schedule is null or with `once`, until nothing is due.
 
     Returns
     -------
     int
-        The exit code: `SUCCESS` also after SIGTERM, `FAILURE` if a run failed and the schedule was null.
+        The exit code: `SUCCESS` also after SIGTERM, `FAILURE` if a run failed and there was no schedule.
 
     Raises
     ------
@@ -36,7 +32,7 @@ def main(settings: Settings) -> int:
 
     """
     shutdown = Shutdown()
-    with _signals(shutdown) as interrupted:
+    with closing_on_signals(shutdown) as interrupted:
         workflows = read_workflows(settings)
         check_tools(workflows)
         make_folders(settings)
@@ -49,7 +45,8 @@ def main(settings: Settings) -> int:
             # Only now, because Prefect reads its settings from the environment as it is imported.
             from autoflow.service import serve  # noqa: PLC0415
 
-            all_succeeded = serve(settings, workflows.sensor.schedule, store=store, shutdown=shutdown)
+            schedule = None if once else workflows.sensor.schedule
+            all_succeeded = serve(settings, schedule, store=store, shutdown=shutdown)
         store.close()
     logger.info("stopped")
     if interrupted:
@@ -76,27 +73,3 @@ def make_folders(settings: Settings) -> None:
             raise AutoflowError(
                 f"the outputs folder {folder} cannot be made: {error.strerror}; check AUTOFLOW_OUTPUTS_DIR"
             ) from error
-
-
-@contextmanager
-def _signals(shutdown: Shutdown) -> Iterator[list[int]]:
-    """Have SIGTERM close AutoFlow, and a second one or Ctrl-C close it at once; yield a list that Ctrl-C fills."""
-    interrupted: list[int] = []
-
-    def terminate(_signum: int, _frame: FrameType | None) -> None:
-        if shutdown.is_closing:
-            shutdown.close_at_once("AutoFlow was stopped")
-        shutdown.close()
-
-    def interrupt(signum: int, _frame: FrameType | None) -> None:
-        interrupted.append(signum)
-        shutdown.close_at_once("AutoFlow was interrupted")
-
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
-    signal.signal(signal.SIGTERM, terminate)
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield interrupted
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

@@ -1,8 +1,10 @@
 """How the rest of AutoFlow tells running notebooks to end."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 
 class _Latch:
@@ -119,3 +121,27 @@ class Shutdown:
     def wait_until_closing(self, seconds: float | None = None) -> bool:
         """Wait until nothing new may start, or `seconds` have passed; tell which, as True and False."""
         return self._closing.wait(seconds)
+
+
+@contextmanager
+def closing_on_signals(shutdown: Shutdown) -> Iterator[list[int]]:
+    """Have SIGTERM close AutoFlow, and a second one or Ctrl-C close it at once; yield a list that Ctrl-C fills."""
+    interrupted: list[int] = []
+
+    def terminate(_signum: int, _frame: FrameType | None) -> None:
+        if shutdown.is_closing:
+            shutdown.close_at_once("AutoFlow was stopped")
+        shutdown.close()
+
+    def interrupt(signum: int, _frame: FrameType | None) -> None:
+        interrupted.append(signum)
+        shutdown.close_at_once("AutoFlow was interrupted")
+
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupted
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
