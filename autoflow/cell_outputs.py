@@ -10,7 +10,10 @@ from papermill.clientwrap import PapermillNotebookClient
 from autoflow.kernels import SCRAP_TYPE, TOO_LONG
 
 OUTPUT_LIMIT = 20_000_000
-"""How much of its outputs a notebook keeps, in characters; each line and each output counts for some more."""
+"""How much of its outputs a notebook keeps, in characters; each line and each output counts for some more.
+
+Half of it is for what is printed, so that this does not keep pictures, tables or glued data out.
+"""
 
 LONGEST_ERROR = 100_000
 """How much is kept of the message, and of each part of the traceback, of an exception, characters."""
@@ -151,14 +154,12 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         return True
 
     def _affordable(self, text: str) -> str:
-        """Return as much of a printed `text` as can be kept."""
+        """Return as much of a printed `text` as can be kept: half of the room is for what is no mere text."""
         cost = _cost(text) + _LINE_COST
-        if cost <= self._remaining:
-            self._pays(cost)
-            return text
-        kept = text[: len(text) * self._remaining // cost]
+        affordable = min(cost, max(0, self._remaining - self._limit // 2))
+        kept = text[: len(text) * affordable // cost]
         self._left_out += len(text) - len(kept)
-        self._pays(self._remaining)
+        self._pays(affordable)
         return kept
 
     def _forget_cell(self) -> None:

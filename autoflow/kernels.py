@@ -145,6 +145,7 @@ class Kernel(AsyncKernelManager):
         self._folder = folder
         self._killed = False
         self.ended = asyncio.Event()
+        self._ear: int | None = None
         self._last_words = b""
         self._connection: KernelConnection | None = None
 
@@ -177,15 +178,12 @@ class Kernel(AsyncKernelManager):
 
     async def start_kernel(self, **kwargs: Any) -> None:  # type: ignore[override] # noqa: ANN401 - as the parent's
         """Start the kernel with its guard, and listen to what it says outside of cells."""
-        ear, mouth = os.pipe()
+        self._ear, mouth = os.pipe()
+        asyncio.get_running_loop().add_reader(self._ear, self._hear)
         try:
             await super().start_kernel(stdin=subprocess.PIPE, stdout=mouth, stderr=mouth, **kwargs)
-        except BaseException:
-            os.close(ear)
-            raise
         finally:
             os.close(mouth)
-        asyncio.get_running_loop().add_reader(ear, self._hear, ear)
         if self._killed:
             self.kill_group()
 
@@ -201,9 +199,10 @@ class Kernel(AsyncKernelManager):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), grace)
         self.kill_group()
-        if self.has_kernel:
+        if self._ear is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), KILL_TIMEOUT)
+            self._stop_listening()
         if self._connection:
             self._connection.close()
         await self.cleanup_resources()
@@ -241,14 +240,19 @@ class Kernel(AsyncKernelManager):
     def _process(self) -> "subprocess.Popen[bytes] | None":
         return getattr(self.provisioner, "process", None)
 
-    def _hear(self, ear: int) -> None:
-        words = os.read(ear, 65536)
+    def _hear(self) -> None:
+        words = os.read(cast("int", self._ear), 65536)
         self._last_words = (self._last_words + words)[-_LAST_WORDS:]
         if not words:
             # The guard holds the other end as long as there is anything to guard.
-            asyncio.get_running_loop().remove_reader(ear)
-            os.close(ear)
+            self._stop_listening()
             self.ended.set()
+
+    def _stop_listening(self) -> None:
+        if self._ear is not None:
+            asyncio.get_running_loop().remove_reader(self._ear)
+            os.close(self._ear)
+            self._ear = None
 
     def _said(self) -> str:
         """Return the last line that the kernel has said outside of cells, as the end of a message."""

@@ -239,10 +239,11 @@ class _Run:
         client.kc = connection
         for index, cell in enumerate(self.node.cells):
             self.position = index
-            if client.asked_to_exit and _is_to_run(cell):
+            if _is_skipped(cell):
+                continue
+            if client.asked_to_exit and cell.cell_type == "code" and cell.source.strip():
                 raise CellFailedError("NotRun", "the notebook ended itself before this cell")
-            if cell.cell_type != "code" or _is_to_run(cell):
-                await self._run_cell(index, client, record)
+            await self._run_cell(index, client, record)
         client.set_widgets_metadata()
 
     async def _run_cell(self, index: int, client: BoundedClient, record: NotebookExecutionManager) -> None:
@@ -286,10 +287,9 @@ def _complete(record: NotebookExecutionManager) -> None:
         cell.metadata.papermill["status"] = record.PENDING
 
 
-def _is_to_run(cell: nbformat.NotebookNode) -> bool:
-    """Tell whether `cell` is a piece of code that shall be run."""
-    is_code = cell.cell_type == "code" and bool(cell.source.strip())
-    return is_code and "skip-execution" not in cell.metadata.get("tags", [])
+def _is_skipped(cell: nbformat.NotebookNode) -> bool:
+    """Tell whether `cell` is tagged as code that is not to be run."""
+    return cell.cell_type == "code" and "skip-execution" in cell.metadata.get("tags", [])
 
 
 def _strict_json(name: str, value: Json) -> Any:  # noqa: ANN401 - any JSON
