@@ -20,6 +20,7 @@ import jwt
 from flowclient.errors import FlowclientConnectionError
 
 from autoflow.errors import FlowApiError
+from autoflow.settings import Settings
 from autoflow.utils import redact
 
 NOT_A_TOKEN = "FLOWAPI_TOKEN is not a token of FlowAPI's (a JSON web token): get a new one from FlowAuth"  # noqa: S105 - a message
@@ -39,6 +40,16 @@ class FlowApi:
     token: str = field(repr=False)
     timeout: float = 60.0
     ssl_certificate: Path | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "FlowApi":
+        """Return the FlowAPI of `settings`, with the token as it is now."""
+        return cls(
+            url=settings.flowapi_url,
+            token=settings.current_flowapi_token(),
+            timeout=settings.flowapi_timeout,
+            ssl_certificate=settings.ssl_certificate,
+        )
 
     def available_dates(self, cdr_types: Iterable[str] | None = None) -> frozenset[datetime.date]:
         """Return the dates for which there is data of any of `cdr_types`, or of any type at all where that is None.

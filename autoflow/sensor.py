@@ -16,10 +16,11 @@ from autoflow.flowapi import FlowApi
 from autoflow.inputs import read_workflows
 from autoflow.log import logger
 from autoflow.model import Failures, History, RunKey, RunState, RunStore, utc_now
+from autoflow.retries import RetryPolicy, may_try_again
 from autoflow.settings import Settings
 from autoflow.specs import SensorSpec, TriggerSpec, WorkflowsFile
 from autoflow.stop_signal import Shutdown
-from autoflow.workflows import RetryPolicy, WorkflowRun, WorkflowRunner
+from autoflow.workflows import WorkflowRun, WorkflowRunner
 
 TOKEN_WARNING_DAYS = 7
 """How many days before the token expires the log begins to say so, once a day."""
@@ -80,14 +81,6 @@ def _due_for(
             )
 
 
-def may_try_again(failures: Failures, policy: RetryPolicy, now: datetime.datetime) -> bool:
-    """Tell whether a date that has failed is due again: not if it was cancelled, or has no attempts left."""
-    if failures.last is None:
-        return not failures.cancelled
-    delay = policy.delay(failures.count)
-    return not failures.cancelled and delay is not None and now >= failures.last + delay
-
-
 class TokenWatch:
     """Warns of a token that is about to expire, once a day."""
 
@@ -127,7 +120,7 @@ class Sensor:
 
         """
         sensor = read_workflows(self.settings).sensor
-        flowapi = self._flowapi()
+        flowapi = FlowApi.of(self.settings)
         self.token_watch.look(flowapi.token_expiry(), self.clock())
         available_dates = flowapi.available_dates(sensor.cdr_types)
         runs = self.due(sensor, available_dates)
@@ -140,14 +133,6 @@ class Sensor:
             succeeded=states.count(RunState.SUCCEEDED),
             failed=states.count(RunState.FAILED),
             more_due=len(runs) > len(batch) and not shutdown.is_closing,
-        )
-
-    def _flowapi(self) -> FlowApi:
-        return FlowApi(
-            url=self.settings.flowapi_url,
-            token=self.settings.current_flowapi_token(),
-            timeout=self.settings.flowapi_timeout,
-            ssl_certificate=self.settings.ssl_certificate,
         )
 
     def due(self, sensor: SensorSpec, available_dates: frozenset[datetime.date]) -> list[WorkflowRun]:

@@ -26,15 +26,13 @@ from autoflow.log import logger
 from autoflow.model import Claim, RunError, RunKey, RunState, RunStore, utc_now
 from autoflow.notebooks import CellCallback, execute
 from autoflow.reports import ReportContext, convert
+from autoflow.retries import RetryPolicy
 from autoflow.settings import Settings
 from autoflow.specs import Json, NotebookSpec, WorkflowSpec
 from autoflow.stop_signal import Shutdown, StopSignal
 
 LONGEST_NAME_PART = 60
 """Of a workflow's or notebook's name in the name of a file, in bytes; a whole name may have 255."""
-
-LONGEST_RETRY_DELAY = datetime.timedelta(days=1)
-"""However often a run has failed, and doubled its delay, it is tried again after a day."""
 
 RECORD_RETRY_SECONDS = 2.0
 """How long to wait before the end of a run is recorded again in a database that is gone."""
@@ -56,7 +54,7 @@ class WorkflowRun:
     reference_date: datetime.date
     date_ranges: Sequence[DateInterval]
     failures: int = 0
-    retry: "RetryPolicy | None" = None
+    retry: RetryPolicy | None = None
 
     @property
     def key(self) -> RunKey:
@@ -66,31 +64,6 @@ class WorkflowRun:
     def __str__(self) -> str:
         """Name the run for people."""
         return str(self.key)
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """When a run that failed is tried again: after a delay that doubles with each failure, `max_attempts` times in all.
-
-    `retry_delay` is what is waited after the first failure, in seconds.
-    """
-
-    retry_delay: float
-    max_attempts: int
-
-    def delay(self, failures: int) -> datetime.timedelta | None:
-        """Return how long to wait after so many failures, a day at most; None if there is no further attempt."""
-        if failures >= self.max_attempts:
-            return None
-        seconds = self.retry_delay * 2.0 ** min(failures - 1, 60)
-        return datetime.timedelta(seconds=min(seconds, LONGEST_RETRY_DELAY.total_seconds()))
-
-    def after(self, failures: int) -> str:
-        """Say what happens after so many failures."""
-        delay = self.delay(failures)
-        if delay is None:
-            return f"given up after {failures} failed attempt{'' if failures == 1 else 's'}"
-        return f"attempt {failures + 1} of {self.max_attempts} in {delay.total_seconds():.0f} s"
 
 
 @dataclass(frozen=True)

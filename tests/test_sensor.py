@@ -9,9 +9,9 @@ from autoflow.date_stencil import DateStencil
 from autoflow.errors import AutoflowError
 from autoflow.log import logger
 from autoflow.model import Failures, History, RunKey
+from autoflow.retries import RetryPolicy
 from autoflow.sensor import TokenWatch, due_runs, requested_run
 from autoflow.specs import Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowsFile, WorkflowSpec
-from autoflow.workflows import RetryPolicy
 
 
 @pytest.fixture
