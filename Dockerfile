@@ -46,6 +46,7 @@ COPY --from=autoflow /opt/autoflow /opt/autoflow
 
 # Whatever a program writes about itself goes to /tmp: the rest of the image may be read-only, and the user without a
 # name. PIP_* are for images on top of this one: `pip install` adds to these packages, and leaves them as they are.
+# `docker stop` waits for 10 s only, so that runs in progress get 3 of them.
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \
     USER=autoflow \
@@ -55,6 +56,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PIP_CONSTRAINT=/opt/venv/constraints.txt \
     AUTOFLOW_INPUTS_DIR=/mounts/inputs \
     AUTOFLOW_OUTPUTS_DIR=/mounts/outputs \
+    AUTOFLOW_SHUTDOWN_GRACE=3 \
     PREFECT_SERVER_API_HOST=0.0.0.0 \
     PREFECT_UI_STATIC_DIRECTORY=/tmp/prefect-ui
 
