@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import ssl
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +36,7 @@ HIDDEN_FROM_KERNELS = frozenset(
     {
         "AUTOFLOW_DB_PASSWORD",
         "AUTOFLOW_DB_URI",
+        "AUTOFLOW_NOTIFY_URLS",
         "PREFECT__DB_URI",
         "PREFECT_API_AUTH_STRING",
         "PREFECT_API_DATABASE_CONNECTION_URL",
@@ -52,7 +54,7 @@ class Settings:
 
     `db_uri` holds the password of the database in its place. `prefect_api_url` is None where AutoFlow runs a Prefect
     server of its own, which listens on `prefect_host` and, unless `prefect_port` says otherwise, on 4200 or the next
-    port that is free.
+    port that is free. `notify_urls` are Apprise's; `report_url_base` is where a web server shows the outputs folder.
     """
 
     inputs_dir: Path
@@ -76,6 +78,9 @@ class Settings:
     prefect_home: Path
     prefect_host: str
     prefect_port: int | None
+    notify_urls: tuple[str, ...] = field(repr=False)
+    notify_after: float
+    report_url_base: str | None
     environ: Mapping[str, str] = field(repr=False, compare=False)
 
     @property
@@ -88,7 +93,14 @@ class Settings:
         """Everything that must not be shown, newest token included; the longest first."""
         found = {self.flowapi_token, self.current_flowapi_token(), self.db_password or "", *_passwords(self.db_uri)}
         found |= {self._value(name) or "" for name in ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")}
+        found |= {secret for url in self.notify_urls for secret in (url, *_passwords(url))}
         return tuple(sorted(found - {""}, key=len, reverse=True))
+
+    def address_of(self, output: Path) -> str:
+        """Return where people find an output: its URL if AutoFlow knows it, or else its path."""
+        if self.report_url_base is None or not output.is_relative_to(self.outputs_dir):
+            return str(output)
+        return f"{self.report_url_base}/{quote(output.relative_to(self.outputs_dir).as_posix())}"
 
     def current_flowapi_token(self) -> str:
         """Return the token for FlowAPI as it is now: a docker secret may have been replaced since the start."""
@@ -155,10 +167,13 @@ def _read(reader: "_Reader") -> dict[str, Any]:
         "report_timeout": reader.number("AUTOFLOW_REPORT_TIMEOUT", 300.0, above=0),
         "heartbeat_timeout": reader.number("AUTOFLOW_HEARTBEAT_TIMEOUT", 60.0, at_least=3),
         "shutdown_grace": reader.number("AUTOFLOW_SHUTDOWN_GRACE", 5.0, at_least=0),
-        "prefect_api_url": reader.prefect_api_url(),
+        "prefect_api_url": reader.web_address("PREFECT_API_URL", "http://prefect.example.org:4200/api"),
         "prefect_home": reader.folder("PREFECT_HOME", reader.text("PREFECT_HOME") or str(outputs_dir / "prefect")),
         "prefect_host": reader.text("PREFECT_SERVER_API_HOST") or "127.0.0.1",
         "prefect_port": reader.port("PREFECT_SERVER_API_PORT"),
+        "notify_urls": reader.notify_urls("AUTOFLOW_NOTIFY_URLS"),
+        "notify_after": reader.number("AUTOFLOW_NOTIFY_AFTER", 3600.0, at_least=0),
+        "report_url_base": reader.web_address("AUTOFLOW_REPORT_URL_BASE", "https://reports.example.org/autoflow"),
         "environ": reader.environ,
     }
 
@@ -267,11 +282,19 @@ class _Reader:
             self.problems.append("FLOWAPI_URL: no user and password go into it, FLOWAPI_TOKEN is enough")
         return value.rstrip("/")
 
-    def prefect_api_url(self) -> str | None:
-        value = self.text("PREFECT_API_URL")
+    def web_address(self, name: str, example: str) -> str | None:
+        value = self.text(name)
         if value and _web_address(value) is None:
-            self.problems.append("PREFECT_API_URL: it is not a URL such as http://prefect.example.org:4200/api")
+            self.problems.append(f"{name}: it is not a URL such as {example}")
         return value.rstrip("/") or None
+
+    def notify_urls(self, name: str) -> tuple[str, ...]:
+        """Return URLs with spaces, commas or ends of lines between them; a comma may be part of one, too."""
+        urls = tuple(url for url in re.split(r"\s+|,\s*(?=[A-Za-z][\w.+-]*://)", self.text(name)) if url.strip(","))
+        if wrong := [number for number, url in enumerate(urls, 1) if "://" not in url]:
+            # Without the URL, which is a secret.
+            self.problems.append(f"{name}: number {wrong[0]} is not a URL such as mailto://user:password@example.org")
+        return urls
 
     def db_uri(self, value: str, password: str) -> str:
         """Return the URI with the password in its place, quoted, so that it may hold any character."""
