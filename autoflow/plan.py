@@ -1,0 +1,159 @@
+"""What the sensor would do now: for each date of each trigger, whether it is done, due, or why not."""
+
+import datetime
+import enum
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from autoflow.date_stencil import UnresolvableStencilError
+from autoflow.model import Failures, History, RunKey
+from autoflow.retries import RetryPolicy, may_try_again
+from autoflow.specs import TriggerSpec
+
+
+class Standing(enum.StrEnum):
+    """How it stands with a date; the text is what people read."""
+
+    DONE = "done"
+    """A run of it has succeeded."""
+    RUNNING = "running"
+    """Somebody runs it."""
+    DUE = "due"
+    """A tick would run it."""
+    WAITING = "waiting for a retry"
+    """It failed, and is due when its delay is over."""
+    GIVEN_UP = "given up"
+    """It failed, and has no attempts left."""
+    CANCELLED = "cancelled"
+    """Somebody cancelled its last run."""
+    TOO_EARLY = "before earliest_date"
+    """It is left out because of the trigger's `earliest_date`."""
+    INCOMPLETE = "dates missing"
+    """Dates of its stencil are not available, or the stencil makes no sense for it."""
+
+
+UNDONE = (Standing.DUE, Standing.WAITING, Standing.GIVEN_UP, Standing.CANCELLED)
+"""Standings of dates that could be run if somebody wanted to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedDate:
+    """A date and how it stands with it.
+
+    `next_attempt` (UTC) is for `WAITING`; `missing` has the dates that keep it `INCOMPLETE`, sorted.
+    """
+
+    date: datetime.date
+    standing: Standing
+    failures: int = 0
+    next_attempt: datetime.datetime | None = None
+    missing: tuple[datetime.date, ...] = ()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a run of it failed or was cancelled, and none has succeeded since."""
+        return self.standing in UNDONE and (self.failures > 0 or self.standing is Standing.CANCELLED)
+
+    @property
+    def why(self) -> str:
+        """The reason, in a few words, where the standing alone does not say all."""
+        if self.standing is Standing.INCOMPLETE:
+            return f"missing {in_ranges(self.missing)}" if self.missing else "the stencil is backwards for this date"
+        times = f"failed {self.failures} time{'' if self.failures == 1 else 's'}" if self.failures else ""
+        if self.next_attempt:
+            return f"{times}, next attempt at {self.next_attempt:%Y-%m-%d %H:%M:%S} UTC"
+        return times
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriggerPlan:
+    """All dates that matter to a trigger, oldest first: those available, and those that have been run."""
+
+    trigger: TriggerSpec
+    dates: tuple[PlannedDate, ...]
+
+    @property
+    def counts(self) -> Mapping[Standing, int]:
+        """How many dates there are of each standing."""
+        found = Counter(each.standing for each in self.dates)
+        return {standing: found[standing] for standing in Standing}
+
+    def key(self, date: datetime.date) -> RunKey:
+        """Return what identifies the run for `date`."""
+        return RunKey.of(self.trigger.workflow.name, self.trigger.parameters, date)
+
+
+def make_plan(
+    triggers: Iterable[TriggerSpec],
+    available_dates: frozenset[datetime.date],
+    histories: Mapping[tuple[str, str], History],
+    now: datetime.datetime,
+) -> list[TriggerPlan]:
+    """Return how it stands with each date of each trigger at `now` (UTC); those due are what `due_runs` returns."""
+    return [_trigger_plan(trigger, available_dates, histories, now) for trigger in triggers]
+
+
+def _trigger_plan(
+    trigger: TriggerSpec,
+    available_dates: frozenset[datetime.date],
+    histories: Mapping[tuple[str, str], History],
+    now: datetime.datetime,
+) -> TriggerPlan:
+    key = RunKey.of(trigger.workflow.name, trigger.parameters, datetime.date.min)
+    history = histories.get((key.workflow, key.parameters_hash), History())
+    dates = sorted(available_dates | history.done | history.running)
+    return TriggerPlan(
+        trigger=trigger, dates=tuple(_planned(trigger, date, available_dates, history, now) for date in dates)
+    )
+
+
+def _planned(
+    trigger: TriggerSpec,
+    date: datetime.date,
+    available_dates: frozenset[datetime.date],
+    history: History,
+    now: datetime.datetime,
+) -> PlannedDate:
+    if date in history.running:
+        return PlannedDate(date=date, standing=Standing.RUNNING)
+    if date in history.done:
+        return PlannedDate(date=date, standing=Standing.DONE)
+    if trigger.earliest_date and date < trigger.earliest_date:
+        return PlannedDate(date=date, standing=Standing.TOO_EARLY)
+    if not trigger.date_stencil.is_available(date, available_dates):
+        return _incomplete(trigger, date, available_dates)
+    return _undone(trigger, date, history.failures.get(date, Failures()), now)
+
+
+def _incomplete(trigger: TriggerSpec, date: datetime.date, available_dates: frozenset[datetime.date]) -> PlannedDate:
+    try:
+        missing = trigger.date_stencil.missing_dates(date, available_dates)
+    except UnresolvableStencilError:
+        missing = ()
+    return PlannedDate(date=date, standing=Standing.INCOMPLETE, missing=missing)
+
+
+def _undone(trigger: TriggerSpec, date: datetime.date, failures: Failures, now: datetime.datetime) -> PlannedDate:
+    policy = RetryPolicy(trigger.retry_delay, trigger.max_attempts)
+    if failures.cancelled:
+        return PlannedDate(date=date, standing=Standing.CANCELLED, failures=failures.count)
+    if may_try_again(failures, policy, now):
+        return PlannedDate(date=date, standing=Standing.DUE, failures=failures.count)
+    delay = policy.delay(failures.count)
+    if failures.last is None or delay is None:
+        return PlannedDate(date=date, standing=Standing.GIVEN_UP, failures=failures.count)
+    return PlannedDate(
+        date=date, standing=Standing.WAITING, failures=failures.count, next_attempt=failures.last + delay
+    )
+
+
+def in_ranges(dates: Iterable[datetime.date]) -> str:
+    """Write sorted dates in short: days in a row as ``FIRST to LAST``."""
+    rows: list[list[datetime.date]] = []
+    for date in dates:
+        if rows and date - rows[-1][-1] == datetime.timedelta(days=1):
+            rows[-1] = [rows[-1][0], date]
+        else:
+            rows.append([date])
+    return ", ".join(" to ".join(str(date) for date in row) for row in rows)
