@@ -1,0 +1,168 @@
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
+from tests.postgres import free_port
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended: `seconds` are those that it kept the processor busy."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+def run(environ: Mapping[str, str], *arguments: str) -> Ended:
+    """Run AutoFlow, or another program of Python's, in an environment until it ends."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, *(arguments or ["-m", "autoflow"])]
+    ended = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert TOKEN_OF_NO_USE not in ended.stdout + ended.stderr
+    return Ended(ended.returncode, ended.stdout, ended.stderr, seconds)
+
+
+def broken(how: str) -> tuple[str, str]:
+    """Return the arguments that run AutoFlow with a bug, a line of Python that is run instead of all of it."""
+    code = f"""
+import sys
+import autoflow.app
+from autoflow.cli import main
+
+def main_with_a_bug(settings, **_):
+    {how}
+
+autoflow.app.main = main_with_a_bug
+sys.argv = ["autoflow"]
+sys.exit(main())
+"""
+    return "-c", code
+
+
+GOOD = """\
+workflows:
+  - name: flows
+    notebooks:
+      run: {filename: run.ipynb}
+available_dates_sensor:
+  schedule: null
+  workflows:
+    - workflow_name: flows
+"""
+
+
+def test_all_that_is_missing_is_told_in_one_report() -> None:
+    ended = run({"PATH": "/usr/bin:/bin"})
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.splitlines() == [
+        "AutoFlow cannot start: its settings are not right:",
+        "FLOWAPI_URL is not set: the address of FlowAPI, such as https://flowapi.example.org:9090",
+        "AUTOFLOW_INPUTS_DIR is not set: the folder with workflows.yml and the notebooks",
+        "AUTOFLOW_OUTPUTS_DIR is not set: the folder for executed notebooks and reports",
+        "FLOWAPI_TOKEN is not set: the access token for FlowAPI",
+    ]
+    assert ended.seconds < 5
+
+
+def test_single_mistake_is_told_in_one_line(deployed: Deployed) -> None:
+    ended = run({**deployed.environ, "AUTOFLOW_MAX_PARALLEL_RUNS": "many"})
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == (
+        "AutoFlow cannot start: its settings are not right: "
+        "AUTOFLOW_MAX_PARALLEL_RUNS: 'many' is not a whole number from 1 to 1000000\n"
+    )
+
+
+def test_ten_mistakes_in_workflows_file_are_told_in_one_report_with_their_lines(deployed: Deployed) -> None:
+    write_notebook(deployed.inputs / "run.ipynb", "print(1)", parameters="unit = 'admin2'")
+    deployed.write_workflows(
+        """\
+        workflows:
+          - name: flows
+            notebooks:
+              run: {filename: run.ipynb, parameters: {unti: unit}}
+              report: {filename: report.ipynb}
+              reference_date: {filename: run.ipynb}
+          - name: flows
+            notebooks: {run: {filename: run.ipynb, output: {format: docx}}}
+          - name: empty
+            notebooks: {}
+        available_dates_sensor:
+          schedule: every day
+          cdr_types: [calls, letters]
+          surprise: 1
+          workflows:
+            - workflow_name: 7
+            - workflow_name: flows
+              date_stencil: [[1, 2, 3]]
+              earliest_date: 2016-02-30
+        """
+    )
+    ended = run(deployed.environ)
+    assert (ended.code, ended.out) == (1, "")
+    first, *problems = ended.err.splitlines()
+    assert first == "AutoFlow cannot start:"
+    lines = [int(match[1]) for problem in problems if (match := re.match(r"workflows\.yml:(\d+): \S+: ", problem))]
+    assert len(lines) == len(problems)
+    assert {4, 5, 6, 7, 8, 10, 12, 13, 14, 18, 19} <= set(lines)
+    assert lines == sorted(lines)
+    assert ended.seconds < 5
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[" * 10_000, b"just text"])
+def test_what_is_no_workflows_file_is_told_in_one_report(deployed: Deployed, content: bytes) -> None:
+    (deployed.inputs / "workflows.yml").write_bytes(content)
+    ended = run(deployed.environ)
+    assert ended.code == 1
+    assert ended.err.startswith("AutoFlow cannot start: workflows.yml:1")
+    assert len(ended.err.splitlines()) == 1
+    assert ended.seconds < 5
+
+
+def test_database_that_does_not_answer_is_told_in_one_line_without_its_password(deployed: Deployed) -> None:
+    write_notebook(deployed.inputs / "run.ipynb", "print(1)")
+    deployed.write_workflows(GOOD)
+    port = free_port()
+    password = {
+        "AUTOFLOW_DB_URI": f"postgresql://autoflow:{{}}@127.0.0.1:{port}/runs",
+        "AUTOFLOW_DB_PASSWORD": "p@ss/w:rd{}%",
+    }
+    ended = run({**deployed.environ, **password})
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith(
+        f"AutoFlow cannot start: the database of runs at 127.0.0.1:{port}/runs cannot be prepared"
+    )
+    assert len(ended.err.splitlines()) == 1
+    assert "p@ss" not in ended.err
+    assert "p%40ss" not in ended.err
+
+
+def test_bug_ends_with_a_traceback_that_shows_no_secret(deployed: Deployed) -> None:
+    ended = run(deployed.environ, *broken("int(settings.flowapi_token)"))
+    assert (ended.code, ended.out) == (3, "")
+    assert "Traceback (most recent call last)" in ended.err
+    assert "ValueError: invalid literal for int() with base 10: '[secret]'" in ended.err
+    assert ended.err.endswith("AutoFlow has a bug; please report the lines above.\n")
+
+
+def test_interruption_ends_without_a_traceback(deployed: Deployed) -> None:
+    ended = run(deployed.environ, *broken("raise KeyboardInterrupt"))
+    assert (ended.code, ended.out, ended.err) == (130, "", "")
+
+
+def test_result_of_the_run_is_the_exit_code(deployed: Deployed) -> None:
+    assert run(deployed.environ, *broken("return 0")).code == 0
+    assert run(deployed.environ, *broken("return 1")).code == 1
