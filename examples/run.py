@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +44,7 @@ def environment(flowapi: ExampleFlowApi) -> Mapping[str, str]:
         "AUTOFLOW_INPUTS_DIR": str(INPUTS),
         "AUTOFLOW_OUTPUTS_DIR": str(OUTPUTS),
         "FLOWAPI_URL": flowapi.url,
-        "FLOWAPI_TOKEN": flowapi.token(),
+        "FLOWAPI_TOKEN": flowapi.token(expires_in=timedelta(days=365)),
         # Where the virtual environment is not activated, its kernels and programs are to be found all the same.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
