@@ -128,6 +128,20 @@ def test_claims_that_cannot_be_renewed_are_stopped_only_when_time_runs_out(
     assert "claims cannot be renewed: the database of runs at" in caplog.text
 
 
+def test_run_is_stopped_sooner_where_runs_crash_sooner(path: Path, clock: Clock) -> None:
+    stop = StopSignal()
+    with closing(RunStore(f"sqlite:///{path}", crashed_after=6 * SECOND, clock=clock)) as store:
+        store.migrate()
+        heartbeat = Heartbeat(store, clock=clock)
+        with heartbeat.of(claim(store), stop):
+            clock.now += 4 * SECOND
+            heartbeat.stop_overdue()
+            assert not stop.is_set
+            clock.now += SECOND
+            heartbeat.stop_overdue()
+            assert stop.is_set
+
+
 def test_run_is_stopped_in_time_when_the_database_does_not_answer(postgres: Postgres, clock: Clock) -> None:
     uri = postgres.uri()
     stopped = threading.Event()

@@ -270,6 +270,35 @@ def test_run_that_was_given_up_cannot_be_finished(store: RunStore, uri: str, clo
     assert rows(uri)[0]["error_message"].startswith("its heartbeat stopped")
 
 
+def test_success_that_is_recorded_late_counts_unless_another_run_has_begun(store: RunStore, clock: Clock) -> None:
+    late, overtaken = claim(store), claim(store, RunKey.of("others", {}, DATE))
+    clock.now += CRASHED_AFTER + SECOND
+    store.give_up_crashed()
+    again = claim(store, overtaken.key)
+    assert store.finish(late, RunState.SUCCEEDED)
+    assert not store.finish(overtaken, RunState.SUCCEEDED)
+    assert history(store).done == {DATE}
+    assert store.renew([again]) == {again}
+
+
+def test_time_after_which_a_run_has_crashed_can_be_set(uri: str, clock: Clock) -> None:
+    with closing(RunStore(uri, crashed_after=3 * SECOND, clock=clock)) as store:
+        store.migrate()
+        claim(store)
+        clock.now += 3 * SECOND
+        assert store.give_up_crashed() == 0
+        clock.now += SECOND
+        assert store.give_up_crashed() == 1
+
+
+def test_own_clock_is_that_of_every_other_store(uri: str) -> None:
+    with closing(RunStore(uri)) as one, closing(RunStore(uri)) as other:
+        one.migrate()
+        run = claim(one)
+        assert other.give_up_crashed() == 0
+        assert other.renew([run]) == {run}
+
+
 def test_history_of_nothing_is_empty(store: RunStore) -> None:
     assert store.histories() == {}
 

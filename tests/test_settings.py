@@ -62,6 +62,7 @@ def test_folders_url_and_token_are_enough(deployed: Deployed) -> None:
     assert settings.max_runs_per_tick == 100
     assert settings.report_timeout == 300
     assert settings.shutdown_grace == 5
+    assert settings.heartbeat_timeout == 60
     assert settings.prefect_api_url is None
     assert settings.prefect_home == deployed.outputs / "prefect"
     assert settings.prefect_host == "127.0.0.1"
@@ -81,6 +82,7 @@ def test_every_default_can_be_changed(deployed: Deployed, tmp_path: Path) -> Non
         AUTOFLOW_MAX_RUNS_PER_TICK="7",
         AUTOFLOW_REPORT_TIMEOUT="11",
         AUTOFLOW_SHUTDOWN_GRACE="0",
+        AUTOFLOW_HEARTBEAT_TIMEOUT="3",
         PREFECT_API_URL="http://prefect.example.org:4200/api/",
         PREFECT_HOME=str(tmp_path / "home"),
         PREFECT_SERVER_API_HOST="0.0.0.0",  # noqa: S104 - nothing is bound
@@ -93,6 +95,7 @@ def test_every_default_can_be_changed(deployed: Deployed, tmp_path: Path) -> Non
     assert settings.asciidoc_template_path == template
     assert (settings.max_parallel_runs, settings.max_runs_per_tick) == (3, 7)
     assert (settings.report_timeout, settings.shutdown_grace) == (11, 0)
+    assert settings.heartbeat_timeout == 3
     assert settings.prefect_api_url == "http://prefect.example.org:4200/api"
     assert settings.prefect_home == tmp_path / "home"
     assert (settings.prefect_host, settings.prefect_port) == ("0.0.0.0", 4321)  # noqa: S104 - the same
@@ -122,6 +125,7 @@ def test_all_that_is_wrong_is_named_at_once(deployed: Deployed, tmp_path: Path) 
         "AUTOFLOW_MAX_RUNS_PER_TICK": "0",
         "AUTOFLOW_REPORT_TIMEOUT": "nan",
         "AUTOFLOW_SHUTDOWN_GRACE": "-1",
+        "AUTOFLOW_HEARTBEAT_TIMEOUT": "2.9",
         "PREFECT_API_URL": "prefect:4200",
         "PREFECT_HOME": "~nobody-of-this-name/prefect",
         "PREFECT_SERVER_API_PORT": "70000",
