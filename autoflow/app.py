@@ -3,6 +3,7 @@
 import datetime
 import os
 
+from autoflow.daemon_files import DaemonFiles
 from autoflow.errors import AutoflowError, ReportError
 from autoflow.inputs import read_workflows
 from autoflow.log import logger
@@ -46,7 +47,8 @@ def main(settings: Settings, *, once: bool = False) -> int:
             from autoflow.service import serve  # noqa: PLC0415
 
             schedule = None if once else workflows.sensor.schedule
-            all_succeeded = serve(settings, schedule, store=store, shutdown=shutdown)
+            with DaemonFiles(home=settings.prefect_home).published(api.url):
+                all_succeeded = serve(settings, schedule, store=store, shutdown=shutdown)
         store.close()
     logger.info("stopped")
     if interrupted:

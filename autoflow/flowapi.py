@@ -1,10 +1,13 @@
 """Which dates FlowAPI has, asked through flowclient, with a deadline and without its token in any message."""
 
+import base64
 import contextlib
 import datetime
+import gzip
 import json
 import ssl
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as DeadlinePassed
@@ -70,6 +73,15 @@ class FlowApi:
             claims = jwt.decode(self.token, options={"verify_signature": False})
             return datetime.datetime.fromtimestamp(claims["exp"], tz=datetime.UTC)
         except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, OverflowError, OSError):
+            return None
+
+    def token_scopes(self) -> Mapping[str, frozenset[str]] | None:
+        """Return what the token allows, by its roles; None if that cannot be read."""
+        try:
+            claims = jwt.decode(self.token, options={"verify_signature": False})
+            roles = json.loads(gzip.decompress(base64.b64decode(claims["user_claims"])))
+            return {str(role): frozenset(map(str, scopes)) for role, scopes in roles.items()}
+        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, AttributeError, OSError, EOFError, zlib.error):
             return None
 
     def _connect(self) -> "_Session":

@@ -259,6 +259,17 @@ class RunStore:
                     f"the database of runs at {self._place} was made by a newer version of AutoFlow: {error}"
                 ) from error
 
+    def look(self) -> str:
+        """Return where the database is and which version its tables have, changing nothing."""
+        database = self._engine.url.database or ""
+        if self._engine.dialect.name == "sqlite" and not Path(database).exists():
+            return f"{self._place}, made at the first start"
+        with self._reading() as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return f"{self._place}, empty so far"
+            version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+        return f"{self._place}, version {version}"
+
     def claim(self, key: RunKey, *, again: bool = False) -> Claim | None:
         """Take the run called `key`, if it is neither done nor running anywhere; else return None.
 

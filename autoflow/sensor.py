@@ -11,6 +11,7 @@ from typing import Any
 import prefect
 from prefect.states import Cancelled, Failed
 
+from autoflow.daemon_files import DaemonFiles
 from autoflow.errors import AutoflowError
 from autoflow.flowapi import FlowApi
 from autoflow.inputs import read_workflows
@@ -164,7 +165,8 @@ def make_available_dates_sensor(
     def available_dates_sensor() -> Any:  # noqa: ANN401 - a state of Prefect's
         """Look which dates FlowAPI has, and run the workflows that are due."""
         try:
-            tick = sensor.tick(shutdown=shutdown)
+            with DaemonFiles(home=sensor.settings.prefect_home).ticking():
+                tick = sensor.tick(shutdown=shutdown)
         except AutoflowError as error:
             logger.error("tick failed: %s", error)
             done(error)
