@@ -167,7 +167,7 @@ def test_a_line_of_10_megabytes_is_clipped_and_says_so(tmp_path: Path) -> None:
     text = text_of(report_of(notebook(code(prints("x" * 10_000_000)), "y " * 5_000_000), tmp_path))
 
     assert "9,998,000 more characters" in text
-    assert "9,800,000 more characters" in text
+    assert "9,950,000 more characters" in text
     assert time.monotonic() - start < 60
 
 
@@ -299,7 +299,7 @@ def program(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatc
 def test_a_failing_tools_own_message_is_told_and_no_report_appears(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program(tmp_path / "bin", name, "import sys; sys.stdin.read(); sys.exit('out of cheese')", monkeypatch)
+    program(tmp_path / "bin", name, "raise SystemExit('out of cheese')", monkeypatch)
     (tmp_path / "work").mkdir()
 
     with pytest.raises(ReportError, match=rf"{name} failed: out of cheese"):

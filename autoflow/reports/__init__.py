@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoflow.errors import ReportError
+from autoflow.reports.asciidoctor import asciidoctor
 from autoflow.reports.document import Document, Workplace, write_document
 from autoflow.reports.fonts import font_theme, missing_fonts
 from autoflow.reports.markup import escape_line
-from autoflow.reports.programs import missing_tools, started
+from autoflow.reports.programs import missing_tools
 from autoflow.specs import ReportFormat
+from autoflow.stop_signal import StopSignal
 from autoflow.utils import whole_file
 
 __all__ = ["ReportContext", "convert", "missing_fonts", "missing_tools"]
@@ -64,18 +66,19 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
     template: Path,
     inputs_dir: Path,
     timeout: float = 300.0,
+    stop: StopSignal | None = None,
     config_dir: Path = CONFIG_DIR,
 ) -> None:
     """Convert the executed `notebook` to `report`, which appears whole or not at all.
 
     `template` is trusted, the notebook is not. `inputs_dir` is the folder of the original notebook: pictures beside
-    it are found there. `timeout` is for all of the conversion, in seconds. `config_dir` has the template that others
-    extend, the theme and the filters.
+    it are found there. `timeout` is for all of the conversion, in seconds; `stop` ends it. `config_dir` has the
+    template that others extend, the theme and the filters.
 
     Raises
     ------
     ReportError
-        If it cannot be converted; with the message of the tool that failed.
+        If it cannot be converted, or is stopped; with the message of the tool that failed.
 
     """
     deadline = time.monotonic() + timeout
@@ -87,6 +90,7 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
                 template=template,
                 config_dir=config_dir,
                 deadline=deadline,
+                stop=stop or StopSignal(),
             )
             shutil.copyfile(_made(notebook, workplace, report_format, context), unfinished)
     except OSError as error:
@@ -94,35 +98,33 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
 
 
 def _made(notebook: Path, workplace: Workplace, report_format: ReportFormat, context: ReportContext) -> Path:
-    """Return the report in the workplace's folder.
-
-    asciidoctor-pdf is started first: it loads while the document is written, and then reads it.
-    """
+    """Return the report in the workplace's folder."""
     folder = workplace.folder
-    made = folder / f"report.{report_format}"
-    with started(_command(made, workplace, report_format, context), folder=folder) as asciidoctor:
-        document = write_document(notebook, workplace, subtitle=str(context))
-        if report_format is ReportFormat.PDF:
-            _write_theme(document, workplace)
-        else:
-            _write_style(document, workplace)
-        _, warnings = asciidoctor.finish(document.text.encode(), timeout=workplace.seconds_left)
-    if warnings:
+    source, made = folder / "report.adoc", folder / f"report.{report_format}"
+    tool = asciidoctor(workplace.config_dir)  # it may load while the document is written
+    document = write_document(notebook, workplace, subtitle=str(context))
+    source.write_text(document.text, encoding="utf-8")
+    if report_format is ReportFormat.PDF:
+        _write_theme(document, workplace)
+    else:
+        _write_style(document, workplace)
+    arguments = [*_arguments(workplace, report_format, context), "--out-file", made.name, source.name]
+    if warnings := tool.make(arguments, folder=folder, timeout=workplace.seconds_left, stop=workplace.stop):
         _log.warning("asciidoctor-pdf says of %s: %s", notebook, warnings, extra={"action": "report_warned"})
     return made
 
 
-def _command(made: Path, workplace: Workplace, report_format: ReportFormat, context: ReportContext) -> list[str]:
-    """Return the command that makes the report of a document on its standard input."""
-    command = ["asciidoctor-pdf", "--base-dir", str(workplace.folder), "--failure-level", "ERROR"]
+def _arguments(workplace: Workplace, report_format: ReportFormat, context: ReportContext) -> list[str]:
+    """Return the arguments for asciidoctor-pdf, but for the files."""
+    arguments = ["--base-dir", str(workplace.folder), "--failure-level", "ERROR"]
     if report_format is ReportFormat.PDF:
-        command += ["--safe-mode", "secure", "--require", str(workplace.config_dir / "report_pdf.rb")]
+        arguments += ["--safe-mode", "secure", "--require", str(workplace.config_dir / "report_pdf.rb")]
     else:
-        command += ["--safe-mode", "server", "--backend", "html5"]
+        arguments += ["--safe-mode", "server", "--backend", "html5"]
     attributes = _ATTRIBUTES | _ATTRIBUTES_OF[report_format] | {"report-footer": escape_line(str(context))}
     for name, value in attributes.items():
-        command += ["--attribute", f"{name}={value}" if value else name]
-    return [*command, "--out-file", made.name, "-"]
+        arguments += ["--attribute", f"{name}={value}" if value else name]
+    return arguments
 
 
 def _write_theme(document: Document, workplace: Workplace) -> None:

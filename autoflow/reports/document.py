@@ -20,6 +20,7 @@ from autoflow.reports.pictures import PictureShelf, content_of, formula_of
 from autoflow.reports.reading import Dialect, Fragment, read_fragments
 from autoflow.reports.shown import beginning, fragments_of, plain_output, reduce_to_shown
 from autoflow.reports.writing import BlockWriter, literal, missing_picture, picture_block
+from autoflow.stop_signal import StopSignal
 
 _LONGEST_TITLE = 300
 
@@ -36,7 +37,7 @@ class Document:
 class Workplace:
     """Where a conversion takes place: its own folder, the notebook's, the template's, AutoFlow's, and until when.
 
-    `deadline` is on `time.monotonic`'s clock.
+    `deadline` is on `time.monotonic`'s clock; `stop` ends the programs that are at work here.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Workplace:
     template: Path
     config_dir: Path
     deadline: float
+    stop: StopSignal
 
     @property
     def seconds_left(self) -> float:
@@ -65,7 +67,7 @@ def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Do
     reduce_to_shown(contents, shelf)
     texts = _Texts(workplace, shelf)
     with ThreadPoolExecutor(max_workers=1) as meanwhile:
-        pictures = meanwhile.submit(shelf.finish, timeout=workplace.seconds_left)
+        pictures = meanwhile.submit(shelf.finish, timeout=workplace.seconds_left, stop=workplace.stop)
         read = texts.pandoc(fragments_of(contents))
         pictures.result()
     texts.keep(read)
@@ -105,7 +107,7 @@ class _Texts:
         """Return what one pandoc makes of `fragments`."""
         reader = self._workplace.config_dir / "report_reader.lua"
         folder, timeout = self._workplace.folder, self._workplace.seconds_left
-        return read_fragments(fragments, reader=reader, folder=folder, timeout=timeout)
+        return read_fragments(fragments, reader=reader, folder=folder, timeout=timeout, stop=self._workplace.stop)
 
     def keep(self, read: Mapping[Fragment, Sequence[Node]]) -> None:
         """Keep what was read, and make the pictures and formulas that it names."""
@@ -114,7 +116,7 @@ class _Texts:
                 self._shelf.add_formula(formula)
             elif node["t"] == "Image" and (picture := self._shelf.find(node["c"][2][0])):
                 self._shelf.add(picture)
-        self._shelf.finish(timeout=self._workplace.seconds_left)
+        self._shelf.finish(timeout=self._workplace.seconds_left, stop=self._workplace.stop)
         self._blocks |= read
 
     def blocks(self, dialect: Dialect, text: str) -> Sequence[Node]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from autoflow.reports.nodes import Node
 from autoflow.reports.programs import run
+from autoflow.stop_signal import StopSignal
 
 _LARGEST_FILE = 50_000_000
 
@@ -80,7 +81,7 @@ class PictureShelf:
         """Note a formula that `finish` shall make a picture of."""
         self._formulas[formula] = _key(repr(formula).encode())
 
-    def finish(self, *, timeout: float) -> None:
+    def finish(self, *, timeout: float, stop: StopSignal) -> None:
         """Make the files of all that was added; what cannot be read as a picture has none."""
         new = {key: content for key, content in self._sources.items() if key not in self._asked}
         formulas = {
@@ -95,7 +96,7 @@ class PictureShelf:
         self._asked |= {*new, *formulas}
         order = {"pictures": list(new), "formulas": formulas}
         command = [sys.executable, "-I", str(Path(__file__).with_name("worker"))]
-        output, _ = run(command, folder=self.folder, timeout=timeout, given=json.dumps(order).encode())
+        output, _ = run(command, folder=self.folder, timeout=timeout, stop=stop, given=json.dumps(order).encode())
         for key, (name, width, height) in json.loads(output).items():
             self._finished[key] = Picture(name=name, width=width, height=height)
 

@@ -6,9 +6,11 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from autoflow.errors import ReportError
+from autoflow.stop_signal import StopSignal
 
 _LONGEST_MESSAGE = 4000
 _RUBY_MEMORY = {
@@ -31,7 +33,9 @@ def missing_tools() -> tuple[str, ...]:
     )
 
 
-def run(command: Sequence[str], *, folder: Path, timeout: float, given: bytes = b"") -> tuple[bytes, str]:
+def run(
+    command: Sequence[str], *, folder: Path, timeout: float, stop: StopSignal, given: bytes = b""
+) -> tuple[bytes, str]:
     """Run `command` in `folder` with `given` on its standard input; return its output and its warnings.
 
     Raises
@@ -40,17 +44,18 @@ def run(command: Sequence[str], *, folder: Path, timeout: float, given: bytes = 
         As `Program.finish` and `started` do.
 
     """
-    with started(command, folder=folder) as program:
+    with started(command, folder=folder, stop=stop) as program:
         return program.finish(given, timeout=timeout)
 
 
 class Program:
     """A program that was started, and waits for its standard input."""
 
-    def __init__(self, child: subprocess.Popen[bytes], *, folder: Path, name: str) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], *, folder: Path, name: str, stop: StopSignal) -> None:
         self._child = child
         self._folder = folder
         self._name = name
+        self._stop = stop
 
     def finish(self, given: bytes, *, timeout: float) -> tuple[bytes, str]:
         """Give the program its input; return its output and its warnings.
@@ -58,7 +63,8 @@ class Program:
         Raises
         ------
         ReportError
-            If it takes longer than `timeout` seconds, or ends with a status other than 0; with its own message.
+            If it takes longer than `timeout` seconds, is stopped, or ends with a status other than 0; with its own
+            message.
 
         """
         try:
@@ -68,14 +74,16 @@ class Program:
                 f"{self._name} took too long: AUTOFLOW_REPORT_TIMEOUT gives a report more time"
             ) from error
         message = warnings.decode(errors="replace").replace(f"{self._folder}/", "").strip()[-_LONGEST_MESSAGE:]
+        if self._child.returncode != 0 and self._stop.is_set:
+            raise ReportError(f"{self._name} was ended: {self._stop.reason}")
         if self._child.returncode != 0:
             raise ReportError(f"{self._name} failed: {message or f'status {self._child.returncode}'}")
         return output, message
 
 
 @contextlib.contextmanager
-def started(command: Sequence[str], *, folder: Path) -> Iterator[Program]:
-    """Start `command` in `folder`; when the block ends, it is killed with all that it started.
+def started(command: Sequence[str], *, folder: Path, stop: StopSignal) -> Iterator[Program]:
+    """Start `command` in `folder`; when the block ends, or `stop` is set, it is killed with all that it started.
 
     It sees nothing of the daemon's environment.
 
@@ -93,19 +101,32 @@ def started(command: Sequence[str], *, folder: Path) -> Iterator[Program]:
     child = subprocess.Popen(
         [program, *command[1:]],
         cwd=folder,
-        env=_environment(Path(program).parent, folder),
+        env=environment(Path(program).parent, folder),
         stdin=pipe,
         stdout=pipe,
         stderr=pipe,
         start_new_session=True,
     )
     try:
-        yield Program(child, folder=folder, name=name)
+        with stop.calling(partial(kill_group, child.pid)):
+            yield Program(child, folder=folder, name=name, stop=stop)
     finally:
-        _kill_group(child)
+        kill_group(child.pid)
+        child.communicate()
 
 
-def _environment(programs: Path, folder: Path) -> dict[str, str]:
+def took_too_long(name: str) -> str:
+    """Return what is to be said of a program that was ended."""
+    return f"{name} took too long: AUTOFLOW_REPORT_TIMEOUT gives a report more time"
+
+
+def own_message(messages: bytes, folder: Path) -> str:
+    """Return what a program said, or the end of it, without the name of the conversion's `folder`."""
+    return messages.decode(errors="replace").replace(f"{folder}/", "").strip()[-_LONGEST_MESSAGE:]
+
+
+def environment(programs: Path, folder: Path) -> dict[str, str]:
+    """Return the environment of a child: nothing of the daemon's."""
     return {
         "PATH": f"{programs}{os.pathsep}{os.defpath}",
         "HOME": str(folder),
@@ -116,8 +137,7 @@ def _environment(programs: Path, folder: Path) -> dict[str, str]:
     }
 
 
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
-    """End `child` and whatever it started; its group may be gone already."""
+def kill_group(pid: int) -> None:
+    """End the process `pid` and whatever it started; its group may be gone already."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.communicate()
+        os.killpg(pid, signal.SIGKILL)

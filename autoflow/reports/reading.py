@@ -12,6 +12,7 @@ from autoflow.errors import ReportError
 from autoflow.reports.markup import printable
 from autoflow.reports.nodes import Node
 from autoflow.reports.programs import run
+from autoflow.stop_signal import StopSignal
 
 _SEPARATOR = "\x1e"
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
@@ -38,7 +39,7 @@ class Fragment:
 
 
 def read_fragments(
-    fragments: Iterable[Fragment], *, reader: Path, folder: Path, timeout: float
+    fragments: Iterable[Fragment], *, reader: Path, folder: Path, timeout: float, stop: StopSignal
 ) -> Mapping[Fragment, Sequence[Node]]:
     """Return the blocks that pandoc finds in each fragment.
 
@@ -53,7 +54,7 @@ def read_fragments(
         return {}
     given = "".join(f"{_SEPARATOR}{fragment.dialect}\n{_source(fragment)}\n\n" for fragment in distinct)
     command = ["pandoc", "--quiet", "--from", str(reader), "--to", "json"]
-    output, _ = run(command, folder=folder, timeout=timeout, given=given.encode())
+    output, _ = run(command, folder=folder, timeout=timeout, stop=stop, given=given.encode())
     divs = json.loads(output)["blocks"]
     if len(divs) != len(distinct):
         raise ReportError(f"pandoc gave {len(divs)} texts for {len(distinct)}")

@@ -21,7 +21,7 @@ PRIORITY = (
 )
 """Which form of an output is shown, the best first: a picture of it before what a browser would make of it."""
 
-MOST_MARKDOWN = 200_000
+MOST_MARKDOWN = 50_000
 MOST_LINES = 400
 MOST_IN_A_LINE = 2_000
 INTERACTIVE = "Interactive content, which a printed page cannot show."

@@ -1,0 +1,159 @@
+"""asciidoctor-pdf, loaded once and forked for each report."""
+
+import array
+import atexit
+import contextlib
+import functools
+import json
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from autoflow.errors import ReportError
+from autoflow.reports.programs import environment, kill_group, missing_tools, own_message, took_too_long
+from autoflow.stop_signal import StopSignal
+
+_PROGRAM = "asciidoctor-pdf"
+_MESSAGES = "messages.txt"
+
+
+def asciidoctor(config_dir: Path) -> "Asciidoctor":
+    """Return the asciidoctor-pdf on PATH; it loads from now on, if it has not before.
+
+    Raises
+    ------
+    ReportError
+        If there is none.
+
+    """
+    program = shutil.which(_PROGRAM)
+    if program is None:
+        raise ReportError("; ".join(missing_tools()))
+    server = _server(program, config_dir / "report_server.rb")
+    server.start()
+    return server
+
+
+class Asciidoctor:
+    """A process that has loaded asciidoctor-pdf and forks itself for each report; it ends with this process.
+
+    `program` is the command's path, `server` the Ruby file that it is to require.
+    """
+
+    def __init__(self, program: str, server: Path) -> None:
+        self._command = [program, "--require", str(server), "-"]
+        self._starting = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._messages = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
+
+    def start(self) -> socket.socket:
+        """Start the process if it does not run; return the socket that it listens to."""
+        with self._starting:
+            if self._socket is None or self._process is None or self._process.poll() is not None:
+                self._close()
+                self._messages.seek(0)
+                self._messages.truncate()
+                ours, its = socket.socketpair()
+                self._process = subprocess.Popen(
+                    self._command,
+                    cwd="/",
+                    env=environment(Path(self._command[0]).parent, Path(tempfile.gettempdir())),
+                    stdin=its.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._messages,
+                    start_new_session=True,
+                )
+                its.close()
+                self._socket = ours
+            return self._socket
+
+    def make(self, arguments: Sequence[str], *, folder: Path, timeout: float, stop: StopSignal) -> str:
+        """Run asciidoctor-pdf with `arguments` in `folder`; return its warnings.
+
+        Raises
+        ------
+        ReportError
+            If it fails, with its own message, takes longer than `timeout` seconds, or is stopped.
+
+        """
+        deadline = time.monotonic() + timeout
+        ours, its = socket.socketpair()
+        pid, status = 0, ""
+        try:
+            with its:
+                self._hand_over(its)
+            pid = int(_line_from(ours, deadline) or 0)
+            order = {"folder": str(folder), "arguments": list(arguments)}
+            with stop.calling(partial(kill_group, pid)) if pid else contextlib.nullcontext():
+                ours.sendall(json.dumps(order).encode() + b"\n")
+                status = _line_from(ours, deadline)
+        except TimeoutError as error:
+            raise ReportError(took_too_long(_PROGRAM)) from error
+        except OSError:
+            pass  # the process has ended; its message tells why
+        finally:
+            ours.close()
+            if pid:
+                kill_group(pid)
+        if status != "0" and stop.is_set:
+            raise ReportError(f"{_PROGRAM} was ended: {stop.reason}")
+        message = self._message(folder)
+        if status != "0":
+            raise ReportError(f"{_PROGRAM} failed: {message or 'it ended without a message'}")
+        return message
+
+    def close(self) -> None:
+        """End the process for good."""
+        with self._starting:
+            self._close()
+            self._messages.close()
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(2)
+            self._process.kill()
+            self._process.wait()
+        self._socket = self._process = None
+
+    def _hand_over(self, its: socket.socket) -> None:
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [its.fileno()]))
+        self.start().sendmsg([b"\0"], [rights])
+
+    def _message(self, folder: Path) -> str:
+        """Return what asciidoctor said of this report, or else what the process said before it ended."""
+        with contextlib.suppress(FileNotFoundError):
+            return own_message((folder / _MESSAGES).read_bytes(), folder)
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1)
+        self._messages.seek(0)
+        return own_message(self._messages.read(), folder)
+
+
+@functools.cache
+def _server(program: str, server: Path) -> Asciidoctor:
+    started = Asciidoctor(program, server)
+    atexit.register(started.close)
+    return started
+
+
+def _line_from(ours: socket.socket, deadline: float) -> str:
+    """Return the line that the other end writes before `deadline`; empty if it was closed instead."""
+    line = b""
+    while not line.endswith(b"\n"):
+        ours.settimeout(max(deadline - time.monotonic(), 0.001))
+        received = ours.recv(100)
+        if not received:
+            return ""
+        line += received
+    return line.decode().strip()

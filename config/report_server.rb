@@ -1,0 +1,67 @@
+# frozen_string_literal: true
+
+# Loading asciidoctor-pdf takes longer than making a usual report. Required by the asciidoctor-pdf command, this keeps the
+# process as it is after loading, and makes each report in a fork of it.
+#
+# Standard input is a socket of AutoFlow's. Each message on it carries one end of another socket, for one report: the
+# fork writes its process id there, reads an order, {"folder": ..., "arguments": [...]}, and writes the exit status.
+# What asciidoctor says goes into the file messages.txt of the folder. When AutoFlow ends, so does this.
+
+require 'json'
+require 'socket'
+
+module ReportServer
+  module_function
+
+  def run owner
+    GC.start
+    while (request = received owner)
+      pid = fork do
+        owner.close
+        make request
+      end
+      Process.detach pid
+      request.close
+    end
+  end
+
+  def received owner
+    owner.recv_io UNIXSocket
+  rescue SocketError, SystemCallError, IOError
+    nil
+  end
+
+  def make request
+    Process.setsid
+    request.puts Process.pid
+    order = JSON.parse request.gets
+    enter order['folder']
+    request.puts status_of order['arguments']
+  ensure
+    $stderr.flush
+    exit! 0
+  end
+
+  def enter folder
+    Dir.chdir folder
+    ENV.update 'HOME' => folder, 'TMPDIR' => folder
+    $stdin.reopen File::NULL
+    $stdout.reopen File::NULL, 'w'
+    $stderr.reopen 'messages.txt', 'w'
+  end
+
+  def status_of arguments
+    options = Asciidoctor::Cli::Options.new backend: 'pdf', header_footer: true
+    parsed = options.parse! arguments
+    return parsed if parsed.is_a? Integer
+    invoker = Asciidoctor::Cli::Invoker.new options
+    invoker.invoke!
+    invoker.code
+  rescue StandardError, SystemStackError, NoMemoryError => e
+    warn "#{e.class}: #{e.message}"
+    1
+  end
+end
+
+ReportServer.run UNIXSocket.for_fd(0)
+exit! 0
