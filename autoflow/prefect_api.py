@@ -3,6 +3,7 @@
 Nothing here imports Prefect, which reads its settings from the environment as it is imported.
 """
 
+import contextlib
 import errno
 import http.client
 import socket
@@ -59,6 +60,13 @@ def choose_port(settings: Settings) -> int:
     if wanted:
         raise PrefectApiError(f"PREFECT_SERVER_API_PORT: port {wanted} is taken; set another one, or none")
     raise PrefectApiError(f"no port from {DEFAULT_PORT} to {DEFAULT_PORT + 99} is free: set PREFECT_SERVER_API_PORT")
+
+
+def free_port() -> int:
+    """Return a port on this machine that nobody listens on, for a server for the time being."""
+    with contextlib.closing(_listen("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def client_environment(settings: Settings, api_url: str) -> dict[str, str]:

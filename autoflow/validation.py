@@ -1,0 +1,124 @@
+"""Everything that AutoFlow needs to run well, looked at before it runs."""
+
+import datetime
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from autoflow.checks import Check
+from autoflow.errors import FlowApiError, WorkflowsFileError
+from autoflow.flowapi import FlowApi
+from autoflow.health import database
+from autoflow.inputs import read_workflows
+from autoflow.prefect_api import is_ready
+from autoflow.reports import missing_fonts, missing_tools
+from autoflow.settings import Settings
+from autoflow.specs import WorkflowsFile
+
+ACTIONS = ("get_available_dates", "run", "get_result")
+"""What a token has to allow for AutoFlow and for notebooks that ask for queries, as FlowAPI calls it."""
+
+
+def checks(settings: Settings, now: datetime.datetime, *, offline: bool = False) -> Iterator[Check]:
+    """Yield a check for each thing, as soon as it was looked at; `now` is in UTC, with its time zone.
+
+    With `offline`, nothing is asked of FlowAPI.
+    """
+    yield Check(subject="settings", note=f"inputs from {settings.inputs_dir}, outputs to {settings.outputs_dir}")
+    try:
+        file = read_workflows(settings)
+    except WorkflowsFileError as error:
+        file = None
+        yield from _wrong_inputs(error)
+    else:
+        yield from _inputs(file, settings)
+    yield _tools(file)
+    yield database(settings)
+    yield _outputs(settings)
+    if settings.prefect_api_url:
+        yield _prefect(settings.prefect_api_url)
+    flowapi = FlowApi.of(settings)
+    if not offline:
+        yield _flowapi(flowapi, file)
+    yield _token(flowapi, now)
+
+
+def _wrong_inputs(error: WorkflowsFileError) -> Iterator[Check]:
+    """Yield the problems of workflows.yml, sorted by what they are about: the last key of the place that they name."""
+    about: dict[str, list[str]] = {"workflows.yml": [], "notebooks": [], "templates": []}
+    for problem in error.problems:
+        place = re.match(r"[^:]+:\d+: (\S+): ", problem)
+        key = place[1].rpartition(".")[2] if place else ""
+        about[{"filename": "notebooks", "template": "templates"}.get(key, "workflows.yml")].append(problem)
+    for subject, problems in about.items():
+        # Of what is not wrong by itself nobody knows while the file is.
+        yield Check(subject=subject, problems=tuple(problems) or ("not all of it could be checked",))
+
+
+def _inputs(file: WorkflowsFile, settings: Settings) -> Iterator[Check]:
+    notebooks = [notebook for workflow in file.workflows for notebook in workflow.notebooks]
+    templates = {notebook.output.template for notebook in notebooks if notebook.output} - {None}
+    schedule = f"schedule '{file.sensor.schedule}'" if file.sensor.schedule else "no schedule"
+    yield Check(
+        subject="workflows.yml",
+        note=f"{len(file.workflows)} workflows, {len(file.sensor.triggers)} entries of the sensor, {schedule}",
+    )
+    yield Check(subject="notebooks", note=f"{len({notebook.path for notebook in notebooks})} files")
+    names = sorted(str(template) for template in templates) or [str(settings.asciidoc_template_path)]
+    yield Check(subject="templates", note=", ".join(names))
+
+
+def _tools(file: WorkflowsFile | None) -> Check:
+    if file and not any(notebook.output for workflow in file.workflows for notebook in workflow.notebooks):
+        return Check(subject="tools", note="none are needed: no workflow makes reports")
+    fonts = missing_fonts()
+    return Check(
+        subject="tools",
+        problems=missing_tools(),
+        note="pandoc, asciidoctor-pdf" + "".join(f"; {line}" for line in fonts),
+    )
+
+
+def _outputs(settings: Settings) -> Check:
+    folders = (settings.outputs_dir, settings.notebooks_dir, settings.reports_dir)
+    problems = [problem for folder in dict.fromkeys(folders) if (problem := _not_writable(folder))]
+    return Check(subject="outputs folder", problems=tuple(problems), note=str(settings.outputs_dir))
+
+
+def _not_writable(folder: Path) -> str | None:
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            return None
+    except OSError as error:
+        return f"{existing} cannot be written: {error.strerror}"
+
+
+def _prefect(url: str) -> Check:
+    problems = () if is_ready(url) else (f"{url} does not answer: check PREFECT_API_URL",)
+    return Check(subject="Prefect API", problems=problems, note=url)
+
+
+def _flowapi(flowapi: FlowApi, file: WorkflowsFile | None) -> Check:
+    try:
+        dates = flowapi.available_dates(file.sensor.cdr_types if file else None)
+    except FlowApiError as error:
+        return Check(subject="FlowAPI", problems=(str(error),))
+    span = f" from {min(dates)} to {max(dates)}" if dates else ""
+    return Check(subject="FlowAPI", note=f"{flowapi.url} has {len(dates)} dates{span}")
+
+
+def _token(flowapi: FlowApi, now: datetime.datetime) -> Check:
+    scopes = flowapi.token_scopes()
+    expiry = flowapi.token_expiry()
+    if expiry and expiry <= now:
+        problem = f"FLOWAPI_TOKEN has expired ({expiry:%Y-%m-%d %H:%M} UTC): get a new one from FlowAuth"
+        return Check(subject="token", problems=(problem,))
+    if scopes is None:
+        return Check(subject="token", problems=("FLOWAPI_TOKEN is not a token of FlowAPI's: get one from FlowAuth",))
+    allowed = frozenset().union(*scopes.values())
+    missing = [action for action in ACTIONS if action not in allowed]
+    hint = f"; it does not name {', '.join(missing)}" if missing else ""
+    when = f"expires {expiry:%Y-%m-%d %H:%M} UTC" if expiry else "never expires"
+    return Check(subject="token", note=f"{when}; {len(allowed)} scopes in {len(scopes)} roles{hint}")
