@@ -11,6 +11,7 @@ from nbformat import NotebookNode
 
 from autoflow.reports import CONFIG_DIR, ReportContext, convert
 from autoflow.specs import ReportFormat
+from autoflow.stop_signal import StopSignal
 
 DEFAULT_TEMPLATE = CONFIG_DIR / "asciidoc_extended.tpl"
 CONTEXT = ReportContext(workflow="Flows *above* normal", reference_date=datetime.date(2016, 1, 7))
@@ -24,6 +25,7 @@ def report_of(  # noqa: PLR0913 - those of convert, with defaults
     template: Path = DEFAULT_TEMPLATE,
     context: ReportContext = CONTEXT,
     timeout: float = 120.0,
+    stop: StopSignal | None = None,
 ) -> Path:
     """Return the report made of `notebook`, whose folder of inputs is ``folder/inputs``."""
     inputs = folder / "inputs"
@@ -38,6 +40,7 @@ def report_of(  # noqa: PLR0913 - those of convert, with defaults
         template=template,
         inputs_dir=inputs,
         timeout=timeout,
+        stop=stop,
     )
     return report
 

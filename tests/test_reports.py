@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from nbformat import NotebookNode, v4
 from autoflow.errors import ReportError
 from autoflow.reports import CONFIG_DIR, ReportContext, missing_fonts, missing_tools
 from autoflow.specs import ReportFormat
+from autoflow.stop_signal import StopSignal
 from tests.reports import images_in, pages_of, report_of, right_edge_of, text_of, title_of
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -164,7 +166,7 @@ def test_the_text_of_a_huge_cell_is_clipped_not_cut_off(tmp_path: Path, caplog: 
 def test_a_line_of_10_megabytes_is_clipped_and_says_so(tmp_path: Path) -> None:
     start = time.monotonic()
 
-    text = text_of(report_of(notebook(code(prints("x" * 10_000_000)), "y " * 5_000_000), tmp_path))
+    text = " ".join(text_of(report_of(notebook(code(prints("x" * 10_000_000)), "y " * 5_000_000), tmp_path)).split())
 
     assert "9,998,000 more characters" in text
     assert "9,950,000 more characters" in text
@@ -238,6 +240,17 @@ def test_an_operators_template_extends_asciidocs_by_any_of_its_names(name: str, 
     assert "print('*x*') # include::/etc/passwd[]" in " ".join(text.split())
     assert "y = 1" in text
     assert "printed" in text
+
+
+def test_an_operators_template_shows_a_picture_that_lies_beside_it(tmp_path: Path) -> None:
+    template = tmp_path / "own.tpl"
+    (tmp_path / "logo.png").write_bytes(base64.b64decode(PIXEL))
+    template.write_text(
+        "{% extends 'asciidoc.tpl' %}{% block header %}{{ super() }}\n"
+        "image::{{ 'logo.png' | beside }}[]\n\n{% endblock %}"
+    )
+
+    assert images_in(report_of(notebook("# T"), tmp_path, template=template)) > 0
 
 
 def test_text_that_an_operators_template_changes_is_still_data(tmp_path: Path) -> None:
@@ -331,6 +344,36 @@ def test_a_conversion_that_takes_too_long_is_ended_with_all_that_it_started(
         report_of(notebook("text"), tmp_path, timeout=3)
 
     assert _ends(int((tmp_path / "pid").read_text()))
+
+
+def test_a_conversion_that_is_stopped_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin", "pandoc", "import time; time.sleep(600)", monkeypatch)
+    stop = StopSignal()
+    threading.Timer(1.0, stop.set, ["the operator asked for it"]).start()
+
+    with pytest.raises(ReportError, match="pandoc was ended: the operator asked for it"):
+        report_of(notebook("text"), tmp_path, stop=stop)
+
+
+def test_a_conversion_works_after_asciidoctor_was_killed(tmp_path: Path) -> None:
+    report_of(notebook("text"), tmp_path)
+    for process in _children_running("report_server.rb"):
+        os.kill(process, signal.SIGKILL)
+
+    assert "again" in text_of(report_of(notebook("again"), tmp_path))
+
+
+def _children_running(name: str) -> list[int]:
+    """Return the processes that this one has started, with `name` in their command line."""
+    status = [path for path in Path("/proc").glob("[0-9]*/stat") if _parent_of(path) == os.getpid()]
+    return [int(path.parent.name) for path in status if name in (path.parent / "cmdline").read_text()]
+
+
+def _parent_of(stat: Path) -> int | None:
+    try:
+        return int(stat.read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None  # it has ended meanwhile
 
 
 def _ends(pid: int) -> bool:

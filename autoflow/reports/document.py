@@ -1,9 +1,11 @@
 """From an executed notebook to one asciidoc document."""
 
+import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,7 @@ def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Do
         workplace.template,
         contents,
         config_dir=workplace.config_dir,
-        filters=_filters(texts, shelf, writer),
+        filters=_filters(texts, shelf, writer) | {"beside": partial(_beside, workplace)},
         variables=report,
     )
     return Document(text=text, colours=writer.colours)
@@ -159,6 +161,13 @@ def _filters(texts: _Texts, shelf: PictureShelf, writer: BlockWriter) -> dict[st
         "figure": figure,
         "failure": _failure,
     }
+
+
+def _beside(workplace: Workplace, name: str) -> Asciidoc:
+    """Return the name by which a template's asciidoc can use a file that lies beside the template."""
+    copied = workplace.folder / f"template-{Path(name).name}"
+    shutil.copyfile(workplace.template.parent / name, copied)
+    return Asciidoc(copied.name)
 
 
 def _failure(output: NotebookNode) -> Asciidoc:
