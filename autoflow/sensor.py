@@ -2,14 +2,17 @@
 
 import contextvars
 import datetime
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
+from uuid import UUID
 
 import prefect
+import prefect.runtime.flow_run
 from prefect.states import Cancelled, Failed
+from pydantic import Field
 
 from autoflow.daemon_files import DaemonFiles
 from autoflow.errors import AutoflowError
@@ -20,7 +23,7 @@ from autoflow.model import Failures, History, RunKey, RunState, RunStore, utc_no
 from autoflow.retries import RetryPolicy, may_try_again
 from autoflow.settings import Settings
 from autoflow.specs import SensorSpec, TriggerSpec, WorkflowsFile
-from autoflow.stop_signal import Shutdown
+from autoflow.stop_signal import Shutdown, StopSignal
 from autoflow.workflows import WorkflowRun, WorkflowRunner
 
 TOKEN_WARNING_DAYS = 7
@@ -31,10 +34,12 @@ TOKEN_WARNING_DAYS = 7
 class Tick:
     """What came of one run of the sensor.
 
-    `schedule` is what workflows.yml says now. `more_due` tells that there was more to do than one tick takes.
+    `file` is what workflows.yml says now. `given_up` are the dates that it found given up before it ran any.
+    `more_due` tells that there was more to do than one tick takes.
     """
 
-    schedule: str | None = None
+    file: WorkflowsFile
+    given_up: tuple[RunKey, ...] = ()
     dates: int = 0
     succeeded: int = 0
     failed: int = 0
@@ -82,6 +87,18 @@ def _due_for(
             )
 
 
+def given_up(triggers: Iterable[TriggerSpec], histories: Mapping[tuple[str, str], History]) -> list[RunKey]:
+    """Return the dates that have no attempts left, oldest first for each of `triggers`."""
+    keys = []
+    for trigger in triggers:
+        key = RunKey.of(trigger.workflow.name, trigger.parameters, datetime.date.min)
+        history = histories.get((key.workflow, key.parameters_hash), History())
+        undone = history.failures.keys() - history.done - history.running
+        dates = (date for date in sorted(undone) if history.failures[date].count >= trigger.max_attempts)
+        keys += [replace(key, reference_date=date) for date in dates]
+    return keys
+
+
 class TokenWatch:
     """Warns of a token that is about to expire, once a day."""
 
@@ -111,8 +128,10 @@ class Sensor:
     clock: Callable[[], datetime.datetime] = utc_now
     token_watch: TokenWatch = field(default_factory=TokenWatch)
 
-    def tick(self, *, shutdown: Shutdown) -> Tick:
+    def tick(self, *, shutdown: Shutdown, cancel: StopSignal | None = None) -> Tick:
         """Do what is due, at most `max_runs_per_tick` of it, reading workflows.yml, token and dates anew.
+
+        `cancel`, a child of the shutdown's signal, cancels the runs of this tick.
 
         Raises
         ------
@@ -120,34 +139,44 @@ class Sensor:
             Nothing has been run then.
 
         """
-        sensor = read_workflows(self.settings).sensor
+        file = read_workflows(self.settings)
+        sensor = file.sensor
         flowapi = FlowApi.of(self.settings)
         self.token_watch.look(flowapi.token_expiry(), self.clock())
         available_dates = flowapi.available_dates(sensor.cdr_types)
-        runs = self.due(sensor, available_dates)
+        histories = self._histories()
+        runs = due_runs(sensor.triggers, available_dates, histories, self.clock())
         batch = list(islice(runs, self.settings.max_runs_per_tick))
         logger.info("tick: %s, %s", _count(len(available_dates), "date") + " available", _due_text(runs, batch))
-        states = self._run_side_by_side(batch, shutdown)
+        states = self._run_side_by_side(batch, shutdown, cancel or StopSignal(shutdown.stop))
         return Tick(
-            schedule=sensor.schedule,
+            file=file,
+            given_up=tuple(given_up(sensor.triggers, histories)),
             dates=len(available_dates),
             succeeded=states.count(RunState.SUCCEEDED),
             failed=states.count(RunState.FAILED),
-            more_due=len(runs) > len(batch) and not shutdown.is_closing,
+            more_due=len(runs) > len(batch) and not shutdown.is_closing and not (cancel and cancel.is_set),
         )
 
     def due(self, sensor: SensorSpec, available_dates: frozenset[datetime.date]) -> list[WorkflowRun]:
         """Return the runs that are due now, of dates whose run has crashed as well; it takes three queries."""
+        return due_runs(sensor.triggers, available_dates, self._histories(), self.clock())
+
+    def _histories(self) -> Mapping[tuple[str, str], History]:
         if crashed := self.store.give_up_crashed():
             logger.warning("%s crashed: no sign of life for a minute; due again", _count(crashed, "run"))
-        return due_runs(sensor.triggers, available_dates, self.store.histories(), self.clock())
+        return self.store.histories()
 
-    def _run_side_by_side(self, runs: Iterable[WorkflowRun], shutdown: Shutdown) -> list[RunState | None]:
+    def _run_side_by_side(
+        self, runs: Iterable[WorkflowRun], shutdown: Shutdown, cancel: StopSignal
+    ) -> list[RunState | None]:
         def run(each: WorkflowRun) -> RunState | None:
+            if cancel.is_set:
+                return None  # it has not begun, and is due in the next tick
             try:
                 # In an empty context, so that Prefect shows a run of its own rather than a part of the tick's, which
                 # would keep the states of all of them in memory until its end.
-                return contextvars.Context().run(self.runner.run, each, shutdown=shutdown)
+                return contextvars.Context().run(self.runner.run, each, shutdown=shutdown, cancel=cancel)
             except AutoflowError as error:
                 logger.error("%s could not be started: %s", each, error)
                 return None
@@ -164,49 +193,78 @@ def make_available_dates_sensor(
     @prefect.flow(name="available_dates_sensor", flow_run_name="tick", persist_result=False)
     def available_dates_sensor() -> Any:  # noqa: ANN401 - a state of Prefect's
         """Look which dates FlowAPI has, and run the workflows that are due."""
+        cancel = StopSignal(shutdown.stop)
         try:
-            with DaemonFiles(home=sensor.settings.prefect_home).ticking():
-                tick = sensor.tick(shutdown=shutdown)
+            with (
+                DaemonFiles(home=sensor.settings.prefect_home).ticking(),
+                sensor.runner.cancellations.of(cancel) as watched,
+            ):
+                watched.is_run_by(_own_flow_run_id())
+                tick = sensor.tick(shutdown=shutdown, cancel=cancel)
         except AutoflowError as error:
             logger.error("tick failed: %s", error)
             done(error)
             return Failed(message=str(error))
         done(tick)
-        if shutdown.is_closing:
-            return Cancelled(message="AutoFlow is stopping")
+        if shutdown.is_closing or cancel.is_set:
+            return Cancelled(message=cancel.reason or "AutoFlow is stopping")
         return prefect.states.Completed(message=f"{tick.succeeded} succeeded, {tick.failed} failed")
 
     return available_dates_sensor
 
 
 def make_run_workflow(
-    settings: Settings, runner: WorkflowRunner, *, shutdown: Shutdown
-) -> "prefect.Flow[[str, datetime.date, dict[str, Any] | None], Any]":
-    """Return the Prefect flow that runs one workflow for one date, when somebody asks for it."""
+    settings: Settings, runner: WorkflowRunner, *, workflows: Sequence[str], shutdown: Shutdown
+) -> "prefect.Flow[[str, datetime.date, dict[str, Any]], Any]":
+    """Return the Prefect flow that runs one workflow for one date, when somebody asks for it.
+
+    Prefect's form for it offers the names `workflows`.
+    """
 
     @prefect.flow(name="run_workflow", flow_run_name="{workflow} {reference_date}", persist_result=False)
-    def run_workflow(workflow: str, reference_date: datetime.date, parameters: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - a state of Prefect's
+    def run_workflow(
+        workflow: Annotated[str, Field(json_schema_extra={"enum": list(workflows)})],
+        reference_date: datetime.date,
+        parameters: dict[str, Any] = {},  # noqa: B006 - it is not changed, and Prefect's form shows it
+    ) -> Any:  # noqa: ANN401 - a state of Prefect's
         """Run one workflow for one date of data, unless it is done already.
 
         Args:
-            workflow: The name of a workflow of workflows.yml.
+            workflow: One of the workflows of workflows.yml.
             reference_date: The date of data to run it for.
-            parameters: Its parameters; by default those that the sensor runs it with.
+            parameters: Its parameters. Leave it empty for those that the sensor runs it with.
 
         """
         try:
-            run = requested_run(read_workflows(settings), workflow, reference_date, parameters)
-            state = contextvars.Context().run(runner.run, run, shutdown=shutdown)
+            run = requested_run(read_workflows(settings), workflow, reference_date, parameters or None)
+            return _end_state(run, _run_on_request(run, runner, shutdown))
         except AutoflowError as error:
             logger.error("%s %s could not be started: %s", workflow, reference_date, error)
             return Failed(message=str(error))
-        if state is RunState.SUCCEEDED:
-            return prefect.states.Completed(message=f"{run} succeeded")
-        if state is None:
-            return Cancelled(message=f"{run} is done already, or is running")
-        return Failed(message=f"{run}: {state}")
 
     return run_workflow
+
+
+def _run_on_request(run: WorkflowRun, runner: WorkflowRunner, shutdown: Shutdown) -> RunState | None:
+    cancel = StopSignal(shutdown.stop)
+    with runner.cancellations.of(cancel) as watched:
+        watched.is_run_by(_own_flow_run_id())
+        return contextvars.Context().run(runner.run, run, shutdown=shutdown, cancel=cancel)
+
+
+def _end_state(run: WorkflowRun, state: RunState | None) -> Any:  # noqa: ANN401 - a state of Prefect's
+    if state is RunState.SUCCEEDED:
+        return prefect.states.Completed(message=f"{run} succeeded")
+    if state is None:
+        return Cancelled(message=f"{run} is done already, or is running")
+    if state in {RunState.CANCELLED, RunState.INTERRUPTED}:
+        return Cancelled(message=f"{run}: {state}")
+    return Failed(message=f"{run}: {state}")
+
+
+def _own_flow_run_id() -> UUID:
+    """Return the id of the flow run in which this is called."""
+    return UUID(prefect.runtime.flow_run.id)
 
 
 def requested_run(

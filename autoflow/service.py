@@ -1,16 +1,26 @@
 """AutoFlow at work: the sensor on its schedule, and what people ask for in Prefect's UI."""
 
 import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from autoflow.cancellation import Cancellations
 from autoflow.deployments import POLL_SECONDS, Deployment, DeploymentRunner, closing_prefect, do_without_heartbeats
-from autoflow.errors import AutoflowError
+from autoflow.errors import AutoflowError, FlowApiError
 from autoflow.heartbeat import Heartbeat
+from autoflow.inputs import read_workflows
 from autoflow.log import logger
 from autoflow.model import RunStore
+from autoflow.notify import Notifier
+from autoflow.page import PageWriter
 from autoflow.sensor import Sensor, Tick, make_available_dates_sensor, make_run_workflow
 from autoflow.settings import Settings
+from autoflow.specs import WorkflowsFile
 from autoflow.stop_signal import Shutdown
 from autoflow.workflows import WorkflowRunner
+
+if TYPE_CHECKING:
+    import prefect
 
 LAST_WAIT = 10.0
 """How long runs that have been told to stop may take to do so, in seconds."""
@@ -22,17 +32,49 @@ def serve(settings: Settings, schedule: str | None, *, store: RunStore, shutdown
     Returns whether all succeeded; with a schedule, failures are for the log and the run store, and it returns True.
     """
     do_without_heartbeats()
-    with Heartbeat(store) as heartbeat, closing_prefect():
-        runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+    with (
+        Notifier(settings) as notifier,
+        PageWriter(settings, store) as page,
+        Heartbeat(store) as heartbeat,
+        closing_prefect(),
+        Cancellations() as cancellations,
+    ):
+        runner = WorkflowRunner(
+            settings=settings,
+            store=store,
+            heartbeat=heartbeat,
+            cancellations=cancellations,
+            followers=(notifier.run_ended, page.run_ended),
+        )
         sensor = Sensor(settings=settings, store=store, runner=runner)
+        watch = _Watch(notifier, page)
         if schedule is None:
-            return _serve_once(sensor, shutdown)
-        _serve_on_schedule(sensor, schedule, shutdown)
+            all_succeeded = _serve_once(sensor, shutdown, watch)
+            if not shutdown.is_closing:
+                page.finish()
+            return all_succeeded
+        _serve_on_schedule(sensor, schedule, shutdown, watch)
         return True
 
 
-def _serve_once(sensor: Sensor, shutdown: Shutdown) -> bool:
-    once = _Once(sensor, shutdown)
+@dataclass(frozen=True)
+class _Watch:
+    """Tells what came of a tick to what tells people."""
+
+    notifier: Notifier
+    page: PageWriter
+
+    def after_tick(self, result: Tick | AutoflowError) -> None:
+        if isinstance(result, FlowApiError):
+            self.notifier.flowapi_failed(result)
+        elif isinstance(result, Tick):
+            self.notifier.flowapi_works()
+            self.notifier.given_up(result.given_up)
+            self.page.follow(result.file.sensor.triggers)
+
+
+def _serve_once(sensor: Sensor, shutdown: Shutdown, watch: _Watch) -> bool:
+    once = _Once(sensor, shutdown, watch)
     # Not in the main thread, where Prefect would take over SIGTERM.
     thread = threading.Thread(target=once.run, name="sensor", daemon=True)
     thread.start()
@@ -48,11 +90,16 @@ def _serve_once(sensor: Sensor, shutdown: Shutdown) -> bool:
 class _Once:
     """Ticks until nothing is due."""
 
-    def __init__(self, sensor: Sensor, shutdown: Shutdown) -> None:
+    def __init__(self, sensor: Sensor, shutdown: Shutdown, watch: _Watch) -> None:
         self._shutdown = shutdown
+        self._watch = watch
         self._results: list[Tick | AutoflowError] = []
-        self._tick = make_available_dates_sensor(sensor, shutdown=shutdown, done=self._results.append)
+        self._tick = make_available_dates_sensor(sensor, shutdown=shutdown, done=self._after_tick)
         self.all_succeeded = False
+
+    def _after_tick(self, result: Tick | AutoflowError) -> None:
+        self._watch.after_tick(result)
+        self._results.append(result)
 
     def run(self) -> None:
         succeeded = failed = 0
@@ -68,8 +115,8 @@ class _Once:
         self.all_succeeded = not failed
 
 
-def _serve_on_schedule(sensor: Sensor, schedule: str, shutdown: Shutdown) -> None:
-    deployments = _Deployments(sensor, schedule, shutdown)
+def _serve_on_schedule(sensor: Sensor, schedule: str, shutdown: Shutdown, watch: _Watch) -> None:
+    deployments = _Deployments(sensor, schedule, shutdown, watch)
     runner = DeploymentRunner([deployments.sensor, deployments.run_workflow])
     logger.info("looking for new dates now, and on the schedule '%s' (UTC)", schedule)
     deployments.sensor.run_soon()
@@ -85,8 +132,12 @@ def _serve_on_schedule(sensor: Sensor, schedule: str, shutdown: Shutdown) -> Non
 class _Deployments:
     """The two things that Prefect can schedule: a tick of the sensor, and one workflow for one date."""
 
-    def __init__(self, sensor: Sensor, schedule: str, shutdown: Shutdown) -> None:
+    def __init__(self, sensor: Sensor, schedule: str, shutdown: Shutdown, watch: _Watch) -> None:
         self._schedule: str | None = schedule
+        self._sensor = sensor
+        self._shutdown = shutdown
+        self._watch = watch
+        self._names = _names(read_workflows(sensor.settings))
         self.sensor = Deployment(
             make_available_dates_sensor(sensor, shutdown=shutdown, done=self._after_tick),
             name="available-dates-sensor",
@@ -94,20 +145,29 @@ class _Deployments:
             exclusive=True,
         )
         self.run_workflow = Deployment(
-            make_run_workflow(sensor.settings, sensor.runner, shutdown=shutdown),
+            self._run_workflow_flow(),
             name="run-workflow",
             description="Runs one workflow for one date of data, unless it is done already.",
         )
         self.sensor.apply(cron=schedule)
         self.run_workflow.apply()
 
+    def _run_workflow_flow(self) -> "prefect.Flow[..., object]":
+        sensor = self._sensor
+        return make_run_workflow(sensor.settings, sensor.runner, workflows=self._names, shutdown=self._shutdown)
+
     def _after_tick(self, result: Tick | AutoflowError) -> None:
+        self._watch.after_tick(result)
         if not isinstance(result, Tick):
             return
         if result.more_due:
             self.sensor.run_soon()
-        if result.schedule != self._schedule:
-            self._change_schedule(result.schedule)
+        if result.file.sensor.schedule != self._schedule:
+            self._change_schedule(result.file.sensor.schedule)
+        if _names(result.file) != self._names:
+            self._names = _names(result.file)
+            self.run_workflow.flow = self._run_workflow_flow()
+            self.run_workflow.apply()
 
     def _change_schedule(self, schedule: str | None) -> None:
         if schedule is None:
@@ -116,3 +176,7 @@ class _Deployments:
             self.sensor.apply(cron=schedule)
             logger.info("the schedule is now '%s' (UTC)", schedule)
         self._schedule = schedule
+
+
+def _names(file: WorkflowsFile) -> list[str]:
+    return sorted(workflow.name for workflow in file.workflows)

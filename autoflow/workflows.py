@@ -19,6 +19,8 @@ from prefect.states import Cancelled
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
+from autoflow.artifacts import show_outcome
+from autoflow.cancellation import Cancellations, Watched
 from autoflow.date_stencil import DateInterval
 from autoflow.errors import AutoflowError, NotebookError, ReportError, RunStopped, RunStoreError
 from autoflow.heartbeat import Heartbeat
@@ -88,6 +90,32 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EndedRun:
+    """How a run ended, for those who follow runs."""
+
+    run: WorkflowRun
+    state: RunState
+    outcome: Outcome
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it failed, and is not tried again; what a person asked for, who looks, is never given up."""
+        retry = self.run.retry
+        return self.state is RunState.FAILED and retry is not None and retry.delay(self.run.failures + 1) is None
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files for people to look at: the reports or, if there are none, the executed notebooks."""
+        outputs = self.outcome.outputs.values()
+        return [path for each in outputs for path in each.reports] or [each.executed for each in outputs]
+
+    @property
+    def failed_notebooks(self) -> list[Path]:
+        """The executed files of the notebooks that failed."""
+        return [self.outcome.outputs[label].executed for label in self.outcome.errors if label in self.outcome.outputs]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """All that the task of one notebook needs. `stem` begins the names of the files that it leaves."""
 
@@ -143,6 +171,7 @@ def make_notebooks_workflow(
                 cast("Step", quote(step)), cast("Mapping[str, NotebookOutputs]", upstream)
             )
         wait(list(futures.values()))
+        show_outcome(run, outcome, settings)
         error = outcome.error
         if isinstance(error, RunStopped):
             return Cancelled(message=str(error))
@@ -235,18 +264,31 @@ def _reports(step: Step, executed: Path) -> Iterable[Path]:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkflowRunner:
-    """Runs workflows, each once: with a claim in the run store, a heartbeat, and a record of the end."""
+    """Runs workflows, each once: with a claim in the run store, a heartbeat, and a record of the end.
+
+    `cancellations` stop a run that somebody cancels in Prefect. Each of `followers` is told of every end, in the
+    thread of the run: it has to be quick.
+    """
 
     settings: Settings
     store: RunStore
     heartbeat: Heartbeat
+    cancellations: Cancellations = field(default_factory=Cancellations)
+    followers: Sequence[Callable[[EndedRun], None]] = ()
 
     def run(
-        self, run: WorkflowRun, *, shutdown: Shutdown, again: bool = False, progress: Progress | None = None
+        self,
+        run: WorkflowRun,
+        *,
+        shutdown: Shutdown,
+        again: bool = False,
+        progress: Progress | None = None,
+        cancel: StopSignal | None = None,
     ) -> RunState | None:
         """Run `run` unless it is done or running elsewhere; return its state at the end, or None if it was not run.
 
-        With `again`, it is run also if it is done. `progress` is told of each cell.
+        With `again`, it is run also if it is done. `progress` is told of each cell. `cancel`, a child of the
+        shutdown's signal, is set when somebody cancels what the run is a part of.
 
         Raises
         ------
@@ -258,24 +300,38 @@ class WorkflowRunner:
             return None
         logger.info("started %s%s", run, f" (attempt {claim.attempt})" if claim.attempt > 1 else "")
         started = time.monotonic()
-        stop = StopSignal(shutdown.stop)
+        cancel = cancel or StopSignal(shutdown.stop)
         outcome = Outcome()
-        with self.heartbeat.of(claim, stop):
-            problem = self._run_flow(run, claim, outcome, stop=stop, progress=progress)
-            state, error = _judge(outcome, problem)
-            self._record(claim, state, outcome, error, shutdown.stop)
+        with self.cancellations.of(StopSignal(cancel)) as watched:
+            stop = StopSignal(watched.stop)
+            with self.heartbeat.of(claim, stop):
+                workflow = make_notebooks_workflow(run, self.settings, outcome=outcome, stop=stop, progress=progress)
+                problem = self._run_flow(workflow, run, claim, outcome, watched)
+                state, error = _judge(outcome, problem)
+                # A run that we stop ourselves is shown as cancelled in Prefect, too.
+                stopped_by_us = shutdown.stop.is_set or stop.wait(0)
+                if state is RunState.INTERRUPTED and not stopped_by_us and (cancel.wait(0) or watched.is_cancelled):
+                    state, error = RunState.CANCELLED, RunError("Cancelled", watched.stop.reason)
+                self._record(claim, state, outcome, error, shutdown.stop)
         _log_end(run, state, outcome, error, seconds=time.monotonic() - started)
+        for follower in self.followers:
+            follower(EndedRun(run=run, state=state, outcome=outcome))
         return state
 
     def _run_flow(
-        self, run: WorkflowRun, claim: Claim, outcome: Outcome, *, stop: StopSignal, progress: Progress | None
+        self,
+        workflow: "prefect.Flow[[str, list[list[str]], dict[str, Any]], Any]",
+        run: WorkflowRun,
+        claim: Claim,
+        outcome: Outcome,
+        watched: Watched,
     ) -> Exception | None:
         """Run the flow; return what went wrong that is not told by `outcome`, such as the Prefect API being gone."""
-        workflow = make_notebooks_workflow(run, self.settings, outcome=outcome, stop=stop, progress=progress)
         ranges = [list(interval.as_strings()) for interval in run.date_ranges]
 
         @workflow.on_running
         def remember(flow: object, flow_run: FlowRun, state: object) -> None:  # noqa: ARG001 - Prefect's signature
+            watched.is_run_by(flow_run.id)
             # Not in the way of the run, if it cannot be written: it is only for people to find it in Prefect.
             threading.Thread(target=self._name_flow_run, args=(claim, str(flow_run.id)), daemon=True).start()
 
@@ -340,8 +396,7 @@ def _outputs_as_json(outcome: Outcome) -> dict[str, Json]:
 def _log_end(run: WorkflowRun, state: RunState, outcome: Outcome, error: RunError | None, *, seconds: float) -> None:
     """Log one line: what became of the run, and where to look."""
     if state is RunState.SUCCEEDED:
-        outputs = outcome.outputs.values()
-        paths = [path for each in outputs for path in each.reports] or [each.executed for each in outputs]
+        paths = EndedRun(run=run, state=state, outcome=outcome).paths
         logger.info("finished %s in %.0f s: %s", run, seconds, ", ".join(str(path) for path in paths))
         return
     failure = outcome.error

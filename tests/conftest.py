@@ -108,7 +108,7 @@ class Deployed:
 
     def executed(self) -> list[Path]:
         """Return the executed notebooks, sorted by name."""
-        return sorted((self.outputs / "notebooks").glob("*"))
+        return sorted((self.outputs / "notebooks").glob("*.ipynb"))
 
     def reports(self) -> list[Path]:
         """Return the reports, sorted by name."""

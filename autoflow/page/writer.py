@@ -1,0 +1,173 @@
+"""Writes the page anew when runs have ended, and executed notebooks as HTML, in the background."""
+
+import base64
+import datetime
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+import jinja2
+
+from autoflow.errors import RunStoreError
+from autoflow.log import logger
+from autoflow.model import RunStore, utc_now
+from autoflow.page.content import STATES, Compact, Links, latest_reports, read_series
+from autoflow.settings import Settings
+from autoflow.specs import TriggerSpec
+from autoflow.utils import redact, whole_file
+from autoflow.workflows import EndedRun
+
+PAGE_NAME = "index.html"
+
+SHORTEST_PAUSE = 3.0
+"""Between two times that the page is written, in seconds."""
+
+PAUSE_FACTOR = 20.0
+"""So many times as long as it takes to write it: with a long history, the page costs a twentieth of a CPU at most."""
+
+NOTEBOOKS_AT_ONCE = 20
+"""So many notebooks are made into HTML by one child process."""
+
+SECONDS_FOR_NOTEBOOKS = 120.0
+"""How long such a process may take."""
+
+LAST_WAIT = 4.0
+"""How long the end of AutoFlow waits for the page and for notebooks, in seconds."""
+
+_FOLDER = Path(__file__).parent
+_ROOT = _FOLDER.parent.parent
+
+
+def write_page(
+    settings: Settings,
+    store: RunStore,
+    *,
+    triggers: Iterable[TriggerSpec] = (),
+    clock: Callable[[], datetime.datetime] = utc_now,
+) -> list[Path]:
+    """Write the page, whole or not at all; return the executed notebooks of which there is no HTML, newest first.
+
+    `triggers` say after how many attempts a date is given up.
+
+    Raises
+    ------
+    RunStoreError, OSError
+        If the run store cannot be read, or the outputs folder cannot be written.
+
+    """
+    links = Links(settings.outputs_dir, settings.notebooks_dir)
+    series = read_series(store, triggers)
+    compact = Compact(links)
+    content = {"states": STATES, "series": [compact.series(each) for each in series], "reasons": list(compact.reasons)}
+    # "<" could end the script element that the text stands in.
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
+    template = jinja2.Environment(autoescape=True).from_string((_FOLDER / "page.html").read_text(encoding="utf-8"))
+    html = template.render(
+        latest=latest_reports(series, links),
+        content=text,
+        made=f"{clock():%Y-%m-%d %H:%M} UTC",
+        script=script,
+        script_hash=_hash(script),
+        style=style,
+        style_hash=_hash(style),
+        states=STATES,
+    )
+    with whole_file(settings.outputs_dir / PAGE_NAME) as unfinished:
+        unfinished.write_text(redact(html, settings.secrets), encoding="utf-8")
+    return list(dict.fromkeys(links.unreadable))
+
+
+def _hash(text: str) -> str:
+    """Return what a Content-Security-Policy says of an inline script or style that may be used."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+class PageWriter:
+    """Writes the page from a thread of its own while the `with` block goes on, at its beginning, and at its end."""
+
+    def __init__(self, settings: Settings, store: RunStore, *, shortest_pause: float = SHORTEST_PAUSE) -> None:
+        self._settings = settings
+        self._store = store
+        self._shortest_pause = shortest_pause
+        self._triggers: Sequence[TriggerSpec] = ()
+        self._lock = threading.Lock()
+        self._changed = threading.Event()
+        self._closing = threading.Event()
+        self._hopeless: set[Path] = set()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._go_on, name="page", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin to write."""
+        self._changed.set()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write the page for the last time; notebooks of which there is no HTML get it after the next start."""
+        self._closing.set()
+        self._changed.set()
+        if self._child:
+            self._child.kill()
+        self._thread.join(LAST_WAIT)
+
+    def finish(self) -> None:
+        """Write the page, and make HTML of what is left, now."""
+        while self._write():
+            pass
+
+    def run_ended(self, _ended: EndedRun) -> None:
+        """Write the page soon."""
+        self._changed.set()
+
+    def follow(self, triggers: Sequence[TriggerSpec]) -> None:
+        """Take from now on what workflows.yml says of attempts from `triggers`."""
+        if triggers != self._triggers:
+            self._triggers = triggers
+            self._changed.set()
+
+    def _go_on(self) -> None:
+        while not self._closing.is_set():
+            self._changed.wait()
+            self._changed.clear()
+            started = time.monotonic()
+            if self._write():
+                self._changed.set()
+            self._closing.wait(max(self._shortest_pause, PAUSE_FACTOR * (time.monotonic() - started)))
+        self._write()
+
+    def _write(self) -> bool:
+        """Write the page, then make HTML of some notebooks; tell whether the page should be written again for that."""
+        with self._lock:
+            try:
+                missing = write_page(self._settings, self._store, triggers=self._triggers)
+                missing = [each for each in missing if each not in self._hopeless][:NOTEBOOKS_AT_ONCE]
+                return not self._closing.is_set() and self._make_readable(missing)
+            except (RunStoreError, OSError) as error:
+                logger.warning("%s could not be written: %s", self._settings.outputs_dir / PAGE_NAME, error)
+                return False
+
+    def _make_readable(self, notebooks: Sequence[Path]) -> bool:
+        """Make HTML of notebooks, in a child process for what a notebook may hold; tell whether any was made."""
+        if not notebooks:
+            return False
+        command = [sys.executable, "-m", "autoflow.page.readable"]
+        environment = {"PATH": os.defpath, "PYTHONPATH": str(_ROOT), "PYTHONUTF8": "1"}
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True) as child:
+            self._child = child
+            try:
+                child.communicate("\0".join(map(str, notebooks)).encode(), timeout=SECONDS_FOR_NOTEBOOKS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+        self._child = None
+        failed = {each for each in notebooks if not each.with_suffix(".html").exists()}
+        self._hopeless |= failed
+        return len(failed) < len(notebooks)
