@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable
+from typing import TextIO
 
 from autoflow.utils import redact
 
@@ -11,11 +12,14 @@ logger = logging.getLogger("autoflow")
 """All of AutoFlow logs here, so that one filter sees every line before any handler does, Prefect's included."""
 
 
-def set_up_logging(level: str, secrets: Callable[[], Iterable[str]]) -> None:
-    """Log lines of `level` and above to stderr, with the time in UTC, and with what `secrets` returns taken out."""
+def set_up_logging(level: str, secrets: Callable[[], Iterable[str]], *, stream: TextIO | None = None) -> None:
+    """Log lines of `level` and above to `stream`, which is stderr where it is None.
+
+    The time is in UTC, and what `secrets` returns is taken out.
+    """
     formatter = logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", datefmt="%Y-%m-%d %H:%M:%SZ")
     formatter.converter = time.gmtime
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(formatter)
     logger.handlers = [handler]
     logger.filters = [_Redaction(secrets)]

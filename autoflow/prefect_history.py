@@ -36,7 +36,7 @@ def delete_flow_runs(recorded: Iterable[str], *, before: datetime.datetime) -> i
 
 
 def _old_ticks(client: SyncPrefectClient, before: datetime.datetime) -> list[UUID]:
-    ended = FlowRunFilterEndTime(before_=before.replace(tzinfo=datetime.UTC))
+    ended = FlowRunFilterEndTime.model_validate({"before_": before.replace(tzinfo=datetime.UTC)})
     found = client.read_flow_runs(
         flow_filter=FlowFilter(name=FlowFilterName(any_=FLOWS)),
         flow_run_filter=FlowRunFilter(end_time=ended),

@@ -26,13 +26,12 @@ def checks(settings: Settings, now: datetime.datetime, *, offline: bool = False)
     With `offline`, nothing is asked of FlowAPI.
     """
     yield Check(subject="settings", note=f"inputs from {settings.inputs_dir}, outputs to {settings.outputs_dir}")
+    file = None
     try:
         file = read_workflows(settings)
-    except WorkflowsFileError as error:
-        file = None
-        yield from _wrong_inputs(error)
-    else:
         yield from _inputs(file, settings)
+    except WorkflowsFileError as error:
+        yield from _wrong_inputs(error)
     yield _tools(file)
     yield database(settings)
     yield _outputs(settings)
@@ -72,12 +71,8 @@ def _inputs(file: WorkflowsFile, settings: Settings) -> Iterator[Check]:
 def _tools(file: WorkflowsFile | None) -> Check:
     if file and not any(notebook.output for workflow in file.workflows for notebook in workflow.notebooks):
         return Check(subject="tools", note="none are needed: no workflow makes reports")
-    fonts = missing_fonts()
-    return Check(
-        subject="tools",
-        problems=missing_tools(),
-        note="pandoc, asciidoctor-pdf" + "".join(f"; {line}" for line in fonts),
-    )
+    found = "; ".join(("pandoc, asciidoctor-pdf", *missing_fonts()))
+    return Check(subject="tools", problems=missing_tools(), note=found)
 
 
 def _outputs(settings: Settings) -> Check:
