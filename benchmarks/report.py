@@ -3,7 +3,8 @@
 Usage: python benchmarks/report.py [--rounds N]
 
 The notebook has 50 markdown cells, 10 tables and 5 figures. Both ways run in turns, each round in another order; the
-medians count. The plain way does less: it prints tables as source and leaves the figures out.
+medians count. The plain way does less: it prints tables as source and leaves the figures out. AutoFlow's first round
+includes loading asciidoctor-pdf, which stays loaded for the next ones as it does in the daemon.
 """
 
 import argparse
