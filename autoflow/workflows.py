@@ -256,6 +256,7 @@ def _reports(step: Step, executed: Path) -> Iterable[Path]:
                 template=(output.template if output else None) or step.settings.asciidoc_template_path,
                 inputs_dir=step.notebook.path.parent,
                 timeout=step.settings.report_timeout,
+                stop=step.stop,
             )
         except ReportError as error:
             raise ReportError(f"notebook '{step.notebook.label}': its report could not be made: {error}") from error
