@@ -63,7 +63,7 @@ def run(  # noqa: PLR0913 - its options
         record = next(iter(store.runs(workflow=workflow, first=date.date(), last=date.date(), limit=1)), None)
     if record is None or code == INTERRUPTED:
         return code or 1
-    _tell_end(record.id, runs.states[str(key)], record.outputs, as_json=as_json)
+    _tell_end(record.id, runs.states[key], record.outputs, as_json=as_json)
     return code
 
 
@@ -83,6 +83,9 @@ def _parameters(file: "WorkflowsFile", workflow: str, given: Sequence[str]) -> d
     """Return the parameters of workflows.yml, with those that are given in the place of theirs."""
     from autoflow.parser.single_value import parse_value
 
+    if workflow not in {spec.name for spec in file.workflows}:
+        names = ", ".join(sorted(spec.name for spec in file.workflows))
+        raise AutoflowError(f"there is no workflow '{workflow}' in workflows.yml; there are {names}")
     triggers = [trigger for trigger in file.sensor.triggers if trigger.workflow.name == workflow]
     parameters = dict(triggers[0].parameters) if triggers else {}
     for text in given:
@@ -105,13 +108,13 @@ def _refuse(store: "RunStore", key: "RunKey", *, force: bool) -> None:
 
 
 class _Runs:
-    """Runs in the foreground; `states` tells what has become of each so far, by its name."""
+    """Runs in the foreground; `states` tells what has become of each so far."""
 
     def __init__(self, session: Session, store: "RunStore", *, again: bool) -> None:
         self._session = session
         self._store = store
         self._again = again
-        self.states: dict[str, str] = {}
+        self.states: dict[RunKey, str] = {}
 
     def carry_out(self, wanted: Sequence[tuple["WorkflowsFile", "RunKey", Mapping[str, Any]]]) -> int:
         """Do all that is wanted; return the exit code."""
@@ -145,16 +148,15 @@ class _Runs:
         return 0 if all(state in {"succeeded", "left to others"} for state in self.states.values()) else 1
 
     def _run_one(self, run: "WorkflowRun", *, runner: "WorkflowRunner", shutdown: Any, watch: Watch) -> None:  # noqa: ANN401 - a Shutdown
-        name = str(run)
         try:
-            progress = functools.partial(watch.cell, str(run.reference_date))
+            progress = functools.partial(watch.cell, run.key)
             state = runner.run(run, shutdown=shutdown, again=self._again, progress=progress)
             if state is not None or not shutdown.is_closing:
-                self.states[name] = str(state or "left to others")
+                self.states[run.key] = str(state or "left to others")
         except AutoflowError as error:
-            self.states[name] = "failed"
-            console(stderr=True).print(f"{name} could not be started: {error}", markup=False)
-        watch.ended(str(run.reference_date))
+            self.states[run.key] = "failed"
+            console(stderr=True).print(f"{run} could not be started: {error}", markup=False)
+        watch.ended(run.key)
 
 
 @click.command(short_help="Run a workflow for a range of dates.")
@@ -239,7 +241,7 @@ def _tell_plan(wanted: "Sequence[WantedDate]", others: Mapping[str, int], *, as_
 
 
 def _tell_summary(
-    states: Mapping[str, str], total: int, others: Mapping[str, int], *, as_json: bool, interrupted: bool
+    states: "Mapping[RunKey, str]", total: int, others: Mapping[str, int], *, as_json: bool, interrupted: bool
 ) -> None:
     counts = Counter(states.values())
     if as_json:

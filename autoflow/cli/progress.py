@@ -14,26 +14,28 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+    from autoflow.model import RunKey
+
 
 class Watch:
     """Shows runs while they run; safe to use from their threads. `progress` is None where nobody looks."""
 
     def __init__(self, progress: "Progress | None", total: int) -> None:
         self._progress = progress
-        self._tasks: dict[tuple[str, str], TaskID] = {}
+        self._tasks: dict[tuple[RunKey, str], TaskID] = {}
         self._overall = progress.add_task("all dates", total=total) if progress and total > 1 else None
 
-    def cell(self, run: str, notebook: str, number: int, cells: int) -> None:
+    def cell(self, run: "RunKey", notebook: str, number: int, cells: int) -> None:
         """Show that a cell starts; `number` counts from 1."""
         if self._progress is None:
             return
         key = (run, notebook)
         if key not in self._tasks:
-            name = f"{run}: {notebook}" if self._overall is not None else notebook
+            name = f"{run.reference_date}: {notebook}" if self._overall is not None else notebook
             self._tasks[key] = self._progress.add_task(name, total=cells)
         self._progress.update(self._tasks[key], completed=number, total=cells)
 
-    def ended(self, run: str) -> None:
+    def ended(self, run: "RunKey") -> None:
         """Show no longer what `run` does: it has ended."""
         if self._progress is None or self._overall is None:
             return
@@ -63,7 +65,7 @@ def watching(session: Session, *, total: int) -> Iterator[Watch]:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        MofNCompleteColumn(separator=" of "),
         TextColumn("in"),
         TimeElapsedColumn(),
         TextColumn("left"),
