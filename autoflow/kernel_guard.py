@@ -16,20 +16,24 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Callable
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 STDIN = 0
 
 
-def main(folder: str, command: list[str]) -> int:
-    """Run `command` until it ends or standard input is closed; return the exit status for the guard."""
+def guard(folder: str, become_kernel: Callable[[], None]) -> int:
+    """Run a kernel until it ends or standard input is closed; return the exit status for this process.
+
+    `become_kernel` is called in a new process, and does not return.
+    """
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    kernel = _start(command)
+    kernel = _start(become_kernel, (woken, wake))
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda signum, _: _send(signum, kernel))
     status = _wait(kernel, woken)
@@ -41,16 +45,32 @@ def main(folder: str, command: list[str]) -> int:
     return status
 
 
-def _start(command: list[str]) -> int:
-    """Start `command` in a session of its own, to end with this process; return its process id."""
-    guard = os.getpid()
+def _start(become_kernel: Callable[[], None], descriptors: tuple[int, ...]) -> int:
+    """Start the kernel in a session of its own, to end with this process; return its process id.
+
+    `descriptors` are those of open files that are none of the kernel's business.
+    """
+    guard_id = os.getpid()
     if pid := os.fork():
         return pid
-    os.setsid()
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != guard:
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        os.setsid()
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == guard_id:
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, STDIN)
+            os.close(null)
+            become_kernel()
+    finally:
         os._exit(1)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), STDIN)
+
+
+def execute(command: list[str]) -> None:
+    """Have `command` take the place of this process."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     try:
@@ -118,4 +138,4 @@ def _prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    sys.exit(guard(sys.argv[1], lambda: execute(sys.argv[2:])))

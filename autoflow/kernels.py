@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +19,15 @@ from typing import Any, cast
 import zmq
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.channels import AsyncZMQSocketChannel
+from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Type
 
 from autoflow.errors import AutoflowError
+from autoflow.forked_kernels import ForkedProcess, ForkServer
+from autoflow.kernel_server import LAUNCHER
 
 PYTHON_KERNEL = "python3"
 """The kernel of the Python that AutoFlow itself runs in; ipykernel brings it."""
@@ -49,6 +54,9 @@ KILL_TIMEOUT = 5.0
 """How long a kernel that was killed may take to be gone with all that it has started, in seconds."""
 
 _GUARD = Path(__file__).with_name("kernel_guard.py")
+
+_RECONNECT_MILLISECONDS = 10
+"""How often it is tried to connect to a kernel that does not listen yet; by default ten times as long."""
 
 _LONGEST_TEMPORARY_FOLDER = 60
 """Characters; the path of a socket may have about 100."""
@@ -123,6 +131,37 @@ class KernelConnection(AsyncKernelClient):
         self.iopub_channel.stop()
 
 
+class ForkProvisioner(LocalProvisioner):
+    """Forks a kernel where a `ForkServer` can do it, and starts it the ordinary way where not."""
+
+    process: "subprocess.Popen[bytes] | ForkedProcess | None"  # type: ignore[assignment]
+
+    def __init__(self, kernel: "Kernel", server: ForkServer) -> None:
+        """Provide the process of `kernel`."""
+        super().__init__(kernel_id=kernel.kernel_id, kernel_spec=kernel.kernel_spec, parent=kernel)
+        self._kernel = kernel
+        self._server = server
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:  # noqa: ANN401 - as the parent's
+        """Start the kernel."""
+        python = [sys.executable, "-m", LAUNCHER]
+        command = self._kernel.command
+        if command[:3] == python:
+            environment = {**kwargs["env"], "JPY_PARENT_PID": str(os.getpid())}
+            self.process = await self._server.fork(
+                command[3:],
+                environment=environment,
+                cwd=Path(kwargs["cwd"]),
+                folder=self._kernel.folder,
+                mouth=kwargs["stdout"],
+            )
+        if self.process is None:
+            return await super().launch_kernel(cmd, **kwargs)
+        self.pid = self.pgid = self.process.pid
+        self.cwd = kwargs["cwd"]
+        return self.connection_info
+
+
 class Kernel(AsyncKernelManager):
     """A kernel with a guard, which ends with all that it has started, when it is told to and when AutoFlow dies.
 
@@ -131,8 +170,8 @@ class Kernel(AsyncKernelManager):
     may be called from any thread. `ended` is set once nothing is left of a kernel that was started.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
-        """Prepare the kernel called `name`, whose sockets will be in `folder`."""
+    def __init__(self, name: str, folder: Path, server: ForkServer | None = None) -> None:
+        """Prepare the kernel called `name`, whose sockets will be in `folder`; `server` forks it, if it can."""
         super().__init__(
             kernel_name=name,
             transport="ipc",
@@ -142,7 +181,9 @@ class Kernel(AsyncKernelManager):
             client_factory=KernelConnection,
         )
         self.context.setsockopt(zmq.RCVHWM, LONGEST_QUEUE)
-        self._folder = folder
+        self.context.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MILLISECONDS)
+        self.folder = folder
+        self._server = server
         self._killed = False
         self.ended = asyncio.Event()
         self._ear: int | None = None
@@ -178,6 +219,9 @@ class Kernel(AsyncKernelManager):
 
     async def start_kernel(self, **kwargs: Any) -> None:  # type: ignore[override] # noqa: ANN401 - as the parent's
         """Start the kernel with its guard, and listen to what it says outside of cells."""
+        if self._server and self.kernel_spec and "kernel_provisioner" not in self.kernel_spec.metadata:
+            self.kernel_id = str(uuid.uuid4())
+            self.provisioner = ForkProvisioner(self, self._server)
         self._ear, mouth = os.pipe()
         asyncio.get_running_loop().add_reader(self._ear, self._hear)
         try:
@@ -187,10 +231,15 @@ class Kernel(AsyncKernelManager):
         if self._killed:
             self.kill_group()
 
+    @property
+    def command(self) -> list[str]:
+        """The command that starts the kernel, without its guard."""
+        return super().format_kernel_cmd()
+
     def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
         """Return the command that starts the kernel, by way of its guard."""
         command = super().format_kernel_cmd(extra_arguments)
-        return [sys.executable, "-I", "-S", str(_GUARD), str(self._folder), *command]
+        return [sys.executable, "-I", "-S", str(_GUARD), str(self.folder), *command]
 
     async def end(self, *, grace: float = 0) -> None:
         """End the kernel and all that it has started: kill them, if they are still there after `grace` seconds."""
@@ -237,7 +286,7 @@ class Kernel(AsyncKernelManager):
                 process.wait()
 
     @property
-    def _process(self) -> "subprocess.Popen[bytes] | None":
+    def _process(self) -> "subprocess.Popen[bytes] | ForkedProcess | None":
         return getattr(self.provisioner, "process", None)
 
     def _hear(self) -> None:
@@ -261,14 +310,14 @@ class Kernel(AsyncKernelManager):
 
 
 @contextmanager
-def new_kernel(name: str) -> Iterator[Kernel]:
+def new_kernel(name: str, server: ForkServer | None = None) -> Iterator[Kernel]:
     """Yield a kernel called `name`, not started yet; at the end nothing of it is left.
 
-    `name` is that of an installed kernelspec.
+    `name` is that of an installed kernelspec. `server` forks the kernel, if it is one that it can fork.
     """
     place = None if len(tempfile.gettempdir()) <= _LONGEST_TEMPORARY_FOLDER else "/tmp"  # noqa: S108 - mkdtemp is safe
     folder = Path(tempfile.mkdtemp(prefix="autoflow-kernel-", dir=place))
-    kernel = Kernel(name, folder)
+    kernel = Kernel(name, folder, server)
     try:
         yield kernel
     finally:

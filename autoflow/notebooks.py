@@ -19,6 +19,7 @@ from papermill.engines import NotebookExecutionManager
 
 from autoflow.cell_outputs import BoundedClient, CellFailedError
 from autoflow.errors import NotebookError, RunStopped
+from autoflow.forked_kernels import ForkServer
 from autoflow.kernels import PYTHON_KERNEL, SHUTDOWN_GRACE, Kernel, is_installed, new_kernel
 from autoflow.redaction import Redaction, without_ansi_codes
 from autoflow.specs import Json
@@ -108,13 +109,15 @@ def execute(  # noqa: PLR0913 - each is a thing of its own
     start_timeout: float = KERNEL_START_TIMEOUT,
     stop: StopSignal | None = None,
     on_cell: CellCallback | None = None,
+    fork_server: ForkServer | None = None,
 ) -> None:
     """Run `notebook` with `parameters` in a kernel of its own and write the executed notebook to `executed`.
 
-    The kernel works in the folder of `notebook`, with the variables of `environment`. `timeout` is for the whole
-    notebook, `start_timeout` for the start of the kernel, both in seconds. `executed` is written when the run has
-    ended, well or not, as far as it came, unless `notebook` cannot be read; none of `secrets` appears in it, nor in
-    an error. `label` is what errors call the notebook. Blocks, so it is nothing to call in an event loop's thread.
+    The kernel works in the folder of `notebook`, with the variables of `environment`; it starts sooner if there is a
+    `fork_server`. `timeout` is for the whole notebook, `start_timeout` for the start of the kernel, both in seconds.
+    `executed` is written when the run has ended, well or not, as far as it came, unless `notebook` cannot be read;
+    none of `secrets` appears in it, nor in an error. `label` is what errors call the notebook. Blocks, so it is
+    nothing to call in an event loop's thread.
 
     Raises
     ------
@@ -133,7 +136,14 @@ def execute(  # noqa: PLR0913 - each is a thing of its own
     except (ValueError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise NotebookError(label, None, type(error).__name__, f"{notebook.name} cannot be run: {reason}") from error
-    run = _Run(node=node, folder=notebook.parent, environment=environment, on_cell=on_cell, start_timeout=start_timeout)
+    run = _Run(
+        node=node,
+        folder=notebook.parent,
+        environment=environment,
+        on_cell=on_cell,
+        start_timeout=start_timeout,
+        fork_server=fork_server,
+    )
     limits = _Limits(timeout=timeout, stop=stop or StopSignal())
     try:
         run.prepare(parameters)
@@ -196,6 +206,7 @@ class _Run:
     environment: Mapping[str, str]
     start_timeout: float
     on_cell: CellCallback | None
+    fork_server: ForkServer | None
     kernel_name: str = PYTHON_KERNEL
     kernel: Kernel | None = None
     position: int | None = None
@@ -220,7 +231,7 @@ class _Run:
         record = NotebookExecutionManager(self.node, progress_bar=False, autosave_cell_every=0)
         record.notebook_start()
         grace = 0.0
-        with new_kernel(self.kernel_name) as kernel:
+        with new_kernel(self.kernel_name, self.fork_server) as kernel:
             self.kernel = kernel
             try:
                 await limits.watch(self._run_cells(kernel, record))

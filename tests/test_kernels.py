@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from autoflow.forked_kernels import ForkServer
 from autoflow.kernels import (
     LONGEST_MESSAGE,
     SHUTDOWN_GRACE,
@@ -52,9 +53,20 @@ def install_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
     return install
 
 
-def connect(name: str, cwd: Path, *, start_timeout: float = 60) -> None:
+@pytest.fixture(scope="module", autouse=True, params=["ordinary", "forked"])
+def fork_server(request: pytest.FixtureRequest) -> Iterator[ForkServer | None]:
+    if request.param == "ordinary":
+        yield None
+        return
+    with ForkServer(["numpy"]) as server:
+        server.warm_up(os.environ)
+        assert server.wait_until_warm(60)
+        yield server
+
+
+def connect(name: str, cwd: Path, server: ForkServer | None, *, start_timeout: float = 60) -> None:
     async def start_and_end() -> None:
-        with new_kernel(name) as kernel:
+        with new_kernel(name, server) as kernel:
             try:
                 await kernel.connect(os.environ, cwd, start_timeout=start_timeout)
             finally:
@@ -77,7 +89,8 @@ async def messages_of(connection: KernelConnection, code: str) -> list[dict[str,
 
 async def printed(connection: KernelConnection, code: str) -> str:
     messages = await messages_of(connection, code)
-    return "".join(message["content"]["text"] for message in messages if message["msg_type"] == "stream")  # type: ignore[index]
+    contents: list[dict[str, str]] = [message["content"] for message in messages]  # type: ignore[misc]
+    return "".join(content["text"] for content in contents if content.get("name") == "stdout")
 
 
 def wait_until_gone(pid: int, *, seconds: float = 5) -> None:
@@ -100,7 +113,7 @@ print(int(os.read(read, 20)))
 """
 
 
-def test_kernel_runs_code_and_ends_when_asked(tmp_path: Path) -> None:
+def test_kernel_runs_code_and_ends_when_asked(tmp_path: Path, fork_server: ForkServer | None) -> None:
     async def run(kernel: Kernel) -> None:
         connection = await kernel.connect({**os.environ, "COLOUR": "blue"}, tmp_path, start_timeout=60)
         assert connection.language_info["name"] == "python"
@@ -111,11 +124,13 @@ def test_kernel_runs_code_and_ends_when_asked(tmp_path: Path) -> None:
         await kernel.end(grace=SHUTDOWN_GRACE)
         assert mark.exists()
 
-    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
         runner.run(run(kernel))
 
 
-def test_what_a_kernel_started_ends_with_it_even_if_it_left_its_session_and_environment(tmp_path: Path) -> None:
+def test_what_a_kernel_started_ends_with_it_even_if_it_left_its_session_and_environment(
+    tmp_path: Path, fork_server: ForkServer | None
+) -> None:
     async def run(kernel: Kernel) -> int:
         connection = await kernel.connect(os.environ, tmp_path, start_timeout=60)
         escaped = int(await printed(connection, START_ESCAPED_CHILD))
@@ -123,11 +138,11 @@ def test_what_a_kernel_started_ends_with_it_even_if_it_left_its_session_and_envi
         await kernel.end()
         return escaped
 
-    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
         assert not psutil.pid_exists(runner.run(run(kernel)))
 
 
-def test_kernel_is_killed_from_another_thread(tmp_path: Path) -> None:
+def test_kernel_is_killed_from_another_thread(tmp_path: Path, fork_server: ForkServer | None) -> None:
     async def run(kernel: Kernel) -> None:
         await kernel.connect(os.environ, tmp_path, start_timeout=60)
         thread = threading.Thread(target=kernel.kill_group)
@@ -136,22 +151,22 @@ def test_kernel_is_killed_from_another_thread(tmp_path: Path) -> None:
         thread.join()
         await kernel.end()
 
-    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
         runner.run(run(kernel))
 
 
-def test_kernel_killed_before_it_starts_does_not_start(tmp_path: Path) -> None:
+def test_kernel_killed_before_it_starts_does_not_start(tmp_path: Path, fork_server: ForkServer | None) -> None:
     async def run(kernel: Kernel) -> None:
         kernel.kill_group()
         with pytest.raises(KernelStartError):
             await kernel.connect(os.environ, tmp_path, start_timeout=60)
         await kernel.end()
 
-    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
         runner.run(run(kernel))
 
 
-def test_kernel_that_kills_its_process_group_leaves_nothing(tmp_path: Path) -> None:
+def test_kernel_that_kills_its_process_group_leaves_nothing(tmp_path: Path, fork_server: ForkServer | None) -> None:
     async def run(kernel: Kernel) -> int:
         connection = await kernel.connect(os.environ, tmp_path, start_timeout=60)
         escaped = int(await printed(connection, START_ESCAPED_CHILD))
@@ -161,11 +176,11 @@ def test_kernel_that_kills_its_process_group_leaves_nothing(tmp_path: Path) -> N
         await kernel.end()
         return escaped
 
-    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
         assert not psutil.pid_exists(runner.run(run(kernel)))
 
 
-def test_kernel_whose_guard_is_killed_ends(tmp_path: Path) -> None:
+def test_kernel_whose_guard_is_killed_ends(tmp_path: Path, fork_server: ForkServer | None) -> None:
     async def run(kernel: Kernel) -> None:
         connection = await kernel.connect(os.environ, tmp_path, start_timeout=60)
         pid = int(await printed(connection, "import os; print(os.getpid())"))
@@ -174,11 +189,11 @@ def test_kernel_whose_guard_is_killed_ends(tmp_path: Path) -> None:
         wait_until_gone(pid)
         await kernel.end()
 
-    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
         runner.run(run(kernel))
 
 
-def test_messages_that_are_too_long_are_told_by_their_size(tmp_path: Path) -> None:
+def test_messages_that_are_too_long_are_told_by_their_size(tmp_path: Path, fork_server: ForkServer | None) -> None:
     async def run(kernel: Kernel) -> None:
         connection = await kernel.connect(os.environ, tmp_path, start_timeout=60)
         await messages_of(connection, "from IPython.display import HTML")
@@ -190,7 +205,7 @@ def test_messages_that_are_too_long_are_told_by_their_size(tmp_path: Path) -> No
         assert error["content"]["ename"] == "ExceptionTooLong"  # type: ignore[index]
         await kernel.end()
 
-    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
         runner.run(run(kernel))
 
 
@@ -207,23 +222,27 @@ def test_messages_that_are_too_long_are_told_by_their_size(tmp_path: Path) -> No
     ],
 )
 def test_kernel_that_ends_at_once_says_why(
-    install_kernel: Callable[..., str], tmp_path: Path, command: tuple[str, ...], message: str
+    install_kernel: Callable[..., str],
+    tmp_path: Path,
+    command: tuple[str, ...],
+    message: str,
+    fork_server: ForkServer | None,
 ) -> None:
     started = time.monotonic()
     with pytest.raises(KernelStartError, match=message):
-        connect(install_kernel(*command), tmp_path)
+        connect(install_kernel(*command), tmp_path, fork_server)
     assert time.monotonic() - started < 10
 
 
 def test_kernel_that_never_answers_is_given_up(install_kernel: Callable[..., str], tmp_path: Path) -> None:
     name = install_kernel("sh", "-c", "echo waiting; sleep 600 & sleep 600")
     with pytest.raises(KernelStartError, match=r"the kernel did not start within 0\.5 s \(waiting\)"):
-        connect(name, tmp_path, start_timeout=0.5)
+        connect(name, tmp_path, fork_server, start_timeout=0.5)
 
 
-def test_folder_that_is_gone_keeps_the_kernel_from_starting(tmp_path: Path) -> None:
+def test_folder_that_is_gone_keeps_the_kernel_from_starting(tmp_path: Path, fork_server: ForkServer | None) -> None:
     with pytest.raises(FileNotFoundError, match="gone"):
-        connect("python3", tmp_path / "gone")
+        connect("python3", tmp_path / "gone", fork_server)
 
 
 def test_only_installed_kernels_are_installed(install_kernel: Callable[..., str]) -> None:
@@ -233,22 +252,30 @@ def test_only_installed_kernels_are_installed(install_kernel: Callable[..., str]
     assert not is_installed("no/such kernel")
 
 
-def test_nothing_is_left_when_the_owner_of_a_kernel_is_killed(tmp_path: Path, kernels_folder: Path) -> None:
+def test_nothing_is_left_when_the_owner_of_a_kernel_is_killed(
+    tmp_path: Path, kernels_folder: Path, fork_server: ForkServer | None
+) -> None:
     script = tmp_path / "owner.py"
     script.write_text(
         textwrap.dedent(f"""
         import asyncio, os, tempfile
         from pathlib import Path
+        from autoflow.forked_kernels import ForkServer
         from autoflow.kernels import new_kernel
         tempfile.tempdir = {str(kernels_folder)!r}
         async def main():
-            with new_kernel("python3") as kernel:
+            server = ForkServer([]) if {fork_server is not None} else None
+            if server:
+                server.warm_up(os.environ)
+                assert server.wait_until_warm(60)
+            with new_kernel("python3", server) as kernel:
                 connection = await kernel.connect(os.environ, Path("/"), start_timeout=60)
                 request = connection.execute({(START_ESCAPED_CHILD + "print(os.getpid())")!r})
                 text = ""
                 while text.count("\\n") < 2:
-                    text += (await connection.get_iopub_msg(timeout=30))["content"].get("text", "")
-                print(text.replace("\\n", " "), flush=True)
+                    content = (await connection.get_iopub_msg(timeout=30))["content"]
+                    text += content["text"] if content.get("name") == "stdout" else ""
+                print(text.replace("\\n", " "), server.pid if server else "", flush=True)
                 await asyncio.sleep(600)
         asyncio.run(main())
         """)
@@ -257,11 +284,13 @@ def test_nothing_is_left_when_the_owner_of_a_kernel_is_killed(tmp_path: Path, ke
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environ) as owner:
-        assert owner.stdout
-        processes = [int(word) for word in owner.stdout.readline().split()]
-        assert len(processes) == 2
-        assert all(psutil.pid_exists(pid) for pid in processes)
-        owner.kill()
+        try:
+            assert owner.stdout
+            processes = [int(word) for word in owner.stdout.readline().split()]
+            assert len(processes) == (3 if fork_server else 2)
+            assert all(psutil.pid_exists(pid) for pid in processes)
+        finally:
+            owner.kill()
     for pid in processes:
         wait_until_gone(pid)
     deadline = time.monotonic() + 5

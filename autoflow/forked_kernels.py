@@ -1,0 +1,338 @@
+"""Kernels that are forked from a process which has imported already what notebooks need."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Self
+
+from autoflow.kernel_server import LAUNCHER, stamp_of
+from autoflow.log import logger
+
+PRELOAD = ("pandas", "matplotlib.pyplot", "scrapbook", "flowclient")
+"""What is imported for notebooks ahead of time, as far as it is installed."""
+
+IDLE_SECONDS = 300.0
+"""How long the server stays when no kernel is wanted: it takes as much memory as all the rest of AutoFlow."""
+
+FORK_TIMEOUT = 10.0
+"""How long a fork may take, in seconds; it takes some milliseconds."""
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+# What looks for packages must not see AutoFlow's, nor this folder, as it would not in an ordinary kernel.
+_PROGRAM = """
+import socket, sys
+path = [folder for folder in sys.path if folder]
+sys.path.insert(0, {root!r})
+from autoflow.kernel_server import main
+sys.path[:] = path
+main(socket.socket(fileno={descriptor}), {modules!r}, {idle_seconds!r})
+"""
+
+_READ_AT_START = re.compile(
+    r"PYTHON|LC_|LANG|TZ|HOME$|XDG_|IPYTHON|JUPYTER|PYDEVD|DEBUGPY|MPL|MATPLOTLIB|LD_|MALLOC|GLIBC|OMP_|KMP_|MKL_"
+    r"|OPENBLAS|GOTO|BLIS|VECLIB|NUMEXPR|NUMPY|NPY_|ARROW|PROJ_|GDAL_"
+)
+"""How the names of variables begin that are looked at as Python starts or as packages are imported."""
+
+
+@dataclass(frozen=True)
+class _Warmth:
+    """What the server has told once it was ready; see `kernel_server`."""
+
+    missing: list[str]
+    failed: dict[str, str]
+    unsafe: list[str]
+    names: frozenset[str]
+    files: dict[str, tuple[int, int]]
+
+    @classmethod
+    def parse(cls, message: bytes) -> "_Warmth":
+        told = json.loads(message)
+        files = {path: (modified, size) for path, (modified, size) in told["files"].items()}
+        return cls(told["missing"], told["failed"], told["unsafe"], frozenset(told["names"]), files)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether a package has been installed, removed or changed since it was imported."""
+        return any(stamp_of(path) != stamp for path, stamp in self.files.items())
+
+    def shadowed_by(self, folder: Path) -> str | None:
+        """Return the name of a module in `folder` that a notebook there would import instead of what is imported."""
+        for entry in os.scandir(folder):
+            name = entry.name.partition(".")[0]
+            if name in self.names and (entry.name.endswith((".py", ".so", ".pyc")) or _is_package(Path(entry.path))):
+                return entry.name
+        return None
+
+
+class ForkedProcess:
+    """The guard of a forked kernel, with as much of ``subprocess.Popen`` as is made use of.
+
+    To close `stdin` is to have the kernel killed.
+    """
+
+    def __init__(self, pid: int, stdin: IO[bytes], channel: socket.socket) -> None:
+        """Take over the guard with the process id `pid`, which tells through `channel` how it ended."""
+        self.pid = pid
+        self.stdin = stdin
+        self.returncode: int | None = None
+        self._channel = channel
+        self._descriptor = os.pidfd_open(pid)
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for the number of a signal; None as long as it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait up to `timeout` seconds for the end and return the exit status; TimeoutExpired if it still runs."""
+        if self.returncode is None:
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLIN)
+            if not poll.poll(None if timeout is None else timeout * 1000):
+                raise subprocess.TimeoutExpired(LAUNCHER, timeout or 0)
+            self._channel.setblocking(True)
+            word = self._channel.recv(16)
+            # A guard that could not tell was killed.
+            self.returncode = int(word) if word else -signal.SIGKILL
+            self._channel.close()
+            os.close(self._descriptor)
+        return self.returncode
+
+    def kill(self) -> None:
+        """Kill the guard, and the kernel with it."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+
+
+class ForkServer:
+    """Forks kernels for any number of threads.
+
+    The process that is forked is started by the first call, and again when it has ended, or when what it has imported
+    has changed on disk. Meanwhile, and where a fork would not do what an ordinary start does, there is none; the
+    reason is logged, once.
+    """
+
+    def __init__(self, preload: Sequence[str] = PRELOAD, *, idle_seconds: float = IDLE_SECONDS) -> None:
+        """Prepare a server that imports `preload` and ends when nothing was wanted of it for `idle_seconds`."""
+        self._preload = tuple(preload)
+        self._idle_seconds = idle_seconds
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._requests: socket.socket | None = None
+        self._environment: dict[str, str] = {}
+        self._warmth: _Warmth | None = None
+        self._is_closed = sys.platform != "linux"
+        self._told: set[str] = set()
+        if self._is_closed:
+            self._tell("it is for Linux only")
+
+    def __enter__(self) -> Self:
+        """Return itself; at the end of the block the server ends, kernels do not."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the server."""
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The process that is forked, if there is one."""
+        process = self._process
+        return process.pid if process else None
+
+    def warm_up(self, environment: Mapping[str, str]) -> None:
+        """Start the process, for kernels with `environment`, unless it runs; does not wait until it is ready."""
+        with self._lock:
+            self._look(environment)
+
+    def wait_until_warm(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds until kernels can be forked; tell whether they can."""
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            with self._lock:
+                requests = None if self._warmth else self._requests
+            if requests is None:
+                break
+            # The process may be waited for without the lock: kernels are started the ordinary way meanwhile.
+            select.select([requests], [], [], min(left, 0.5))
+            with self._lock:
+                self._listen()
+        return self._warmth is not None
+
+    async def fork(
+        self, arguments: Sequence[str], *, environment: Mapping[str, str], cwd: Path, folder: Path, mouth: int
+    ) -> ForkedProcess | None:
+        """Fork a kernel with the `arguments` of ``ipykernel_launcher``; None where it has to be started otherwise.
+
+        Its guard removes `folder` at the end; what is said outside of cells goes into the file descriptor `mouth`.
+
+        Raises
+        ------
+        TimeoutError
+            If it takes longer than `FORK_TIMEOUT`.
+
+        """
+        ours, theirs = socket.socketpair()
+        control, end = os.pipe()
+        stdin = os.fdopen(end, "wb", buffering=0)
+        process = None
+        try:
+            if not self._send(environment, cwd, (control, mouth, theirs.fileno())):
+                return None
+            theirs.close()
+            wanted = {"folder": str(folder), "arguments": [*arguments], "environment": {**environment}, "cwd": str(cwd)}
+            ours.setblocking(False)
+            if pid := await asyncio.wait_for(_ask(ours, wanted), FORK_TIMEOUT):
+                process = ForkedProcess(int(pid), stdin, ours)
+        finally:
+            os.close(control)
+            theirs.close()
+            if process is None:
+                stdin.close()
+                ours.close()
+        return process
+
+    def close(self) -> None:
+        """End the process, for good."""
+        with self._lock:
+            self._is_closed = True
+            self._end()
+
+    def _send(self, environment: Mapping[str, str], cwd: Path, descriptors: Sequence[int]) -> bool:
+        """Ask for a fork, if that is the right way to start a kernel; tell whether it was."""
+        with self._lock:
+            self._look(environment)
+            if not (self._warmth and self._requests and self._suits(environment, cwd)):
+                return False
+            try:
+                socket.send_fds(self._requests, [b"k"], descriptors)
+            except OSError:
+                return False
+            return True
+
+    def _suits(self, environment: Mapping[str, str], cwd: Path) -> bool:
+        names = {*environment, *self._environment}
+        changed = sorted(name for name in names if environment.get(name) != self._environment.get(name))
+        if decisive := [name for name in changed if _READ_AT_START.match(name) or self._is_of_preloaded(name)]:
+            self._tell(f"{', '.join(decisive)} would have to be the same for all kernels")
+            return False
+        if not all(path.startswith("/") for path in environment.get("PYTHONPATH", "/").split(":")):
+            self._tell("PYTHONPATH is not absolute")
+            return False
+        try:
+            module = self._warmth.shadowed_by(cwd) if self._warmth else None
+        except OSError:
+            return False
+        if module:
+            self._tell(f"{cwd / module} would not be imported, for another module of that name is already")
+        return not module
+
+    def _is_of_preloaded(self, variable: str) -> bool:
+        return any(variable.startswith(f"{name.partition('.')[0].upper()}_") for name in self._preload)
+
+    def _look(self, environment: Mapping[str, str]) -> None:
+        """See whether the process is there and of use, and start one if not."""
+        if self._is_closed:
+            return
+        self._listen()
+        if self._process and self._process.poll() is not None:
+            self._end()
+        if self._warmth and self._warmth.is_stale:
+            self._end()
+        if self._process is None and not self._is_closed:
+            self._start(environment)
+
+    def _start(self, environment: Mapping[str, str]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        program = _PROGRAM.format(
+            root=str(_ROOT), descriptor=theirs.fileno(), modules=self._preload, idle_seconds=self._idle_seconds
+        )
+        with theirs:
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", program],
+                    env=environment,
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            except OSError as error:
+                ours.close()
+                self._tell(f"no process can be started: {error.strerror}")
+                return
+        ours.setblocking(False)
+        self._requests = ours
+        self._environment = dict(environment)
+
+    def _listen(self) -> None:
+        """Take note that the process is ready, or of no use."""
+        if self._warmth or not self._requests:
+            return
+        try:
+            message = self._requests.recv(1_000_000)
+        except BlockingIOError:
+            return
+        except OSError:
+            message = b""
+        if not message:
+            self._is_closed = True
+            self._tell("the process that imports packages ahead of time ended before it had done so")
+            self._end()
+            return
+        warmth = _Warmth.parse(message)
+        for name, error in warmth.failed.items():
+            self._tell(f"importing {name} ahead of time failed with {error}", prefix="")
+        for name in warmth.missing if self._preload != PRELOAD else ():
+            self._tell(f"AUTOFLOW_PRELOAD: there is no module '{name}'", prefix="")
+        if warmth.unsafe:
+            self._is_closed = True
+            self._tell(warmth.unsafe[0])
+            self._end()
+            return
+        self._warmth = warmth
+
+    def _end(self) -> None:
+        if self._requests:
+            self._requests.close()
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+        self._requests = self._process = self._warmth = None
+
+    def _tell(self, reason: str, *, prefix: str = "kernels are started the ordinary, slower way: ") -> None:
+        if reason not in self._told:
+            self._told.add(reason)
+            logger.warning("%s%s", prefix, reason)
+
+
+async def _ask(channel: socket.socket, wanted: Mapping[str, Any]) -> bytes:
+    """Say what kernel is wanted; return the process id of its guard, or nothing if there is none."""
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.sock_sendall(channel, json.dumps(wanted).encode() + b"\n")
+        return await loop.sock_recv(channel, 16)
+    except ConnectionError:
+        return b""
+
+
+def _is_package(folder: Path) -> bool:
+    return any(folder.glob("__init__.*"))

@@ -1,0 +1,301 @@
+"""A Python that has imported what notebooks need, and forks a kernel whenever it is asked to.
+
+A process of its own; `forked_kernels` starts it, and says over a socket of messages what it wants. Each kernel gets a
+guard, as a kernel that is started the ordinary way does, and the same things of its own: a session, an environment, a
+folder, random numbers. No kernel depends on this process, which only ever forks, once it has been forked.
+"""
+
+import atexit
+import contextlib
+import gc
+import importlib
+import importlib.util
+import io
+import json
+import linecache
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from autoflow.kernel_guard import guard
+
+LAUNCHER = "ipykernel_launcher"
+"""The module that starts a kernel the ordinary way: ``python -m ipykernel_launcher -f FILE``."""
+
+OF_A_KERNEL = (
+    "ipykernel.kernelapp",
+    "ipykernel.ipkernel",
+    "ipykernel.zmqshell",
+    "ipykernel.debugger",
+    "IPython.core.completerlib",
+    "sqlite3",
+    "tornado.platform.asyncio",
+)
+"""What every kernel imports before its first cell."""
+
+INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
+"""What a kernel sets MPLBACKEND to where it is not set; matplotlib looks at it as it is imported."""
+
+
+def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float) -> None:
+    """Import `modules`, tell what came of it, and fork a kernel for each of `requests` until nobody wants any.
+
+    That is when the other end of `requests` is closed, or nothing was asked for in `idle_seconds` and no kernel is
+    left.
+    """
+    imported = _import_all(modules)
+    gc.collect()
+    gc.freeze()
+    requests.send(json.dumps(imported).encode())
+    # Children are collected by the system.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    poll = select.poll()
+    poll.register(requests, select.POLLIN)
+    while True:
+        if not poll.poll(idle_seconds * 1000):
+            if not _has_children():
+                return
+            continue
+        message, descriptors, _, _ = socket.recv_fds(requests, 1, 3)
+        if not message:
+            return
+        with contextlib.suppress(OSError):
+            if len(descriptors) == 3 and os.fork() == 0:  # noqa: PLR2004 - see `_be_guard`
+                _be_guard(requests, *descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _import_all(modules: Sequence[str]) -> dict[str, Any]:
+    """Import what a kernel needs and `modules`; return what there is to know of it.
+
+    That is `missing`, the modules that are not installed, `failed`, what the others failed with, `unsafe`, why a fork
+    of this process could not work, `names`, the packages that a module beside a notebook would come before, and
+    `files`, which must not change.
+    """
+    for name in OF_A_KERNEL:
+        importlib.import_module(name)
+    before = set(sys.modules)
+    missing: list[str] = []
+    failed: dict[str, str] = {}
+    unsafe: list[str] = []
+    sockets = _sockets()
+    with _inline_backend(), _forgetting_what_asks_for_a_shell():
+        for name in modules:
+            try:
+                importlib.import_module(name)
+            except BaseException as error:  # noqa: BLE001 - whatever it raises, notebooks that import it will tell
+                if isinstance(error, ModuleNotFoundError) and error.name in {name, name.partition(".")[0]}:
+                    missing.append(name)
+                else:
+                    failed[name] = type(error).__name__
+            if not unsafe and threading.active_count() > 1:
+                unsafe.append(f"{name} starts threads as it is imported")
+            if not unsafe and _sockets() != sockets:
+                unsafe.append(f"{name} opens sockets as it is imported")
+    names = {name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names
+    return {"missing": missing, "failed": failed, "unsafe": unsafe, "names": sorted(names), "files": _files()}
+
+
+@contextmanager
+def _inline_backend() -> Iterator[None]:
+    """Let matplotlib find the backend that it finds in a kernel."""
+    if os.environ.get("MPLBACKEND"):
+        yield
+        return
+    os.environ["MPLBACKEND"] = INLINE_BACKEND
+    try:
+        yield
+    finally:
+        del os.environ["MPLBACKEND"]
+
+
+@contextmanager
+def _forgetting_what_asks_for_a_shell() -> Iterator[None]:
+    """Have modules imported again by the kernels that need them, if they ask for IPython's shell: here is none yet.
+
+    matplotlib's inline backend for instance has the shell show its figures.
+    """
+    from IPython.core import getipython  # noqa: PLC0415 - this module is to be imported without IPython
+    from IPython.core.interactiveshell import InteractiveShell  # noqa: PLC0415
+
+    askers: set[str] = set()
+
+    def initialized() -> bool:
+        # Called by `get_ipython`, which the module calls.
+        askers.update(_being_imported(sys._getframe(1), getipython.__name__))  # noqa: SLF001 - there is no other way
+        return False
+
+    InteractiveShell.initialized = staticmethod(initialized)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del InteractiveShell.initialized
+        for name in askers:
+            module = sys.modules.pop(name, None)
+            parent, _, child = name.rpartition(".")
+            if module and parent in sys.modules:
+                vars(sys.modules[parent]).pop(child, None)
+
+
+def _being_imported(frame: FrameType | None, through: str) -> Iterator[str]:
+    """Yield the modules of the package that is nearest on the stack at `frame`, as far as their import goes on."""
+    package = ""
+    while frame:
+        name = str(frame.f_globals.get("__name__", ""))
+        if frame.f_code.co_name == "<module>" and name != through:
+            package = package or name.partition(".")[0]
+            if name.partition(".")[0] == package:
+                yield name
+        frame = frame.f_back
+
+
+def _files() -> dict[str, tuple[int, int]]:
+    """Return time and size of what tells that modules have changed: folders of packages, and files elsewhere."""
+    site = tuple(path for path in sys.path if Path(path).name in {"site-packages", "dist-packages"})
+    library = (str(Path(os.__file__).parent), *site)
+    loaded = {str(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())}
+    elsewhere = {path for path in loaded if path.startswith("/") and not path.startswith(library)}
+    return {path: stamp for path in sorted(elsewhere.union(library)) if (stamp := stamp_of(path))}
+
+
+def stamp_of(path: str) -> tuple[int, int] | None:
+    """Return when a file or folder was changed, in nanoseconds, and its size; None if it is not there."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116 - called for each kernel
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _sockets() -> set[str]:
+    found = set()
+    for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208 - a number, not a path
+        with contextlib.suppress(OSError):
+            target = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
+            if target.startswith(("socket:", "anon_inode:[event")):
+                found.add(target)
+    return found
+
+
+def _has_children() -> bool:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _be_guard(requests: socket.socket, control: int, mouth: int, channel: int) -> None:
+    """Be the guard of a new kernel, in a process of its own, to its end.
+
+    `control` is closed by AutoFlow to have the kernel killed, into `mouth` goes what is said outside of cells. Through
+    `channel` comes what kernel is wanted, and go the id of this process and, at last, its exit status.
+    """
+    status = 1
+    try:
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        requests.close()
+        os.dup2(control, 0)
+        os.dup2(mouth, 1)
+        os.dup2(mouth, 2)
+        os.close(control)
+        os.close(mouth)
+        with socket.socket(fileno=channel) as connection:
+            with connection.makefile("r", encoding="ascii") as lines:
+                wanted = json.loads(lines.readline())
+            connection.sendall(f"{os.getpid()}\n".encode())
+            status = guard(wanted["folder"], lambda: _be_kernel(connection, **wanted))
+            connection.sendall(f"{status}\n".encode())
+    except BrokenPipeError:
+        pass
+    except BaseException:  # noqa: BLE001 - this process has no other end
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _be_kernel(
+    connection: socket.socket, *, folder: str, arguments: list[str], environment: dict[str, str], cwd: str
+) -> None:
+    """Be the kernel, to its end, as if ``python -m ipykernel_launcher`` with `arguments` had been started in `cwd`."""
+    del folder
+    status = 1
+    try:
+        connection.close()
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(cwd)
+        _start_afresh()
+        launcher = importlib.util.find_spec(LAUNCHER)
+        sys.argv = [str(launcher.origin if launcher else LAUNCHER), *arguments]
+        sys.orig_argv = [sys.executable, "-m", LAUNCHER, *arguments]
+        status = _run_kernel(arguments)
+    except BaseException:  # noqa: BLE001 - there is nobody else to tell
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            _end()
+        os._exit(status)
+
+
+def _start_afresh() -> None:
+    """Forget what a Python that has just been started would not know, or would not have in common with others."""
+    random.seed()
+    if numpy_random := sys.modules.get("numpy.random"):
+        numpy_random.seed()
+    if processes := sys.modules.get("multiprocessing.process"):
+        processes.current_process().authkey = os.urandom(32)
+    tempfile.tempdir = None
+    linecache.clearcache()
+    sys.path_importer_cache.clear()
+    importlib.invalidate_caches()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "autoflow"]:
+        del sys.modules[name]
+
+
+def _run_kernel(arguments: list[str]) -> int:
+    """Run a kernel until it is told to end; return the exit status."""
+    from ipykernel.kernelapp import IPKernelApp  # noqa: PLC0415 - as above
+
+    app = IPKernelApp.instance(parent_handle=os.getppid())
+    try:
+        app.initialize(arguments)  # type: ignore[no-untyped-call]
+        app.start()  # type: ignore[no-untyped-call]
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    # The request to shut down may still be seen to in that thread, which waits for what `close` is to end.
+    thread = app.control_thread
+    if thread and thread.is_alive():
+        thread.stop()
+        thread.join(timeout=1)
+    return 0
+
+
+def _end() -> None:
+    """Do what a Python does at its end, but for taking everything apart, which takes longer than most notebooks.
+
+    The first two are what ``multiprocessing`` calls in the processes that it has forked.
+    """
+    threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001
+    atexit._run_exitfuncs()  # noqa: SLF001
+    gc.collect()
+    for value in gc.get_objects():
+        if isinstance(value, io.IOBase):
+            with contextlib.suppress(Exception):
+                value.flush()
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream:
+            stream.flush()
