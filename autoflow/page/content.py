@@ -99,20 +99,13 @@ class Links:
         """Return a link that works from a file server and from the disk."""
         return quote(os.path.relpath(path, self._outputs_dir))
 
-    def notebook(self, path: str) -> tuple[str, bool]:
-        """Return the link to an executed notebook, and whether it is there as HTML, too."""
+    def is_readable(self, path: str) -> bool:
+        """Tell whether an executed notebook is there as HTML, too; where it could be, remember it as unreadable."""
         folder, name = os.path.split(path)
-        is_readable = folder == self._notebooks_dir and name.removesuffix(".ipynb") + ".html" in self._names
+        is_readable = folder == self._notebooks_dir and readable(name) in self._names
         if not is_readable and name in self._names:
             self.unreadable.append(Path(path))
-        return self.link(path), is_readable
-
-    def outputs(self, record: RunRecord) -> list[list[Any]]:
-        """Return, for each notebook of a run: its label, link, whether it is there as HTML, and links to reports."""
-        return [
-            [label, *self.notebook(outputs["notebook"]), [self.link(report) for report in outputs["reports"]]]
-            for label, outputs in record.outputs.items()
-        ]
+        return is_readable
 
 
 class Compact:
@@ -123,6 +116,7 @@ class Compact:
 
     def __init__(self, links: Links) -> None:
         self._links = links
+        self._general_links: dict[str, str] = {}
         self.reasons: dict[str, int] = {}
 
     def series(self, series: Series) -> dict[str, Any]:
@@ -145,15 +139,35 @@ class Compact:
         return {**name, "sets": templates, "days": days}
 
     def _template(self, day: Day) -> tuple[list[list[Any]], str]:
-        outputs = self._links.outputs(day.record)
-        found = _STAMP.search(outputs[0][1]) if outputs else None
-        stamp, date = found[0] if found else "", day.date.isoformat()
+        """Return, for each notebook of a run: its label, link, whether it is there as HTML, and links to reports.
 
-        def general(link: str) -> str:
-            link = link.replace(date, "{d}")
-            return link.replace(stamp, "{t}") if stamp else link
+        In the links, {d} stands for the date and {t} for the time of the run, which is returned as well.
+        """
+        outputs, date = day.record.outputs, day.date.isoformat()
+        found = next((_STAMP.search(each["notebook"]) for each in outputs.values()), None)
+        stamp = found[0] if found else ""
 
-        return [[label, general(link), html, [*map(general, reports)]] for label, link, html, reports in outputs], stamp
+        def general(path: str) -> str:
+            path = path.replace(date, "\x01")
+            return self._general_link(path.replace(stamp, "\x02") if stamp else path)
+
+        return [
+            [
+                label,
+                general(each["notebook"]),
+                self._links.is_readable(each["notebook"]),
+                [general(report) for report in each["reports"]],
+            ]
+            for label, each in outputs.items()
+        ], stamp
+
+    def _general_link(self, path: str) -> str:
+        link = self._general_links.get(path)
+        if link is None:
+            # A quoted link has no braces of its own.
+            link = self._links.link(path).replace("%01", "{d}").replace("%02", "{t}")
+            self._general_links[path] = link
+        return link
 
     def _reason(self, day: Day) -> int:
         error = day.record.error
@@ -171,19 +185,22 @@ def latest_reports(series: Iterable[Series], links: Links) -> list[Mapping[str, 
     for each in series:
         if day := each.latest:
             name = {"workflow": each.workflow, "parameters": each.parameters, "date": day.date.isoformat()}
-            found.append({**name, "links": _to_read(links.outputs(day.record))})
+            found.append({**name, "links": _to_read(day.record.outputs, links)})
     return found
 
 
-def _to_read(outputs: list[list[Any]]) -> list[tuple[str, str, str]]:
+def _to_read(outputs: Mapping[str, Any], links: Links) -> list[tuple[str, str, str]]:
     """Return kind, label and link of the reports or, if there are none, of the notebooks."""
-    reports = [(link.rpartition(".")[2].upper(), label, link) for label, _, _, of_one in outputs for link in of_one]
-    notebooks = [
-        ("HTML", label, readable(link)) if html else ("ipynb", label, link) for label, link, html, _ in outputs
+    reports = [(label, report) for label, each in outputs.items() for report in each["reports"]]
+    if reports:
+        return [(Path(report).suffix[1:].upper(), label, links.link(report)) for label, report in reports]
+    notebooks = [(label, each["notebook"]) for label, each in outputs.items()]
+    return [
+        ("HTML", label, links.link(readable(path))) if links.is_readable(path) else ("ipynb", label, links.link(path))
+        for label, path in notebooks
     ]
-    return reports or notebooks
 
 
-def readable(link: str) -> str:
-    """Return the link to a notebook as HTML."""
-    return link.removesuffix(".ipynb") + ".html"
+def readable(notebook: str) -> str:
+    """Return what a notebook is called as HTML."""
+    return notebook.removesuffix(".ipynb") + ".html"
