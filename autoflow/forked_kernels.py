@@ -12,16 +12,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
 from autoflow.kernel_server import LAUNCHER, stamp_of
 from autoflow.log import logger
-
-PRELOAD = ("pandas", "matplotlib.pyplot", "scrapbook", "flowclient")
-"""What is imported for notebooks ahead of time, as far as it is installed."""
+from autoflow.settings import PRELOAD, Settings
 
 IDLE_SECONDS = 300.0
 """How long the server stays when no kernel is wanted: it takes as much memory as all the rest of AutoFlow."""
@@ -322,6 +321,17 @@ class ForkServer:
         if reason not in self._told:
             self._told.add(reason)
             logger.warning("%s%s", prefix, reason)
+
+
+@contextmanager
+def warm_fork_server(settings: Settings) -> Iterator[ForkServer | None]:
+    """Yield a server that is being warmed up for the first runs; None if forked kernels are turned off."""
+    if not settings.forked_kernels:
+        yield None
+        return
+    with ForkServer(settings.preload) as server:
+        server.warm_up(settings.kernel_environ)
+        yield server
 
 
 async def _ask(channel: socket.socket, wanted: Mapping[str, Any]) -> bytes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from autoflow.cancellation import Cancellations
 from autoflow.deployments import POLL_SECONDS, Deployment, DeploymentRunner, closing_prefect, do_without_heartbeats
 from autoflow.errors import AutoflowError, FlowApiError
+from autoflow.forked_kernels import warm_fork_server
 from autoflow.heartbeat import Heartbeat
 from autoflow.inputs import read_workflows
 from autoflow.log import logger
@@ -38,6 +39,7 @@ def serve(settings: Settings, schedule: str | None, *, store: RunStore, shutdown
         Heartbeat(store) as heartbeat,
         closing_prefect(),
         Cancellations() as cancellations,
+        warm_fork_server(settings) as fork_server,
     ):
         runner = WorkflowRunner(
             settings=settings,
@@ -45,6 +47,7 @@ def serve(settings: Settings, schedule: str | None, *, store: RunStore, shutdown
             heartbeat=heartbeat,
             cancellations=cancellations,
             followers=(notifier.run_ended, page.run_ended),
+            fork_server=fork_server,
         )
         sensor = Sensor(settings=settings, store=store, runner=runner)
         watch = _Watch(notifier, page)

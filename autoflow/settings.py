@@ -30,6 +30,9 @@ CONFIG_KEYS: Mapping[str, str] = {
 }
 """Every key of config.toml, and what it is where the file does not say."""
 
+PRELOAD = ("pandas", "matplotlib.pyplot", "scrapbook", "flowclient")
+"""What is imported for notebooks ahead of time, as far as it is installed."""
+
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 HIDDEN_FROM_KERNELS = frozenset(
@@ -74,6 +77,8 @@ class Settings:
     report_timeout: float
     shutdown_grace: float
     heartbeat_timeout: float
+    forked_kernels: bool
+    preload: tuple[str, ...]
     prefect_api_url: str | None
     prefect_home: Path
     prefect_host: str
@@ -166,6 +171,8 @@ def _read(reader: "_Reader") -> dict[str, Any]:
         "max_runs_per_tick": reader.whole_number("AUTOFLOW_MAX_RUNS_PER_TICK", 100),
         "report_timeout": reader.number("AUTOFLOW_REPORT_TIMEOUT", 300.0, above=0),
         "heartbeat_timeout": reader.number("AUTOFLOW_HEARTBEAT_TIMEOUT", 60.0, at_least=3),
+        "forked_kernels": reader.switch("AUTOFLOW_FORKED_KERNELS", default=True),
+        "preload": reader.modules("AUTOFLOW_PRELOAD", PRELOAD),
         "shutdown_grace": reader.number("AUTOFLOW_SHUTDOWN_GRACE", 5.0, at_least=0),
         "prefect_api_url": reader.web_address("PREFECT_API_URL", "http://prefect.example.org:4200/api"),
         "prefect_home": reader.folder("PREFECT_HOME", reader.text("PREFECT_HOME") or str(outputs_dir / "prefect")),
@@ -221,6 +228,20 @@ class _Reader:
             self.problems.append(f"{name}: '{text}' is not a whole number from 1 to {highest}")
             return default
         return int(text)
+
+    def switch(self, name: str, *, default: bool) -> bool:
+        text = self.text(name).lower()
+        if text not in {"", "true", "false"}:
+            self.problems.append(f"{name}: '{text}' is neither true nor false")
+        return text == "true" if text else default
+
+    def modules(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the dotted names of Python modules, which stand with commas or spaces between them."""
+        modules = tuple(self.text(name).replace(",", " ").split())
+        for module in modules:
+            if not all(part.isidentifier() for part in module.split(".")):
+                self.problems.append(f"{name}: '{module}' is not the name of a Python module")
+        return modules or default
 
     def port(self, name: str) -> int | None:
         return self.whole_number(name, 0, highest=65535) or None

@@ -23,6 +23,7 @@ from autoflow.artifacts import show_outcome
 from autoflow.cancellation import Cancellations, Watched
 from autoflow.date_stencil import DateInterval
 from autoflow.errors import AutoflowError, NotebookError, ReportError, RunStopped, RunStoreError
+from autoflow.forked_kernels import ForkServer
 from autoflow.heartbeat import Heartbeat
 from autoflow.log import logger
 from autoflow.model import Claim, RunError, RunKey, RunState, RunStore, utc_now
@@ -126,21 +127,23 @@ class Step:
     outcome: Outcome
     stop: StopSignal
     on_cell: CellCallback | None = None
+    fork_server: ForkServer | None = None
 
 
-def make_notebooks_workflow(
+def make_notebooks_workflow(  # noqa: PLR0913 - each is a thing of its own
     run: WorkflowRun,
     settings: Settings,
     *,
     outcome: Outcome | None = None,
     stop: StopSignal | None = None,
     progress: Progress | None = None,
+    fork_server: ForkServer | None = None,
 ) -> "prefect.Flow[[str, list[list[str]], dict[str, Any]], Any]":
     """Return a Prefect flow that runs the notebooks of `run.workflow`, each as soon as those that it needs are done.
 
     The flow takes the reference date, the date ranges and the parameters, which Prefect shows; it fails if a notebook
     fails, and is cancelled if `stop` is set. `outcome` tells afterwards what became of each notebook, whatever
-    becomes of the Prefect API, and `progress` meanwhile how far they are.
+    becomes of the Prefect API, and `progress` meanwhile how far they are. `fork_server` makes kernels start sooner.
     """
     outcome = outcome or Outcome()
     stop = stop or StopSignal()
@@ -164,6 +167,7 @@ def make_notebooks_workflow(
                 outcome=outcome,
                 stop=stop,
                 on_cell=functools.partial(progress, notebook.label) if progress else None,
+                fork_server=fork_server,
             )
             upstream = {label: futures[label] for label in sorted(run.workflow.dependencies(notebook))}
             task = notebook_task.with_options(name=notebook.label, task_run_name=_constant(notebook.label))
@@ -220,6 +224,7 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
             timeout=notebook.timeout,
             stop=step.stop,
             on_cell=step.on_cell,
+            fork_server=step.fork_server,
         )
         return NotebookOutputs(executed, tuple(_reports(step, executed)))
     except AutoflowError:
@@ -268,7 +273,7 @@ class WorkflowRunner:
     """Runs workflows, each once: with a claim in the run store, a heartbeat, and a record of the end.
 
     `cancellations` stop a run that somebody cancels in Prefect. Each of `followers` is told of every end, in the
-    thread of the run: it has to be quick.
+    thread of the run: it has to be quick. Kernels start sooner if there is a `fork_server`.
     """
 
     settings: Settings
@@ -276,6 +281,7 @@ class WorkflowRunner:
     heartbeat: Heartbeat
     cancellations: Cancellations = field(default_factory=Cancellations)
     followers: Sequence[Callable[[EndedRun], None]] = ()
+    fork_server: ForkServer | None = None
 
     def run(
         self,
@@ -301,12 +307,16 @@ class WorkflowRunner:
             return None
         logger.info("started %s%s", run, f" (attempt {claim.attempt})" if claim.attempt > 1 else "")
         started = time.monotonic()
+        if self.fork_server:
+            self.fork_server.warm_up(self.settings.kernel_environ)
         cancel = cancel or StopSignal(shutdown.stop)
         outcome = Outcome()
         with self.cancellations.of(StopSignal(cancel)) as watched:
             stop = StopSignal(watched.stop)
             with self.heartbeat.of(claim, stop):
-                workflow = make_notebooks_workflow(run, self.settings, outcome=outcome, stop=stop, progress=progress)
+                workflow = make_notebooks_workflow(
+                    run, self.settings, outcome=outcome, stop=stop, progress=progress, fork_server=self.fork_server
+                )
                 problem = self._run_flow(workflow, run, claim, outcome, watched)
                 state, error = _judge(outcome, problem)
                 # A run that we stop ourselves is shown as cancelled in Prefect, too.

@@ -63,6 +63,8 @@ def test_folders_url_and_token_are_enough(deployed: Deployed) -> None:
     assert settings.report_timeout == 300
     assert settings.shutdown_grace == 5
     assert settings.heartbeat_timeout == 60
+    assert settings.forked_kernels
+    assert settings.preload == ("pandas", "matplotlib.pyplot", "scrapbook", "flowclient")
     assert settings.prefect_api_url is None
     assert settings.prefect_home == deployed.outputs / "prefect"
     assert settings.prefect_host == "127.0.0.1"
@@ -83,6 +85,8 @@ def test_every_default_can_be_changed(deployed: Deployed, tmp_path: Path) -> Non
         AUTOFLOW_REPORT_TIMEOUT="11",
         AUTOFLOW_SHUTDOWN_GRACE="0",
         AUTOFLOW_HEARTBEAT_TIMEOUT="3",
+        AUTOFLOW_FORKED_KERNELS="False",
+        AUTOFLOW_PRELOAD="numpy, geopandas.tools",
         PREFECT_API_URL="http://prefect.example.org:4200/api/",
         PREFECT_HOME=str(tmp_path / "home"),
         PREFECT_SERVER_API_HOST="0.0.0.0",  # noqa: S104 - nothing is bound
@@ -96,6 +100,8 @@ def test_every_default_can_be_changed(deployed: Deployed, tmp_path: Path) -> Non
     assert (settings.max_parallel_runs, settings.max_runs_per_tick) == (3, 7)
     assert (settings.report_timeout, settings.shutdown_grace) == (11, 0)
     assert settings.heartbeat_timeout == 3
+    assert not settings.forked_kernels
+    assert settings.preload == ("numpy", "geopandas.tools")
     assert settings.prefect_api_url == "http://prefect.example.org:4200/api"
     assert settings.prefect_home == tmp_path / "home"
     assert (settings.prefect_host, settings.prefect_port) == ("0.0.0.0", 4321)  # noqa: S104 - the same
@@ -107,6 +113,14 @@ def test_all_that_is_missing_is_named_at_once() -> None:
         "AUTOFLOW_INPUTS_DIR is not set: the folder with workflows.yml and the notebooks",
         "AUTOFLOW_OUTPUTS_DIR is not set: the folder for executed notebooks and reports",
         "FLOWAPI_TOKEN is not set: the access token for FlowAPI",
+    )
+
+
+def test_switch_and_modules_that_are_none_are_named(deployed: Deployed) -> None:
+    wrong = {**deployed.environ, "AUTOFLOW_FORKED_KERNELS": "on", "AUTOFLOW_PRELOAD": "pandas,my-module"}
+    assert problems_of(wrong) == (
+        "AUTOFLOW_FORKED_KERNELS: 'on' is neither true nor false",
+        "AUTOFLOW_PRELOAD: 'my-module' is not the name of a Python module",
     )
 
 
