@@ -170,7 +170,7 @@ def test_a_page_that_cannot_be_written_does_not_stop_anybody(deployed: Deployed,
 
 
 def test_a_notebook_as_html_has_its_outputs_and_nothing_that_runs() -> None:
-    output = nbformat.v4.new_output
+    output: Any = nbformat.v4.new_output
     table = (
         "<style>p{}</style><table onclick=x()><tr><td>7</td></tr></table><script>evil()</script><img src=x onerror=y()>"
     )

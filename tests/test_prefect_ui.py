@@ -12,7 +12,8 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterTags
-from prefect.states import Cancelled, Cancelling, State
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Cancelling
 
 from autoflow.cancellation import Cancellations
 from autoflow.deployments import Deployment
