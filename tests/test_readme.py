@@ -1,0 +1,123 @@
+"""README's tables say what the code does."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from autoflow.cli import autoflow
+from autoflow.parser.schemas import (
+    FileSchema,
+    NotebookSchema,
+    OutputSchema,
+    SensorSchema,
+    TriggerSchema,
+    WorkflowSchema,
+)
+from autoflow.settings import CONFIG_KEYS, Settings
+from tests.conftest import Deployed
+
+if TYPE_CHECKING:
+    from marshmallow import Schema
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def rows(text: str, header: str) -> list[list[str]]:
+    """Return the cells of the table that begins with `header`, without backticks around the first."""
+    table = text.split(f"| {header} |", 1)[1].split("\n\n", maxsplit=1)[0]
+    lines = [line for line in table.splitlines()[2:] if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def names(text: str, header: str) -> list[str]:
+    return [name for row in rows(text, header) for name in re.findall(r"`([^`]+)`", row[0])]
+
+
+class Asked(Mapping[str, str]):
+    """An environment that notes what is asked of it."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.names.add(name)
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def test_settings_are_those_that_are_read(deployed: Deployed) -> None:
+    environ = Asked(deployed.environ)
+    Settings.read(environ)
+    settings = section("Settings")
+    told = names(settings, "variable")
+    overrides = [re.findall(r"`([^`]+)`", row[1])[0] for row in rows(settings, "key")]
+    assert len(told) == len(set(told))
+    assert environ.names == {*told, *overrides}
+
+
+def test_keys_of_config_toml_are_those_that_are_known() -> None:
+    told = {row[0].strip("`"): row[2].strip("`") for row in rows(section("Settings"), "key")}
+    assert told == dict(CONFIG_KEYS)
+
+
+def test_keys_of_workflows_yml_are_those_of_the_schemas() -> None:
+    parts: dict[str, Schema] = {
+        "": FileSchema(),
+        "workflows[].": WorkflowSchema(),
+        "workflows[].notebooks.LABEL.": NotebookSchema(),
+        "available_dates_sensor.": SensorSchema(),
+        "available_dates_sensor.workflows[].": TriggerSchema(),
+    }
+    known = {prefix + key for prefix, schema in parts.items() for key in schema.fields}
+    table = rows(section("Inputs: workflows.yml"), "key")
+    assert {row[0].strip("`") for row in table} == known - {"available_dates_sensor"}
+    (output,) = [row[1] for row in table if row[0].endswith(".output`")]
+    assert all(f"{key}:" in output for key in OutputSchema().fields)
+
+
+def verbs(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield f"{prefix}{name}", command
+        if isinstance(command, click.Group):
+            yield from verbs(command, f"{prefix}{name} ")
+
+
+def test_verbs_are_those_of_the_command_line() -> None:
+    assert sorted(names(section("Command line"), "verb")) == sorted(name for name, _ in verbs(autoflow))
+
+
+@pytest.mark.parametrize("row", rows(section("Command line"), "verb"), ids=lambda row: row[0])
+def test_options_and_examples_of_verbs_are_good(row: list[str]) -> None:
+    verb = row[0].strip("`")
+    command = dict(verbs(autoflow))[verb]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", row[1])) <= known
+    arguments = row[2].strip("`").split()
+    assert arguments[: len(verb.split()) + 1] == ["autoflow", *verb.split()]
+    command.make_context(verb, arguments[len(verb.split()) + 1 :])
+
+
+def test_file_map_is_what_is_there() -> None:
+    package = ROOT / "autoflow"
+    files = {f"autoflow/{path.name}" for path in package.glob("*.py")} - {"autoflow/__init__.py"}
+    folders = {f"autoflow/{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    told = [name for name in names(section("What is where"), "path") if name.startswith("autoflow/")]
+    assert len(told) == len(set(told))
+    assert set(told) == files | folders
+    others = [name for name in names(section("What is where"), "path") if not name.startswith("autoflow/")]
+    assert [name for name in others if not (ROOT / name).exists()] == []
