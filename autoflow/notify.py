@@ -5,8 +5,8 @@ import json
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -90,9 +90,10 @@ class Notifier:
         now = self._clock()
         with self._lock, self._notices.changing() as notices:
             since = datetime.datetime.fromisoformat(notices.setdefault("flowapi_failing_since", now.isoformat()))
-            if notices.get("flowapi_told") or (now - since).total_seconds() < self._settings.notify_after:
-                return
-            notices["flowapi_told"] = True
+            is_new = not notices.get("flowapi_told") and (now - since).total_seconds() >= self._settings.notify_after
+            notices["flowapi_told"] = notices.get("flowapi_told", False) or is_new
+        if not is_new:
+            return
         body = f"FlowAPI has been failing since {since:%Y-%m-%d %H:%M} UTC: {error}"
         self._send("AutoFlow: FlowAPI does not work", body, apprise.NotifyType.FAILURE)
 
@@ -127,9 +128,11 @@ class Notifier:
             return
         notice = _notice(ended.run.key)
         with self._lock, self._notices.changing() as notices:
-            if notice not in notices.get("given_up", []):
-                return
-            notices["given_up"].remove(notice)
+            was_told = notice in notices.get("given_up", [])
+            if was_told:
+                notices["given_up"].remove(notice)
+        if not was_told:
+            return
         body = "It had been given up before.\n" + "\n".join(map(self._settings.address_of, ended.paths))
         self._send(f"AutoFlow: {ended.run} succeeded", body, apprise.NotifyType.SUCCESS)
 
@@ -143,43 +146,31 @@ class _Notices:
 
     def __init__(self, settings: Settings) -> None:
         self._file = settings.outputs_dir / NOTICES_FILE
-        self._notices: dict[str, Any] | None = None
 
-    def changing(self) -> "_Changing":
-        return _Changing(self)
+    @contextmanager
+    def changing(self) -> Iterator[dict[str, Any]]:
+        """Yield the notices, and write them at the end of the block if they have changed."""
+        notices = self._read()
+        before = json.dumps(notices)
+        yield notices
+        if json.dumps(notices) != before:
+            self._write(notices)
 
-    def read(self) -> dict[str, Any]:
-        if self._notices is None:
-            self._notices = {}
+    def _read(self) -> dict[str, Any]:
+        # Each time, because a person's `autoflow run` may have changed it.
+        try:
+            found = json.loads(self._file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             # Without the file, or with one that somebody has broken, people are told again: better than never.
-            with suppress(OSError, ValueError):
-                found = json.loads(self._file.read_text(encoding="utf-8"))
-                self._notices = found if isinstance(found, dict) else {}
-        return self._notices
+            return {}
+        return found if isinstance(found, dict) else {}
 
-    def write(self) -> None:
+    def _write(self, notices: dict[str, Any]) -> None:
         try:
             with whole_file(self._file) as unfinished:
-                unfinished.write_text(json.dumps(self._notices), encoding="utf-8")
+                unfinished.write_text(json.dumps(notices), encoding="utf-8")
         except OSError as error:
             logger.warning("%s cannot be written: %s", self._file, error.strerror)
-
-
-class _Changing:
-    """Yields the notices, and writes them at the end of the block if they have changed."""
-
-    def __init__(self, notices: _Notices) -> None:
-        self._notices = notices
-        self._before = ""
-
-    def __enter__(self) -> dict[str, Any]:
-        notices = self._notices.read()
-        self._before = json.dumps(notices)
-        return notices
-
-    def __exit__(self, *_: object) -> None:
-        if json.dumps(self._notices.read()) != self._before:
-            self._notices.write()
 
 
 class _Sender:

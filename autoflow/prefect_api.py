@@ -101,7 +101,14 @@ def server_environment(settings: Settings, environ: Mapping[str, str], port: int
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
-    withheld = {"AUTOFLOW_DB_PASSWORD", "AUTOFLOW_DB_URI", "FLOWAPI_TOKEN", "PREFECT__DB_URI", "PREFECT_API_URL"}
+    withheld = {
+        "AUTOFLOW_DB_PASSWORD",
+        "AUTOFLOW_DB_URI",
+        "AUTOFLOW_NOTIFY_URLS",
+        "FLOWAPI_TOKEN",
+        "PREFECT__DB_URI",
+        "PREFECT_API_URL",
+    }
     return ours | {name: value for name, value in environ.items() if name not in withheld} | always
 
 

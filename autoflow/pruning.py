@@ -42,6 +42,9 @@ def delete_files(run: OldRun, store: RunStore) -> None:
     for path in run.files:
         try:
             path.unlink(missing_ok=True)
+            if path.suffix == ".ipynb":
+                # What the page's links lead to was made of it.
+                path.with_suffix(".html").unlink(missing_ok=True)
         except OSError as error:
             raise AutoflowError(f"{path} cannot be deleted: {error.strerror}") from error
     store.forget_outputs(run.record.id)
