@@ -54,7 +54,10 @@ def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float) -
     That is when the other end of `requests` is closed, or nothing was asked for in `idle_seconds` and no kernel is
     left.
     """
+    before = dict(os.environ)
     imported = _import_all(modules)
+    # A module that sets a variable for itself, or for those that it imports, counts on it.
+    of_modules = {name: value for name, value in os.environ.items() if before.get(name) != value}
     gc.collect()
     gc.freeze()
     requests.send(json.dumps(imported).encode())
@@ -72,7 +75,7 @@ def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float) -
             return
         with contextlib.suppress(OSError):
             if len(descriptors) == 3 and os.fork() == 0:  # noqa: PLR2004 - see `_be_guard`
-                _be_guard(requests, *descriptors)
+                _be_guard(requests, of_modules, *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -197,11 +200,12 @@ def _has_children() -> bool:
     return True
 
 
-def _be_guard(requests: socket.socket, control: int, mouth: int, channel: int) -> None:
+def _be_guard(requests: socket.socket, of_modules: dict[str, str], control: int, mouth: int, channel: int) -> None:
     """Be the guard of a new kernel, in a process of its own, to its end.
 
     `control` is closed by AutoFlow to have the kernel killed, into `mouth` goes what is said outside of cells. Through
-    `channel` comes what kernel is wanted, and go the id of this process and, at last, its exit status.
+    `channel` comes what kernel is wanted, and go the id of this process and, at last, its exit status. The environment
+    of the kernel has what is wanted, and what modules have set in theirs.
     """
     status = 1
     try:
@@ -216,6 +220,7 @@ def _be_guard(requests: socket.socket, control: int, mouth: int, channel: int) -
         with socket.socket(fileno=channel) as connection:
             with connection.makefile("r", encoding="ascii") as lines:
                 wanted = json.loads(lines.readline())
+            wanted["environment"] = of_modules | wanted["environment"]
             connection.sendall(f"{os.getpid()}\n".encode())
             status = guard(wanted["folder"], lambda: _be_kernel(connection, **wanted))
             connection.sendall(f"{status}\n".encode())

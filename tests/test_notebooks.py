@@ -20,11 +20,23 @@ import pytest
 
 from autoflow.cell_outputs import OUTPUT_LIMIT
 from autoflow.errors import NotebookError, RunStopped
+from autoflow.forked_kernels import ForkServer
 from autoflow.notebooks import declared_parameters, execute, read_notebook
 from autoflow.stop_signal import StopSignal
 from tests.conftest import PYTHON, write_notebook
 
 SECRET = 'tok.en-"with"\\<odd> characters'
+
+
+@pytest.fixture(scope="module", params=["ordinary", "forked"], autouse=True)
+def fork_server(request: pytest.FixtureRequest) -> Iterator[ForkServer | None]:
+    if request.param == "ordinary":
+        yield None
+        return
+    with ForkServer() as server:
+        server.warm_up(os.environ)
+        assert server.wait_until_warm(60)
+        yield server
 
 
 def state_of_process() -> tuple[object, ...]:
@@ -76,6 +88,7 @@ class Runner:
     """Runs notebooks in threads, as the daemon does."""
 
     folder: Path
+    fork_server: ForkServer | None
 
     def __call__(self, *cells: str, parameters: str | None = None, **arguments: Any) -> Ran:  # noqa: ANN401 - execute's
         return self.run(
@@ -87,7 +100,15 @@ class Runner:
 
         def run() -> NotebookError | RunStopped | None:
             try:
-                execute(path, executed, label="flows", parameters=values or {}, environment=os.environ, **arguments)
+                execute(
+                    path,
+                    executed,
+                    label="flows",
+                    parameters=values or {},
+                    environment=os.environ,
+                    fork_server=self.fork_server,
+                    **arguments,
+                )
             except (NotebookError, RunStopped) as error:
                 return error
             return None
@@ -97,8 +118,8 @@ class Runner:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Runner:
-    return Runner(tmp_path)
+def run(tmp_path: Path, fork_server: ForkServer | None) -> Runner:
+    return Runner(tmp_path, fork_server)
 
 
 def test_notebook_runs_in_its_folder_with_its_environment_and_tells_of_each_cell(tmp_path: Path) -> None:
@@ -217,7 +238,7 @@ def test_child_process_ends_with_its_kernel_while_other_runs_go_on(run: Runner, 
         for command in (["sleep", "601"], ["setsid", "-f", "env", "-i", "sleep", "601"]):
             subprocess.Popen(command)
     """
-    other = Runner(tmp_path / "other")
+    other = Runner(tmp_path / "other", run.fork_server)
     with ThreadPoolExecutor(1) as pool:
         going_on = pool.submit(other, "import time; time.sleep(2); print('done')")
         assert run(code).error is None
@@ -494,9 +515,9 @@ def test_executed_notebook_that_cannot_be_written_is_an_os_error(tmp_path: Path)
         execute(notebook, tmp_path / "no" / "x.ipynb", label="flows", parameters={}, environment=os.environ)
 
 
-def test_many_runs_in_threads_leave_no_thread_and_no_file_open(tmp_path: Path) -> None:
+def test_many_runs_in_threads_leave_no_thread_and_no_file_open(tmp_path: Path, run: Runner) -> None:
     def run_one(number: int) -> str:
-        return Runner(tmp_path / str(number))(f"print({number})").printed()
+        return Runner(tmp_path / str(number), run.fork_server)(f"print({number})").printed()
 
     def look() -> tuple[int, int, list[str]]:
         # Libraries such as pyarrow have threads that come and go; those of zmq have its name.
@@ -513,15 +534,15 @@ def test_many_runs_in_threads_leave_no_thread_and_no_file_open(tmp_path: Path) -
     assert look() == before
 
 
-def test_failed_runs_leave_no_file_open(tmp_path: Path) -> None:
+def test_failed_runs_leave_no_file_open(run: Runner) -> None:
     failing: list[Callable[[], Ran]] = [
-        lambda: Runner(tmp_path)("1/0"),
-        lambda: Runner(tmp_path)("import os; os._exit(1)"),
-        lambda: Runner(tmp_path)("while True: pass", timeout=1),
-        lambda: Runner(tmp_path)("1", timeout=0.05),
-        lambda: Runner(tmp_path)("1", start_timeout=0.05),
+        lambda: run("1/0"),
+        lambda: run("import os; os._exit(1)"),
+        lambda: run("while True: pass", timeout=1),
+        lambda: run("1", timeout=0.05),
+        lambda: run("1", start_timeout=0.05),
     ]
-    Runner(tmp_path)("1")
+    run("1")
     before = psutil.Process().num_fds()
     for fail in failing:
         assert fail().error
