@@ -51,6 +51,7 @@ def serve(settings: Settings, schedule: str | None, *, store: RunStore, shutdown
         )
         sensor = Sensor(settings=settings, store=store, runner=runner)
         watch = _Watch(notifier, page)
+        page.follow(read_workflows(settings).sensor.triggers)
         if schedule is None:
             all_succeeded = _serve_once(sensor, shutdown, watch)
             if not shutdown.is_closing:
