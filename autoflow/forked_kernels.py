@@ -70,10 +70,10 @@ class _Warmth:
 
     def shadowed_by(self, folder: Path) -> str | None:
         """Return the name of a module in `folder` that a notebook there would import instead of what is imported."""
-        for entry in os.scandir(folder):
-            name = entry.name.partition(".")[0]
-            if name in self.names and (entry.name.endswith((".py", ".so", ".pyc")) or _is_package(Path(entry.path))):
-                return entry.name
+        for entry in os.listdir(folder):  # noqa: PTH208 - called for each kernel
+            name = entry.partition(".")[0]
+            if name in self.names and (entry.endswith((".py", ".so", ".pyc")) or _is_package(folder / entry)):
+                return entry
         return None
 
 
