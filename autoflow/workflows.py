@@ -14,6 +14,7 @@ from typing import Any, cast
 import prefect
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun
+from prefect.context import TagsContext
 from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -171,9 +172,11 @@ def make_notebooks_workflow(  # noqa: PLR0913 - each is a thing of its own
             )
             upstream = {label: futures[label] for label in sorted(run.workflow.dependencies(notebook))}
             task = notebook_task.with_options(name=notebook.label, task_run_name=_constant(notebook.label))
-            futures[notebook.label] = task.submit(
-                cast("Step", quote(step)), cast("Mapping[str, NotebookOutputs]", upstream)
-            )
+            # Without the run's tags: for each set of tags that a task has, Prefect keeps a client for ever.
+            with TagsContext(current_tags=set()):
+                futures[notebook.label] = task.submit(
+                    cast("Step", quote(step)), cast("Mapping[str, NotebookOutputs]", upstream)
+                )
         wait(list(futures.values()))
         show_outcome(run, outcome, settings)
         error = outcome.error
