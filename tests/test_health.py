@@ -1,0 +1,140 @@
+"""Health, as another process sees it: by files, a database, and what a Prefect API says."""
+
+import datetime
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from autoflow.checks import Check
+from autoflow.daemon_files import DaemonFiles
+from autoflow.errors import AutoflowError
+from autoflow.health import look
+from autoflow.model import RunStore
+from tests.conftest import Deployed
+from tests.postgres import free_port
+
+NOW = datetime.datetime.now(datetime.UTC)
+DEPLOYMENT = "/api/deployments/name/available_dates_sensor/available-dates-sensor"
+ACTIVE = {"id": "some-id", "paused": False, "schedules": [{"active": True}]}
+
+
+@contextmanager
+def prefect(deployment: Mapping[str, Any] | None = None, *due: datetime.datetime) -> Iterator[str]:
+    """Run a Prefect API that knows of one deployment, with runs that are due at these times; yield its URL."""
+    scheduled = [{"expected_start_time": time.isoformat()} for time in due]
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self, content: object) -> None:
+            self.send_response(404 if content is None else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(content).encode())
+
+        def do_GET(self) -> None:
+            self._answer(deployment if self.path == DEPLOYMENT else True)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._answer(scheduled)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/api"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def found(deployed: Deployed, **environ: str) -> dict[str, Check]:
+    return {check.subject: check for check in look(deployed.settings(**environ), NOW)}
+
+
+def files(deployed: Deployed) -> DaemonFiles:
+    return DaemonFiles(home=deployed.settings().prefect_home)
+
+
+def test_a_daemon_that_has_ticked_and_has_a_next_tick_is_well(deployed: Deployed) -> None:
+    with closing(RunStore(deployed.settings().db_uri)) as store:
+        store.migrate()
+    with prefect(ACTIVE, NOW + datetime.timedelta(hours=1)) as url, files(deployed).published(url):
+        with files(deployed).ticking():
+            pass
+        checks = found(deployed)
+    assert all(check.is_good for check in checks.values())
+    assert "version" in checks["database"].note
+    assert checks["Prefect API"].note == url
+    assert checks["ticks"].note.startswith("last one at ")
+
+
+@pytest.mark.parametrize(
+    ("due", "problem"),
+    [
+        ([NOW - datetime.timedelta(minutes=6)], "one has been due since"),
+        ([], "Prefect has scheduled none"),
+    ],
+)
+def test_ticks_that_do_not_come_are_told(deployed: Deployed, due: list[datetime.datetime], problem: str) -> None:
+    with prefect(ACTIVE, *due) as url, files(deployed).published(url):
+        assert problem in found(deployed)["ticks"].problems[0]
+
+
+def test_a_tick_that_goes_on_keeps_the_next_one_waiting(deployed: Deployed) -> None:
+    late = NOW - datetime.timedelta(hours=1)
+    with prefect(ACTIVE, late) as url, files(deployed).published(url), files(deployed).ticking():
+        assert "one goes on" in found(deployed)["ticks"].note
+
+
+@pytest.mark.parametrize("deployment", [None, {**ACTIVE, "paused": True}, {**ACTIVE, "schedules": [{"active": False}]}])
+def test_a_daemon_without_a_schedule_or_that_was_paused_is_well(
+    deployed: Deployed, deployment: Mapping[str, Any] | None
+) -> None:
+    with prefect(deployment) as url, files(deployed).published(url):
+        assert found(deployed)["ticks"].is_good
+
+
+def test_the_error_of_the_last_tick_is_told(deployed: Deployed) -> None:
+    with prefect() as url, files(deployed).published(url):
+        with pytest.raises(AutoflowError), files(deployed).ticking():
+            raise AutoflowError("FlowAPI is gone")
+        assert found(deployed)["ticks"].note.endswith("it failed: FlowAPI is gone")
+
+
+def test_a_prefect_api_that_is_gone_is_told(deployed: Deployed) -> None:
+    with files(deployed).published(f"http://127.0.0.1:{free_port()}/api"):
+        checks = found(deployed)
+    assert "does not answer" in checks["Prefect API"].problems[0]
+    assert not checks["ticks"].is_good
+
+
+def test_a_database_that_is_gone_is_told(deployed: Deployed) -> None:
+    uri = f"postgresql://autoflow@127.0.0.1:{free_port()}/runs"
+    assert "cannot be read" in found(deployed, AUTOFLOW_DB_URI=uri)["database"].problems[0]
+
+
+def test_a_daemon_that_was_killed_is_told(deployed: Deployed) -> None:
+    home = files(deployed).home
+    with prefect() as url:
+        code = (
+            "import os; from pathlib import Path; from autoflow.daemon_files import DaemonFiles\n"
+            f"with DaemonFiles(home=Path({str(home)!r})).published({url!r}): os._exit(0)"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+        assert found(deployed)["ticks"].problems == ("the daemon has ended without saying so",)
+
+
+def test_nothing_is_left_of_a_daemon_that_has_ended(deployed: Deployed) -> None:
+    with files(deployed).published("http://127.0.0.1:9/api"):
+        assert files(deployed).api_url == "http://127.0.0.1:9/api"
+    assert files(deployed).api_url is None
+    assert not files(deployed).daemon_is_gone
