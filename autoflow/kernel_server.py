@@ -39,10 +39,19 @@ OF_A_KERNEL = (
     "ipykernel.zmqshell",
     "ipykernel.debugger",
     "IPython.core.completerlib",
+    "IPython.core.debugger",
+    "IPython.core.logger",
+    "IPython.core.oinspect",
+    "IPython.extensions.storemagic",
+    "IPython.utils.wildcard",
+    "faulthandler",
+    "pdb",
     "sqlite3",
     "tornado.platform.asyncio",
 )
 """What every kernel imports before its first cell."""
+
+_BUFFERED = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 
 INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
 """What a kernel sets MPLBACKEND to where it is not set; matplotlib looks at it as it is imported."""
@@ -298,7 +307,7 @@ def _end() -> None:
     atexit._run_exitfuncs()  # noqa: SLF001
     gc.collect()
     for value in gc.get_objects():
-        if isinstance(value, io.IOBase):
+        if issubclass(type(value), _BUFFERED):
             with contextlib.suppress(Exception):
                 value.flush()
     for stream in (sys.__stdout__, sys.__stderr__):
