@@ -43,6 +43,7 @@ RUN useradd --uid 1000 --user-group --no-create-home --home-dir /tmp --shell /us
     && install --directory --owner autoflow --group autoflow /mounts/outputs
 COPY --from=packages /opt/venv /opt/venv
 COPY --from=autoflow /opt/autoflow /opt/autoflow
+RUN printf '#!/bin/sh\nexec python -m autoflow "$@"\n' > /usr/local/bin/autoflow && chmod 755 /usr/local/bin/autoflow
 
 # Whatever a program writes about itself goes to /tmp: the rest of the image may be read-only, and the user without a
 # name. PIP_* are for images on top of this one: `pip install` adds to these packages, and leaves them as they are.
@@ -65,7 +66,7 @@ USER 1000:1000
 # Prefect's UI, where AutoFlow runs a Prefect server of its own.
 EXPOSE 4200
 # The first start prepares Prefect's database, which takes long on a slow disk.
-HEALTHCHECK --interval=1m --timeout=30s --start-period=3m --retries=3 CMD ["python", "-m", "autoflow", "health"]
+HEALTHCHECK --interval=1m --timeout=30s --start-period=3m --retries=3 CMD ["autoflow", "health"]
 # `-s`: children are reaped even where something else is process 1.
 ENTRYPOINT ["/usr/bin/tini", "-s", "--", "python", "-m", "autoflow"]
 

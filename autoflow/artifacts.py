@@ -3,18 +3,15 @@
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact
 
 from autoflow.deployments import PREFECT_FAILURES
 from autoflow.errors import NotebookError
 from autoflow.log import logger
+from autoflow.runs import Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.utils import redact
-
-if TYPE_CHECKING:
-    from autoflow.workflows import Outcome, WorkflowRun
 
 LONGEST_SOURCE = 4000
 """Of a cell that failed, in characters."""
@@ -23,7 +20,7 @@ LONGEST_MESSAGE = 2000
 """Of what went wrong, in characters."""
 
 
-def show_outcome(run: "WorkflowRun", outcome: "Outcome", settings: Settings) -> None:
+def show_outcome(run: WorkflowRun, outcome: Outcome, settings: Settings) -> None:
     """Add to Prefect's flow run, in which this is called, what became of it; not in the way if Prefect fails."""
     try:
         create_markdown_artifact(
@@ -35,7 +32,7 @@ def show_outcome(run: "WorkflowRun", outcome: "Outcome", settings: Settings) -> 
         logger.debug("%s has no artifact in Prefect: %s", run, type(error).__name__)
 
 
-def summary(run: "WorkflowRun", outcome: "Outcome", settings: Settings) -> str:
+def summary(run: WorkflowRun, outcome: Outcome, settings: Settings) -> str:
     """Return, in markdown, the outputs of each notebook, and where and why one failed."""
     lines = [f"## {_plain(str(run))}", ""]
     for label, error in sorted(outcome.errors.items()):
@@ -48,7 +45,7 @@ def summary(run: "WorkflowRun", outcome: "Outcome", settings: Settings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _failure(label: str, error: Exception, outcome: "Outcome") -> list[str]:
+def _failure(label: str, error: Exception, outcome: Outcome) -> list[str]:
     if not isinstance(error, NotebookError):
         return [f"### {_plain(label)}", "", _fenced(str(error)[:LONGEST_MESSAGE]), ""]
     place = f"{_plain(label)}, cell {error.cell}" if error.cell else _plain(label)

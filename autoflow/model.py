@@ -1,5 +1,6 @@
 """The run store: which workflow has run for which date, how it went, and who is running what now."""
 
+import contextlib
 import datetime
 import enum
 import hashlib
@@ -7,6 +8,7 @@ import json
 import operator
 import os
 import socket
+import sqlite3
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -563,8 +565,9 @@ def _set_up_sqlite(connection: object, _record: object) -> None:
     # SQLAlchemy begins transactions itself (below); sqlite3 would begin them too late, at the first write.
     connection.isolation_level = None  # type: ignore[attr-defined]
     cursor = connection.cursor()  # type: ignore[attr-defined]
-    # Readers and a writer do not block each other.
-    cursor.execute("PRAGMA journal_mode=WAL")
+    # Readers and a writer do not block each other. The switch does not wait for others, who make it just as well.
+    with contextlib.suppress(sqlite3.OperationalError):
+        cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()
 
 

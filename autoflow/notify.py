@@ -15,9 +15,9 @@ import apprise
 from autoflow.errors import FlowApiError, SettingsError
 from autoflow.log import logger
 from autoflow.model import RunKey, RunState, utc_now
+from autoflow.runs import EndedRun
 from autoflow.settings import Settings
 from autoflow.utils import redact, whole_file
-from autoflow.workflows import EndedRun
 
 NOTICES_FILE = "notices.json"
 """In the outputs folder: what people have been told, so that a restart does not tell it again."""

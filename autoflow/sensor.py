@@ -21,10 +21,11 @@ from autoflow.inputs import read_workflows
 from autoflow.log import logger
 from autoflow.model import Failures, History, RunKey, RunState, RunStore, utc_now
 from autoflow.retries import RetryPolicy, may_try_again
+from autoflow.runs import WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import SensorSpec, TriggerSpec, WorkflowsFile
 from autoflow.stop_signal import Shutdown, StopSignal
-from autoflow.workflows import WorkflowRun, WorkflowRunner
+from autoflow.workflows import WorkflowRunner
 
 TOKEN_WARNING_DAYS = 7
 """How many days before the token expires the log begins to say so, once a day."""

@@ -262,7 +262,8 @@ class _Reader:
             self.problems.append(f"{name}: {existing} is not a folder")
         elif value and not os.access(existing, os.W_OK | os.X_OK):
             self.problems.append(
-                f"{name}: {existing} cannot be written by this user (uid {os.getuid()}): change its owner, or the user"
+                f"the outputs folder {existing} cannot be written by this user: run `chown {os.getuid()} {existing}`, "
+                "or start AutoFlow as its owner (docker run --user)"
             )
         return path
 
@@ -271,7 +272,10 @@ class _Reader:
         if value and not _holds(path.is_dir):
             self.problems.append(f"AUTOFLOW_INPUTS_DIR: {path} is not a folder")
         elif value and not _holds((path / "workflows.yml").exists):
-            self.problems.append(f"AUTOFLOW_INPUTS_DIR: there is no workflows.yml in {path}")
+            self.problems.append(
+                f"AUTOFLOW_INPUTS_DIR: there is no workflows.yml in {path}: put one there or, in a container, mount "
+                "the folder that has it: -v FOLDER:/mounts/inputs:ro"
+            )
         return path
 
     def file(self, name: str, value: str) -> Path | None:

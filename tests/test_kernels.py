@@ -234,7 +234,9 @@ def test_kernel_that_ends_at_once_says_why(
     assert time.monotonic() - started < 10
 
 
-def test_kernel_that_never_answers_is_given_up(install_kernel: Callable[..., str], tmp_path: Path) -> None:
+def test_kernel_that_never_answers_is_given_up(
+    install_kernel: Callable[..., str], tmp_path: Path, fork_server: ForkServer | None
+) -> None:
     name = install_kernel("sh", "-c", "echo waiting; sleep 600 & sleep 600")
     with pytest.raises(KernelStartError, match=r"the kernel did not start within 0\.5 s \(waiting\)"):
         connect(name, tmp_path, fork_server, start_timeout=0.5)

@@ -484,11 +484,17 @@ def test_run_stops_when_it_is_asked_to(run: Runner, cells: list[str], stop_in_ce
     assert time.monotonic() - started < 20
 
 
-def test_run_stops_while_its_kernel_starts(run: Runner) -> None:
+def test_run_stops_while_its_kernel_starts(run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = tmp_path / "kernels" / "slow" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(json.dumps({"argv": ["sleep", "600"], "display_name": "slow", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    kernelspec = {"name": "slow", "display_name": "slow", "language": "python"}
+    notebook = write_notebook(tmp_path / "in" / "notebook.ipynb", "1", kernelspec=kernelspec)
     parent = StopSignal()
-    timer = threading.Timer(0.1, parent.set, ["AutoFlow is stopping"])
+    timer = threading.Timer(0.5, parent.set, ["AutoFlow is stopping"])
     timer.start()
-    ran = run("1", stop=StopSignal(parent))
+    ran = run.run(notebook, stop=StopSignal(parent))
     timer.join()
     assert isinstance(ran.error, RunStopped)
     assert ran.states == ["pending"]

@@ -15,9 +15,9 @@ from autoflow.log import logger
 from autoflow.model import RunKey, RunState
 from autoflow.notify import Notifier
 from autoflow.retries import RetryPolicy
+from autoflow.runs import EndedRun, NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, WorkflowSpec
-from autoflow.workflows import EndedRun, NotebookOutputs, Outcome, WorkflowRun
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 from tests.test_acceptance import environment, run_to_the_end

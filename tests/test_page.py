@@ -12,9 +12,9 @@ import pytest
 from autoflow.model import RunError, RunKey, RunState, RunStore
 from autoflow.page import PAGE_NAME, PageWriter, write_page
 from autoflow.page.readable import readable_html
+from autoflow.runs import EndedRun, Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowSpec
-from autoflow.workflows import EndedRun, Outcome, WorkflowRun
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 
 SPEC = WorkflowSpec(name="flows & <more>", notebooks=(NotebookSpec(label="n", path=Path("/inputs/n.ipynb")),))

@@ -20,10 +20,11 @@ from autoflow.deployments import Deployment
 from autoflow.heartbeat import Heartbeat
 from autoflow.inputs import read_workflows
 from autoflow.model import RunState, RunStore
+from autoflow.runs import WorkflowRun
 from autoflow.sensor import Sensor, due_runs, make_available_dates_sensor, make_run_workflow
 from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown
-from autoflow.workflows import WorkflowRun, WorkflowRunner
+from autoflow.workflows import WorkflowRunner
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 from tests.test_acceptance import processes_with

@@ -12,10 +12,11 @@ from autoflow.errors import NotebookError
 from autoflow.heartbeat import Heartbeat
 from autoflow.inputs import read_workflows
 from autoflow.model import RunState, RunStore
+from autoflow.runs import Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import Json
 from autoflow.stop_signal import Shutdown, StopSignal
-from autoflow.workflows import Outcome, WorkflowRun, WorkflowRunner, make_notebooks_workflow
+from autoflow.workflows import WorkflowRunner, make_notebooks_workflow
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 
 DATE = datetime.date(2016, 1, 7)

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from autoflow.backfill import WantedDate
     from autoflow.model import RunKey, RunStore
     from autoflow.plan import TriggerPlan
+    from autoflow.runs import WorkflowRun
     from autoflow.specs import Json, WorkflowsFile
-    from autoflow.workflows import WorkflowRun, WorkflowRunner
+    from autoflow.workflows import WorkflowRunner
 
 INTERRUPTED = 130
 

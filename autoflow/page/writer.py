@@ -19,10 +19,10 @@ from autoflow.errors import RunStoreError
 from autoflow.log import logger
 from autoflow.model import RunStore, utc_now
 from autoflow.page.content import STATES, Compact, Links, latest_reports, read_series
+from autoflow.runs import EndedRun
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
 from autoflow.utils import redact, whole_file
-from autoflow.workflows import EndedRun
 
 PAGE_NAME = "index.html"
 
