@@ -131,3 +131,11 @@ def deployed(tmp_path: Path) -> Deployed:
         "HOME": str(tmp_path),
     }
     return Deployed(inputs, outputs, environ)
+
+
+@pytest.fixture(scope="module")
+def kernels_not_measured() -> Iterator[None]:
+    """Keep coverage out of kernels, in which it handles signals and makes the debugger say something of its own."""
+    measuring = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE")}
+    yield
+    os.environ.update(measuring)

@@ -29,6 +29,8 @@ from autoflow.kernels import (
     new_kernel,
 )
 
+pytestmark = pytest.mark.usefixtures("kernels_not_measured")
+
 
 @pytest.fixture(autouse=True)
 def kernels_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

@@ -25,6 +25,8 @@ from autoflow.notebooks import declared_parameters, execute, read_notebook
 from autoflow.stop_signal import StopSignal
 from tests.conftest import PYTHON, write_notebook
 
+pytestmark = pytest.mark.usefixtures("kernels_not_measured")
+
 SECRET = 'tok.en-"with"\\<odd> characters'
 
 
@@ -549,8 +551,8 @@ def test_failed_runs_leave_no_file_open(run: Runner) -> None:
         lambda: run("1/0"),
         lambda: run("import os; os._exit(1)"),
         lambda: run("while True: pass", timeout=1),
-        lambda: run("1", timeout=0.05),
-        lambda: run("1", start_timeout=0.05),
+        lambda: run("1", timeout=0.001),
+        lambda: run("1", start_timeout=0.001),
     ]
     run("1")
     before = psutil.Process().num_fds()
