@@ -242,11 +242,6 @@ def test_braces_in_a_file_name_mean_nothing(inputs: Path) -> None:
             "9: workflows[0].notebooks.report.filename: this key is given twice, first in line 6",
         ),
         ("{only: {filename: plain.ipynb}}", "{}", "17: workflows[1].notebooks: one notebook or more is expected"),
-        (
-            "name: other\n    ",
-            "name: flows\n    ",
-            "16: workflows[1].name: the name 'flows' is that of workflows[0] already",
-        ),
         ("name: other\n    ", "name: 7\n    ", "16: workflows[1].name: text is expected, not 7"),
         (
             "name: other\n    ",
@@ -784,12 +779,18 @@ def test_independent_mistakes_are_all_told_in_the_order_of_the_file(inputs: Path
     ]
 
 
+def test_a_name_that_is_given_twice_does_not_hide_an_entry_without_a_workflow(inputs: Path) -> None:
+    assert problems(inputs, changed(("  - name: other", "  - name: flows"))) == [
+        "16: workflows[1].name: the name 'flows' is that of workflows[0] already",
+        "32: available_dates_sensor.workflows[1].workflow_name: there is no workflow 'other'",
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "lines"),
     [
         # A workflow without a right name may be the one that the sensor's entry looks for.
         ([("  - name: other\n    ", "  - ")], ["16"]),
-        ([("  - name: other", "  - name: flows")], ["16"]),
         # Parameters under a misspelt key are still the parameters.
         ([("        parameters:\n", "        parametres:\n")], ["12"]),
         ([("      parameters: {count: 3}", "      paramaters: {count: 3}")], ["24"]),

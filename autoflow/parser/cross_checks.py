@@ -30,8 +30,8 @@ def check_triggers(
 
 
 def _tell_unknown(trigger: TriggerDraft, named: dict[str, list[WorkflowDraft]], problems: Problems) -> None:
-    # A workflow whose name is missing, or another's, may be the one that the entry looks for.
-    if named and "" not in named and all(len(workflows) == 1 for workflows in named.values()):
+    # A workflow whose name is missing may be the one that the entry looks for.
+    if named and "" not in named:
         message = f"there is no workflow {show(trigger.workflow_name)}{did_you_mean(trigger.workflow_name, named)}"
         problems.add((*trigger.place, "workflow_name"), message)
 
