@@ -216,8 +216,14 @@ def check_lives(inputs: Path, figures: Figures) -> tuple[int, int]:
 
 def check_outputs(outputs: Path, figures: Figures) -> tuple[int, int]:
     """Check that every file that shows is whole; return how many notebooks and reports there are."""
-    notebooks = [path for path in (outputs / "notebooks").iterdir() if not path.name.startswith(".")]
-    reports = [path for path in (outputs / "reports").iterdir() if not path.name.startswith(".")]
+    visible = [
+        path for path in outputs.glob("*/*.*") if not path.name.startswith(".") and path.parent.name != "prefect"
+    ]
+    notebooks = [path for path in visible if path.suffix == ".ipynb"]
+    reports = [path for path in visible if path.suffix == ".pdf"]
+    for path in visible:
+        if path.suffix == ".html" and not path.read_text(encoding="utf-8").rstrip().endswith("</html>"):
+            figures.problems.append(f"{path.name} is not whole")
     for path in notebooks:
         try:
             nbformat.validate(nbformat.read(path, as_version=4))
