@@ -3,6 +3,7 @@
 Prefect reads its settings from the environment as it is imported, which is why that is prepared here, at the top.
 """
 
+import logging
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from autoflow.log import logger
 from autoflow.prefect_api import PrefectServer, client_environment, server_environment
 from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown
@@ -139,3 +141,18 @@ def kernels_not_measured() -> Iterator[None]:
     measuring = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE")}
     yield
     os.environ.update(measuring)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """Return the lines that AutoFlow logs."""
+    lines: list[str] = []
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    handler = Lines()
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)

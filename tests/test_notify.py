@@ -1,6 +1,5 @@
 import datetime
 import json
-import logging
 import queue
 import threading
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from autoflow.errors import AutoflowError, FlowApiError, NotebookError, SettingsError
-from autoflow.log import logger
 from autoflow.model import RunKey, RunState
 from autoflow.notify import Notifier
 from autoflow.retries import RetryPolicy
@@ -57,20 +55,6 @@ def receiver() -> Iterator[Receiver]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield Receiver(f"json://127.0.0.1:{server.server_port}/", messages)
         server.shutdown()
-
-
-@pytest.fixture
-def logged() -> Iterator[list[str]]:
-    lines: list[str] = []
-
-    class Lines(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(record.getMessage())
-
-    handler = Lines()
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
 
 
 def ended(state: RunState, settings: Settings, *, failures: int = 0, error: AutoflowError | None = None) -> EndedRun:

@@ -1,33 +1,14 @@
 import datetime
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from autoflow.date_stencil import DateStencil
 from autoflow.errors import AutoflowError
-from autoflow.log import logger
 from autoflow.model import Failures, History, RunKey
 from autoflow.retries import RetryPolicy
 from autoflow.sensor import TokenWatch, due_runs, requested_run
 from autoflow.specs import Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowsFile, WorkflowSpec
-
-
-@pytest.fixture
-def logged() -> Iterator[list[str]]:
-    """Return the lines that AutoFlow logs."""
-    lines: list[str] = []
-
-    class Lines(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(record.getMessage())
-
-    handler = Lines()
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
-
 
 NOW = datetime.datetime(2016, 2, 1, 12)  # noqa: DTZ001 - in UTC, as the run store has it
 
