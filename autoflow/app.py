@@ -5,6 +5,7 @@ import os
 
 from autoflow.daemon_files import DaemonFiles
 from autoflow.errors import AutoflowError, ReportError
+from autoflow.forked_kernels import warm_fork_server
 from autoflow.inputs import read_workflows
 from autoflow.log import logger
 from autoflow.model import RunStore
@@ -39,7 +40,8 @@ def main(settings: Settings, *, once: bool = False) -> int:
         make_folders(settings)
         store = RunStore(settings.db_uri, crashed_after=datetime.timedelta(seconds=settings.heartbeat_timeout))
         store.migrate()
-        with prefect_api(settings, os.environ) as api:
+        # Kernels warm up while the Prefect server starts.
+        with warm_fork_server(settings) as fork_server, prefect_api(settings, os.environ) as api:
             logger.info("starting; Prefect's UI is at %s", api.url.removesuffix("/api"))
             if not api.wait_until_ready(shutdown):
                 return INTERRUPTED if interrupted else SUCCESS
@@ -48,7 +50,7 @@ def main(settings: Settings, *, once: bool = False) -> int:
 
             schedule = None if once else workflows.sensor.schedule
             with DaemonFiles(home=settings.prefect_home).published(api.url):
-                all_succeeded = serve(settings, schedule, store=store, shutdown=shutdown)
+                all_succeeded = serve(settings, schedule, store=store, shutdown=shutdown, fork_server=fork_server)
         store.close()
     logger.info("stopped")
     if interrupted:

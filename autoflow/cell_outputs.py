@@ -5,9 +5,13 @@ from typing import Any, cast
 
 import nbformat
 from nbclient.exceptions import CellExecutionError
-from papermill.clientwrap import PapermillNotebookClient
 
 from autoflow.kernels import SCRAP_TYPE, TOO_LONG
+from autoflow.lean_imports import hidden
+
+# It looks after hdfs:// with it, and our notebooks are files.
+with hidden("pyarrow"):
+    from papermill.clientwrap import PapermillNotebookClient
 
 OUTPUT_LIMIT = 20_000_000
 """How much of its outputs a notebook keeps, in characters; each line and each output counts for some more.

@@ -8,7 +8,7 @@ import datetime
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 from uuid import UUID
 
 import httpx
@@ -78,12 +78,25 @@ class Deployment:
 
 
 class DeploymentRunner:
-    """Takes the runs that Prefect has scheduled for `deployments`, and runs each in a thread."""
+    """Takes the runs that Prefect has scheduled for `deployments`, and runs each in a thread.
+
+    It asks for them in a ``with`` block, over one client: to make another one takes longer than to ask.
+    """
 
     def __init__(self, deployments: Sequence[Deployment]) -> None:
         self._deployments = {deployment.id: deployment for deployment in deployments}
         self._running: dict[UUID, tuple[Deployment, threading.Thread]] = {}
         self._api_is_gone = False
+        self._client = get_client(sync_client=True)
+
+    def __enter__(self) -> Self:
+        """Make ready to ask."""
+        self._client.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ask no longer; what runs goes on."""
+        self._client.__exit__(None, None, None)
 
     def poll(self, now: datetime.datetime | None = None) -> None:
         """Start what is scheduled for `now` or before; a Prefect API that does not answer is asked again next time."""
@@ -109,27 +122,26 @@ class DeploymentRunner:
 
     def _poll(self, now: datetime.datetime) -> None:
         self._forget_ended()
-        with get_client(sync_client=True) as client:
-            found = client.get_scheduled_flow_runs_for_deployments(list(self._deployments), scheduled_before=now)
-            for deployment in self._deployments.values():
-                scheduled = [each for each in found if each.deployment_id == deployment.id]
-                for flow_run in self._take(client, deployment, scheduled):
-                    self._start(deployment, flow_run)
+        found = self._client.get_scheduled_flow_runs_for_deployments(list(self._deployments), scheduled_before=now)
+        for deployment in self._deployments.values():
+            scheduled = [each for each in found if each.deployment_id == deployment.id]
+            for flow_run in self._take(deployment, scheduled):
+                self._start(deployment, flow_run)
 
-    def _take(self, client: Any, deployment: Deployment, scheduled: list[FlowRunResponse]) -> list[FlowRunResponse]:  # noqa: ANN401 - Prefect's client
+    def _take(self, deployment: Deployment, scheduled: list[FlowRunResponse]) -> list[FlowRunResponse]:
         """Return those of `scheduled` that are ours to run now."""
         if deployment.exclusive:
             if any(each is deployment for each, _ in self._running.values()):
                 return []
             scheduled.sort(key=lambda flow_run: str(flow_run.next_scheduled_start_time))
             for late in scheduled[:-1]:
-                client.set_flow_run_state(late.id, Cancelled(message="A later tick does its work."))
+                self._client.set_flow_run_state(late.id, Cancelled(message="A later tick does its work."))
             scheduled = scheduled[-1:]
         # Another daemon on the same Prefect API may be quicker: Prefect accepts one of us.
         return [
             flow_run
             for flow_run in scheduled
-            if client.set_flow_run_state(flow_run.id, Pending()).status is SetStateStatus.ACCEPT
+            if self._client.set_flow_run_state(flow_run.id, Pending()).status is SetStateStatus.ACCEPT
         ]
 
     def _start(self, deployment: Deployment, flow_run: FlowRunResponse) -> None:

@@ -17,14 +17,18 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import flowclient
 import httpx
 import jwt
-from flowclient.errors import FlowclientConnectionError
 
 from autoflow.errors import FlowApiError
+from autoflow.lean_imports import postponed
 from autoflow.settings import Settings
 from autoflow.utils import redact
+
+# It makes data frames of results, and dates are none.
+with postponed("pandas", annotations=["DataFrame"]):
+    import flowclient
+    from flowclient.errors import FlowclientConnectionError
 
 NOT_A_TOKEN = "FLOWAPI_TOKEN is not a token of FlowAPI's (a JSON web token): get a new one from FlowAuth"  # noqa: S105 - a message
 

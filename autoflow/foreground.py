@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from autoflow.app import make_folders
 from autoflow.daemon_files import DaemonFiles
 from autoflow.errors import RunStopped
+from autoflow.forked_kernels import warm_fork_server
 from autoflow.heartbeat import Heartbeat
 from autoflow.inputs import read_workflows
 from autoflow.model import RunStore
@@ -56,11 +57,11 @@ def foreground_runner(
 ) -> Iterator["WorkflowRunner"]:
     """Yield what runs workflows in this process, with a Prefect API for it."""
     make_folders(settings)
-    with reachable_prefect(settings, environ, shutdown=shutdown):
+    # Kernels warm up while a Prefect server starts.
+    with warm_fork_server(settings) as fork_server, reachable_prefect(settings, environ, shutdown=shutdown):
         # Only now, because Prefect reads its settings from the environment as it is imported.
         from autoflow.cancellation import Cancellations  # noqa: PLC0415
         from autoflow.deployments import closing_prefect, do_without_heartbeats  # noqa: PLC0415
-        from autoflow.forked_kernels import warm_fork_server  # noqa: PLC0415
         from autoflow.notify import Notifier  # noqa: PLC0415
         from autoflow.page import PageWriter  # noqa: PLC0415
         from autoflow.workflows import WorkflowRunner  # noqa: PLC0415
@@ -72,7 +73,6 @@ def foreground_runner(
             Heartbeat(store) as heartbeat,
             closing_prefect(),
             Cancellations() as cancellations,
-            warm_fork_server(settings) as fork_server,
         ):
             page.follow(read_workflows(settings).sensor.triggers)
             yield WorkflowRunner(

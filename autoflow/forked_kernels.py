@@ -22,7 +22,7 @@ from autoflow.kernel_server import LAUNCHER, stamp_of
 from autoflow.log import logger
 from autoflow.settings import PRELOAD, Settings
 
-IDLE_SECONDS = 300.0
+IDLE_SECONDS = 60.0
 """How long the server stays when no kernel is wanted: it takes as much memory as all the rest of AutoFlow."""
 
 FORK_TIMEOUT = 10.0

@@ -108,6 +108,8 @@ def _kill_children(kernel: int) -> None:
     _send(signal.SIGKILL, kernel)
     with contextlib.suppress(ChildProcessError):
         while True:
+            # Raises if there are none, which is so nearly always, and saves the search for them.
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             for pid in _children():
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)

@@ -24,6 +24,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,6 +33,9 @@ from autoflow.kernel_guard import guard
 
 LAUNCHER = "ipykernel_launcher"
 """The module that starts a kernel the ordinary way: ``python -m ipykernel_launcher -f FILE``."""
+
+HISTORY_IN_MEMORY = "--HistoryManager.hist_file=:memory:"
+"""The argument for IPython not to keep the code of all notebooks in a file, where others would see it."""
 
 OF_A_KERNEL = (
     "ipykernel.kernelapp",
@@ -46,6 +50,7 @@ OF_A_KERNEL = (
     "IPython.utils.wildcard",
     "faulthandler",
     "pdb",
+    "psutil",
     "sqlite3",
     "tornado.platform.asyncio",
 )
@@ -57,6 +62,19 @@ INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
 """What a kernel sets MPLBACKEND to where it is not set; matplotlib looks at it as it is imported."""
 
 
+@dataclass(frozen=True)
+class _Heritage:
+    """What a kernel has to know of the process that it is forked from.
+
+    `variables` are those that modules have set, `own_modules` the names of modules that are AutoFlow's and none of the
+    kernel's business, `launcher` is the file of `LAUNCHER`.
+    """
+
+    variables: dict[str, str]
+    own_modules: tuple[str, ...]
+    launcher: str
+
+
 def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float) -> None:
     """Import `modules`, tell what came of it, and fork a kernel for each of `requests` until nobody wants any.
 
@@ -65,8 +83,15 @@ def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float) -
     """
     before = dict(os.environ)
     imported = _import_all(modules)
-    # A module that sets a variable for itself, or for those that it imports, counts on it.
-    of_modules = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    launcher = importlib.util.find_spec(LAUNCHER)
+    heritage = _Heritage(
+        # A module that sets a variable for itself, or for those that it imports, counts on it.
+        variables={name: value for name, value in os.environ.items() if before.get(name) != value},
+        own_modules=tuple(name for name in sys.modules if name.partition(".")[0] == "autoflow"),
+        launcher=str(launcher.origin if launcher else LAUNCHER),
+    )
+    # What each kernel forgets is forgotten here: memory that a fork frees is copied for it first.
+    _forget_caches()
     gc.collect()
     gc.freeze()
     requests.send(json.dumps(imported).encode())
@@ -84,7 +109,7 @@ def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float) -
             return
         with contextlib.suppress(OSError):
             if len(descriptors) == 3 and os.fork() == 0:  # noqa: PLR2004 - see `_be_guard`
-                _be_guard(requests, of_modules, *descriptors)
+                _be_guard(requests, heritage, *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -209,7 +234,14 @@ def _has_children() -> bool:
     return True
 
 
-def _be_guard(requests: socket.socket, of_modules: dict[str, str], control: int, mouth: int, channel: int) -> None:
+def _forget_caches() -> None:
+    """Forget what may have changed by the time that a kernel looks."""
+    linecache.clearcache()
+    sys.path_importer_cache.clear()
+    importlib.invalidate_caches()
+
+
+def _be_guard(requests: socket.socket, heritage: _Heritage, control: int, mouth: int, channel: int) -> None:
     """Be the guard of a new kernel, in a process of its own, to its end.
 
     `control` is closed by AutoFlow to have the kernel killed, into `mouth` goes what is said outside of cells. Through
@@ -229,10 +261,13 @@ def _be_guard(requests: socket.socket, of_modules: dict[str, str], control: int,
         with socket.socket(fileno=channel) as connection:
             with connection.makefile("r", encoding="ascii") as lines:
                 wanted = json.loads(lines.readline())
-            wanted["environment"] = of_modules | wanted["environment"]
+            folder = wanted.pop("folder")
+            wanted["environment"] = heritage.variables | wanted["environment"]
             connection.sendall(f"{os.getpid()}\n".encode())
-            status = guard(wanted["folder"], lambda: _be_kernel(connection, **wanted))
+            status = guard(folder, lambda: _be_kernel(connection, heritage, **wanted))
             connection.sendall(f"{status}\n".encode())
+        # That nothing is left is told by closing these: before the system takes this process apart, for some ms.
+        os.closerange(0, 3)
     except BrokenPipeError:
         pass
     except BaseException:  # noqa: BLE001 - this process has no other end
@@ -242,19 +277,24 @@ def _be_guard(requests: socket.socket, of_modules: dict[str, str], control: int,
 
 
 def _be_kernel(
-    connection: socket.socket, *, folder: str, arguments: list[str], environment: dict[str, str], cwd: str
+    connection: socket.socket,
+    heritage: _Heritage,
+    *,
+    arguments: list[str],
+    environment: dict[str, str],
+    cwd: str,
 ) -> None:
     """Be the kernel, to its end, as if ``python -m ipykernel_launcher`` with `arguments` had been started in `cwd`."""
-    del folder
     status = 1
     try:
         connection.close()
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(cwd)
+        for name in heritage.own_modules:
+            del sys.modules[name]
         _start_afresh()
-        launcher = importlib.util.find_spec(LAUNCHER)
-        sys.argv = [str(launcher.origin if launcher else LAUNCHER), *arguments]
+        sys.argv = [heritage.launcher, *arguments]
         sys.orig_argv = [sys.executable, "-m", LAUNCHER, *arguments]
         status = _run_kernel(arguments)
     except BaseException:  # noqa: BLE001 - there is nobody else to tell
@@ -273,18 +313,28 @@ def _start_afresh() -> None:
     if processes := sys.modules.get("multiprocessing.process"):
         processes.current_process().authkey = os.urandom(32)
     tempfile.tempdir = None
-    linecache.clearcache()
-    sys.path_importer_cache.clear()
-    importlib.invalidate_caches()
-    for name in [name for name in sys.modules if name.partition(".")[0] == "autoflow"]:
-        del sys.modules[name]
+    _forget_caches()
 
 
 def _run_kernel(arguments: list[str]) -> int:
     """Run a kernel until it is told to end; return the exit status."""
     from ipykernel.kernelapp import IPKernelApp  # noqa: PLC0415 - as above
+    from traitlets.config import Config  # noqa: PLC0415 - as above
 
-    app = IPKernelApp.instance(parent_handle=os.getppid())
+    class KernelApp(IPKernelApp):
+        def parse_command_line(self, argv: list[str] | None = None) -> None:
+            """Take the usual arguments as they are: the parser for all that there could be takes 5 ms."""
+            match argv:
+                case ["-f", connection_file, argument] if argument == HISTORY_IN_MEMORY:
+                    application, history = {"connection_file": connection_file}, {"hist_file": ":memory:"}
+                    self.cli_config = Config({"IPKernelApp": application, "HistoryManager": history})
+                    self.update_config(self.cli_config)
+                case _:
+                    super().parse_command_line(argv)
+
+    app = KernelApp.instance(parent_handle=os.getppid())
+    # By the whole of its name it is there already; for "storemagic", all folders are searched first.
+    app.default_extensions = ["IPython.extensions.storemagic"]
     try:
         app.initialize(arguments)  # type: ignore[no-untyped-call]
         app.start()  # type: ignore[no-untyped-call]

@@ -27,7 +27,7 @@ from traitlets import Type
 
 from autoflow.errors import AutoflowError
 from autoflow.forked_kernels import ForkedProcess, ForkServer
-from autoflow.kernel_server import LAUNCHER
+from autoflow.kernel_server import HISTORY_IN_MEMORY, LAUNCHER
 
 PYTHON_KERNEL = "python3"
 """The kernel of the Python that AutoFlow itself runs in; ipykernel brings it."""
@@ -234,12 +234,13 @@ class Kernel(AsyncKernelManager):
     @property
     def command(self) -> list[str]:
         """The command that starts the kernel, without its guard."""
-        return super().format_kernel_cmd()
+        command = super().format_kernel_cmd()
+        return [*command, HISTORY_IN_MEMORY] if LAUNCHER in command else command
 
     def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
         """Return the command that starts the kernel, by way of its guard."""
-        command = super().format_kernel_cmd(extra_arguments)
-        return [sys.executable, "-I", "-S", str(_GUARD), str(self.folder), *command]
+        del extra_arguments
+        return [sys.executable, "-I", "-S", str(_GUARD), str(self.folder), *self.command]
 
     async def end(self, *, grace: float = 0) -> None:
         """End the kernel and all that it has started: kill them, if they are still there after `grace` seconds."""

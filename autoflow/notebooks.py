@@ -13,18 +13,22 @@ from pathlib import Path
 from typing import Any, cast
 
 import nbformat
-import papermill
 from nbclient.exceptions import DeadKernelError
-from papermill.engines import NotebookExecutionManager
 
 from autoflow.cell_outputs import BoundedClient, CellFailedError
 from autoflow.errors import NotebookError, RunStopped
 from autoflow.forked_kernels import ForkServer
 from autoflow.kernels import PYTHON_KERNEL, SHUTDOWN_GRACE, Kernel, is_installed, new_kernel
+from autoflow.lean_imports import hidden
 from autoflow.redaction import Redaction, without_ansi_codes
 from autoflow.specs import Json
 from autoflow.stop_signal import StopSignal
 from autoflow.utils import whole_file
+
+# It looks after hdfs:// with it, and our notebooks are files.
+with hidden("pyarrow"):
+    import papermill
+    from papermill.engines import NotebookExecutionManager
 
 KERNEL_START_TIMEOUT = 60.0
 """How long a kernel may take until it answers, in seconds."""

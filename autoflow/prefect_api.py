@@ -6,6 +6,7 @@ Nothing here imports Prefect, which reads its settings from the environment as i
 import contextlib
 import errno
 import http.client
+import re
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Self
 
 from autoflow.errors import PrefectApiError
@@ -35,8 +37,14 @@ STOP_TIMEOUT = 2.0
 READY_TIMEOUT = 5.0
 """How long the API may take to say that it is ready, in seconds."""
 
+LONGEST_COMPLAINT = 300
+"""How much is told of what the server says when it does not start, in characters."""
+
 RETENTION_DAYS = 90
 """How long Prefect's own server keeps runs; the run store keeps its records for ever."""
+
+_EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception): .+(?:\n.+)*", re.MULTILINE)
+"""The end of a traceback, up to the next empty line."""
 
 
 def choose_port(settings: Settings) -> int:
@@ -93,6 +101,13 @@ def server_environment(settings: Settings, environ: Mapping[str, str], port: int
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RETENTION_DAYS * 24 * 3600),
         "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P7D",
+        # What looks every few seconds for things that AutoFlow has none of, such as work pools and pauses.
+        "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1M",
+        "PREFECT_SERVER_SERVICES_CLEANUP_RECONCILER_LOOP_SECONDS": "60",
+        "PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS": "60",
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "30",
+        "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
+        "PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "60",
     }
     always = {
         "PREFECT_HOME": str(settings.prefect_home),
@@ -171,6 +186,7 @@ class PrefectServer:
         self._environment = environment
         self.log_file = log_file
         self.has_been_ready = False
+        self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._listener: socket.socket | None = None
         self._closing = threading.Event()
@@ -208,11 +224,12 @@ class PrefectServer:
         """Why the server has ended without ever having answered; None where that is not so."""
         if self._process is None or self._process.poll() is None or self.has_been_ready:
             return None
-        lines = self.log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it says nothing"]
-        return f"{lines[-1].strip()} (see {self.log_file})"
+        log = self.log_file.read_bytes()[self._log_start :].decode(errors="replace")
+        return f"{_complaint(log)} (see {self.log_file})"
 
     def _start(self, listener: socket.socket) -> subprocess.Popen[bytes]:
         with self.log_file.open("ab") as log:
+            self._log_start = log.tell()
             return subprocess.Popen(
                 [sys.executable, "-m", "autoflow.prefect_server", str(listener.fileno())],
                 pass_fds=[listener.fileno()],
@@ -250,6 +267,15 @@ def is_ready(api_url: str, *, timeout: float = READY_TIMEOUT) -> bool:
             return True
     except (OSError, http.client.HTTPException):
         return False
+
+
+def _complaint(log: str) -> str:
+    """Return, in a line, what a Python said as it ended: its exception or, where there is none, its last line."""
+    exceptions = list(_EXCEPTION.finditer(log))
+    said = exceptions[-1].group() if exceptions else log.strip().rpartition("\n")[2]
+    # Pydantic repeats the value of a setting, which may be a secret.
+    said = re.sub(r"\[type=.*\]", "", said)
+    return shorten(said, LONGEST_COMPLAINT, placeholder=" …") or "it says nothing"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -5,22 +5,33 @@ DESCRIPTOR is that of a socket, inherited, on which it listens.
 On SQLite, Prefect begins its transactions as readers. One that reads, and writes after another has written, fails at
 once with "database is locked"; the server answers 503 and the client waits for seconds before it tries again, which
 happens all the time as soon as runs go side by side. Here each transaction says from the start that it will write,
-so that they wait for each other for milliseconds instead.
+and they take turns in the order in which they came: SQLite itself has those that wait look again at growing intervals,
+so that single ones would wait for half a second.
 """
 
+import asyncio
 import os
 import socket
 import sys
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 
 import uvicorn
 from prefect.server.api.server import create_app
+from prefect.server.database import provide_database_interface
 from prefect.server.database.configurations import AioSqliteConfiguration
 from prefect.server.database.dependencies import MODELS_DEPENDENCIES
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
+from prefect.settings.context import get_current_settings
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
+
+STDIN = 0
+
+
+_turn = asyncio.Lock()
+_has_turn: ContextVar[bool] = ContextVar("has_turn", default=False)
 
 
 class PatientSqliteConfiguration(AioSqliteConfiguration):
@@ -34,12 +45,29 @@ class PatientSqliteConfiguration(AioSqliteConfiguration):
     ) -> AsyncGenerator[AsyncSessionTransaction, None]:
         """Begin a transaction that writes, whatever `with_for_update` says."""
         del with_for_update
-        async with super().begin_transaction(session, with_for_update=True) as transaction:
+        async with _taking_turns(), super().begin_transaction(session, with_for_update=True) as transaction:
             yield transaction
+
+
+@asynccontextmanager
+async def _taking_turns() -> AsyncGenerator[None, None]:
+    """Do what is in the block when it is its turn, which is at once within another such block."""
+    if _has_turn.get():
+        yield
+        return
+    async with _turn:
+        token = _has_turn.set(True)
+        try:
+            yield
+        finally:
+            _has_turn.reset(token)
 
 
 def serve(listener: socket.socket) -> None:
     """Run the server on `listener` until it is told to end, or whoever started it is gone."""
+    database = get_current_settings().server.database
+    if database.migrate_on_start and _migrate(listener):
+        database.migrate_on_start = False
     threading.Thread(target=_end_with_parent, daemon=True).start()
     url = PREFECT_API_DATABASE_CONNECTION_URL.value()
     if url.startswith("sqlite"):
@@ -48,8 +76,28 @@ def serve(listener: socket.socket) -> None:
     uvicorn.Server(config).run(sockets=[listener])
 
 
+def _migrate(listener: socket.socket) -> bool:
+    """Bring the database up to date in a process that ends, and the 40 MB with it that this takes; tell if it did.
+
+    If not, the server tries and tells what is wrong.
+    """
+    migration = os.fork()
+    if migration == 0:
+        status = 1
+        try:
+            listener.close()
+            threading.Thread(target=_end_with_parent, daemon=True).start()
+            asyncio.run(provide_database_interface().create_db())
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(migration, 0)[1] == 0
+
+
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not sys.stdin, which Python could not close as long as somebody reads it.
+    while os.read(STDIN, 1):
+        pass
     os._exit(0)
 
 

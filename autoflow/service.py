@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from autoflow.cancellation import Cancellations
 from autoflow.deployments import POLL_SECONDS, Deployment, DeploymentRunner, closing_prefect, do_without_heartbeats
 from autoflow.errors import AutoflowError, FlowApiError
-from autoflow.forked_kernels import warm_fork_server
+from autoflow.forked_kernels import ForkServer
 from autoflow.heartbeat import Heartbeat
 from autoflow.inputs import read_workflows
 from autoflow.log import logger
@@ -27,10 +27,13 @@ LAST_WAIT = 10.0
 """How long runs that have been told to stop may take to do so, in seconds."""
 
 
-def serve(settings: Settings, schedule: str | None, *, store: RunStore, shutdown: Shutdown) -> bool:
+def serve(
+    settings: Settings, schedule: str | None, *, store: RunStore, shutdown: Shutdown, fork_server: ForkServer | None
+) -> bool:
     """Tick on `schedule`, a cron string, until `shutdown` or, where it is None, until nothing is due.
 
-    Returns whether all succeeded; with a schedule, failures are for the log and the run store, and it returns True.
+    Kernels start sooner if there is a `fork_server`. Returns whether all succeeded; with a schedule, failures are for
+    the log and the run store, and it returns True.
     """
     do_without_heartbeats()
     with (
@@ -39,7 +42,6 @@ def serve(settings: Settings, schedule: str | None, *, store: RunStore, shutdown
         Heartbeat(store) as heartbeat,
         closing_prefect(),
         Cancellations() as cancellations,
-        warm_fork_server(settings) as fork_server,
     ):
         runner = WorkflowRunner(
             settings=settings,
@@ -121,12 +123,12 @@ class _Once:
 
 def _serve_on_schedule(sensor: Sensor, schedule: str, shutdown: Shutdown, watch: _Watch) -> None:
     deployments = _Deployments(sensor, schedule, shutdown, watch)
-    runner = DeploymentRunner([deployments.sensor, deployments.run_workflow])
     logger.info("looking for new dates now, and on the schedule '%s' (UTC)", schedule)
     deployments.sensor.run_soon()
-    runner.poll()
-    while not shutdown.wait_until_closing(POLL_SECONDS):
+    with DeploymentRunner([deployments.sensor, deployments.run_workflow]) as runner:
         runner.poll()
+        while not shutdown.wait_until_closing(POLL_SECONDS):
+            runner.poll()
     logger.info("stopping: nothing new is started")
     if not runner.join(0 if shutdown.stop.is_set else sensor.settings.shutdown_grace):
         shutdown.stop.set("AutoFlow was stopped")

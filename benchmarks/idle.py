@@ -1,7 +1,7 @@
 """What an idle AutoFlow takes, with a tick a minute and nothing due: ``python -m benchmarks.idle [--minutes N]``.
 
 Memory and CPU time of the daemon and of all processes below it. PSS shares out what processes have in common; RSS
-counts it for each of them. The process that kernels are forked from is there for some minutes after the last run.
+counts it for each of them. The process that kernels are forked from is there for a minute after the last run.
 """
 
 import argparse

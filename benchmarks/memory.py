@@ -16,7 +16,7 @@ from benchmarks.chaos import ROOT, processes
 from examples.flowapi import ExampleFlowApi
 from tests.postgres import free_port
 
-LONG_LIVED = ("daemon", "Prefect server", "kernel server")
+LONG_LIVED = ("daemon", "Prefect server")
 """The processes that last as long as the backfill; kernels come and go."""
 
 
@@ -28,6 +28,18 @@ def resident_megabytes(marker: str) -> dict[str, float]:
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
             found[kind] = max(found.get(kind, 0), pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
     return found
+
+
+def environment(inputs: Path, outputs: Path, flowapi: ExampleFlowApi) -> dict[str, str]:
+    """Return the environment for a daemon, with nothing in it that AutoFlow or Prefect would take from ours."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("AUTOFLOW", "PREFECT"))},
+        "AUTOFLOW_INPUTS_DIR": str(inputs),
+        "AUTOFLOW_OUTPUTS_DIR": str(outputs),
+        "FLOWAPI_URL": flowapi.url,
+        "FLOWAPI_TOKEN": flowapi.token(),
+        "PREFECT_SERVER_API_PORT": str(free_port()),
+    }
 
 
 def write_inputs(inputs: Path) -> None:
@@ -74,14 +86,7 @@ def main() -> None:
         (outputs / "notebooks").mkdir(parents=True)
         inputs.mkdir()
         write_inputs(inputs)
-        environ = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("AUTOFLOW", "PREFECT"))},
-            "AUTOFLOW_INPUTS_DIR": str(inputs),
-            "AUTOFLOW_OUTPUTS_DIR": str(outputs),
-            "FLOWAPI_URL": flowapi.url,
-            "FLOWAPI_TOKEN": flowapi.token(),
-            "PREFECT_SERVER_API_PORT": str(free_port()),
-        }
+        environ = environment(inputs, outputs, flowapi)
         started = time.monotonic()
         samples = backfill(environ, outputs, options)
     print(f"{options.dates} dates in {time.monotonic() - started:.0f} s")

@@ -119,7 +119,10 @@ class Deployed:
 
 @pytest.fixture
 def deployed(tmp_path: Path) -> Deployed:
-    """Return empty folders, and an environment with nothing but what AutoFlow needs (and PATH)."""
+    """Return empty folders, and an environment with nothing but what AutoFlow needs (and PATH).
+
+    AUTOFLOW_FORKED_KERNELS is handed on: the tests have to pass with forked kernels and without.
+    """
     inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
     for folder in (inputs, outputs, outputs / "notebooks", outputs / "reports"):
         folder.mkdir()
@@ -131,6 +134,7 @@ def deployed(tmp_path: Path) -> Deployed:
         "FLOWAPI_TOKEN": TOKEN_OF_NO_USE,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
+        **{name: value for name, value in os.environ.items() if name == "AUTOFLOW_FORKED_KERNELS"},
     }
     return Deployed(inputs, outputs, environ)
 

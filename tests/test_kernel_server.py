@@ -272,7 +272,12 @@ def test_module_that_fails_or_is_missing_is_told_and_left_out(tmp_path: Path, ca
 
 
 async def interrupt(kernel: Kernel, connection: KernelConnection) -> str:
-    saying = asyncio.ensure_future(say(connection, "import time\ntime.sleep(600)"))
+    running = kernel.folder / "running"
+    code = f"import pathlib, time\npathlib.Path({str(running)!r}).touch()\ntime.sleep(600)"
+    saying = asyncio.ensure_future(say(connection, code))
+    # Before the cell runs, there is nothing to interrupt.
+    while not running.exists():  # noqa: ASYNC110 - it comes from another process
+        await asyncio.sleep(0.01)
     while not saying.done():
         await kernel.interrupt_kernel()
         await asyncio.wait({saying}, timeout=0.2)

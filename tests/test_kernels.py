@@ -130,6 +130,20 @@ def test_kernel_runs_code_and_ends_when_asked(tmp_path: Path, fork_server: ForkS
         runner.run(run(kernel))
 
 
+def test_code_is_in_no_history_for_others_to_see(tmp_path: Path, fork_server: ForkServer | None) -> None:
+    async def run() -> str:
+        with new_kernel("python3", fork_server) as kernel:
+            connection = await kernel.connect(os.environ, tmp_path, start_timeout=60)
+            await printed(connection, "secret = 'of this notebook'")
+            history = await printed(connection, "%history -g")
+            await kernel.end(grace=SHUTDOWN_GRACE)
+            return history
+
+    with asyncio.Runner() as runner:
+        runner.run(run())
+        assert runner.run(run()).count("of this notebook") == 1
+
+
 def test_what_a_kernel_started_ends_with_it_even_if_it_left_its_session_and_environment(
     tmp_path: Path, fork_server: ForkServer | None
 ) -> None:

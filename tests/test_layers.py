@@ -9,7 +9,17 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "autoflow").rglob("*.py"))
 
 LAYERS = (
-    ("errors", "utils", "date_stencil", "cron", "stop_signal", "checks", "kernel_guard", "executed_notebook"),
+    (
+        "errors",
+        "utils",
+        "date_stencil",
+        "cron",
+        "stop_signal",
+        "checks",
+        "kernel_guard",
+        "executed_notebook",
+        "lean_imports",
+    ),
     ("specs", "redaction", "kernel_server"),
     ("settings", "log"),
     ("daemon_files", "deployments", "forked_kernels"),

@@ -1,0 +1,364 @@
+"""What AutoFlow and Prefect add to an empty notebook: ``python -m benchmarks.overhead [--dates 80]``.
+
+A daemon with one workflow of one notebook without cells works through so many dates, one run at a time, then four.
+
+CPU time of a run is that of each process between the twentieth date and one near the end, at which as many runs are
+under way, over the number of runs in between; so no start counts. Kernels and their guards end uncounted, because the
+process that forks them leaves it to the system to collect them; each kernel writes down its CPU time, and its guard's,
+as it ends, by way of a module that is imported ahead of time. What both take after that, under 20 ms, is missing.
+
+The daemon is AutoFlow and Prefect's client in one. So the same runs are done in this process without Prefect: claim,
+heartbeat, notebook, record and page as in the daemon. What that takes is AutoFlow's, the rest of the daemon Prefect's
+client's, which includes the looks for dates and for cancelled runs. The page has executed notebooks made into HTML by
+processes of their own, now and then; whether one of these counts is chance in a short measurement.
+
+A run waits for Prefect from its claim until its notebook begins, and from when its notebook is written until its
+record; AutoFlow itself takes as much of that as the lines without Prefect show. Between two runs is the time from a
+record to the next claim in the same place. The first runs also wait until everything is imported.
+"""
+
+import argparse
+import heapq
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import nbformat
+import psutil
+
+from autoflow.executed_notebook import ExecutedNotebook
+from autoflow.forked_kernels import ForkServer
+from autoflow.heartbeat import Heartbeat
+from autoflow.inputs import read_workflows
+from autoflow.model import RunRecord, RunState, RunStore
+from autoflow.page import PageWriter
+from autoflow.runs import EndedRun, Outcome, WorkflowRun
+from autoflow.settings import PRELOAD, Settings
+from autoflow.specs import WorkflowSpec
+from autoflow.stop_signal import StopSignal
+from autoflow.workflows import Step, run_notebook
+from benchmarks.chaos import ROOT
+from benchmarks.memory import write_inputs
+from examples.flowapi import ExampleFlowApi
+from tests.postgres import free_port
+
+SETTLED = 20
+"""After so many runs everything is imported and warm."""
+
+CPU_GOAL = 0.25
+"""Seconds of CPU time that a run may take besides its kernel."""
+
+SIDE_BY_SIDE = 4
+
+WAIT_GOAL = 1.0
+"""Seconds that a run may wait for Prefect."""
+
+LONGEST_RUN = 5.0
+"""Seconds that a run may take, on the average, before all is given up; and as long again for the start."""
+
+KINDS = {
+    "autoflow.prefect_server": "Prefect server",
+    "autoflow.kernel_server": "kernel server",
+    "autoflow.page.readable": "page",
+}
+"""Words of the command lines of processes below the daemon, and what they are."""
+
+SPY = "autoflow_benchmark_spy"
+SPY_SOURCE = """
+import atexit, os, pathlib, time
+server = os.getpid()
+def write_down():
+    if os.getpid() == server:
+        return
+    guard = int(pathlib.Path(f"/proc/{{os.getppid()}}/schedstat").read_text().split()[0]) / 1e9
+    file = os.open({tally!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(file, f"{{time.process_time() + guard:.6f}}\\n".encode())
+    os.close(file)
+atexit.register(write_down)
+"""
+"""A module, imported in the process that kernels are forked from, that has them write down their CPU time."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a daemon, or what is done without one, works."""
+
+    folder: Path
+
+    @property
+    def outputs(self) -> Path:
+        """The outputs folder."""
+        return self.folder / "outputs"
+
+    @property
+    def tally(self) -> Path:
+        """What kernels write down: a line with CPU seconds for each."""
+        return self.folder / "tally"
+
+    def prepare(self) -> None:
+        """Write the inputs, with a notebook that has no cells, and the module that counts."""
+        for name in ("inputs", "outputs/notebooks", "modules"):
+            (self.folder / name).mkdir(parents=True)
+        write_inputs(self.folder / "inputs")
+        nbformat.write(nbformat.v4.new_notebook(), self.folder / "inputs" / "trivial.ipynb")
+        (self.folder / "modules" / f"{SPY}.py").write_text(SPY_SOURCE.format(tally=str(self.tally)))
+
+    def environ(self, flowapi_url: str, flowapi_token: str, side_by_side: int) -> dict[str, str]:
+        """Return the environment for AutoFlow."""
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(("AUTOFLOW", "PREFECT"))}
+        return ours | {
+            "AUTOFLOW_INPUTS_DIR": str(self.folder / "inputs"),
+            "AUTOFLOW_OUTPUTS_DIR": str(self.outputs),
+            "AUTOFLOW_MAX_PARALLEL_RUNS": str(side_by_side),
+            "AUTOFLOW_PRELOAD": ",".join((*PRELOAD, SPY)),
+            "FLOWAPI_URL": flowapi_url,
+            "FLOWAPI_TOKEN": flowapi_token,
+            "PREFECT_SERVER_API_PORT": str(free_port()),
+            "PYTHONPATH": str(self.folder / "modules"),
+        }
+
+    def runs(self) -> list[RunRecord]:
+        """Return the runs that are recorded, in the order in which they began."""
+        with closing(RunStore(f"sqlite:///{self.outputs / 'autoflow.db'}")) as store:
+            return sorted(store.runs(state=RunState.SUCCEEDED), key=lambda run: run.started_at)
+
+
+@dataclass
+class Times:
+    """Seconds of each run: all, until its notebook begins, after its notebook is written; and between two runs."""
+
+    runs: list[float] = field(default_factory=list)
+    before: list[float] = field(default_factory=list)
+    after: list[float] = field(default_factory=list)
+    between: list[float] = field(default_factory=list)
+
+    @property
+    def waits(self) -> list[float]:
+        """What runs wait before and after their notebooks."""
+        return [before + after for before, after in zip(self.before, self.after, strict=True)]
+
+    @classmethod
+    def of(cls, records: Sequence[RunRecord], side_by_side: int) -> "Times":
+        """Return the times of `records`, which are in the order in which they began."""
+        times = cls()
+        free_since: list[datetime] = []
+        for record in records:
+            path = Path(record.outputs["trivial"]["notebook"])
+            notebook = ExecutedNotebook.read(path)
+            assert record.finished_at
+            assert notebook
+            assert notebook.started_at
+            begins = datetime.fromisoformat(notebook.started_at).astimezone(UTC).replace(tzinfo=None)
+            written = datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None)
+            times.runs.append((record.finished_at - record.started_at).total_seconds())
+            times.before.append((begins - record.started_at).total_seconds())
+            times.after.append((record.finished_at - written).total_seconds())
+            if len(free_since) == side_by_side:
+                times.between.append((record.started_at - heapq.heappop(free_since)).total_seconds())
+            heapq.heappush(free_since, record.finished_at)
+        return times
+
+
+def cpu_seconds(daemon: psutil.Process, tally: Path) -> dict[str, float]:
+    """Return the CPU time so far of the daemon and of what is below it, and the number of kernels that have ended."""
+    times = daemon.cpu_times()
+    seconds = dict.fromkeys((*KINDS.values(), "other"), 0.0) | {"daemon": times.user + times.system}
+    # Processes of its own that it has waited for: those that make HTML for the page.
+    seconds["page"] = times.children_user + times.children_system
+    for child in daemon.children():
+        try:
+            command, times = " ".join(child.cmdline()), child.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        kind = next((kind for word, kind in KINDS.items() if word in command), "other")
+        seconds[kind] += times.user + times.system
+    kernels = tally.read_text().split() if tally.exists() else []
+    return seconds | {"kernel": sum(map(float, kernels)), "kernels": len(kernels)}
+
+
+@contextmanager
+def killed_after(process: "subprocess.Popen[str]", seconds: float) -> Iterator[None]:
+    """Kill `process` if the block takes longer than `seconds`."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def with_daemon(place: Place, environ: Mapping[str, str], dates: int, side_by_side: int) -> dict[str, float]:
+    """Let a daemon do all dates; return the CPU seconds of each of its processes for one run."""
+    samples: list[dict[str, float]] = []
+    # At both there are as many runs under way.
+    wanted = [SETTLED, dates - side_by_side]
+    done = 0
+    command = [sys.executable, "-m", "autoflow"]
+    with (
+        subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as daemon,
+        killed_after(daemon, LONGEST_RUN * (dates + SETTLED)),
+    ):
+        assert daemon.stderr
+        for line in daemon.stderr:
+            if " finished trivial " in line:
+                done += 1
+                if done in wanted:
+                    samples.append(cpu_seconds(psutil.Process(daemon.pid), place.tally))
+            elif " ERROR " in line:
+                print(line, end="", file=sys.stderr)
+    if len(samples) < len(wanted):
+        return {}
+    return {name: (samples[1][name] - samples[0][name]) / (wanted[1] - wanted[0]) for name in samples[1]}
+
+
+@dataclass(frozen=True)
+class WithoutPrefect:
+    """Does in this process what a daemon does for each date, less Prefect."""
+
+    settings: Settings
+    store: RunStore
+    heartbeat: Heartbeat
+    page: PageWriter
+    fork_server: ForkServer
+    workflow: WorkflowSpec
+
+    @classmethod
+    @contextmanager
+    def ready(cls, settings: Settings) -> Iterator["WithoutPrefect"]:
+        """Yield one that has all it needs, warm."""
+        store = RunStore(settings.db_uri)
+        store.migrate()
+        triggers = read_workflows(settings).sensor.triggers
+        with (
+            closing(store),
+            Heartbeat(store) as heartbeat,
+            PageWriter(settings, store) as page,
+            ForkServer(settings.preload) as fork_server,
+        ):
+            page.follow(triggers)
+            fork_server.warm_up(settings.kernel_environ)
+            assert fork_server.wait_until_warm(60)
+            yield cls(settings, store, heartbeat, page, fork_server, triggers[0].workflow)
+
+    def cpu_seconds(self, dates: Sequence[date], side_by_side: int) -> float:
+        """Do `dates`; return the CPU seconds that this process takes for one of them."""
+        with ThreadPoolExecutor(side_by_side) as pool:
+            list(pool.map(self.run, dates[:SETTLED]))
+            started = time.process_time()
+            list(pool.map(self.run, dates[SETTLED:]))
+            return (time.process_time() - started) / (len(dates) - SETTLED)
+
+    def run(self, reference_date: date) -> None:
+        """Run the notebook for one date, as `WorkflowRunner` does."""
+        run = WorkflowRun(workflow=self.workflow, parameters={}, reference_date=reference_date, date_ranges=())
+        claim = self.store.claim(run.key)
+        assert claim
+        self.fork_server.warm_up(self.settings.kernel_environ)
+        stop, outcome = StopSignal(), Outcome()
+        with self.heartbeat.of(claim, stop):
+            step = Step(
+                run=run,
+                notebook=self.workflow.notebooks[0],
+                stem=f"trivial__{reference_date}",
+                settings=self.settings,
+                outcome=outcome,
+                stop=stop,
+                fork_server=self.fork_server,
+            )
+            outputs = outcome.outputs["trivial"] = run_notebook(step, {})
+            left = {"trivial": {"notebook": str(outputs.executed), "reports": []}}
+            self.store.finish(claim, RunState.SUCCEEDED, outputs=left)
+        self.page.run_ended(EndedRun(run=run, state=RunState.SUCCEEDED, outcome=outcome))
+
+
+def print_cpu(daemon: Mapping[str, float], autoflow: float) -> None:
+    """Print what takes how much CPU time for each run."""
+    rows = {
+        "AutoFlow": autoflow,
+        "AutoFlow's page": daemon["page"],
+        "Prefect client": daemon["daemon"] - autoflow,
+        "Prefect server": daemon["Prefect server"],
+        "other": daemon["other"],
+    }
+    print(f"{'CPU ms for each run':32}")
+    for name, seconds in rows.items():
+        print(f"  {name:30}{1000 * seconds:8.0f}")
+    print(f"  {'all but kernels':30}{1000 * sum(rows.values()):8.0f}   goal: {1000 * CPU_GOAL:.0f}")
+    print(f"  {'kernel and guard':30}{1000 * daemon['kernel']:8.0f}")
+    print(f"  {'kernel server':30}{1000 * daemon['kernel server']:8.0f}")
+    if abs(daemon["kernels"] - 1) > 0.1:  # noqa: PLR2004 - those that have ended while their runs have not count
+        print(f"  {daemon['kernels']:.2f} kernels for each run were counted: those not forked count as page")
+
+
+def print_wall(name: str, times: Times, *, goal: str = "") -> None:
+    """Print how long runs took and waited: the median and the longest, those of the beginning apart.
+
+    `goal` is told beside the waits.
+    """
+    rows = {
+        "run": times.runs,
+        "waits": times.waits,
+        "  before its notebook": times.before,
+        "  after its notebook": times.after,
+        "between two runs": times.between,
+    }
+    print(f"{f'wall ms, {name}':32}{'median':>8}{'max':>8}{f'max of first {SETTLED}':>20}")
+    for row, seconds in rows.items():
+        first, later = seconds[:SETTLED], seconds[SETTLED:]
+        figures = statistics.median(later), max(later), max(first)
+        print(
+            f"  {row:30}"
+            + "{:8.0f}{:8.0f}{:20.0f}".format(*(1000 * each for each in figures))
+            + goal * (row == "waits")
+        )
+
+
+def measure(folder: Path, dates: Sequence[date], side_by_side: int) -> int:
+    """Print all that there is for so many runs side by side; return how many notebooks the daemon made."""
+    with_prefect, without = Place(folder / "daemon"), Place(folder / "alone")
+    with_prefect.prepare()
+    without.prepare()
+    with ExampleFlowApi(dates=dates, subscribers=50) as flowapi:
+        environ = with_prefect.environ(flowapi.url, flowapi.token(), side_by_side)
+        daemon = with_daemon(with_prefect, environ, len(dates), side_by_side)
+    # The example FlowAPI, whose threads are in this process, has ended.
+    settings = Settings.read(without.environ("http://localhost", "token", side_by_side))
+    with WithoutPrefect.ready(settings) as alone:
+        autoflow = alone.cpu_seconds(dates, side_by_side)
+    print(f"\n{len(dates)} dates, {side_by_side} side by side" if side_by_side > 1 else f"\n{len(dates)} dates")
+    if daemon:
+        print_cpu(daemon, autoflow)
+        goal = f"   goal: {1000 * WAIT_GOAL:.0f}"
+        print_wall("the daemon", Times.of(with_prefect.runs(), side_by_side), goal=goal)
+        print_wall("without Prefect", Times.of(without.runs(), side_by_side))
+    return sum(1 for _ in with_prefect.outputs.glob("notebooks/*.ipynb"))
+
+
+def main() -> None:
+    """Measure one run at a time, and some side by side."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--dates", type=int, default=80, help="how many runs (default: 80)")
+    options = parser.parse_args()
+    if options.dates < 3 * SETTLED:
+        parser.error(f"--dates: {3 * SETTLED} at least")
+    dates = [date(2016, 1, 1) + timedelta(days=number) for number in range(options.dates)]
+    notebooks = []
+    for side_by_side in (1, SIDE_BY_SIDE):
+        with tempfile.TemporaryDirectory() as folder:
+            notebooks.append(measure(Path(folder), dates, side_by_side))
+    if min(notebooks) < len(dates):
+        sys.exit(f"{min(notebooks)} notebooks for {len(dates)} dates")
+
+
+if __name__ == "__main__":
+    main()
