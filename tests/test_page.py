@@ -1,13 +1,23 @@
 import datetime
 import json
 import re
-import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.expected_conditions import visibility_of_element_located
+from selenium.webdriver.support.wait import WebDriverWait
 
 from autoflow.model import RunError, RunKey, RunState, RunStore
 from autoflow.page import PAGE_NAME, PageWriter, write_page
@@ -63,15 +73,21 @@ def states(settings: Settings) -> dict[int, str]:
     return {number - first + 1: page["states"][state] for number, state, *_ in series["days"]}
 
 
-def dumped(page: Path, tmp_path: Path) -> str:
-    """Return the page as it is in a browser when its scripts have run."""
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command = ["chromium", *options, f"--user-data-dir={tmp_path / 'chromium'}", "--virtual-time-budget=5000"]
-    ended = subprocess.run(
-        [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=60, check=True
-    )
-    return ended.stdout
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[WebDriver]:
+    options = Options()
+    options.binary_location = "/usr/bin/chromium"
+    for switch in ("headless", "no-sandbox", "disable-gpu", "disable-quic", "disable-background-networking"):
+        options.add_argument(f"--{switch}")
+    options.add_argument(f"--user-data-dir={tmp_path / 'chromium'}")
+    driver = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    yield driver
+    driver.quit()
+
+
+def shown(browser: WebDriver, selector: str) -> WebElement:
+    """Return the element as soon as it is there: calendars are drawn when they come near to the window."""
+    return WebDriverWait(browser, 60).until(visibility_of_element_located((By.CSS_SELECTOR, selector)))
 
 
 def test_each_date_has_the_state_that_the_run_store_tells(deployed: Deployed, store: RunStore) -> None:
@@ -116,22 +132,29 @@ def test_nothing_in_the_run_store_can_break_out_of_the_page_and_no_secret_is_sho
 
 
 def test_a_browser_shows_calendars_and_links_that_lead_to_files(
-    deployed: Deployed, store: RunStore, tmp_path: Path
+    deployed: Deployed, store: RunStore, browser: WebDriver
 ) -> None:
     settings = deployed.settings()
-    finish(store, 1, RunState.SUCCEEDED, settings)
+    notebook = finish(store, 1, RunState.SUCCEEDED, settings)
     finish(store, 2, RunState.FAILED, settings, error=RunError("ValueError", "no data", "n", 3))
     write_page(settings, store)
 
-    html = dumped(settings.outputs_dir / PAGE_NAME, tmp_path)
+    browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
 
-    assert 'aria-label="2016-01-01: done"' in html
-    assert 'aria-label="2016-01-02: waiting for a retry"' in html
-    assert 'aria-label="2016-01-03: nothing"' in html
-    assert html.count('tabindex="0"') == 2  # of all days one, and the table
-    (link,) = re.findall(r'<a href="([^"]*\.pdf)">', html)
-    assert link == f"reports/flows%20100%25%20%231__n__2016-01-01__abcdef01__{STAMP}.pdf"
-    assert not re.search(r'(src|href)="(https?:)?//', html)
+    failed = shown(browser, '[aria-label="2016-01-02: waiting for a retry"]')
+    assert shown(browser, '[aria-label="2016-01-03: nothing"]')
+    assert len(browser.find_elements(By.CSS_SELECTOR, '[tabindex="0"]')) == 2  # of all days one, and the table
+    assert not re.search(r'(src|href)="(https?:)?//', browser.page_source)
+    failed.click()
+    assert "no data" in shown(browser, ".details pre").text
+    failed.send_keys(Keys.ARROW_UP)
+    done = browser.switch_to.active_element
+    assert done.get_attribute("aria-label") == "2016-01-01: done"
+    done.send_keys(Keys.ENTER)
+    found = browser.find_elements(By.CSS_SELECTOR, ".details a")
+    files = [Path(unquote(urlsplit(link.get_attribute("href") or "").path)) for link in found]
+    assert files == [settings.reports_dir / f"{notebook.stem}.pdf", notebook]
+    assert all(file.exists() for file in files)
 
 
 def test_executed_notebooks_are_made_into_html_beside_them_in_the_background(
