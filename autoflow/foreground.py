@@ -11,8 +11,6 @@ from autoflow.app import make_folders
 from autoflow.daemon_files import DaemonFiles
 from autoflow.errors import RunStopped
 from autoflow.forked_kernels import warm_fork_server
-from autoflow.heartbeat import Heartbeat
-from autoflow.inputs import read_workflows
 from autoflow.model import RunStore
 from autoflow.prefect_api import free_port, is_ready, prefect_api
 from autoflow.settings import Settings
@@ -60,29 +58,10 @@ def foreground_runner(
     # Kernels warm up while a Prefect server starts.
     with warm_fork_server(settings) as fork_server, reachable_prefect(settings, environ, shutdown=shutdown):
         # Only now, because Prefect reads its settings from the environment as it is imported.
-        from autoflow.cancellation import Cancellations  # noqa: PLC0415
-        from autoflow.deployments import closing_prefect, do_without_heartbeats  # noqa: PLC0415
-        from autoflow.notify import Notifier  # noqa: PLC0415
-        from autoflow.page import PageWriter  # noqa: PLC0415
-        from autoflow.workflows import WorkflowRunner  # noqa: PLC0415
+        from autoflow.assembly import assembled  # noqa: PLC0415
 
-        do_without_heartbeats()
-        with (
-            Notifier(settings) as notifier,
-            PageWriter(settings, store) as page,
-            Heartbeat(store) as heartbeat,
-            closing_prefect(),
-            Cancellations() as cancellations,
-        ):
-            page.follow(read_workflows(settings).sensor.triggers)
-            yield WorkflowRunner(
-                settings=settings,
-                store=store,
-                heartbeat=heartbeat,
-                cancellations=cancellations,
-                followers=(notifier.run_ended, page.run_ended),
-                fork_server=fork_server,
-            )
+        with assembled(settings, store, fork_server=fork_server) as assembly:
+            yield assembly.runner
 
 
 def run_side_by_side(

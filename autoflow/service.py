@@ -4,11 +4,10 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from autoflow.cancellation import Cancellations
-from autoflow.deployments import POLL_SECONDS, Deployment, DeploymentRunner, closing_prefect, do_without_heartbeats
+from autoflow.assembly import assembled
+from autoflow.deployments import POLL_SECONDS, Deployment, DeploymentRunner
 from autoflow.errors import AutoflowError, FlowApiError
 from autoflow.forked_kernels import ForkServer
-from autoflow.heartbeat import Heartbeat
 from autoflow.inputs import read_workflows
 from autoflow.log import logger
 from autoflow.model import RunStore
@@ -18,7 +17,6 @@ from autoflow.sensor import Sensor, Tick, make_available_dates_sensor, make_run_
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
 from autoflow.stop_signal import Shutdown
-from autoflow.workflows import WorkflowRunner
 
 if TYPE_CHECKING:
     import prefect
@@ -35,29 +33,13 @@ def serve(
     Kernels start sooner if there is a `fork_server`. Returns whether all succeeded; with a schedule, failures are for
     the log and the run store, and it returns True.
     """
-    do_without_heartbeats()
-    with (
-        Notifier(settings) as notifier,
-        PageWriter(settings, store) as page,
-        Heartbeat(store) as heartbeat,
-        closing_prefect(),
-        Cancellations() as cancellations,
-    ):
-        runner = WorkflowRunner(
-            settings=settings,
-            store=store,
-            heartbeat=heartbeat,
-            cancellations=cancellations,
-            followers=(notifier.run_ended, page.run_ended),
-            fork_server=fork_server,
-        )
-        sensor = Sensor(settings=settings, store=store, runner=runner)
-        watch = _Watch(notifier, page)
-        page.follow(read_workflows(settings).sensor.triggers)
+    with assembled(settings, store, fork_server=fork_server) as assembly:
+        sensor = Sensor(settings=settings, store=store, runner=assembly.runner)
+        watch = _Watch(assembly.notifier, assembly.page)
         if schedule is None:
             all_succeeded = _serve_once(sensor, shutdown, watch)
             if not shutdown.is_closing:
-                page.finish()
+                assembly.page.finish()
             return all_succeeded
         _serve_on_schedule(sensor, schedule, shutdown, watch)
         return True

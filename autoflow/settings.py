@@ -149,10 +149,11 @@ def _read(reader: "_Reader") -> dict[str, Any]:
     """Read every setting; values are of no use where `reader` has found problems."""
     config = reader.config()
     notebooks_dir = reader.folder("outputs.notebooks_dir", config["outputs.notebooks_dir"])
-    outputs_dir = reader.folder(
+    outputs_dir = reader.database_folder(
         "AUTOFLOW_OUTPUTS_DIR", reader.text("AUTOFLOW_OUTPUTS_DIR") or str(notebooks_dir.parent)
     )
     password = reader.text("AUTOFLOW_DB_PASSWORD")
+    home = reader.text("PREFECT_HOME")
     return {
         "inputs_dir": reader.inputs_folder(config["inputs.inputs_dir"]),
         "outputs_dir": outputs_dir,
@@ -175,7 +176,9 @@ def _read(reader: "_Reader") -> dict[str, Any]:
         "preload": reader.modules("AUTOFLOW_PRELOAD", PRELOAD),
         "shutdown_grace": reader.number("AUTOFLOW_SHUTDOWN_GRACE", 5.0, at_least=0),
         "prefect_api_url": reader.web_address("PREFECT_API_URL", "http://prefect.example.org:4200/api"),
-        "prefect_home": reader.folder("PREFECT_HOME", reader.text("PREFECT_HOME") or str(outputs_dir / "prefect")),
+        "prefect_home": reader.database_folder("PREFECT_HOME", home)
+        if home
+        else reader.folder("PREFECT_HOME", str(outputs_dir / "prefect")),
         "prefect_host": reader.text("PREFECT_SERVER_API_HOST") or "127.0.0.1",
         "prefect_port": reader.port("PREFECT_SERVER_API_PORT"),
         "notify_urls": reader.notify_urls("AUTOFLOW_NOTIFY_URLS"),
@@ -265,6 +268,13 @@ class _Reader:
                 f"the outputs folder {existing} cannot be written by this user: run `chown {os.getuid()} {existing}`, "
                 "or start AutoFlow as its owner (docker run --user)"
             )
+        return path
+
+    def database_folder(self, name: str, value: str) -> Path:
+        """Return a folder that a SQLite database can be in: in its URI, a '?' would end the path."""
+        path = self.folder(name, value)
+        if "?" in str(path):
+            self.problems.append(f"{name}: {path} has a '?' in its name, which no URI of a database can: rename it")
         return path
 
     def inputs_folder(self, value: str) -> Path:

@@ -29,6 +29,7 @@ LAYERS = (
     ("inputs", "reports", "prefect_api", "prefect_server", "artifacts", "backfill"),
     ("workflows", "validation"),
     ("sensor", "notify", "page"),
+    ("assembly",),
     ("service",),
     ("app",),
     ("foreground",),

@@ -1,6 +1,7 @@
 import datetime
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import get_secret_or_env_var
@@ -178,6 +179,23 @@ def test_slash_after_flowapi_url_does_not_matter(deployed: Deployed) -> None:
 def test_impossible_folders_are_problems_not_crashes(deployed: Deployed, path: str) -> None:
     text = "\n".join(problems_of({**deployed.environ, "AUTOFLOW_INPUTS_DIR": path}))
     assert text == f"AUTOFLOW_INPUTS_DIR: {Path(path).absolute()} is not a folder"
+
+
+@pytest.mark.parametrize("name", ["AUTOFLOW_OUTPUTS_DIR", "PREFECT_HOME"])
+def test_folder_of_a_database_has_a_name_that_fits_into_a_uri(deployed: Deployed, tmp_path: Path, name: str) -> None:
+    (problem,) = problems_of({**deployed.environ, name: str(tmp_path / "what?")})
+    assert problem == f"{name}: {tmp_path}/what? has a '?' in its name, which no URI of a database can: rename it"
+
+
+@pytest.mark.parametrize("name", ["100%", "#1", "a b", "%3F", "Zürich", "a&b=c"])
+def test_database_is_in_the_outputs_folder_whatever_that_is_called(
+    deployed: Deployed, tmp_path: Path, name: str
+) -> None:
+    outputs = tmp_path / name
+    outputs.mkdir()
+    with closing(RunStore(deployed.settings(AUTOFLOW_OUTPUTS_DIR=str(outputs)).db_uri)) as store:
+        store.migrate()
+    assert (outputs / "autoflow.db").exists()
 
 
 def test_inputs_folder_needs_a_workflows_file(deployed: Deployed) -> None:
