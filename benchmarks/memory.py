@@ -22,7 +22,7 @@ LONG_LIVED = ("daemon", "Prefect server")
 
 def resident_megabytes(marker: str) -> dict[str, float]:
     """Return how much memory each long-lived process holds, in MB."""
-    found = {}
+    found: dict[str, float] = {}
     for pid, kind in processes(marker).items():
         if kind in LONG_LIVED:
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])

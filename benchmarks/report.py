@@ -66,16 +66,20 @@ def notebook() -> nbformat.NotebookNode:
         plt.close(figure)
         cells.append(_code_cell({"image/png": base64.b64encode(drawn.getvalue()).decode(), "text/plain": "<Figure>"}))
     source.shuffle(cells)
-    return v4.new_notebook(cells=cells)
+    notebook: nbformat.NotebookNode = v4.new_notebook(cells=cells)
+    return notebook
 
 
 def _code_cell(bundle: dict[str, str]) -> nbformat.NotebookNode:
-    return v4.new_code_cell("made()", execution_count=1, outputs=[v4.new_output("display_data", bundle)])
+    output = v4.new_output("display_data", bundle)
+    cell: nbformat.NotebookNode = v4.new_code_cell("made()", execution_count=1, outputs=[output])
+    return cell
 
 
 def plain(executed: Path, report: Path) -> None:
     """Convert with what nbconvert and asciidoctor-pdf bring along."""
-    document, resources = ASCIIDocExporter().from_filename(str(executed))
+    exporter = ASCIIDocExporter()  # type: ignore[no-untyped-call]
+    document, resources = exporter.from_filename(str(executed))
     source = report.with_suffix(".asciidoc")
     source.write_text(document, encoding="utf-8")
     for name, content in resources["outputs"].items():
