@@ -180,24 +180,24 @@ class ForkServer:
         """Fork a kernel with the `arguments` of ``ipykernel_launcher``; None where it has to be started otherwise.
 
         Its guard removes `folder` at the end; what is said outside of cells goes into the file descriptor `mouth`.
-
-        Raises
-        ------
-        TimeoutError
-            If it takes longer than `FORK_TIMEOUT`.
-
         """
         ours, theirs = socket.socketpair()
         control, end = os.pipe()
         stdin = os.fdopen(end, "wb", buffering=0)
         process = None
         try:
-            if not self._send(environment, cwd, (control, mouth, theirs.fileno())):
+            requests = self._send(environment, cwd, (control, mouth, theirs.fileno()))
+            if requests is None:
                 return None
             theirs.close()
             wanted = {"folder": str(folder), "arguments": [*arguments], "environment": {**environment}, "cwd": str(cwd)}
             ours.setblocking(False)
-            if pid := await asyncio.wait_for(_ask(ours, wanted), FORK_TIMEOUT):
+            try:
+                pid = await _ask(ours, wanted)
+            except TimeoutError:
+                self._replace(requests)
+                return None
+            if pid:
                 process = ForkedProcess(int(pid), stdin, ours)
         finally:
             os.close(control)
@@ -213,17 +213,26 @@ class ForkServer:
             self._is_closed = True
             self._end()
 
-    def _send(self, environment: Mapping[str, str], cwd: Path, descriptors: Sequence[int]) -> bool:
-        """Ask for a fork, if that is the right way to start a kernel; tell whether it was."""
+    def _replace(self, requests: socket.socket) -> None:
+        """End the process that is asked through `requests` and has not answered; the next fork will start another."""
+        self._tell(
+            f"a kernel was not forked within {FORK_TIMEOUT:g} s: it is started the ordinary, slower way", prefix=""
+        )
+        with self._lock:
+            if self._requests is requests:
+                self._end()
+
+    def _send(self, environment: Mapping[str, str], cwd: Path, descriptors: Sequence[int]) -> socket.socket | None:
+        """Ask for a fork, if that is the right way to start a kernel; return through what, or None if it is not."""
         with self._lock:
             self._look(environment)
             if not (self._warmth and self._requests and self._suits(environment, cwd)):
-                return False
+                return None
             try:
                 socket.send_fds(self._requests, [b"k"], descriptors)
             except OSError:
-                return False
-            return True
+                return None
+            return self._requests
 
     def _suits(self, environment: Mapping[str, str], cwd: Path) -> bool:
         names = {*environment, *self._environment}
@@ -335,13 +344,17 @@ def warm_fork_server(settings: Settings) -> Iterator[ForkServer | None]:
 
 
 async def _ask(channel: socket.socket, wanted: Mapping[str, Any]) -> bytes:
-    """Say what kernel is wanted; return the process id of its guard, or nothing if there is none."""
+    """Say to a guard what kernel is wanted; return its process id, or nothing if there is none.
+
+    A guard that comes after a TimeoutError, which is raised after `FORK_TIMEOUT`, is told nothing and ends.
+    """
     loop = asyncio.get_running_loop()
     try:
+        pid = await asyncio.wait_for(loop.sock_recv(channel, 16), FORK_TIMEOUT)
         await loop.sock_sendall(channel, json.dumps(wanted).encode() + b"\n")
-        return await loop.sock_recv(channel, 16)
     except ConnectionError:
         return b""
+    return pid
 
 
 def _is_package(folder: Path) -> bool:

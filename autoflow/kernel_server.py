@@ -245,8 +245,8 @@ def _be_guard(requests: socket.socket, heritage: _Heritage, control: int, mouth:
     """Be the guard of a new kernel, in a process of its own, to its end.
 
     `control` is closed by AutoFlow to have the kernel killed, into `mouth` goes what is said outside of cells. Through
-    `channel` comes what kernel is wanted, and go the id of this process and, at last, its exit status. The environment
-    of the kernel has what is wanted, and what modules have set in theirs.
+    `channel` goes the id of this process, comes what kernel is wanted, if any still is, and goes at last the exit
+    status. The environment of the kernel has what is wanted, and what modules have set in theirs.
     """
     status = 1
     try:
@@ -259,11 +259,14 @@ def _be_guard(requests: socket.socket, heritage: _Heritage, control: int, mouth:
         os.close(control)
         os.close(mouth)
         with socket.socket(fileno=channel) as connection:
+            connection.sendall(f"{os.getpid()}\n".encode())
             with connection.makefile("r", encoding="ascii") as lines:
-                wanted = json.loads(lines.readline())
+                line = lines.readline()
+            if not line:
+                return
+            wanted = json.loads(line)
             folder = wanted.pop("folder")
             wanted["environment"] = heritage.variables | wanted["environment"]
-            connection.sendall(f"{os.getpid()}\n".encode())
             status = guard(folder, lambda: _be_kernel(connection, heritage, **wanted))
             connection.sendall(f"{status}\n".encode())
         # That nothing is left is told by closing these: before the system takes this process apart, for some ms.

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from autoflow import forked_kernels
 from autoflow.forked_kernels import ForkServer
 from autoflow.kernels import SHUTDOWN_GRACE, Kernel, KernelConnection, new_kernel
 
@@ -311,6 +312,25 @@ def test_kernel_outlives_the_server_and_the_next_server_forks_again(tmp_path: Pa
         with asyncio.Runner() as runner:
             runner.run(run(server))
         assert Kernels(server, tmp_path).say("print(1)") == ["1\n"]
+        assert server.wait_until_warm(60)
+        assert Kernels(server, tmp_path).is_forked()
+
+
+def test_server_that_does_not_answer_is_replaced_and_the_kernel_an_ordinary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
+    monkeypatch.setattr(forked_kernels, "FORK_TIMEOUT", 0.2)
+    with ForkServer(["pandas"]) as server:
+        server.warm_up(os.environ)
+        assert server.wait_until_warm(60)
+        stopped = server.pid
+        assert stopped
+        os.kill(stopped, signal.SIGSTOP)
+        assert not Kernels(server, tmp_path).is_forked()
+        assert not psutil.pid_exists(stopped)
+        assert logged == ["a kernel was not forked within 0.2 s: it is started the ordinary, slower way"]
+        monkeypatch.undo()
+        server.warm_up(os.environ)
         assert server.wait_until_warm(60)
         assert Kernels(server, tmp_path).is_forked()
 
