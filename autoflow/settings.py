@@ -148,8 +148,8 @@ class Settings:
 def _read(reader: "_Reader") -> dict[str, Any]:
     """Read every setting; values are of no use where `reader` has found problems."""
     config = reader.config()
-    notebooks_dir = reader.folder("outputs.notebooks_dir", config["outputs.notebooks_dir"])
-    outputs_dir = reader.database_folder(
+    notebooks_dir = reader.uri_folder("outputs.notebooks_dir", config["outputs.notebooks_dir"])
+    outputs_dir = reader.uri_folder(
         "AUTOFLOW_OUTPUTS_DIR", reader.text("AUTOFLOW_OUTPUTS_DIR") or str(notebooks_dir.parent)
     )
     password = reader.text("AUTOFLOW_DB_PASSWORD")
@@ -176,7 +176,7 @@ def _read(reader: "_Reader") -> dict[str, Any]:
         "preload": reader.modules("AUTOFLOW_PRELOAD", PRELOAD),
         "shutdown_grace": reader.number("AUTOFLOW_SHUTDOWN_GRACE", 5.0, at_least=0),
         "prefect_api_url": reader.web_address("PREFECT_API_URL", "http://prefect.example.org:4200/api"),
-        "prefect_home": reader.database_folder("PREFECT_HOME", home)
+        "prefect_home": reader.uri_folder("PREFECT_HOME", home)
         if home
         else reader.folder("PREFECT_HOME", str(outputs_dir / "prefect")),
         "prefect_host": reader.text("PREFECT_SERVER_API_HOST") or "127.0.0.1",
@@ -270,11 +270,15 @@ class _Reader:
             )
         return path
 
-    def database_folder(self, name: str, value: str) -> Path:
-        """Return a folder that a SQLite database can be in: in its URI, a '?' would end the path."""
+    def uri_folder(self, name: str, value: str) -> Path:
+        """Return a folder whose path is read as a URI: by SQLAlchemy that of a database, by scrapbook a notebook's."""
         path = self.folder(name, value)
-        if "?" in str(path):
-            self.problems.append(f"{name}: {path} has a '?' in its name, which no URI of a database can: rename it")
+        for folder in (*reversed(path.parents), path):
+            if odd := re.search("[?#]", folder.name):
+                self.problems.append(
+                    f"the folder {folder} has a '{odd[0]}' in its name, where the path would end for SQLite or "
+                    "scrapbook: rename it, or choose another"
+                )
         return path
 
     def inputs_folder(self, value: str) -> Path:
