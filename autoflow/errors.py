@@ -61,5 +61,9 @@ class PrefectApiError(AutoflowError):
     """The Prefect API that AutoFlow needs does not answer."""
 
 
+class UnexpectedError(AutoflowError):
+    """A bug of AutoFlow's or of a library: what was being done has failed by it, and the rest goes on."""
+
+
 class RunStopped(AutoflowError):  # noqa: N818 - it is not an error of anybody's
     """A run was asked to end before it was done: AutoFlow is stopping, or somebody cancelled the run."""

@@ -3,9 +3,11 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
+from autoflow.errors import AutoflowError, UnexpectedError
 from autoflow.utils import redact
 
 logger = logging.getLogger("autoflow")
@@ -25,6 +27,26 @@ def set_up_logging(level: str, secrets: Callable[[], Iterable[str]], *, stream: 
     logger.filters = [_Redaction(secrets)]
     logger.setLevel(level)
     logger.propagate = False
+
+
+@contextmanager
+def bugs_told(secrets: Iterable[str]) -> Iterator[None]:
+    """Let out of the block what AutoFlow reckons with; log anything else, with its traceback, without `secrets`.
+
+    Raises
+    ------
+    AutoflowError
+        As it was raised in the block; in place of what nobody reckoned with, UnexpectedError.
+
+    """
+    try:
+        yield
+    except AutoflowError:
+        raise
+    except Exception as error:
+        logger.exception("AutoFlow, or a library that it uses, has a bug; please report these lines")
+        message = redact(" ".join(str(error).split()), secrets)
+        raise UnexpectedError(f"{type(error).__name__}: {message} (a bug, see AutoFlow's log)") from None
 
 
 class _Redaction(logging.Filter):

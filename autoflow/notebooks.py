@@ -58,7 +58,9 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
 
     """
     try:
-        notebook = nbformat.convert(nbformat.reader.reads(path.read_text(encoding="utf-8")), nbformat.current_nbformat)
+        notebook = nbformat.reader.reads(path.read_text(encoding="utf-8-sig"))
+        # As nodes of today's format, which those of an old one do not become by themselves.
+        notebook = nbformat.from_dict(nbformat.convert(notebook, nbformat.current_nbformat))
         _mend_cell_ids(notebook)
         nbformat.validate(notebook, relax_add_props=True)
     except UnicodeDecodeError:

@@ -18,7 +18,7 @@ from autoflow.daemon_files import DaemonFiles
 from autoflow.errors import AutoflowError
 from autoflow.flowapi import FlowApi
 from autoflow.inputs import read_workflows
-from autoflow.log import logger
+from autoflow.log import bugs_told, logger
 from autoflow.model import Failures, History, RunKey, RunState, RunStore, utc_now
 from autoflow.retries import RetryPolicy, may_try_again
 from autoflow.runs import WorkflowRun
@@ -36,7 +36,8 @@ class Tick:
     """What came of one run of the sensor.
 
     `file` is what workflows.yml says now. `given_up` are the dates that it found given up before it ran any.
-    `more_due` tells that there was more to do than one tick takes.
+    `interrupted` counts the runs that came to no end, or were cancelled. `more_due` tells that there was more to do
+    than one tick takes.
     """
 
     file: WorkflowsFile
@@ -44,6 +45,7 @@ class Tick:
     dates: int = 0
     succeeded: int = 0
     failed: int = 0
+    interrupted: int = 0
     more_due: bool = False
 
 
@@ -156,6 +158,7 @@ class Sensor:
             dates=len(available_dates),
             succeeded=states.count(RunState.SUCCEEDED),
             failed=states.count(RunState.FAILED),
+            interrupted=states.count(RunState.INTERRUPTED) + states.count(RunState.CANCELLED),
             more_due=len(runs) > len(batch) and not shutdown.is_closing and not (cancel and cancel.is_set),
         )
 
@@ -177,10 +180,11 @@ class Sensor:
             try:
                 # In an empty context, so that Prefect shows a run of its own rather than a part of the tick's, which
                 # would keep the states of all of them in memory until its end.
-                return contextvars.Context().run(self.runner.run, each, shutdown=shutdown, cancel=cancel)
+                with bugs_told(self.settings.secrets):
+                    return contextvars.Context().run(self.runner.run, each, shutdown=shutdown, cancel=cancel)
             except AutoflowError as error:
-                logger.error("%s could not be started: %s", each, error)
-                return None
+                logger.error("%s could not be run: %s", each, error)
+                return RunState.INTERRUPTED
 
         with ThreadPoolExecutor(self.settings.max_parallel_runs, thread_name_prefix="run") as pool:
             return list(pool.map(run, runs))
@@ -196,17 +200,18 @@ def make_available_dates_sensor(
         """Look which dates FlowAPI has, and run the workflows that are due."""
         cancel = StopSignal(shutdown.stop)
         try:
-            with (
-                DaemonFiles(home=sensor.settings.prefect_home).ticking(),
-                sensor.runner.cancellations.of(cancel) as watched,
-            ):
-                watched.is_run_by(_own_flow_run_id())
-                tick = sensor.tick(shutdown=shutdown, cancel=cancel)
+            with DaemonFiles(home=sensor.settings.prefect_home).ticking(), bugs_told(sensor.settings.secrets):
+                try:
+                    with sensor.runner.cancellations.of(cancel) as watched:
+                        watched.is_run_by(_own_flow_run_id())
+                        tick = sensor.tick(shutdown=shutdown, cancel=cancel)
+                except AutoflowError as error:
+                    done(error)
+                    raise
+                done(tick)
         except AutoflowError as error:
             logger.error("tick failed: %s", error)
-            done(error)
             return Failed(message=str(error))
-        done(tick)
         if shutdown.is_closing or cancel.is_set:
             return Cancelled(message=cancel.reason or "AutoFlow is stopping")
         return prefect.states.Completed(message=f"{tick.succeeded} succeeded, {tick.failed} failed")
@@ -237,8 +242,9 @@ def make_run_workflow(
 
         """
         try:
-            run = requested_run(read_workflows(settings), workflow, reference_date, parameters or None)
-            return _end_state(run, _run_on_request(run, runner, shutdown))
+            with bugs_told(settings.secrets):
+                run = requested_run(read_workflows(settings), workflow, reference_date, parameters or None)
+                return _end_state(run, _run_on_request(run, runner, shutdown))
         except AutoflowError as error:
             logger.error("%s %s could not be started: %s", workflow, reference_date, error)
             return Failed(message=str(error))

@@ -90,17 +90,20 @@ class _Once:
         self._results.append(result)
 
     def run(self) -> None:
-        succeeded = failed = 0
+        succeeded = failed = interrupted = 0
         while not self._shutdown.is_closing:
             self._tick(return_state=True)
             tick = self._results.pop() if self._results else None
             if not isinstance(tick, Tick):
                 return
             succeeded, failed = succeeded + tick.succeeded, failed + tick.failed
+            interrupted += tick.interrupted
             if not tick.more_due:
                 break
-        logger.info("done: %d succeeded, %d failed", succeeded, failed)
-        self.all_succeeded = not failed
+        more = f", {interrupted} interrupted" if interrupted else ""
+        logger.info("done: %d succeeded, %d failed%s", succeeded, failed, more)
+        # To be stopped is no failure.
+        self.all_succeeded = not failed and (not interrupted or self._shutdown.is_closing)
 
 
 def _serve_on_schedule(sensor: Sensor, schedule: str, shutdown: Shutdown, watch: _Watch) -> None:

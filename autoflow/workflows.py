@@ -25,7 +25,7 @@ from autoflow.cancellation import Cancellations, Watched
 from autoflow.errors import AutoflowError, NotebookError, ReportError, RunStopped, RunStoreError
 from autoflow.forked_kernels import ForkServer
 from autoflow.heartbeat import Heartbeat
-from autoflow.log import logger
+from autoflow.log import bugs_told, logger
 from autoflow.model import Claim, RunError, RunState, RunStore, utc_now
 from autoflow.notebooks import CellCallback, execute
 from autoflow.reports import ReportContext, convert
@@ -121,7 +121,8 @@ def make_notebooks_workflow(  # noqa: PLR0913 - each is a thing of its own
 def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> NotebookOutputs:
     """Run one notebook; `upstream` holds what the notebooks left on which it depends."""
     try:
-        outputs = run_notebook(step, upstream)
+        with bugs_told(step.settings.secrets):
+            outputs = run_notebook(step, upstream)
     except AutoflowError as error:
         step.outcome.errors[step.notebook.label] = error
         # Without its cause: Prefect keeps what it is shown, and a notebook's own traceback can hold anything.

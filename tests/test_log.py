@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from autoflow.log import logger, set_up_logging
+from autoflow.errors import FlowApiError, UnexpectedError
+from autoflow.log import bugs_told, logger, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +52,27 @@ def test_secrets_are_not_shown_in_tracebacks(capsys: pytest.CaptureFixture[str])
     shown = capsys.readouterr().err
     assert "ValueError: invalid literal for int() with base 10: '[secret]'" in shown
     assert shown.count("Traceback") == 1
+
+
+def test_what_nobody_reckoned_with_is_logged_in_full_and_told_in_short(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("INFO", lambda: ["hunter22"])
+    with pytest.raises(UnexpectedError) as told, bugs_told(["hunter22"]):
+        int("hunter22")
+    assert str(told.value) == (
+        "ValueError: invalid literal for int() with base 10: '[secret]' (a bug, see AutoFlow's log)"
+    )
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert "hunter22" not in shown.replace('int("hunter22")', "")
+
+
+def test_what_autoflow_reckons_with_goes_on_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("INFO", list)
+    error = FlowApiError("it is gone")
+    with pytest.raises(FlowApiError) as told, bugs_told([]):
+        raise error
+    assert told.value is error
+    assert not capsys.readouterr().err
 
 
 def test_secret_is_asked_for_at_each_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -338,6 +338,54 @@ def test_half_a_character_does_not_spoil_the_notebook(tmp_path: Path, run: Runne
     assert ran.notebook.cells[0].source == "? half"
 
 
+OLD = {
+    "nbformat": 3,
+    "nbformat_minor": 0,
+    "metadata": {"name": "old"},
+    "worksheets": [
+        {
+            "metadata": {},
+            "cells": [
+                {"cell_type": "heading", "level": 1, "metadata": {}, "source": ["Old"]},
+                {
+                    "cell_type": "code",
+                    "collapsed": False,
+                    "input": ["print(6 * 7)"],
+                    "language": "python",
+                    "metadata": {"tags": ["parameters"]},
+                    "outputs": [],
+                },
+            ],
+        }
+    ],
+}
+"""A notebook as IPython wrote them until 2015."""
+
+
+def test_notebook_in_an_old_format_is_run_in_the_new_one(tmp_path: Path, run: Runner) -> None:
+    path = tmp_path / "n.ipynb"
+    path.write_text(json.dumps(OLD))
+    assert declared_parameters(path) == frozenset()
+    ran = run.run(path)
+    assert ran.error is None
+    assert ran.notebook.nbformat == 4
+    assert ran.printed(1) == "42\n"
+
+
+@pytest.mark.parametrize("worksheets", [None, [{"cells": None}]])
+def test_notebook_in_an_old_format_without_its_cells_is_none(tmp_path: Path, worksheets: object) -> None:
+    path = tmp_path / "n.ipynb"
+    path.write_text(json.dumps({**OLD, "worksheets": worksheets, "cells": [{"cell_type": "code"}]}))
+    with pytest.raises(ValueError, match="it is not a Jupyter notebook"):
+        read_notebook(path)
+
+
+def test_byte_order_mark_before_a_notebook_does_no_harm(tmp_path: Path, run: Runner) -> None:
+    path = write_notebook(tmp_path / "n.ipynb", "print(1)")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert run.run(path).error is None
+
+
 def test_tagged_cells_are_left_out_or_may_fail(tmp_path: Path, run: Runner) -> None:
     path = write_notebook(tmp_path / "n.ipynb", "1/0", "raise RuntimeError", "print('end')")
     notebook = nbformat.read(path, as_version=4)

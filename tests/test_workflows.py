@@ -7,12 +7,14 @@ from typing import Any
 import nbformat
 import pytest
 
+from autoflow.daemon_files import DaemonFiles
 from autoflow.date_stencil import DateStencil
 from autoflow.errors import NotebookError
 from autoflow.heartbeat import Heartbeat
 from autoflow.inputs import read_workflows
 from autoflow.model import RunState, RunStore
 from autoflow.runs import Outcome, WorkflowRun
+from autoflow.sensor import Sensor, make_available_dates_sensor
 from autoflow.settings import Settings
 from autoflow.specs import Json
 from autoflow.stop_signal import Shutdown, StopSignal
@@ -254,6 +256,69 @@ class TestWorkflowRunner:
         assert history.failures[DATE].count == 2
         for path in (*deployed.executed(), *deployed.outputs.glob("autoflow.db*")):
             assert TOKEN_OF_NO_USE.encode() not in path.read_bytes()
+
+    def test_a_report_that_cannot_be_made_of_what_is_nested_too_deeply_fails(self, deployed: Deployed) -> None:
+        html = "<div>" * 1000 + "deep" + "</div>" * 1000
+        write_notebook(
+            deployed.inputs / "n.ipynb", f"from IPython.display import HTML, display\ndisplay(HTML({html!r}))"
+        )
+        deployed.write_workflows(self.ONE.replace("n.ipynb", "n.ipynb, output: {format: html}"))
+        settings = deployed.settings()
+        store = RunStore(settings.db_uri)
+        store.migrate()
+        with Heartbeat(store) as heartbeat:
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+            state = runner.run(the_run(settings), shutdown=Shutdown())
+        (run,) = store.runs()
+        store.close()
+
+        assert state is RunState.FAILED
+        assert "nested too deeply" in str(run.error)
+
+    def test_a_bug_below_a_notebook_is_a_failure_of_its_run(
+        self, deployed: Deployed, monkeypatch: pytest.MonkeyPatch, logged: list[str]
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise LookupError("nobody reckoned with this")
+
+        write_notebook(deployed.inputs / "n.ipynb", "1")
+        deployed.write_workflows(self.ONE.replace("n.ipynb", "n.ipynb, output: {format: html}"))
+        settings = deployed.settings()
+        store = RunStore(settings.db_uri)
+        store.migrate()
+        with Heartbeat(store) as heartbeat, monkeypatch.context() as patch:
+            patch.setattr("shutil.copyfile", fail)
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+            state = runner.run(the_run(settings), shutdown=Shutdown())
+        (run,) = store.runs()
+        store.close()
+
+        assert state is RunState.FAILED
+        assert "LookupError: nobody reckoned with this (a bug, see AutoFlow's log)" in str(run.error)
+        assert any("has a bug" in line for line in logged)
+
+    def test_a_bug_in_a_tick_is_told_where_people_look(self, deployed: Deployed, logged: list[str]) -> None:
+        def no_time() -> datetime.datetime:
+            raise LookupError("nobody reckoned with this")
+
+        write_notebook(deployed.inputs / "n.ipynb", "1")
+        deployed.write_workflows(self.ONE)
+        settings = deployed.settings()
+        store = RunStore(settings.db_uri)
+        store.migrate()
+        with Heartbeat(store) as heartbeat:
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+            sensor = Sensor(settings=settings, store=store, runner=runner, clock=no_time)
+            tick = make_available_dates_sensor(sensor, shutdown=Shutdown(), done=lambda _: None)
+            state: Any = tick(return_state=True)
+        store.close()
+
+        told = "LookupError: nobody reckoned with this (a bug, see AutoFlow's log)"
+        assert (state.type.value, state.message) == ("FAILED", told)
+        assert logged[-1] == f"tick failed: {told}"
+        last_tick = DaemonFiles(home=settings.prefect_home).last_tick()
+        assert last_tick
+        assert last_tick.error == told
 
     def test_a_run_is_interrupted_when_autoflow_stops(self, deployed: Deployed) -> None:
         write_notebook(deployed.inputs / "n.ipynb", "open('started', 'w').close()\nimport time; time.sleep(600)")

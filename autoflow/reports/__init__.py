@@ -95,6 +95,10 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
             shutil.copyfile(_made(notebook, workplace, report_format, context), unfinished)
     except OSError as error:
         raise ReportError(f"{notebook} cannot be made into {report}: {error}") from error
+    except RecursionError:
+        raise ReportError(
+            f"{notebook} cannot be made into {report}: its tables or HTML are nested too deeply"
+        ) from None
 
 
 def _made(notebook: Path, workplace: Workplace, report_format: ReportFormat, context: ReportContext) -> Path:
