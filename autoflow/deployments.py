@@ -34,8 +34,8 @@ DRAIN_SECONDS = 2.0
 POLL_SECONDS = 2.0
 """How often Prefect is asked what it has scheduled."""
 
-PREFECT_FAILURES = (httpx.HTTPError, PrefectException, OSError, RuntimeError)
-"""What Prefect's client raises when the API is gone or refuses."""
+PREFECT_FAILURES = (httpx.HTTPError, PrefectException, OSError, RuntimeError, ValueError)
+"""What Prefect's client raises when the API is gone, refuses, or answers what Prefect would not."""
 
 
 class Deployment:

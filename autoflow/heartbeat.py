@@ -2,6 +2,7 @@
 
 import datetime
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Self
 
 from autoflow.errors import RunStoreError
 from autoflow.log import logger
-from autoflow.model import CRASHED_AFTER, Claim, RunStore, utc_now
+from autoflow.model import CRASHED_AFTER, Claim, RunStore
 from autoflow.stop_signal import StopSignal
 
 INTERVAL = CRASHED_AFTER / 6
@@ -23,7 +24,7 @@ GIVE_UP_AFTER = CRASHED_AFTER * 2 / 3
 class _Beating:
     claim: Claim
     stop: StopSignal
-    renewed_at: datetime.datetime
+    renewed_at: float
 
 
 LAST_BEAT = 2.0
@@ -34,14 +35,15 @@ class Heartbeat:
     """Renews the claims of runs from threads of its own, which go on while the `with` block does.
 
     One renews them, several times before the store would take a run for crashed. A database that does not answer may
-    hold it up for long, so that another one looks whether it is time to stop.
+    hold it up for long, so that another one looks whether it is time to stop. `clock` counts seconds: a step of the
+    system's time changes nothing of what passes between two heartbeats.
     """
 
     def __init__(
         self,
         store: RunStore,
         *,
-        clock: Callable[[], datetime.datetime] = utc_now,
+        clock: Callable[[], float] = time.monotonic,
         interval: datetime.timedelta | None = None,
     ) -> None:
         self._store = store
@@ -50,7 +52,7 @@ class Heartbeat:
         self._beating: dict[int, _Beating] = {}
         self._ended = threading.Event()
         scale = store.crashed_after / CRASHED_AFTER
-        self._give_up_after = GIVE_UP_AFTER * scale
+        self._give_up_after = (GIVE_UP_AFTER * scale).total_seconds()
         interval = interval or INTERVAL * scale
         self._renewing = self._thread("heartbeat", self.beat, interval)
         self._watching = self._thread("heartbeat-watch", self.stop_overdue, interval / 10)

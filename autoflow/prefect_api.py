@@ -43,6 +43,9 @@ LONGEST_COMPLAINT = 300
 RETENTION_DAYS = 90
 """How long Prefect's own server keeps runs; the run store keeps its records for ever."""
 
+RESTART_SECONDS = 10.0
+"""How long to wait between attempts to start the server again."""
+
 _EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception): .+(?:\n.+)*", re.MULTILINE)
 """The end of a traceback, up to the next empty line."""
 
@@ -253,11 +256,21 @@ class PrefectServer:
             if self._closing.is_set() or not self.has_been_ready:
                 return
             logger.warning("the Prefect server ended (exit code %s); starting it again", process.returncode)
-            self._closing.wait(1)
-            if not self._closing.is_set():
+            self._restart(listener)
+
+    def _restart(self, listener: socket.socket) -> None:
+        """Start the server again, as soon as that is possible: memory may be short just now."""
+        seconds = 1.0
+        while not self._closing.wait(seconds):
+            seconds = RESTART_SECONDS
+            try:
                 self._process = self._start(listener)
-                if self._closing.is_set():
-                    _end(self._process)
+            except OSError as error:
+                logger.warning("the Prefect server cannot be started: %s; trying again", error.strerror)
+                continue
+            if self._closing.is_set():
+                _end(self._process)
+            return
 
 
 def is_ready(api_url: str, *, timeout: float = READY_TIMEOUT) -> bool:

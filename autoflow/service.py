@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from autoflow.assembly import assembled
-from autoflow.deployments import POLL_SECONDS, Deployment, DeploymentRunner
-from autoflow.errors import AutoflowError, FlowApiError
+from autoflow.deployments import POLL_SECONDS, PREFECT_FAILURES, Deployment, DeploymentRunner
+from autoflow.errors import AutoflowError, FlowApiError, PrefectApiError
 from autoflow.forked_kernels import ForkServer
 from autoflow.inputs import read_workflows
 from autoflow.log import logger
@@ -17,6 +17,7 @@ from autoflow.sensor import Sensor, Tick, make_available_dates_sensor, make_run_
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
 from autoflow.stop_signal import Shutdown
+from autoflow.utils import first_line
 
 if TYPE_CHECKING:
     import prefect
@@ -92,7 +93,11 @@ class _Once:
     def run(self) -> None:
         succeeded = failed = interrupted = 0
         while not self._shutdown.is_closing:
-            self._tick(return_state=True)
+            try:
+                self._tick(return_state=True)
+            except PREFECT_FAILURES as error:
+                logger.error("the Prefect API failed: %s", first_line(error))
+                return
             tick = self._results.pop() if self._results else None
             if not isinstance(tick, Tick):
                 return
@@ -107,9 +112,15 @@ class _Once:
 
 
 def _serve_on_schedule(sensor: Sensor, schedule: str, shutdown: Shutdown, watch: _Watch) -> None:
-    deployments = _Deployments(sensor, schedule, shutdown, watch)
+    try:
+        deployments = _Deployments(sensor, schedule, shutdown, watch)
+        deployments.sensor.run_soon()
+    except PREFECT_FAILURES as error:
+        raise PrefectApiError(
+            f"the Prefect API does not take AutoFlow's deployments ({first_line(error)}): check PREFECT_API_URL "
+            "and, if it asks for them, PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
+        ) from error
     logger.info("looking for new dates now, and on the schedule '%s' (UTC)", schedule)
-    deployments.sensor.run_soon()
     with DeploymentRunner([deployments.sensor, deployments.run_workflow]) as runner:
         runner.poll()
         while not shutdown.wait_until_closing(POLL_SECONDS):
@@ -136,29 +147,34 @@ class _Deployments:
             exclusive=True,
         )
         self.run_workflow = Deployment(
-            self._run_workflow_flow(),
+            self._run_workflow_flow(self._names),
             name="run-workflow",
             description="Runs one workflow for one date of data, unless it is done already.",
         )
         self.sensor.apply(cron=schedule)
         self.run_workflow.apply()
 
-    def _run_workflow_flow(self) -> "prefect.Flow[..., object]":
+    def _run_workflow_flow(self, names: list[str]) -> "prefect.Flow[..., object]":
         sensor = self._sensor
-        return make_run_workflow(sensor.settings, sensor.runner, workflows=self._names, shutdown=self._shutdown)
+        return make_run_workflow(sensor.settings, sensor.runner, workflows=names, shutdown=self._shutdown)
 
     def _after_tick(self, result: Tick | AutoflowError) -> None:
         self._watch.after_tick(result)
-        if not isinstance(result, Tick):
-            return
+        try:
+            if isinstance(result, Tick):
+                self._follow(result)
+        except PREFECT_FAILURES as error:
+            logger.warning("Prefect cannot be told what is next (%s): the next tick tries again", first_line(error))
+
+    def _follow(self, result: Tick) -> None:
         if result.more_due:
             self.sensor.run_soon()
         if result.file.sensor.schedule != self._schedule:
             self._change_schedule(result.file.sensor.schedule)
         if _names(result.file) != self._names:
-            self._names = _names(result.file)
-            self.run_workflow.flow = self._run_workflow_flow()
+            self.run_workflow.flow = self._run_workflow_flow(_names(result.file))
             self.run_workflow.apply()
+            self._names = _names(result.file)
 
     def _change_schedule(self, schedule: str | None) -> None:
         if schedule is None:

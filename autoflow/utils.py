@@ -32,6 +32,11 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what `error` says or, where it says nothing, of which class it is."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 SHORTEST_SECRET = 6
 """Shorter secrets are not looked for in texts, where they would stand by chance, characters."""
 

@@ -33,6 +33,7 @@ from autoflow.runs import EndedRun, NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import Json, NotebookSpec
 from autoflow.stop_signal import Shutdown, StopSignal
+from autoflow.utils import first_line
 
 LONGEST_NAME_PART = 60
 """Of a workflow's or notebook's name in the name of a file, in bytes; a whole name may have 255."""
@@ -250,7 +251,7 @@ class WorkflowRunner:
                     run, self.settings, outcome=outcome, stop=stop, progress=progress, fork_server=self.fork_server
                 )
                 problem = self._run_flow(workflow, run, claim, outcome, watched)
-                state, error = _judge(outcome, problem)
+                state, error = _judge(run, outcome, problem)
                 # A run that we stop ourselves is shown as cancelled in Prefect, too.
                 stopped_by_us = shutdown.stop.is_set or stop.wait(0)
                 if state is RunState.INTERRUPTED and not stopped_by_us and (cancel.wait(0) or watched.is_cancelled):
@@ -314,7 +315,7 @@ class PrefectGoneError(AutoflowError):
     """Prefect did not let a run go on to its end."""
 
 
-def _judge(outcome: Outcome, problem: Exception | None) -> tuple[RunState, RunError | None]:
+def _judge(run: WorkflowRun, outcome: Outcome, problem: Exception | None) -> tuple[RunState, RunError | None]:
     """Return how a run ended: as its notebooks say, if they were all run; otherwise it was interrupted."""
     error = outcome.error
     if isinstance(error, RunStopped):
@@ -323,9 +324,8 @@ def _judge(outcome: Outcome, problem: Exception | None) -> tuple[RunState, RunEr
         return RunState.FAILED, RunError(error.error_class, error.error_message, error.notebook, error.cell)
     if error:
         return RunState.FAILED, RunError(type(error).__name__, str(error))
-    if problem:
-        reason = str(problem).splitlines()[0] if str(problem) else ""
-        return RunState.INTERRUPTED, RunError(type(problem).__name__, f"the Prefect API failed: {reason}")
+    if problem and len(outcome.outputs) < len(run.workflow.notebooks):
+        return RunState.INTERRUPTED, RunError(type(problem).__name__, f"the Prefect API failed: {first_line(problem)}")
     return RunState.SUCCEEDED, None
 
 

@@ -29,6 +29,9 @@ class Clock:
     def __call__(self) -> datetime.datetime:
         return self.now
 
+    def seconds(self) -> float:
+        return (self.now - datetime.datetime.min).total_seconds()  # noqa: DTZ901 - as above
+
 
 @pytest.fixture
 def clock() -> Clock:
@@ -66,7 +69,7 @@ def test_run_is_stopped_well_before_others_take_it_for_crashed() -> None:
 
 
 def test_beats_keep_a_claim_however_long_it_runs(store: RunStore, clock: Clock) -> None:
-    heartbeat, stop = Heartbeat(store, clock=clock), StopSignal()
+    heartbeat, stop = Heartbeat(store, clock=clock.seconds), StopSignal()
     with heartbeat.of(claim(store), stop):
         for _ in range(20):
             clock.now += INTERVAL
@@ -76,7 +79,7 @@ def test_beats_keep_a_claim_however_long_it_runs(store: RunStore, clock: Clock) 
 
 
 def test_claim_is_no_longer_kept_after_its_block(store: RunStore, clock: Clock) -> None:
-    heartbeat = Heartbeat(store, clock=clock)
+    heartbeat = Heartbeat(store, clock=clock.seconds)
     with heartbeat.of(claim(store), StopSignal()):
         pass
     clock.now += CRASHED_AFTER + SECOND
@@ -85,7 +88,7 @@ def test_claim_is_no_longer_kept_after_its_block(store: RunStore, clock: Clock) 
 
 
 def test_run_whose_claim_was_given_up_is_stopped(store: RunStore, clock: Clock) -> None:
-    heartbeat, stop = Heartbeat(store, clock=clock), StopSignal()
+    heartbeat, stop = Heartbeat(store, clock=clock.seconds), StopSignal()
     with heartbeat.of(claim(store), stop):
         clock.now += CRASHED_AFTER + SECOND
         store.give_up_crashed()
@@ -94,7 +97,7 @@ def test_run_whose_claim_was_given_up_is_stopped(store: RunStore, clock: Clock) 
 
 
 def test_run_that_has_ended_meanwhile_is_not_stopped(store: RunStore, clock: Clock) -> None:
-    heartbeat, stop = Heartbeat(store, clock=clock), StopSignal()
+    heartbeat, stop = Heartbeat(store, clock=clock.seconds), StopSignal()
     run = claim(store)
     with heartbeat.of(run, stop):
         store.finish(run, RunState.SUCCEEDED)
@@ -106,7 +109,7 @@ def test_claims_that_cannot_be_renewed_are_stopped_only_when_time_runs_out(
     store: RunStore, path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logger, "propagate", True)
-    heartbeat, stop = Heartbeat(store, clock=clock), StopSignal()
+    heartbeat, stop = Heartbeat(store, clock=clock.seconds), StopSignal()
     with heartbeat.of(claim(store), stop):
         store.close()
         content = path.read_bytes()
@@ -132,7 +135,7 @@ def test_run_is_stopped_sooner_where_runs_crash_sooner(path: Path, clock: Clock)
     stop = StopSignal()
     with closing(RunStore(f"sqlite:///{path}", crashed_after=6 * SECOND, clock=clock)) as store:
         store.migrate()
-        heartbeat = Heartbeat(store, clock=clock)
+        heartbeat = Heartbeat(store, clock=clock.seconds)
         with heartbeat.of(claim(store), stop):
             clock.now += 4 * SECOND
             heartbeat.stop_overdue()
@@ -149,7 +152,7 @@ def test_run_is_stopped_in_time_when_the_database_does_not_answer(postgres: Post
         store.migrate()
         run, stop = claim(store), StopSignal()
         other.execute("LOCK TABLE runs")
-        with Heartbeat(store, clock=clock, interval=SHORT) as heartbeat:
+        with Heartbeat(store, clock=clock.seconds, interval=SHORT) as heartbeat:
             with heartbeat.of(run, stop), stop.calling(stopped.set):
                 assert not stopped.wait(0.2)
                 clock.now += GIVE_UP_AFTER + SECOND
@@ -169,7 +172,7 @@ def test_end_does_not_wait_for_a_database_that_does_not_answer(postgres: Postgre
         store.migrate()
         run = claim(store)
         other.execute("LOCK TABLE runs")
-        with Heartbeat(store, clock=clock, interval=SHORT) as heartbeat, heartbeat.of(run, StopSignal()):
+        with Heartbeat(store, clock=clock.seconds, interval=SHORT) as heartbeat, heartbeat.of(run, StopSignal()):
             wait_until(lambda: observer.execute(waiting).fetchall() == [(1,)])
         other.rollback()
         wait_until(lambda: all(thread.name != "heartbeat" for thread in threading.enumerate()))
@@ -178,7 +181,7 @@ def test_end_does_not_wait_for_a_database_that_does_not_answer(postgres: Postgre
 def test_claims_are_renewed_in_the_background(store: RunStore, path: Path, clock: Clock) -> None:
     stop = StopSignal()
     with (
-        Heartbeat(store, clock=clock, interval=SHORT) as heartbeat,
+        Heartbeat(store, clock=clock.seconds, interval=SHORT) as heartbeat,
         heartbeat.of(claim(store), stop),
         closing(sqlite3.connect(path)) as database,
     ):
