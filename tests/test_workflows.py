@@ -3,9 +3,12 @@ import json
 import threading
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import httpx
 import nbformat
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 
 from autoflow.daemon_files import DaemonFiles
 from autoflow.date_stencil import DateStencil
@@ -319,6 +322,29 @@ class TestWorkflowRunner:
         last_tick = DaemonFiles(home=settings.prefect_home).last_tick()
         assert last_tick
         assert last_tick.error == told
+
+    def test_a_run_whose_notebooks_are_done_has_succeeded_though_prefect_is_gone(
+        self, deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_state = SyncPrefectClient.set_flow_run_state
+
+        def gone_at_the_end(client: SyncPrefectClient, run_id: UUID, state: Any, **options: Any) -> Any:  # noqa: ANN401 - Prefect's
+            if state.is_final():
+                raise httpx.ConnectError("gone")
+            return set_state(client, run_id, state, **options)
+
+        write_notebook(deployed.inputs / "n.ipynb", "1")
+        deployed.write_workflows(self.ONE)
+        settings = deployed.settings()
+        store = RunStore(settings.db_uri)
+        store.migrate()
+        with Heartbeat(store) as heartbeat, monkeypatch.context() as patch:
+            patch.setattr(SyncPrefectClient, "set_flow_run_state", gone_at_the_end)
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+            state = runner.run(the_run(settings), shutdown=Shutdown())
+        store.close()
+
+        assert state is RunState.SUCCEEDED
 
     def test_a_run_is_interrupted_when_autoflow_stops(self, deployed: Deployed) -> None:
         write_notebook(deployed.inputs / "n.ipynb", "open('started', 'w').close()\nimport time; time.sleep(600)")
