@@ -22,11 +22,16 @@ Half of it is for what is printed, so that this does not keep pictures, tables o
 LONGEST_ERROR = 100_000
 """How much is kept of the message, and of each part of the traceback, of an exception, characters."""
 
+DEEPEST_OUTPUT = 100
+"""How deeply an output, JSON for instance, may be nested to be kept."""
+
 OUTPUT_TIMEOUT = 60
 """How long what a cell has put out may take to arrive after it has ended, seconds; what comes later is lost."""
 
 _SUCCESS = frozenset({"", "0", "None"})
 """What is said of a SystemExit with which a program would end well."""
+
+_TOO_DEEP = f"[AutoFlow left out an output that is nested more than {DEEPEST_OUTPUT} deep]"
 
 _LINE_COST = 60
 _OUTPUT_COST = 1000
@@ -89,6 +94,10 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
 
     def process_message(self, msg: Message, cell: nbformat.NotebookNode, cell_index: int) -> Any:  # noqa: ANN401 - papermill's signature
         """Let a message of the kernel take effect, as far as the limit allows."""
+        if _is_deep(msg["content"]):
+            self.lost_scrap |= _holds_scrap(msg["content"])
+            # In place of what nothing that reads notebooks could follow.
+            msg["content"] = {**msg["content"], "data": {"text/plain": _TOO_DEEP}, "metadata": {}}
         if msg["msg_type"] == "update_display_data" and not self._pays_for_update(msg["content"]):
             return None
         return super().process_message(msg, cell, cell_index)
@@ -112,7 +121,7 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         elif msg["msg_type"] == "error":
             content.update(evalue=_clip(content["evalue"]), traceback=[_clip(line) for line in content["traceback"]])
         elif not self._pays(cost := _cost(content) + _OUTPUT_COST):
-            self.lost_scrap |= any(kind.startswith(SCRAP_TYPE) for kind in content.get("data", ()))
+            self.lost_scrap |= _holds_scrap(content)
             return None
         elif display_id:
             self._cost_of_display[display_id] = cost
@@ -207,6 +216,16 @@ def _cost(value: Any) -> int:  # noqa: ANN401 - any JSON
     if isinstance(value, list | tuple):
         return sum(map(_cost, value)) + _LINE_COST
     return 8
+
+
+def _is_deep(value: Any, levels: int = DEEPEST_OUTPUT) -> bool:  # noqa: ANN401 - any JSON
+    """Tell whether there are more than so many `levels` of lists and mappings in `value`, which is one."""
+    items = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deep(item, levels - 1) for item in items if isinstance(item, dict | list))
+
+
+def _holds_scrap(content: Mapping[str, Any]) -> bool:
+    return any(kind.startswith(SCRAP_TYPE) for kind in content.get("data", ()))
 
 
 def _clip(text: str) -> str:

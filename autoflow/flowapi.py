@@ -118,7 +118,8 @@ class FlowApi:
         if response.status_code == HTTPStatus.OK:
             return
         response.read()
-        raise FlowApiError(redact(self._why_refused(response.status_code, response.text), [self.token]))
+        # The token goes before the text is cut, which could leave a part of it.
+        raise FlowApiError(self._why_refused(response.status_code, redact(response.text, [self.token])))
 
     def _why_refused(self, status: int, body: str) -> str:
         said = f"FlowAPI at {self.url} answered {status}: {_message(body)}"

@@ -3,10 +3,13 @@
 Prefect is asked by plain HTTP: to import it takes two seconds of CPU time, and this is done every minute.
 """
 
+import base64
 import datetime
 import json
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from autoflow.checks import Check
@@ -29,8 +32,9 @@ def look(settings: Settings, now: datetime.datetime) -> list[Check]:
     """Look at the daemon whose settings these are; `now` is in UTC, with its time zone."""
     files = DaemonFiles(home=settings.prefect_home)
     url = settings.prefect_api_url or files.api_url
-    prefect = _prefect(url)
-    ticks = _ticks(files, url, now) if url and prefect.is_good else Check(subject="ticks", problems=prefect.problems)
+    api = _Api(url, _authorization(settings.environ)) if url else None
+    prefect = _prefect(api)
+    ticks = _ticks(files, api, now) if api and prefect.is_good else Check(subject="ticks", problems=prefect.problems)
     return [database(settings), prefect, ticks]
 
 
@@ -46,26 +50,52 @@ def database(settings: Settings) -> Check:
         return Check(subject="database", problems=(str(error),))
 
 
-def _prefect(url: str | None) -> Check:
-    if url is None:
+@dataclass(frozen=True)
+class _Api:
+    """Prefect's API at `url`, with what it wants to see in its header Authorization, if anything."""
+
+    url: str
+    authorization: Mapping[str, str] = field(repr=False)
+
+    def ask(self, path: str, question: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
+        content = None if question is None else json.dumps(question).encode()
+        headers = {"Content-Type": "application/json", **self.authorization}
+        request = urllib.request.Request(f"{self.url}{path}", content, headers)  # noqa: S310 - the URL is the operator's
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+            return json.load(answer)
+
+
+def _authorization(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the header with which Prefect's own client would come."""
+    if login := environ.get("PREFECT_API_AUTH_STRING"):
+        return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+    if key := environ.get("PREFECT_API_KEY"):
+        return {"Authorization": f"Bearer {key}"}
+    return {}
+
+
+def _prefect(api: _Api | None) -> Check:
+    if api is None:
         return Check(subject="Prefect API", problems=("no daemon is running",))
     try:
-        _ask(f"{url}/health")
+        api.ask("/health")
     except (OSError, ValueError):
-        return Check(subject="Prefect API", problems=(f"{url} does not answer",))
-    return Check(subject="Prefect API", note=url)
+        return Check(subject="Prefect API", problems=(f"{api.url} does not answer",))
+    return Check(subject="Prefect API", note=api.url)
 
 
-def _ticks(files: DaemonFiles, url: str, now: datetime.datetime) -> Check:
+def _ticks(files: DaemonFiles, api: _Api, now: datetime.datetime) -> Check:
     tick = files.last_tick()
     if files.daemon_is_gone:
         return Check(subject="ticks", problems=("the daemon has ended without saying so",))
     if tick and tick.ended_at is None:
         return Check(subject="ticks", note=f"one goes on since {_time(tick.began_at)}")
     try:
-        problem = _overdue(url, now)
+        problem = _overdue(api, now)
     except (OSError, ValueError, LookupError, TypeError) as error:
-        return Check(subject="ticks", problems=(f"Prefect does not tell of them: {type(error).__name__}",))
+        is_refused = isinstance(error, urllib.request.HTTPError) and error.code == HTTPStatus.UNAUTHORIZED
+        reason = "PREFECT_API_AUTH_STRING is not its login" if is_refused else type(error).__name__
+        return Check(subject="ticks", problems=(f"Prefect does not tell of them: {reason}",))
     if problem:
         return Check(subject="ticks", problems=(problem,))
     if tick is None or tick.ended_at is None:
@@ -74,18 +104,18 @@ def _ticks(files: DaemonFiles, url: str, now: datetime.datetime) -> Check:
     return Check(subject="ticks", note=f"last one at {_time(tick.ended_at)}{failure}")
 
 
-def _overdue(url: str, now: datetime.datetime) -> str | None:
+def _overdue(api: _Api, now: datetime.datetime) -> str | None:
     """Return what is wrong with the schedule as Prefect has it, whoever has changed it there."""
     try:
-        deployment = _ask(f"{url}/deployments/name/{SENSOR}")
+        deployment = api.ask(f"/deployments/name/{SENSOR}")
     except urllib.request.HTTPError as error:
-        if error.code == 404:  # noqa: PLR2004 - there is no deployment: schedule null
-            return None
+        if error.code == HTTPStatus.NOT_FOUND:
+            return None  # there is no deployment: schedule null
         raise
     if deployment["paused"] or not any(each["active"] for each in deployment["schedules"]):
         return None
     wanted = {"deployment_id": {"any_": [deployment["id"]]}, "state": {"type": {"any_": ["SCHEDULED"]}}}
-    scheduled = _ask(f"{url}/flow_runs/filter", {"flow_runs": wanted, "sort": "EXPECTED_START_TIME_ASC", "limit": 1})
+    scheduled = api.ask("/flow_runs/filter", {"flow_runs": wanted, "sort": "EXPECTED_START_TIME_ASC", "limit": 1})
     if not scheduled:
         return "Prefect has scheduled none"
     first = datetime.datetime.fromisoformat(scheduled[0]["expected_start_time"])
@@ -94,11 +124,3 @@ def _overdue(url: str, now: datetime.datetime) -> str | None:
 
 def _time(time: datetime.datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _ask(url: str, question: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
-    content = None if question is None else json.dumps(question).encode()
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, content, headers)  # noqa: S310 - the URL is the operator's
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
-        return json.load(answer)

@@ -62,6 +62,8 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
         # As nodes of today's format, which those of an old one do not become by themselves.
         notebook = nbformat.from_dict(nbformat.convert(notebook, nbformat.current_nbformat))
         _mend_cell_ids(notebook)
+        if not isinstance(notebook.metadata.get("papermill", {}), dict):
+            del notebook.metadata["papermill"]
         nbformat.validate(notebook, relax_add_props=True)
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None

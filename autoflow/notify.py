@@ -5,8 +5,8 @@ import json
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -75,7 +75,8 @@ class Notifier:
     def run_ended(self, ended: EndedRun) -> None:
         """Tell that a run was given up, or that one succeeded which had been."""
         if ended.is_given_up:
-            self._tell_given_up([ended.run.key], _failure(ended, self._settings))
+            # Also where that was told before: somebody may have had it tried again.
+            self._tell_given_up([ended.run.key], _failure(ended, self._settings), again=True)
         elif ended.state is RunState.SUCCEEDED:
             self._tell_recovered(ended)
 
@@ -108,13 +109,13 @@ class Notifier:
             body = f"FlowAPI works again. It had been failing since {since[:16].replace('T', ' ')} UTC."
             self._send("AutoFlow: FlowAPI works again", body, apprise.NotifyType.SUCCESS)
 
-    def _tell_given_up(self, keys: Iterable[RunKey], why: str) -> None:
+    def _tell_given_up(self, keys: Iterable[RunKey], why: str, *, again: bool = False) -> None:
         if not self._settings.notify_urls:
             return
         with self._lock, self._notices.changing() as notices:
-            told = notices.setdefault("given_up", [])
-            new = {_notice(key): key for key in keys if _notice(key) not in told}
-            told += new
+            told = notices["given_up"]
+            new = {_notice(key): key for key in keys if again or _notice(key) not in told}
+            notices["given_up"] = list(dict.fromkeys([*told, *new]))
         if not new:
             return
         names = [str(key) for key in new.values()]
@@ -128,7 +129,7 @@ class Notifier:
             return
         notice = _notice(ended.run.key)
         with self._lock, self._notices.changing() as notices:
-            was_told = notice in notices.get("given_up", [])
+            was_told = notice in notices["given_up"]
             if was_told:
                 notices["given_up"].remove(notice)
         if not was_told:
@@ -162,8 +163,8 @@ class _Notices:
             found = json.loads(self._file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             # Without the file, or with one that somebody has broken, people are told again: better than never.
-            return {}
-        return found if isinstance(found, dict) else {}
+            found = None
+        return _sound(found if isinstance(found, dict) else {})
 
     def _write(self, notices: dict[str, Any]) -> None:
         try:
@@ -171,6 +172,18 @@ class _Notices:
                 unfinished.write_text(json.dumps(notices), encoding="utf-8")
         except OSError as error:
             logger.warning("%s cannot be written: %s", self._file, error.strerror)
+
+
+def _sound(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what makes sense of what is in the file."""
+    told = found.get("given_up")
+    notices: dict[str, Any] = {"given_up": []}
+    if isinstance(told, list):
+        notices["given_up"] = [each for each in told if isinstance(each, str)]
+    with suppress(KeyError, TypeError, ValueError):
+        since = datetime.datetime.fromisoformat(found["flowapi_failing_since"]).replace(tzinfo=None)
+        notices |= {"flowapi_failing_since": since.isoformat(), "flowapi_told": found.get("flowapi_told") is True}
+    return notices
 
 
 class _Sender:

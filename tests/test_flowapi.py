@@ -77,6 +77,13 @@ def answering(status: int, body: bytes, *, certificate: Path | None = None) -> I
         thread.join()
 
 
+def test_token_that_an_answer_repeats_is_not_shown_even_in_part(flowapi: ExampleFlowApi) -> None:
+    token = flowapi.token()
+    with answering(401, json.dumps({"msg": f"Bad token {token}"}).encode()) as url:
+        message = why_not(FlowApi(url=url, token=token))
+    assert "Bad token [secret]; get a new token" in message
+
+
 def test_dates_of_all_types_are_joined(flowapi: ExampleFlowApi) -> None:
     client = FlowApi(url=flowapi.url, token=flowapi.token())
     assert client.available_dates() == {FIRST, SECOND, THIRD}

@@ -26,13 +26,19 @@ ACTIVE = {"id": "some-id", "paused": False, "schedules": [{"active": True}]}
 
 
 @contextmanager
-def prefect(deployment: Mapping[str, Any] | None = None, *due: datetime.datetime) -> Iterator[str]:
-    """Run a Prefect API that knows of one deployment, with runs that are due at these times; yield its URL."""
+def prefect(
+    deployment: Mapping[str, Any] | None = None, *due: datetime.datetime, authorization: str | None = None
+) -> Iterator[str]:
+    """Run a Prefect API that knows of one deployment, with runs that are due at these times; yield its URL.
+
+    As Prefect's own, it says to anybody that it is well, but the rest only to those with its `authorization`.
+    """
     scheduled = [{"expected_start_time": time.isoformat()} for time in due]
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self, content: object) -> None:
-            self.send_response(404 if content is None else 200)
+            is_open = self.path.endswith("/health") or self.headers["Authorization"] == authorization
+            self.send_response(401 if not is_open else 404 if content is None else 200)
             self.end_headers()
             self.wfile.write(json.dumps(content).encode())
 
@@ -87,6 +93,22 @@ def test_a_daemon_that_has_ticked_and_has_a_next_tick_is_well(deployed: Deployed
 def test_ticks_that_do_not_come_are_told(deployed: Deployed, due: list[datetime.datetime], problem: str) -> None:
     with prefect(ACTIVE, *due) as url, files(deployed).published(url):
         assert problem in found(deployed)["ticks"].problems[0]
+
+
+@pytest.mark.parametrize(
+    ("authorization", "environ"),
+    [
+        ("Basic b3BlcmF0b3I6cMOkc3M=", {"PREFECT_API_AUTH_STRING": "operator:päss"}),
+        ("Bearer pnu_1234567", {"PREFECT_API_KEY": "pnu_1234567"}),
+    ],
+)
+def test_a_prefect_api_with_a_login_is_asked_with_it(
+    deployed: Deployed, authorization: str, environ: dict[str, str]
+) -> None:
+    with prefect(ACTIVE, NOW + datetime.timedelta(minutes=1), authorization=authorization) as url:
+        assert found(deployed, PREFECT_API_URL=url, **environ)["ticks"].is_good
+        refused = found(deployed, PREFECT_API_URL=url)["ticks"]
+    assert refused.problems == ("Prefect does not tell of them: PREFECT_API_AUTH_STRING is not its login",)
 
 
 def test_a_tick_that_goes_on_keeps_the_next_one_waiting(deployed: Deployed) -> None:

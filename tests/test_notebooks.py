@@ -329,6 +329,31 @@ def test_progress_that_is_cleared_uses_up_nothing(run: Runner) -> None:
     assert len(outputs) == 2
 
 
+def test_output_that_is_nested_too_deeply_is_left_out(run: Runner) -> None:
+    ran = run(
+        """
+        from IPython.display import JSON, display
+        deep = []
+        for _ in range(450):
+            deep = [deep]
+        display(JSON({"deep": deep}))
+        """,
+        "import scrapbook as sb; sb.glue('deep', deep, encoder='json')",
+    )
+    assert "left out an output that is nested" in ran.notebook.cells[0].outputs[0].data["text/plain"]
+    assert ran.failure()[:2] == (2, "OutputTooLarge")
+
+
+def test_metadata_of_papermills_that_is_none_of_its_does_no_harm(tmp_path: Path, run: Runner) -> None:
+    path = write_notebook(tmp_path / "n.ipynb", "print(1)")
+    content = json.loads(path.read_text())
+    content["metadata"]["papermill"] = None
+    path.write_text(json.dumps(content))
+    ran = run.run(path)
+    assert ran.error is None
+    assert ran.notebook.metadata["papermill"]["output_path"]
+
+
 def test_half_a_character_does_not_spoil_the_notebook(tmp_path: Path, run: Runner) -> None:
     cell = {"cell_type": "markdown", "metadata": {}, "source": "\ud83d half", "id": "x"}
     path = tmp_path / "n.ipynb"

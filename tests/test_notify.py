@@ -11,7 +11,7 @@ import pytest
 
 from autoflow.errors import AutoflowError, FlowApiError, NotebookError, SettingsError
 from autoflow.model import RunKey, RunState
-from autoflow.notify import Notifier
+from autoflow.notify import NOTICES_FILE, Notifier
 from autoflow.retries import RetryPolicy
 from autoflow.runs import EndedRun, NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
@@ -82,7 +82,6 @@ def test_a_run_that_is_given_up_is_told_once_also_after_a_restart_and_then_that_
     given_up = ended(RunState.FAILED, settings, failures=1, error=error)
     with Notifier(settings) as notifier:
         notifier.run_ended(given_up)
-        notifier.run_ended(given_up)
     message = receiver.messages.get_nowait()
     assert message["title"] == "AutoFlow: flows 2016-01-05 was given up"
     assert "notebook 'n', cell 3: ValueError: no data [secret]" in message["message"]
@@ -91,6 +90,12 @@ def test_a_run_that_is_given_up_is_told_once_also_after_a_restart_and_then_that_
     with Notifier(settings) as notifier:
         notifier.given_up([given_up.run.key])
     assert receiver.titles() == []
+
+    # Somebody had it tried again, and that failed as well.
+    with Notifier(settings) as notifier:
+        notifier.run_ended(given_up)
+        notifier.given_up([given_up.run.key])
+    assert receiver.titles() == ["AutoFlow: flows 2016-01-05 was given up"]
 
     for _ in range(2):
         with Notifier(settings) as notifier:
@@ -125,6 +130,27 @@ def test_a_flowapi_that_fails_for_long_is_told_once_and_once_that_it_works_again
         notifier.flowapi_works()
         notifier.flowapi_works()
     assert receiver.titles() == ["AutoFlow: FlowAPI works again"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["[]", '{"given_up": null, "flowapi_failing_since": 7}', '{"given_up": [7], "flowapi_failing_since": "x"}'],
+)
+def test_a_broken_file_of_what_was_told_makes_it_told_again(
+    deployed: Deployed, receiver: Receiver, broken: str
+) -> None:
+    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url, AUTOFLOW_NOTIFY_AFTER="0")
+    settings.outputs_dir.mkdir(exist_ok=True)
+    (settings.outputs_dir / NOTICES_FILE).write_text(broken)
+    with Notifier(settings) as notifier:
+        notifier.flowapi_failed(FlowApiError("it is gone"))
+        notifier.flowapi_works()
+        notifier.given_up([RunKey.of("flows", {}, datetime.date(2016, 1, 5))])
+    assert receiver.titles() == [
+        "AutoFlow: FlowAPI does not work",
+        "AutoFlow: FlowAPI works again",
+        "AutoFlow: flows 2016-01-05 was given up",
+    ]
 
 
 def test_a_short_failure_of_flowapi_is_not_told(deployed: Deployed, receiver: Receiver) -> None:
