@@ -5,7 +5,10 @@ all of Prefect (a second, and settings read from the environment) and does not s
 fields for seconds, and `l`, otherwise than Prefect. A test holds that Prefect takes whatever is let through here.
 """
 
+import calendar
+import datetime as dt
 import re
+from collections.abc import Collection, Iterable
 
 _LONGEST = 200
 _PLAIN_FIELDS = 5
@@ -31,17 +34,29 @@ _FIELDS = {
     "second": _items("0*[0-5]?[0-9]"),
     "year": _items("19[7-9][0-9]|20[0-9][0-9]"),
 }
-_NEVER = re.compile(
-    r"(0*3[01],?)+ (0*2|feb)(,(0*2|feb))* [*?]|(0*31,?)+ ((0*(2|4|6|9|11)|feb|apr|jun|sep|nov),?)+ [*?]"
-)
-"""Days, months and days of the week of which no calendar has one, such as ``31 4,jun *``."""
+_BOUNDS = {
+    "minute": (0, 59),
+    "hour": (0, 23),
+    "day of the month": (1, 31),
+    "month": (1, 12),
+    "day of the week": (0, 6),
+    "second": (0, 59),
+    "year": (1970, 2099),
+}
+_NUMBERS = {
+    "l": 31,
+    **{name: number for number, name in enumerate(_DAY_NAME.split("|"))},
+    **{name: number for number, name in enumerate(_MONTH_NAME.split("|"), 1)},
+}
+_YEARS_WITH_A_LEAP_YEAR = 9
 
 
-def cron_problem(cron: str) -> str | None:
-    """Tell what is wrong with `cron`; None if Prefect takes it.
+def cron_problem(cron: str, today: dt.date | None = None) -> str | None:
+    """Tell what is wrong with `cron`; None if Prefect takes it. `today`, left out, is the day in UTC.
 
     As with croniter, which Prefect uses, there can be fields for seconds and for years after the usual five. Refused
-    beyond what croniter refuses are days that never come, and random values (`r`), which Prefect does not support.
+    beyond what croniter refuses are days that never come, or come no more, ranges that start where they end, which
+    croniter takes for everything, and random values (`r`), which Prefect does not support.
     """
     if cron.lower() in _ALIASES:
         return None
@@ -54,15 +69,75 @@ def cron_problem(cron: str) -> str | None:
         for item in text.split(","):
             if not re.fullmatch(pattern, item):
                 return f"{item!r} is not a valid {name}"
-    return _problem_of_days(texts)
+            if problem := _problem_of_range(name, item):
+                return problem
+    year = (today or dt.datetime.now(dt.UTC).date()).year
+    return _problem_of_weekdays(texts) or _problem_of_dates(texts, year)
 
 
-def _problem_of_days(texts: list[str]) -> str | None:
+def _problem_of_range(name: str, item: str) -> str | None:
+    start, end, step = _parts(item)
+    if start == "*" or not (end or step):
+        return None
+    low, high = _number(start), _number(end) if end else _BOUNDS[name][1]
+    # Sunday is 0 where a range starts with 7.
+    if high not in {low, low % 7 if name == "day of the week" else low}:
+        return None
+    alone = start + item[item.index("#") :] if "#" in item else start
+    return f"{item!r} starts where it ends, which Prefect takes for every {name}; write {alone}"
+
+
+def _problem_of_weekdays(texts: list[str]) -> str | None:
     weekdays = texts[4]
     if len({bool(re.search("[#l]", item)) for item in weekdays.split(",")}) > 1:
         return "days of the week such as 'fri' and 'fri#2' cannot be mixed"
     if "7" in weekdays and len(texts) > _PLAIN_FIELDS:
         return "Sunday is 0, not 7, where there are fields for seconds or years"
-    if _NEVER.fullmatch(" ".join(texts[2:5])):
-        return "such a day never comes"
     return None
+
+
+def _problem_of_dates(texts: list[str], this_year: int) -> str | None:
+    years: Collection[int] = range(this_year, this_year + _YEARS_WITH_A_LEAP_YEAR)
+    if len(texts) == len(_FIELDS):
+        years = [year for year in _numbers("year", texts[-1].split(",")) if year >= this_year]
+        if not years:
+            return "all its years are in the past"
+    # Beside other days, croniter does not look for the last one; alone, it comes in each month.
+    days = _numbers("day of the month", [item for item in texts[2].split(",") if item != "l"]) or {1}
+    months = _numbers("month", texts[3].split(","))
+    # Days of the week do not help: where no such day of the month comes, croniter gives up.
+    if any(min(days) <= calendar.monthrange(year, month)[1] for year in years for month in months):
+        return None
+    return "such a day of the month never comes"
+
+
+def _numbers(name: str, items: Iterable[str]) -> set[int]:
+    """Return what `items` of the field called `name` stand for."""
+    return {number for item in items for number in _numbers_of_item(item, *_BOUNDS[name])}
+
+
+def _numbers_of_item(item: str, first: int, last: int) -> Iterable[int]:
+    start, end, step = _parts(item)
+    if start in {"*", "?"}:
+        return range(first, last + 1, int(step or 1))
+    low = _number(start)
+    high = _number(end or start) if end or not step else last
+    each = int(step or 1)
+    if low <= high:
+        return range(low, high + 1, each)
+    to_end = range(low, last + 1, each)
+    left = last - to_end[-1]
+    # One more than the step would skip: it is how croniter goes on.
+    skipped = each - left if each > left + 1 else 0
+    return (*to_end, *range(first + skipped, high + 1, each))
+
+
+def _parts(item: str) -> tuple[str, str, str]:
+    """Return the start, the end and the step of an item; the last two are empty where it has none."""
+    values, _, step = item.partition("#")[0].partition("/")
+    start, _, end = values.partition("-")
+    return start, end, step
+
+
+def _number(text: str) -> int:
+    return _NUMBERS[text] if text in _NUMBERS else int(text)
