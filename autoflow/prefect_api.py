@@ -43,6 +43,12 @@ LONGEST_COMPLAINT = 300
 RETENTION_DAYS = 90
 """How long Prefect's own server keeps runs; the run store keeps its records for ever."""
 
+LOOK_SECONDS = 15.0
+"""How often a server of our own is asked whether it is well."""
+
+HUNG_SECONDS = 60.0
+"""How long it may not answer until it is started anew."""
+
 RESTART_SECONDS = 10.0
 """How long to wait between attempts to start the server again."""
 
@@ -86,6 +92,7 @@ def client_environment(settings: Settings, api_url: str) -> dict[str, str]:
         "PREFECT_API_URL": api_url,
         "PREFECT_HOME": str(settings.prefect_home),
         "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+        "PREFECT_API_REQUEST_TIMEOUT": settings.environ.get("PREFECT_API_REQUEST_TIMEOUT") or "30",
         # Our own lines go to Prefect's UI as well, and Prefect's own to nobody: they repeat ours, with tracebacks.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "autoflow",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
@@ -139,7 +146,7 @@ def prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterat
         return
     port = choose_port(settings)
     host = _reachable(settings.prefect_host)
-    url = f"http://{host}:{port}/api"
+    url = _url(settings.prefect_host, port)
     server = PrefectServer(server_environment(settings, environ, port), settings.prefect_home / "server.log")
     environ.update(client_environment(settings, url) | _around_proxies(environ, host))
     with server:
@@ -187,6 +194,7 @@ class PrefectServer:
 
     def __init__(self, environment: Mapping[str, str], log_file: Path) -> None:
         self._environment = environment
+        self._url = _url(environment["PREFECT_SERVER_API_HOST"], int(environment["PREFECT_SERVER_API_PORT"]))
         self.log_file = log_file
         self.has_been_ready = False
         self._log_start = 0
@@ -203,7 +211,6 @@ class PrefectServer:
         except OSError as error:
             raise _cannot_listen(host, port, error) from error
         try:
-            self.log_file.parent.mkdir(parents=True, exist_ok=True)
             self._process = self._start(self._listener)
         except OSError as error:
             self._listener.close()
@@ -231,6 +238,7 @@ class PrefectServer:
         return f"{_complaint(log)} (see {self.log_file})"
 
     def _start(self, listener: socket.socket) -> subprocess.Popen[bytes]:
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             self._log_start = log.tell()
             return subprocess.Popen(
@@ -250,13 +258,26 @@ class PrefectServer:
             process, listener = self._process, self._listener
             if process is None or listener is None:
                 return
-            process.wait()
+            self._wait_for_its_end(process)
             if process.stdin:
                 process.stdin.close()
             if self._closing.is_set() or not self.has_been_ready:
                 return
             logger.warning("the Prefect server ended (exit code %s); starting it again", process.returncode)
             self._restart(listener)
+
+    def _wait_for_its_end(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until the server ends; kill it if it has answered, and then does not for too long."""
+        answered_at = time.monotonic()
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(LOOK_SECONDS)
+                return
+            if not self.has_been_ready or is_ready(self._url):
+                answered_at = time.monotonic()
+            elif time.monotonic() - answered_at > HUNG_SECONDS:
+                logger.warning("the Prefect server has not answered for %.0f s and is killed", HUNG_SECONDS)
+                process.kill()
 
     def _restart(self, listener: socket.socket) -> None:
         """Start the server again, as soon as that is possible: memory may be short just now."""
@@ -323,6 +344,10 @@ def _around_proxies(environ: Mapping[str, str], host: str) -> dict[str, str]:
         return {}
     excepted = environ.get("no_proxy") or environ.get("NO_PROXY")
     return dict.fromkeys(("no_proxy", "NO_PROXY"), f"{excepted},{host}" if excepted else host)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{_reachable(host)}:{port}/api"
 
 
 def _reachable(host: str) -> str:

@@ -121,14 +121,21 @@ def _serve_on_schedule(sensor: Sensor, schedule: str, shutdown: Shutdown, watch:
             "and, if it asks for them, PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
         ) from error
     logger.info("looking for new dates now, and on the schedule '%s' (UTC)", schedule)
-    with DeploymentRunner([deployments.sensor, deployments.run_workflow]) as runner:
-        runner.poll()
-        while not shutdown.wait_until_closing(POLL_SECONDS):
-            runner.poll()
+    runner = DeploymentRunner([deployments.sensor, deployments.run_workflow])
+    # In a thread of its own: a Prefect API that does not answer is no reason not to stop.
+    threading.Thread(target=_poll, args=(runner, shutdown), name="deployments", daemon=True).start()
+    shutdown.wait_until_closing()
     logger.info("stopping: nothing new is started")
     if not runner.join(0 if shutdown.stop.is_set else sensor.settings.shutdown_grace):
         shutdown.stop.set("AutoFlow was stopped")
         runner.join(LAST_WAIT)
+
+
+def _poll(runner: DeploymentRunner, shutdown: Shutdown) -> None:
+    with runner:
+        runner.poll()
+        while not shutdown.wait_until_closing(POLL_SECONDS):
+            runner.poll()
 
 
 class _Deployments:

@@ -68,12 +68,14 @@ def make_notebooks_workflow(  # noqa: PLR0913 - each is a thing of its own
     stop: StopSignal | None = None,
     progress: Progress | None = None,
     fork_server: ForkServer | None = None,
+    done: Callable[[], None] | None = None,
 ) -> "prefect.Flow[[str, list[list[str]], dict[str, Any]], Any]":
     """Return a Prefect flow that runs the notebooks of `run.workflow`, each as soon as those that it needs are done.
 
     The flow takes the reference date, the date ranges and the parameters, which Prefect shows; it fails if a notebook
     fails, and is cancelled if `stop` is set. `outcome` tells afterwards what became of each notebook, whatever
-    becomes of the Prefect API, and `progress` meanwhile how far they are. `fork_server` makes kernels start sooner.
+    becomes of the Prefect API, and `progress` meanwhile how far they are. `done` is called when all have ended, before
+    Prefect is told of it. `fork_server` makes kernels start sooner.
     """
     outcome = outcome or Outcome()
     stop = stop or StopSignal()
@@ -107,6 +109,8 @@ def make_notebooks_workflow(  # noqa: PLR0913 - each is a thing of its own
                     cast("Step", quote(step)), cast("Mapping[str, NotebookOutputs]", upstream)
                 )
         wait(list(futures.values()))
+        if done:
+            done()
         show_outcome(run, outcome, settings)
         error = outcome.error
         if isinstance(error, RunStopped):
@@ -246,17 +250,35 @@ class WorkflowRunner:
         outcome = Outcome()
         with self.cancellations.of(StopSignal(cancel)) as watched:
             stop = StopSignal(watched.stop)
+            ended: list[tuple[RunState, RunError | None]] = []
+
+            def record_unless_stopped() -> None:
+                state, error = _judge(run, outcome, None)
+                if state is not RunState.INTERRUPTED:
+                    self._record(claim, state, outcome, error, shutdown.stop)
+                    ended.append((state, error))
+
             with self.heartbeat.of(claim, stop):
                 workflow = make_notebooks_workflow(
-                    run, self.settings, outcome=outcome, stop=stop, progress=progress, fork_server=self.fork_server
+                    run,
+                    self.settings,
+                    outcome=outcome,
+                    stop=stop,
+                    progress=progress,
+                    fork_server=self.fork_server,
+                    # Not only at the end of the flow, for which Prefect has to answer.
+                    done=record_unless_stopped,
                 )
-                problem = self._run_flow(workflow, run, claim, outcome, watched)
-                state, error = _judge(run, outcome, problem)
-                # A run that we stop ourselves is shown as cancelled in Prefect, too.
-                stopped_by_us = shutdown.stop.is_set or stop.wait(0)
-                if state is RunState.INTERRUPTED and not stopped_by_us and (cancel.wait(0) or watched.is_cancelled):
-                    state, error = RunState.CANCELLED, RunError("Cancelled", watched.stop.reason)
-                self._record(claim, state, outcome, error, shutdown.stop)
+                problem = self._run_flow(workflow, run, claim, watched)
+                if not ended:
+                    state, error = _judge(run, outcome, problem)
+                    # A run that we stop ourselves is shown as cancelled in Prefect, too.
+                    stopped_by_us = shutdown.stop.is_set or stop.wait(0)
+                    if state is RunState.INTERRUPTED and not stopped_by_us and (cancel.wait(0) or watched.is_cancelled):
+                        state, error = RunState.CANCELLED, RunError("Cancelled", watched.stop.reason)
+                    self._record(claim, state, outcome, error, shutdown.stop)
+                    ended.append((state, error))
+        [(state, error)] = ended
         _log_end(run, state, outcome, error, seconds=time.monotonic() - started)
         for follower in self.followers:
             follower(EndedRun(run=run, state=state, outcome=outcome))
@@ -267,10 +289,9 @@ class WorkflowRunner:
         workflow: "prefect.Flow[[str, list[list[str]], dict[str, Any]], Any]",
         run: WorkflowRun,
         claim: Claim,
-        outcome: Outcome,
         watched: Watched,
     ) -> Exception | None:
-        """Run the flow; return what went wrong that is not told by `outcome`, such as the Prefect API being gone."""
+        """Run the flow; return what Prefect raised, if its API was gone for instance."""
         ranges = [list(interval.as_strings()) for interval in run.date_ranges]
 
         @workflow.on_running
@@ -284,8 +305,6 @@ class WorkflowRunner:
                 workflow(run.reference_date.isoformat(), ranges, dict(run.parameters), return_state=True)
         except Exception as error:  # noqa: BLE001 - whatever Prefect raises, the run has ended and has to be recorded
             return error
-        if len(outcome.outputs) < len(run.workflow.notebooks) and not outcome.errors:
-            return PrefectGoneError("Prefect did not run all of its notebooks")
         return None
 
     def _name_flow_run(self, claim: Claim, flow_run_id: str) -> None:
@@ -324,7 +343,8 @@ def _judge(run: WorkflowRun, outcome: Outcome, problem: Exception | None) -> tup
         return RunState.FAILED, RunError(error.error_class, error.error_message, error.notebook, error.cell)
     if error:
         return RunState.FAILED, RunError(type(error).__name__, str(error))
-    if problem and len(outcome.outputs) < len(run.workflow.notebooks):
+    if len(outcome.outputs) < len(run.workflow.notebooks):
+        problem = problem or PrefectGoneError("it did not run all notebooks")
         return RunState.INTERRUPTED, RunError(type(problem).__name__, f"the Prefect API failed: {first_line(problem)}")
     return RunState.SUCCEEDED, None
 

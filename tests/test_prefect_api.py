@@ -1,5 +1,6 @@
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -239,6 +240,25 @@ with PrefectServer(environment, Path(sys.argv[1])):
     print("started", flush=True)
     time.sleep(600)
 """
+
+
+def test_server_that_hangs_is_started_anew(
+    deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
+    monkeypatch.setattr("autoflow.prefect_api.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("autoflow.prefect_api.HUNG_SECONDS", 0.1)
+    environment = server_environment(deployed.settings(), deployed.environ, free_port())
+    with PrefectServer(environment, tmp_path / "home" / "server.log") as server:
+        api = PrefectApi(f"http://127.0.0.1:{environment['PREFECT_SERVER_API_PORT']}/api", server)
+        assert api.wait_until_ready(Shutdown())
+        (hung,) = servers_of()
+        # What the log is in may be gone as well.
+        shutil.rmtree(tmp_path / "home")
+        hung.suspend()
+        hung.wait(60)
+        monkeypatch.undo()
+        assert api.wait_until_ready(Shutdown())
+    assert logged[0] == "the Prefect server has not answered for 0 s and is killed"
 
 
 def test_server_ends_when_its_parent_is_killed(deployed: Deployed, tmp_path: Path) -> None:
