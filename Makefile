@@ -9,7 +9,7 @@ PIPENV_VERSION := 2026.10.3
 PIPENV := PIPENV_VENV_IN_PROJECT=1 PIPENV_IGNORE_VIRTUALENVS=1 PIPENV_VERBOSITY=-1 .tools/bin/pipenv
 
 # What reports are made with, and the fonts for the scripts that they may hold.
-REPORT_PACKAGES := pandoc ruby-asciidoctor-pdf fonts-noto-core fonts-dejavu fonts-droid-fallback fonts-symbola
+REPORT_PACKAGES := pandoc ruby-asciidoctor-pdf fonts-noto-core fonts-dejavu-core fonts-droid-fallback fonts-symbola
 TEST_PACKAGES := $(REPORT_PACKAGES) postgresql poppler-utils chromium chromium-driver
 
 .PHONY: help

@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT))
 from examples.flowapi import ExampleFlowApi  # noqa: E402 - it is found only now
 
 INPUTS, OUTPUTS = ROOT / "examples" / "inputs", ROOT / "examples" / "outputs"
+PAGE = OUTPUTS / "index.html"
 
 
 def main() -> int:
@@ -28,11 +29,9 @@ def main() -> int:
     if exit_code:
         print("The example has failed; the lines above say why.")
     elif not new:
-        print(f"Nothing was run: every date is done already, see {relative(OUTPUTS)}. `make clean` starts afresh.")
+        print(f"Nothing was run: every date is done already, see {relative(PAGE)}. `make clean` starts afresh.")
     else:
-        print(
-            f"Executed notebooks are in {relative(OUTPUTS / 'notebooks')}, reports in {relative(OUTPUTS / 'reports')}."
-        )
+        print(f"Open {relative(PAGE)} in a browser: it has links to the reports and executed notebooks.")
     return exit_code
 
 

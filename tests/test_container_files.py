@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 import yaml
 
+from autoflow.page import PAGE_NAME
 from autoflow.reports.fonts import LATIN, MONOSPACED, SCRIPTS
-from autoflow.settings import Settings
+from autoflow.settings import CONFIG_KEYS, Settings
+from tests.conftest import Deployed
+from tests.test_readme import README, names, section
 
 ROOT = Path(__file__).resolve().parent.parent
 STACK = ROOT / "docker-stack.yml"
 PREFECT_STACK = ROOT / "docker-stack.prefect.yml"
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+DOCS = (ROOT / "docs" / "container.md").read_text(encoding="utf-8")
 DEFAULT_PACKAGES = json.loads((ROOT / "Pipfile.lock").read_text(encoding="utf-8"))["default"]
 
 
@@ -36,6 +40,24 @@ def services() -> Iterator[Any]:
 
 def secrets_of(service: Mapping[str, Any]) -> set[str]:
     return set(service.get("secrets", ()))
+
+
+def variables_of(stack: Path) -> list[str]:
+    comments = re.compile(r"^ *#.*$", re.MULTILINE)
+    return re.findall(r"(?<!\$)\$\{?[A-Z_]+[^}]*\}?", comments.sub("", stack.read_text(encoding="utf-8")))
+
+
+def section_of_docs(title: str) -> str:
+    """Return a section of docs/container.md, with those below it."""
+    _, text = re.split(rf"^(?=#+ {title}$)", DOCS, flags=re.MULTILINE)
+    level = len(text) - len(text.lstrip("#"))
+    return re.split(rf"^#{{2,{level}}} ", text[level:], flags=re.MULTILINE)[0]
+
+
+def documented(language: str, title: str) -> str:
+    """Return the one block of code in a language in a section of docs/container.md."""
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```", section_of_docs(title), re.MULTILINE | re.DOTALL)
+    return str(block)
 
 
 def image_environment() -> dict[str, str]:
@@ -88,6 +110,28 @@ def test_image_has_the_fonts_of_all_scripts() -> None:
     assert {script.package for script in (LATIN, MONOSPACED, *SCRIPTS)} == installed
 
 
+def test_packages_of_debian_are_the_same_everywhere() -> None:
+    (line,) = re.findall(r"^REPORT_PACKAGES := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    packages = set(line.split())
+    (command,) = re.findall(r"`apt-get install (pandoc .+)`", README)
+    assert set(command.split()) == packages
+    (installed,) = re.findall(r"^ +(fonts-[^\\]+)\\$", DOCKERFILE, re.MULTILINE)
+    assert set(installed.split()) == packages | {"tini"}
+    reports = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`(fonts-[a-z-]+)`", reports)) == {name for name in packages if name.startswith("fonts-")}
+
+
+def test_container_as_a_service_is_started_again_after_a_reboot() -> None:
+    assert re.findall(r"^docker run --detach .*--restart (\S+)", DOCS, re.MULTILINE) == ["unless-stopped"]
+
+
+def test_web_server_shows_what_is_for_readers_and_nothing_else() -> None:
+    locations = dict(re.findall(r"location (.+) \{(.*)\}", documented("nginx", "A web server for readers")))
+    assert locations.pop("/").strip() == "return 404;"
+    folders = {CONFIG_KEYS[f"outputs.{name}"].rpartition("/")[2] for name in ("notebooks_dir", "reports_dir")}
+    assert locations.keys() == {"= /", f"= /{PAGE_NAME}", *(f"/{folder}/" for folder in folders)}
+
+
 def test_image_does_not_run_as_root() -> None:
     (user,) = re.findall(r"^USER (.+)$", DOCKERFILE, re.MULTILINE)
     assert user == "1000:1000"
@@ -128,10 +172,43 @@ def test_stack_refuses_to_do_without_a_variable_and_says_what_to_set(name: str) 
 
 @pytest.mark.parametrize("stack", [STACK, PREFECT_STACK], ids=["autoflow", "prefect"])
 def test_every_other_variable_of_a_stack_has_a_default(stack: Path) -> None:
-    comments = re.compile(r"^ *#.*$", re.MULTILINE)
-    variables = re.findall(r"(?<!\$)\$\{?[A-Z_]+[^}]*\}?", comments.sub("", stack.read_text(encoding="utf-8")))
+    variables = variables_of(stack)
     assert variables
     assert all(re.match(r"\$\{[A-Z_]+:[-?]", variable) for variable in variables)
+
+
+@pytest.mark.parametrize("stack", [STACK, PREFECT_STACK], ids=["autoflow", "prefect"])
+def test_variables_of_a_stack_are_told(stack: Path) -> None:
+    told = re.findall(r"`([A-Z_]+)`", section_of_docs("A stack with secrets"))
+    assert {re.findall("[A-Z_]+", variable)[0] for variable in variables_of(stack)} <= set(told)
+
+
+def test_every_setting_reaches_autoflow_in_a_stack() -> None:
+    addition = yaml.safe_load(documented("yaml", "More settings"))
+    given = {"AUTOFLOW_INPUTS_DIR", "AUTOFLOW_OUTPUTS_DIR"}
+    for service in (content["services"]["autoflow"] for content in (loaded(STACK), addition)):
+        given |= service["environment"].keys() | secrets_of(service)
+    told = names(section("Settings"), "variable")
+    assert [name for name in told if name not in given and not name.startswith("PREFECT_")] == []
+
+
+def test_settings_that_a_stack_leaves_empty_are_at_their_defaults(deployed: Deployed) -> None:
+    environment = loaded(STACK)["services"]["autoflow"]["environment"]
+    empty = {name: "" for name, value in environment.items() if value == f"${{{name}:-}}"}
+    assert {"AUTOFLOW_NOTIFY_AFTER", "AUTOFLOW_REPORT_URL_BASE", "AUTOFLOW_FLOWAPI_TIMEOUT"} <= empty.keys()
+    assert deployed.settings(**empty) == deployed.settings()
+
+
+def test_addition_to_the_stack_has_what_it_names() -> None:
+    addition = yaml.safe_load(documented("yaml", "More settings"))
+    service = addition["services"]["autoflow"]
+    assert addition["version"] == loaded(STACK)["version"]
+    assert addition["secrets"] == {name: {"external": True} for name in secrets_of(service)}
+    (config,) = service["configs"]
+    assert addition["configs"] == {config["source"]: {"external": True}}
+    assert service["environment"]["SSL_CERTIFICATE_FILE"] == config["target"]
+    commands = documented("bash", "More settings")
+    assert all(f" {name} " in commands for name in (*addition["secrets"], *addition["configs"]))
 
 
 def test_inputs_cannot_be_written() -> None:
@@ -144,10 +221,12 @@ def test_inputs_cannot_be_written() -> None:
 
 
 @pytest.mark.parametrize("stack", [STACK, PREFECT_STACK], ids=["autoflow", "prefect"])
-def test_secrets_of_a_stack_are_docker_secrets_of_the_same_names(stack: Path) -> None:
+def test_secrets_of_a_stack_are_docker_secrets_of_the_same_names_or_of_others_that_are_set(stack: Path) -> None:
     content = loaded(stack)
     used = set().union(*map(secrets_of, content["services"].values()))
-    assert content["secrets"] == {name: {"external": True} for name in used}
+    assert content["secrets"] == {
+        name: {"external": True, "name": f"${{{name}_SECRET:-{name}}}"} for name in sorted(used)
+    }
 
 
 def test_autoflow_gets_its_password_and_its_token_as_secrets_only() -> None:
@@ -189,8 +268,8 @@ def test_autoflow_has_a_network_that_leads_outside() -> None:
 
 
 @pytest.mark.parametrize("service", list(services()))
-def test_service_is_restarted_and_limited(service: Mapping[str, Any]) -> None:
-    assert service["deploy"]["restart_policy"]["condition"] in {"any", "on-failure"}
+def test_service_is_started_again_also_after_a_good_end_and_limited(service: Mapping[str, Any]) -> None:
+    assert service["deploy"]["restart_policy"]["condition"] in {"any", "${AUTOFLOW_RESTART:-any}"}
     assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}
 
 

@@ -18,6 +18,7 @@ from autoflow.parser.schemas import (
     WorkflowSchema,
 )
 from autoflow.settings import CONFIG_KEYS, Settings
+from examples.flowapi import EXAMPLE_SCOPES
 from tests.conftest import Deployed
 
 if TYPE_CHECKING:
@@ -90,6 +91,15 @@ def test_keys_of_workflows_yml_are_those_of_the_schemas() -> None:
     assert all(f"{key}:" in output for key in OutputSchema().fields)
 
 
+def test_scopes_that_are_told_are_those_of_the_examples_token() -> None:
+    scopes = re.compile(r"`(get_available_dates|run|get_result|[a-z0-9]+:[a-z_]+:[a-z_]+)`")
+    told = (ROOT / "examples" / "README.md").read_text(encoding="utf-8").split("### The token's scopes")[1]
+    assert set(scopes.findall(told.split("\n### ")[0])) == EXAMPLE_SCOPES
+    in_readme = scopes.findall(section("Notebooks"))
+    assert "get_available_dates" in in_readme
+    assert set(in_readme) <= EXAMPLE_SCOPES
+
+
 def verbs(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
     for name, command in group.commands.items():
         yield f"{prefix}{name}", command
@@ -120,4 +130,5 @@ def test_file_map_is_what_is_there() -> None:
     assert len(told) == len(set(told))
     assert set(told) == files | folders
     others = [name for name in names(section("What is where"), "path") if not name.startswith("autoflow/")]
+    assert {path.name for path in ROOT.glob("docker-stack*.yml")} <= set(others)
     assert [name for name in others if not (ROOT / name).exists()] == []
