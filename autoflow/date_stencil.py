@@ -215,4 +215,8 @@ def _text(value: object) -> str:
     """Write an element as it would stand in YAML."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_text, value))}]"
-    return str(value) if _is_plain_date(value) or isinstance(value, int) else repr(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, dt.date) else repr(value)

@@ -69,12 +69,12 @@ def test_stencil_is_written_as_in_yaml() -> None:
         ([], "a date stencil needs one element or more"),
         ("2016-01-01", "a date stencil is a list of dates, offsets and pairs, not '2016-01-01'"),
         (None, "a date stencil is a list of dates, offsets and pairs, not None"),
-        ([True], "True is neither a date (YYYY-MM-DD), an offset in days nor a pair of these"),
+        ([True], "true is neither a date (YYYY-MM-DD), an offset in days nor a pair of these"),
         ([1.5], "1.5 is neither a date (YYYY-MM-DD), an offset in days nor a pair of these"),
-        ([None], "None is neither a date (YYYY-MM-DD), an offset in days nor a pair of these"),
+        ([None], "null is neither a date (YYYY-MM-DD), an offset in days nor a pair of these"),
         (
             [dt.datetime(2016, 1, 1)],  # noqa: DTZ001 - as YAML gives it
-            "datetime.datetime(2016, 1, 1, 0, 0) is neither a date (YYYY-MM-DD), an offset in days nor a pair of these",
+            "2016-01-01 00:00:00 is neither a date (YYYY-MM-DD), an offset in days nor a pair of these",
         ),
         (["yesterday"], "'yesterday' is not a date (YYYY-MM-DD)"),
         (["20160101"], "'20160101' is not a date (YYYY-MM-DD)"),

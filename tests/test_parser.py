@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoflow.date_stencil import DateStencil
-from autoflow.errors import WorkflowsFileError
+from autoflow.errors import AutoflowError, WorkflowsFileError
 from autoflow.notebooks import declared_parameters
 from autoflow.parser import parse_workflows_file
+from autoflow.parser.single_value import parse_value
 from autoflow.specs import OutputSpec, ReportFormat, TriggerSpec, WorkflowsFile
 
 GOOD = """\
@@ -179,6 +180,76 @@ def test_dates_in_parameters_become_iso_strings(inputs: Path) -> None:
     assert file.sensor.triggers[0].parameters == {
         "count": ["2016-01-01", {"at": "2016-01-01T12:30:00"}, True, None, 1.5],
     }
+
+
+SURPRISES = {
+    "NO": "false",
+    "yes": "true",
+    "On": "true",
+    "0123456": "the number 42798",
+    "012": "the number 10",
+    "-007": "the number -7",
+    "12:30": "the number 750",
+    "1:30.5": "the number 90.5",
+    "1_000": "the number 1000",
+    "0x1_0": "the number 16",
+    "1_0.5": "the number 10.5",
+}
+"""What people write as text or as another number, and what it is in YAML."""
+
+
+@pytest.mark.parametrize("written", SURPRISES)
+def test_value_that_yaml_reads_otherwise_than_people_is_refused(inputs: Path, written: str) -> None:
+    meaning = SURPRISES[written]
+    advice = f"put it in quotes, or write {meaning.removeprefix('the number ')}"
+    message = f"'{written}' would be read as {meaning}; {advice}"
+    place = "24: available_dates_sensor.workflows[0].parameters.count.a[0]"
+    assert problems(inputs, changed(("{count: 3}", f"{{count: {{a: [{written}]}}}}"))) == [f"{place}: {message}"]
+    with pytest.raises(AutoflowError) as raised:
+        parse_value(f"{{a: [{written}]}}")
+    assert str(raised.value) == f"'{{a: [{written}]}}': {message}"
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("'NO'", "NO"),
+        ('"012"', "012"),
+        ("|-\n          12:30", "12:30"),
+        ("y", "y"),
+        ("True", True),
+        ("0", 0),
+        ("-10", -10),
+        ("0.5", 0.5),
+        ("0x1F", 31),
+        ("0b11", 3),
+        ("089", "089"),
+        ("a_1:0", "a_1:0"),
+        ("2016-01-01 12:30:00", "2016-01-01T12:30:00"),
+    ],
+)
+def test_value_that_is_clear_is_taken(inputs: Path, written: str, value: object) -> None:
+    file = parse(inputs, changed(("{count: 3}", f"\n        count: {written}")))
+    assert file.sensor.triggers[0].parameters == {"count": value}
+    assert parse_value(written) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('"\\ud800"', "the text has a character that cannot be stored"),
+        ('{"\\0": 1}', "the text has a character that cannot be stored"),
+        ("9" * 101, "the number is too long"),
+        ("!!bool maybe", "'maybe' is not a valid bool"),
+        ("2016-02-30", "'2016-02-30' is not a valid date"),
+        ("{1: 2}", "the keys of a mapping have to be text"),
+        ("!odd x", "it is no YAML; text with special characters needs quotes"),
+    ],
+)
+def test_single_value_that_cannot_be_used_is_refused_with_the_reason(text: str, reason: str) -> None:
+    with pytest.raises(AutoflowError) as raised:
+        parse_value(text)
+    assert str(raised.value) == f"{text!r}: {reason}"
 
 
 def test_notebooks_that_do_not_depend_on_each_other_keep_the_order_of_the_file(inputs: Path) -> None:
@@ -465,8 +536,48 @@ def test_braces_in_a_file_name_mean_nothing(inputs: Path) -> None:
         ),
         (
             "- -3",
-            "- yes",
-            "28: available_dates_sensor.workflows[0].date_stencil[1]: True is neither a date (YYYY-MM-DD), an offset in days nor a pair of these",
+            "- true",
+            "28: available_dates_sensor.workflows[0].date_stencil[1]: true is neither a date (YYYY-MM-DD), an offset in days nor a pair of these",
+        ),
+        (
+            "- [-2, 0]",
+            "- [2016-01-01 00:00:00, 0]",
+            "29: available_dates_sensor.workflows[0].date_stencil[2]: 2016-01-01 00:00:00 is neither a date (YYYY-MM-DD), an offset in days nor a pair of these",
+        ),
+        (
+            "earliest_date: 2016-01-02",
+            "earliest_date: 2016-01-02 12:00:00",
+            "25: available_dates_sensor.workflows[0].earliest_date: 2016-01-02 12:00:00 is not a date (YYYY-MM-DD)",
+        ),
+        (
+            "name: other\n    ",
+            "name: [true, null, {at: 2016-01-01 00:00:00}]\n    ",
+            "16: workflows[1].name: text is expected, not [true, null, {'at': 2016-01-01 00:00:00}]",
+        ),
+        (
+            "- -3",
+            "- 010",
+            "28: available_dates_sensor.workflows[0].date_stencil[1]: '010' would be read as the number 8; put it in quotes, or write 8",
+        ),
+        (
+            "timeout: 90",
+            "timeout: 1_000",
+            "9: workflows[0].notebooks.report.timeout: '1_000' would be read as the number 1000; put it in quotes, or write 1000",
+        ),
+        (
+            "'0 6 * * *'",
+            "off",
+            "20: available_dates_sensor.schedule: 'off' would be read as false; put it in quotes, or write false",
+        ),
+        (
+            "name: other\n    ",
+            "name: [Yes]\n    ",
+            "16: workflows[1].name[0]: 'Yes' would be read as true; put it in quotes, or write true",
+        ),
+        (
+            "- workflow_name: other",
+            "- No",
+            "32: available_dates_sensor.workflows[1]: 'No' would be read as false; put it in quotes, or write false",
         ),
         (
             "- -3",

@@ -1,6 +1,5 @@
 """YAML's nodes → plain values: dictionaries with text keys, lists, text, numbers, dates, booleans and None."""
 
-import re
 from typing import TypeAlias
 
 import yaml
@@ -8,6 +7,7 @@ import yaml
 from autoflow.errors import WorkflowsFileError
 from autoflow.parser.places import Place
 from autoflow.parser.problems import BROKEN, Broken, Problems
+from autoflow.parser.scalars import NOT_TEXT, SCALAR_TAGS, TAG_PREFIX, scalar
 from autoflow.parser.wording import show
 
 MAX_VALUES = 100_000
@@ -16,13 +16,9 @@ MAX_VALUES = 100_000
 MAX_DEPTH = 50
 """How deeply values may be nested, aliases written out."""
 
-_TAG_PREFIX = "tag:yaml.org,2002:"
-_TEXT_TAG = f"{_TAG_PREFIX}str"
-_MERGE_TAG = f"{_TAG_PREFIX}merge"
-_SCALAR_TAGS = {f"{_TAG_PREFIX}{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "binary")}
-_LONGEST_NUMBER = 100
+_TEXT_TAG = f"{TAG_PREFIX}str"
+_MERGE_TAG = f"{TAG_PREFIX}merge"
 _KEY_THAT_IS_NO_TEXT = "?"
-_NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
 _Pairs: TypeAlias = dict[str, tuple[yaml.Node, yaml.Node]]
 
 
@@ -52,27 +48,20 @@ class PlainValues:
             self._open.remove(node)
 
     def _opened(self, node: yaml.Node, place: Place) -> object:
-        if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG_PREFIX}map":
+        if isinstance(node, yaml.MappingNode) and node.tag == f"{TAG_PREFIX}map":
             return self._mapping(node, place)
-        if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG_PREFIX}seq":
+        if isinstance(node, yaml.SequenceNode) and node.tag == f"{TAG_PREFIX}seq":
             return self._sequence(node, place)
-        if isinstance(node, yaml.ScalarNode) and node.tag in _SCALAR_TAGS:
+        if isinstance(node, yaml.ScalarNode) and node.tag in SCALAR_TAGS:
             return self._scalar(node, place)
-        tag = node.tag.replace(_TAG_PREFIX, "!!")
+        tag = node.tag.replace(TAG_PREFIX, "!!")
         return self._broken(place, f"the YAML tag {show(tag)} cannot be used here")
 
     def _scalar(self, node: yaml.ScalarNode, place: Place) -> object:
-        kind = node.tag.removeprefix(_TAG_PREFIX)
-        if node.tag == _TEXT_TAG:
-            if _NOT_TEXT.search(node.value):
-                return self._broken(place, "the text has a character that cannot be stored")
-            return str(node.value)
-        if kind in {"int", "float"} and len(node.value) > _LONGEST_NUMBER:
-            return self._broken(place, "the number is too long")
         try:
-            return self._loader.construct_object(node)
-        except (yaml.YAMLError, ValueError, LookupError, AttributeError, OverflowError):
-            return self._broken(place, f"{show(node.value)} is not a valid {'date' if kind == 'timestamp' else kind}")
+            return scalar(node, self._loader.construct_object)
+        except ValueError as error:
+            return self._broken(place, str(error))
 
     def _sequence(self, node: yaml.SequenceNode, place: Place) -> list[object]:
         values = []
@@ -129,7 +118,7 @@ class PlainValues:
 
     def _key(self, node: yaml.Node, place: Place) -> str:
         line = node.start_mark.line + 1
-        if not isinstance(node, yaml.ScalarNode) or _NOT_TEXT.search(node.value):
+        if not isinstance(node, yaml.ScalarNode) or NOT_TEXT.search(node.value):
             self._problems.places.add((*place, _KEY_THAT_IS_NO_TEXT), key_line=line, value_line=line)
             self._problems.break_at((*place, _KEY_THAT_IS_NO_TEXT), "a key has to be plain text")
             return _KEY_THAT_IS_NO_TEXT

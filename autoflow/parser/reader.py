@@ -37,7 +37,8 @@ class Reader:
             return {}
         valid, wrong = load(schema, self._known_keys(schema, value, place))
         for key, message in wrong.items():
-            self.problems.break_at((*place, key), message)
+            if not self.problems.is_broken_within((*place, key)):
+                self.problems.break_at((*place, key), message)
         return {key: item for key, item in valid.items() if item is not None and item is not BROKEN}
 
     def distinct(self, read: Callable[[object], _Value], values: list[object], place: Place) -> list[_Value]:

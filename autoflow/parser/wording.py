@@ -10,14 +10,20 @@ _LONGEST_WORD = 100
 
 def show(value: object) -> str:
     """Write a value for a message: as it would stand in the file, on one line, and not all of it if it is long."""
+    text = _as_yaml(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 5]}...{text[-1]}"
+
+
+def _as_yaml(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_as_yaml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_as_yaml(key)}: {_as_yaml(item)}' for key, item in value.items())}}}"
     if value is None:
-        return "nothing"
+        return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, dt.date):
-        return value.isoformat()
-    text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 5]}...{text[-1]}"
+    return str(value) if isinstance(value, dt.date) else repr(value)
 
 
 def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
