@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 from typing import Any
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 
 from get_secret_or_env_var import environ as environ_with_secrets
 
@@ -32,6 +32,9 @@ CONFIG_KEYS: Mapping[str, str] = {
 
 PRELOAD = ("pandas", "matplotlib.pyplot", "scrapbook", "flowclient")
 """What is imported for notebooks ahead of time, as far as it is installed."""
+
+MAX_SECONDS = 366 * 24 * 3600
+"""The longest time that can be set: a year."""
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -218,9 +221,9 @@ class _Reader:
             number = float(text) if text else default
         except ValueError:
             number = math.nan
-        if not (math.isfinite(number) and number > above and number >= at_least):
-            bound = f"above {above:g}" if above > -math.inf else f"of {at_least:g} or more"
-            self.problems.append(f"{name}: '{text}' is not a number {bound}")
+        if not (number > above and at_least <= number <= MAX_SECONDS):
+            lowest = f"above {above:g} and up to" if above > -math.inf else f"from {at_least:g} to"
+            self.problems.append(f"{name}: '{text}' is not a number of seconds {lowest} {MAX_SECONDS}")
         return number
 
     def whole_number(self, name: str, default: int, *, highest: int = 1_000_000) -> int:
@@ -423,10 +426,15 @@ def _web_address(value: str) -> SplitResult | None:
 
 
 def _passwords(uri: str) -> Iterator[str]:
-    """Yield the password in `uri`, if it has one, as it is written and as it is meant."""
-    authority = uri.partition("://")[2].partition("/")[0]
-    password = authority.rpartition("@")[0].partition(":")[2]
-    yield from (password, unquote(password))
+    """Yield the passwords in `uri`, as they are written and as they are meant.
+
+    Where there is more than one '@', libraries differ on which of them ends the password: each is taken for it.
+    """
+    user, _, rest = uri.partition("://")[2].partition(":")
+    found = [rest[: at.start()] for at in re.finditer("@", rest) if "/" not in user]
+    found += re.findall(r"[?&]\w*password=([^&#]*)", uri)
+    for password in found:
+        yield from (password, unquote(password), unquote_plus(password))
 
 
 def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

@@ -158,6 +158,16 @@ def test_number_of_runs_is_made_of_digits(deployed: Deployed, number: str) -> No
     assert problem == f"AUTOFLOW_MAX_PARALLEL_RUNS: '{number}' is not a whole number from 1 to 1000000"
 
 
+@pytest.mark.parametrize("time", ["1e300", "31622401", "inf", "nan", "-1"])
+def test_time_is_a_year_at_most(deployed: Deployed, time: str) -> None:
+    names = ("AUTOFLOW_FLOWAPI_TIMEOUT", "AUTOFLOW_HEARTBEAT_TIMEOUT")
+    assert problems_of({**deployed.environ, **dict.fromkeys(names, time)}) == (
+        f"AUTOFLOW_FLOWAPI_TIMEOUT: '{time}' is not a number of seconds above 0 and up to 31622400",
+        f"AUTOFLOW_HEARTBEAT_TIMEOUT: '{time}' is not a number of seconds from 3 to 31622400",
+    )
+    assert deployed.settings(**dict.fromkeys(names, "31622400")).heartbeat_timeout == 31622400
+
+
 @pytest.mark.parametrize(
     "url", ["flowapi", "ftp://flowapi", "http://", "http://flowapi:port", "http://[::1", "http://h:0"]
 )
@@ -385,6 +395,20 @@ def test_secrets_are_all_ways_in_which_a_password_can_be_written(deployed: Deplo
     assert set(written_out.secrets) == {TOKEN_OF_NO_USE, "hunter:22", "hunter%3A22"}
     assert deployed.settings(AUTOFLOW_DB_URI="sqlite:////tmp/a:b@c.db").secrets == (TOKEN_OF_NO_USE,)
     assert "of the server" in deployed.settings(PREFECT_API_AUTH_STRING="of the server").secrets
+
+
+@pytest.mark.parametrize(
+    ("uri", "secrets"),
+    [
+        ("postgresql://user:pa/ss-word@host/db", {"pa/ss-word"}),
+        ("postgresql://user:hunter22@host/db?options=a@b", {"hunter22", "hunter22@host/db?options=a"}),
+        ("postgresql://host/db?user=me&password=hunter+22%21", {"hunter+22%21", "hunter+22!", "hunter 22!"}),
+        ("postgresql://me@host:5432/db?sslmode=require&sslpassword=hunter22", {"hunter22"}),
+        ("postgresql://me@host:5432/db", set()),
+    ],
+)
+def test_password_is_known_wherever_a_database_uri_has_it(deployed: Deployed, uri: str, secrets: set[str]) -> None:
+    assert set(deployed.settings(AUTOFLOW_DB_URI=uri).secrets) == {TOKEN_OF_NO_USE, *secrets}
 
 
 def test_kernels_get_what_notebooks_need_and_no_other_secret(deployed: Deployed) -> None:
