@@ -19,6 +19,7 @@ from typing import Any
 
 import alembic.command
 import alembic.config
+import alembic.script
 import alembic.util
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -247,29 +248,34 @@ class RunStore:
 
     def migrate(self) -> None:
         """Bring the tables to what this version of AutoFlow needs; keep what is in them."""
-        config = alembic.config.Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-        with self._writing("cannot be prepared") as connection:
+        config = _alembic_config()
+        with self._writing("cannot be prepared") as connection, self._refusing_newer_versions():
             if connection.dialect.name == "postgresql":
                 # Two daemons that start at once migrate one after the other.
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(7236401)"))
             config.attributes["connection"] = connection
-            try:
-                alembic.command.upgrade(config, "head")
-            except alembic.util.CommandError as error:
-                raise RunStoreError(
-                    f"the database of runs at {self._place} was made by a newer version of AutoFlow: {error}"
-                ) from error
+            alembic.command.upgrade(config, "head")
 
-    def look(self) -> str:
-        """Return where the database is and which version its tables have, changing nothing."""
-        database = self._engine.url.database or ""
-        if self._engine.dialect.name == "sqlite" and not Path(database).exists():
+    def look(self, *, made_at_start: Iterable[Path] = ()) -> str:
+        """Return where the database is and which version its tables have, changing nothing.
+
+        `made_at_start` are folders that may not be there yet.
+        """
+        file = Path((self._engine.url.database or "").removeprefix("file:"))
+        if self._engine.dialect.name == "sqlite" and not file.exists():
+            folder = file.parent.absolute()
+            if not folder.is_dir() and not any(made.is_relative_to(folder) for made in made_at_start):
+                raise RunStoreError(
+                    f"the database of runs at {self._place} cannot be made: there is no folder {folder}; make it, or "
+                    "check AUTOFLOW_DB_URI"
+                )
             return f"{self._place}, made at the first start"
         with self._reading() as connection:
             if not sa.inspect(connection).has_table("alembic_version"):
                 return f"{self._place}, empty so far"
-            version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+            version = str(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar())
+        with self._refusing_newer_versions():
+            alembic.script.ScriptDirectory.from_config(_alembic_config()).get_revision(version)
         return f"{self._place}, version {version}"
 
     def claim(self, key: RunKey, *, again: bool = False) -> Claim | None:
@@ -453,6 +459,15 @@ class RunStore:
             raise RunStoreError(f"the database of runs at {self._place} {what}: {_reason(error)}") from error
 
     @contextmanager
+    def _refusing_newer_versions(self) -> Iterator[None]:
+        try:
+            yield
+        except alembic.util.CommandError as error:
+            raise RunStoreError(
+                f"the database of runs at {self._place} was made by a newer version of AutoFlow: {error}"
+            ) from error
+
+    @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
         try:
             with self._engine.connect() as connection:
@@ -552,6 +567,12 @@ def _connect_args(url: sa.URL) -> dict[str, object]:
             "tcp_user_timeout": 20_000,
         }
     raise ValueError(f"{url.get_backend_name()}, or a database in memory, which would not outlive AutoFlow")
+
+
+def _alembic_config() -> alembic.config.Config:
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config
 
 
 def _place(url: sa.URL) -> str:

@@ -4,13 +4,14 @@ import datetime
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from autoflow.checks import Check
-from autoflow.errors import FlowApiError, WorkflowsFileError
+from autoflow.errors import FlowApiError, RunStoreError, WorkflowsFileError
 from autoflow.flowapi import FlowApi
-from autoflow.health import database
 from autoflow.inputs import read_workflows
+from autoflow.model import RunStore
 from autoflow.prefect_api import is_ready
 from autoflow.reports import missing_fonts, missing_tools
 from autoflow.settings import Settings
@@ -33,7 +34,7 @@ def checks(settings: Settings, now: datetime.datetime, *, offline: bool = False)
     except WorkflowsFileError as error:
         yield from _wrong_inputs(error)
     yield _tools(file)
-    yield database(settings)
+    yield _database(settings)
     yield _outputs(settings)
     if settings.prefect_api_url:
         yield _prefect(settings.prefect_api_url)
@@ -75,10 +76,22 @@ def _tools(file: WorkflowsFile | None) -> Check:
     return Check(subject="tools", problems=missing_tools(), note=found)
 
 
+def _database(settings: Settings) -> Check:
+    try:
+        with closing(RunStore(settings.db_uri)) as store:
+            return Check(subject="database", note=store.look(made_at_start=_folders(settings)))
+    except RunStoreError as error:
+        return Check(subject="database", problems=(str(error),))
+
+
 def _outputs(settings: Settings) -> Check:
-    folders = (settings.outputs_dir, settings.notebooks_dir, settings.reports_dir)
-    problems = [problem for folder in dict.fromkeys(folders) if (problem := _not_writable(folder))]
+    problems = [problem for folder in dict.fromkeys(_folders(settings)) if (problem := _not_writable(folder))]
     return Check(subject="outputs folder", problems=tuple(problems), note=str(settings.outputs_dir))
+
+
+def _folders(settings: Settings) -> tuple[Path, ...]:
+    """Return the folders that AutoFlow makes as it starts."""
+    return (settings.outputs_dir, settings.notebooks_dir, settings.reports_dir)
 
 
 def _not_writable(folder: Path) -> str | None:

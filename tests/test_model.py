@@ -412,8 +412,28 @@ def test_database_of_a_newer_version_is_refused(store: RunStore, uri: str) -> No
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
     message = r"the database of runs at \S+ was made by a newer version of AutoFlow: .*9999"
-    with closing(RunStore(uri)) as store, pytest.raises(RunStoreError, match=message):
+    with closing(RunStore(uri)) as store:
+        for ask in (store.migrate, store.look):
+            with pytest.raises(RunStoreError, match=message):
+                ask()
+
+
+def test_database_is_looked_at_without_a_change(uri: str, tmp_path: Path) -> None:
+    with closing(RunStore(uri)) as store:
+        assert store.look().endswith((", made at the first start", ", empty so far"))
+        assert list(tmp_path.iterdir()) == []
         store.migrate()
+        assert store.look().endswith(", version 0002")
+
+
+def test_look_tells_a_folder_that_is_not_there_unless_it_is_made_at_the_start(tmp_path: Path) -> None:
+    folder = tmp_path / "missing"
+    for uri in (f"sqlite:///{folder}/runs.db", f"sqlite:///file:{folder}/runs.db?uri=true"):
+        with closing(RunStore(uri)) as store:
+            with pytest.raises(RunStoreError, match=f"cannot be made: there is no folder {folder}; make it, or check"):
+                store.look()
+            assert store.look(made_at_start=[folder / "notebooks"]).endswith(", made at the first start")
+    assert not folder.exists()
 
 
 def test_unreachable_database_is_told_in_a_line_without_the_password() -> None:
