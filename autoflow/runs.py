@@ -81,3 +81,12 @@ class EndedRun:
     def failed_notebooks(self) -> list[Path]:
         """The executed files of the notebooks that failed."""
         return [self.outcome.outputs[label].executed for label in self.outcome.errors if label in self.outcome.outputs]
+
+
+def check_parameters(workflow: WorkflowSpec, parameters: Mapping[str, Json]) -> None:
+    """Raise AutoflowError unless `parameters` are those that `workflow` takes."""
+    if wrong := sorted(parameters.keys() ^ workflow.parameter_names):
+        raise AutoflowError(
+            f"workflow '{workflow.name}' takes the parameters {sorted(workflow.parameter_names)}; "
+            f"missing or too many: {', '.join(wrong)}"
+        )

@@ -21,7 +21,7 @@ from autoflow.inputs import read_workflows
 from autoflow.log import bugs_told, logger
 from autoflow.model import Failures, History, RunKey, RunState, RunStore, utc_now
 from autoflow.retries import RetryPolicy, may_try_again
-from autoflow.runs import WorkflowRun
+from autoflow.runs import WorkflowRun, check_parameters
 from autoflow.settings import Settings
 from autoflow.specs import SensorSpec, TriggerSpec, WorkflowsFile
 from autoflow.stop_signal import Shutdown, StopSignal
@@ -296,11 +296,7 @@ def requested_run(
         triggers.sort(key=lambda trigger: trigger.parameters != parameters)
     trigger = triggers[0] if triggers else TriggerSpec(workflow=known[workflow])
     values = trigger.parameters if parameters is None else parameters
-    if wrong := sorted(values.keys() ^ known[workflow].parameter_names):
-        raise AutoflowError(
-            f"workflow '{workflow}' takes the parameters {sorted(known[workflow].parameter_names)}; "
-            f"missing or too many: {', '.join(wrong)}"
-        )
+    check_parameters(known[workflow], values)
     try:
         ranges = trigger.date_stencil.resolve(reference_date)
     except ValueError as error:

@@ -132,6 +132,14 @@ def test_what_is_no_workflows_file_is_told_in_one_report(deployed: Deployed, con
     assert ended.seconds < 5
 
 
+@pytest.mark.parametrize("arguments", [["runs", "--workflow", b"\xff"], ["run", b"\xff", "--date", "2016-01-01"]])
+def test_argument_that_is_no_text_is_told_in_one_line(deployed: Deployed, arguments: list[str | bytes]) -> None:
+    command = [sys.executable, "-m", "autoflow", *arguments]
+    ended = subprocess.run(command, env=deployed.environ, cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert ended.stderr == b"Error: '\\udcff' is not text in UTF-8\n"
+
+
 def test_database_that_does_not_answer_is_told_in_one_line_without_its_password(deployed: Deployed) -> None:
     write_notebook(deployed.inputs / "run.ipynb", "print(1)")
     deployed.write_workflows(GOOD)

@@ -107,7 +107,18 @@ def test_help_brings_in_no_large_library() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nonsense"], ["run"], ["run", "simple"], ["run", "simple", "--date", "soon"], ["retry"], ["prune"]],
+    [
+        ["nonsense"],
+        ["run"],
+        ["run", "simple"],
+        ["run", "simple", "--date", "soon"],
+        ["retry"],
+        ["prune"],
+        ["prune", "--older-than", "99999999"],
+        ["runs", "--limit", str(10**20)],
+        ["runs", "show", str(2**31)],
+        ["retry", str(10**20)],
+    ],
 )
 def test_wrong_usage_ends_with_exit_code_2(cli: Cli, arguments: list[str]) -> None:
     assert "Usage: autoflow" in cli.fails(*arguments, code=2)
@@ -148,6 +159,41 @@ def test_validate_tells_all_that_is_wrong(cli: Cli, deployed: Deployed) -> None:
 def test_validate_tells_settings_that_are_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate"], {"PATH": "/usr/bin:/bin"}) == 1
     assert "AUTOFLOW_INPUTS_DIR is not set" in capsys.readouterr().out
+
+
+def test_validate_tells_a_database_that_start_would_refuse(cli: Cli, tmp_path: Path) -> None:
+    def database(**environ: str) -> tuple[str, list[str]]:
+        found = Cli({**cli.environ, **environ}, cli.deployed, cli.capsys)
+        assert found("validate", "--json") in {0, 1}
+        checks = json.loads(cli.capsys.readouterr().out)["checks"]
+        return next((check["note"], check["problems"]) for check in checks if check["subject"] == "database")
+
+    made = tmp_path / "made" / "at" / "start"
+    assert database(AUTOFLOW_OUTPUTS_DIR=str(made)) == (f"{made}/autoflow.db, made at the first start", [])
+    _, (problem,) = database(AUTOFLOW_DB_URI=f"sqlite:///{tmp_path}/missing/runs.db")
+    assert problem.endswith(f"there is no folder {tmp_path}/missing; make it, or check AUTOFLOW_DB_URI")
+    assert not (tmp_path / "missing").exists()
+
+    assert cli("runs") == 0
+    with closing(sqlite3.connect(cli.deployed.outputs / "autoflow.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+    _, (problem,) = database()
+    assert "was made by a newer version of AutoFlow" in problem
+
+
+def test_plan_gives_up_runs_that_crashed(cli: Cli) -> None:
+    quick = Cli({**cli.environ, "AUTOFLOW_HEARTBEAT_TIMEOUT": "20"}, cli.deployed, cli.capsys)
+    assert cli("runs") == 0
+    with cli.store() as store:
+        store.claim(RunKey.of("simple", {"level": 2}, datetime.date(2016, 1, 10)))
+    half_a_minute_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=30)
+    with closing(sqlite3.connect(cli.deployed.outputs / "autoflow.db")) as connection:
+        connection.execute("UPDATE runs SET heartbeat_at = ?", [f"{half_a_minute_ago:%Y-%m-%d %H:%M:%S.%f}"])
+        connection.commit()
+    assert cli.json("plan")["workflows"][0]["counts"]["running"] == 1
+    counts = quick.json("plan")["workflows"][0]["counts"]
+    assert (counts["running"], counts["due"]) == (0, 4)
 
 
 def test_plan_tells_how_it_stands_with_each_date(cli: Cli) -> None:
@@ -192,7 +238,20 @@ def test_run_runs_once_and_again_only_by_force(running_cli: Cli) -> None:
         (["run", "other", "--date", "2016-01-05"], "there is no workflow 'other'"),
         (["backfill", "other", "--from", "2016-01-05", "--to", "2016-01-05"], "there is no workflow 'other'"),
         (["run", "simple", "--date", "2016-01-05", "-p", "level=[1"], "it is no YAML"),
+        (
+            ["run", "simple", "--date", "2016-01-05", "-p", "level=012"],
+            "'012' would be read as the number 10; put it in quotes, or write 10",
+        ),
+        (
+            ["run", "simple", "--date", "2016-01-05", "-p", 'level="\\ud800"'],
+            "the text has a character that cannot be stored",
+        ),
+        (
+            ["run", "simple", "--date", "2016-01-05", "-p", "typo=1"],
+            "workflow 'simple' takes the parameters ['level']; missing or too many: typo",
+        ),
         (["runs", "show", "99"], "there is no run 99"),
+        (["runs", "show", str(2**31 - 1)], "there is no run 2147483647"),
         (["retry", "99"], "there is no run 99"),
     ],
 )
@@ -201,6 +260,8 @@ def test_what_makes_no_sense_is_told_in_one_line(cli: Cli, arguments: list[str],
     assert error.startswith("Error: ")
     assert message in error
     assert len(error.splitlines()) == 1
+    # It is told at once, before a Prefect server is started.
+    assert not (cli.deployed.outputs / "prefect").exists()
 
 
 def test_what_runs_elsewhere_is_not_run(cli: Cli) -> None:

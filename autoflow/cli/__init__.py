@@ -49,7 +49,9 @@ for _verb in (
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Do what `arguments` ask for, by default those of the process, as its `environ`; return the exit code."""
     session = Session(environ)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        _check_text(arguments)
         return autoflow.main(arguments, "autoflow", standalone_mode=False, obj=session) or SUCCESS
     except click.ClickException as error:
         error.show()
@@ -66,6 +68,15 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         )
         return BUG
     return FAILURE
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raise UsageError if an argument has bytes that are no text, which Python keeps as what no text has."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise click.UsageError(f"{argument!r} is not text in UTF-8") from error
 
 
 def _say(what: str, error: AutoflowError, secrets: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoflow.cli.look import DATE
+from autoflow.cli.look import DATE, RUN_ID
 from autoflow.cli.progress import Watch, watching
 from autoflow.cli.session import Session, as_json, pass_session
 from autoflow.cli.show import console, print_json, print_table
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from autoflow.workflows import WorkflowRunner
 
 INTERRUPTED = 130
+
+A_CENTURY = 36_525
+"""In days."""
 
 
 @click.command(short_help="Run a workflow for one date, now.")
@@ -83,6 +86,7 @@ def _tell_end(run_id: int, state: str, outputs: Mapping[str, Any], *, as_json: b
 def _parameters(file: "WorkflowsFile", workflow: str, given: Sequence[str]) -> dict[str, "Json"]:
     """Return the parameters of workflows.yml, with those that are given in the place of theirs."""
     from autoflow.parser.single_value import parse_value
+    from autoflow.runs import check_parameters
 
     if workflow not in {spec.name for spec in file.workflows}:
         names = ", ".join(sorted(spec.name for spec in file.workflows))
@@ -94,6 +98,7 @@ def _parameters(file: "WorkflowsFile", workflow: str, given: Sequence[str]) -> d
         if not equals:
             raise click.BadParameter(f"'{text}' is not NAME=VALUE", param_hint="-p")
         parameters[name] = parse_value(value)
+    check_parameters(file.workflow(workflow), parameters)
     return parameters
 
 
@@ -264,7 +269,7 @@ def _print_left_out(others: Mapping[str, int]) -> None:
 
 
 @click.command(short_help="Make runs that failed due again.")
-@click.argument("run_id", metavar="[ID]", type=int, required=False)
+@click.argument("run_id", metavar="[ID]", type=RUN_ID, required=False)
 @click.option("--failed", is_flag=True, help="All dates that failed, of all that workflows.yml runs.")
 @as_json
 @pass_session
@@ -320,7 +325,9 @@ def _failed_keys(session: Session, store: "RunStore") -> "list[RunKey]":
 
 
 @click.command(short_help="Delete old outputs and history.")
-@click.option("--older-than", "days", type=click.IntRange(1), required=True, metavar="DAYS", help="Age of what goes.")
+@click.option(
+    "--older-than", "days", type=click.IntRange(1, A_CENTURY), required=True, metavar="DAYS", help="Age of what goes."
+)
 @click.option("--dry-run", is_flag=True, help="Only tell what would be deleted.")
 @as_json
 @pass_session

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 DATE = click.DateTime(["%Y-%m-%d"])
 """A date on the command line; click makes a time of it."""
 
+RUN_ID = click.IntRange(1, 2**31 - 1)
+"""The number of a run, as far as PostgreSQL counts."""
+
+MOST_RUNS = 1_000_000
+"""So many runs can be listed at once."""
+
 STATES = ("running", "succeeded", "failed", "crashed", "interrupted", "cancelled", "rerunning", "superseded")
 """The states of runs, as `RunState` has them, which is not imported for a help text."""
 
@@ -79,6 +85,7 @@ def plan(session: Session, *, dates: bool, as_json: bool) -> None:
     sensor = read_workflows(session.settings).sensor
     available = FlowApi.of(session.settings).available_dates(sensor.cdr_types)
     with session.store() as store:
+        store.give_up_crashed()
         plans = make_plan(sensor.triggers, available, store.histories(), utc_now())
     if as_json:
         print_json({"available_dates": len(available), "workflows": [_plan_json(each, dates=dates) for each in plans]})
@@ -129,7 +136,7 @@ def _plan_json(plan: "TriggerPlan", *, dates: bool) -> dict[str, Any]:
 @click.option("--state", type=click.Choice(STATES), help="Only runs that ended, or are, so.")
 @click.option("--from", "first", type=DATE, metavar="DATE", help="Only reference dates from this one.")
 @click.option("--to", "last", type=DATE, metavar="DATE", help="Only reference dates up to this one, included.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many at most.")
+@click.option("--limit", type=click.IntRange(1, MOST_RUNS), default=20, show_default=True, help="How many at most.")
 @as_json
 @pass_session
 @click.pass_context
@@ -171,7 +178,7 @@ def runs(  # noqa: PLR0913 - its options
 
 
 @runs.command()
-@click.argument("run_id", metavar="ID", type=int)
+@click.argument("run_id", metavar="ID", type=RUN_ID)
 @as_json
 @pass_session
 def show(session: Session, run_id: int, *, as_json: bool) -> None:

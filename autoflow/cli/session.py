@@ -1,5 +1,6 @@
 """What the verbs of one call of the command line share."""
 
+import datetime
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cached_property
@@ -42,7 +43,8 @@ class Session:
         settings = self.settings
         if settings.db_uri.startswith("sqlite"):
             settings.outputs_dir.mkdir(parents=True, exist_ok=True)
-        with closing(RunStore(settings.db_uri)) as store:
+        crashed_after = datetime.timedelta(seconds=settings.heartbeat_timeout)
+        with closing(RunStore(settings.db_uri, crashed_after=crashed_after)) as store:
             store.migrate()
             yield store
 
