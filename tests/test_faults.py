@@ -5,16 +5,15 @@ import signal
 import sqlite3
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from autoflow.errors import FlowApiError
 from autoflow.heartbeat import Heartbeat
-from autoflow.model import RunStore
+from autoflow.model import RunState, RunStore
 from autoflow.sensor import Sensor, Tick
 from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown
@@ -204,19 +203,16 @@ class TestKills:
         self, deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path
     ) -> None:
         write_one(deployed, WAITS)
-        environ = environment(
-            deployed,
-            example_flowapi,
-            AUTOFLOW_HEARTBEAT_TIMEOUT="3",
-            PREFECT_SERVER_API_PORT=str(free_port()),
-        )
+        environ = environment(deployed, example_flowapi, PREFECT_SERVER_API_PORT=str(free_port()))
         with running(environ, tmp_path / "log") as process:
             wait_for((deployed.inputs / "started").exists, seconds=90)
             process.send_signal(signal.SIGKILL)
             process.wait()
             wait_for(lambda: not processes_with(str(deployed.outputs)), seconds=10)
         (deployed.inputs / "go").touch()
-        time.sleep(3)  # until the claim of the process that is gone has run out, which is what is tested
+        with closing(sqlite3.connect(deployed.outputs / "autoflow.db")) as connection, connection:
+            # As if the time had passed after which a claim runs out.
+            connection.execute("UPDATE runs SET heartbeat_at = datetime(heartbeat_at, '-1 minute')")
 
         ended = run_to_the_end(environ)
 
@@ -238,6 +234,22 @@ class TestKills:
             (deployed.inputs / "go").touch()
             assert process.wait(90) == 0
         assert "finished one 2016-01-12" in log.read_text()
+
+    def test_a_prefect_server_that_hangs_keeps_neither_the_record_nor_the_end_waiting(
+        self, deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path
+    ) -> None:
+        write_one(deployed, WAITS)
+        environ = environment(deployed, example_flowapi, PREFECT_SERVER_API_PORT=str(free_port()))
+        workflows = deployed.inputs / "workflows.yml"
+        workflows.write_text(workflows.read_text().replace("schedule: null", "schedule: '0 0 1 1 *'"))
+        with running(environ, tmp_path / "log") as process, closing(RunStore(deployed.settings().db_uri)) as store:
+            wait_for((deployed.inputs / "started").exists, seconds=90)
+            (server,) = [pid for pid in children(process.pid) if "prefect_server" in command_line(pid)]
+            os.kill(server, signal.SIGSTOP)
+            (deployed.inputs / "go").touch()
+            wait_for(lambda: [run.state for run in store.runs()] == [RunState.SUCCEEDED])
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
 
 
 def children(pid: int) -> list[int]:
