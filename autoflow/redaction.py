@@ -16,6 +16,9 @@ _ANSI = r"(?:\x1b\[[0-9;?]*[ -/]*[@-~])"
 
 _ANSI_CODE = re.compile(_ANSI)
 
+SHORTEST_WRAPPED = 40
+"""Secrets from this length on are also looked for where they go over several lines, characters."""
+
 _PLAIN_KEYS = frozenset({"cell_type", "id", "execution_count", "output_type", "name"})
 """Of a cell or an output: keys whose values the format of notebooks gives, whatever a secret may look like."""
 
@@ -36,7 +39,9 @@ class Redaction:
     def of_text(self, text: str) -> str:
         """Return `text` without the secrets."""
         text = redact(text, self._forms)
-        return self._coloured.sub("[secret]", text) if self._forms and "\x1b" in text else text
+        if self._forms and "\x1b" in text:
+            text = self._coloured.sub("[secret]", text)
+        return self._without_wrapped(text) if self._long_forms and "\n" in text else text
 
     def of_value(self, value: Any) -> Any:  # noqa: ANN401 - any JSON
         """Return `value`, anything that JSON can hold, without the secrets; a list of lines may spread them."""
@@ -53,6 +58,18 @@ class Redaction:
         cells = [self._of_part(cell) for cell in notebook.cells]
         clean = {**notebook, "metadata": self.of_value(notebook.metadata), "cells": cells}
         return cast("nbformat.NotebookNode", nbformat.from_dict(clean))
+
+    @cached_property
+    def _long_forms(self) -> list[str]:
+        return [form for form in self._forms if len(form) >= SHORTEST_WRAPPED]
+
+    def _without_wrapped(self, text: str) -> str:
+        """Return `text` without the secrets that go over several lines."""
+        in_one_line = "".join(text.split())
+        for form in self._long_forms:
+            if form in in_one_line:
+                text = re.sub(r"\s*".join(map(re.escape, form)), "[secret]", text)
+        return text
 
     @cached_property
     def _coloured(self) -> re.Pattern[str]:

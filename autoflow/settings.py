@@ -99,7 +99,8 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Everything that must not be shown, newest token included; the longest first."""
-        found = {self.flowapi_token, self.current_flowapi_token(), self.db_password or "", *_passwords(self.db_uri)}
+        tokens = {self.flowapi_token, self.current_flowapi_token()}
+        found = {*tokens, *map(_signature, tokens), self.db_password or "", *_passwords(self.db_uri)}
         found |= {self._value(name) or "" for name in ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")}
         found |= {secret for url in self.notify_urls for secret in (url, *_passwords(url))}
         return tuple(sorted(found - {""}, key=len, reverse=True))
@@ -400,6 +401,9 @@ class _Reader:
         return "" if unset else template.substitute(values)
 
 
+_SHORTEST_SIGNATURE = 16
+"""Shorter ones are none of a JSON web token, in characters."""
+
 _REQUIRED_NAMES: Mapping[str, str] = {
     "AUTOFLOW_INPUTS_DIR": "the folder with workflows.yml and the notebooks",
     "AUTOFLOW_OUTPUTS_DIR": "the folder for executed notebooks and reports",
@@ -423,6 +427,12 @@ def _web_address(value: str) -> SplitResult | None:
     except ValueError:
         return None
     return parts if is_url else None
+
+
+def _signature(token: str) -> str:
+    """Return the part of a JSON web token without which the rest of it is worth nothing; empty if it has none."""
+    parts = token.split(".")
+    return parts[2] if len(parts) == 3 and len(parts[2]) >= _SHORTEST_SIGNATURE else ""  # noqa: PLR2004 - RFC 7515
 
 
 def _passwords(uri: str) -> Iterator[str]:

@@ -151,6 +151,9 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
     executed = settings.notebooks_dir / f"{step.stem}.ipynb"
     outputs = NotebookOutputs(executed)
     try:
+        # Somebody may have tidied up. Not the parents: of a disk that is not mounted there is nothing to make.
+        settings.notebooks_dir.mkdir(exist_ok=True)
+        settings.reports_dir.mkdir(exist_ok=True)
         execute(
             notebook.path,
             executed,

@@ -23,7 +23,7 @@ from autoflow.errors import NotebookError, RunStopped
 from autoflow.forked_kernels import ForkServer
 from autoflow.notebooks import declared_parameters, execute, read_notebook
 from autoflow.stop_signal import StopSignal
-from tests.conftest import PYTHON, write_notebook
+from tests.conftest import PYTHON, Deployed, write_notebook
 
 pytestmark = pytest.mark.usefixtures("kernels_not_measured")
 
@@ -538,6 +538,19 @@ def test_secrets_are_taken_out_of_everything(tmp_path: Path, run: Runner) -> Non
     text = ran.executed.read_text(encoding="utf-8")
     for traces in (SECRET, SECRET[9:], json.dumps(SECRET[9:])[1:-1], "&lt;odd&gt; characters"):
         assert traces not in text.replace("s[9:]", "")
+
+
+def test_token_over_several_lines_or_in_its_parts_is_taken_out(run: Runner, deployed: Deployed) -> None:
+    parts = [character * 60 for character in "hps"]
+    settings = deployed.settings(FLOWAPI_TOKEN=".".join(parts))
+    ran = run(
+        f"parts = {parts}",
+        "import textwrap; print('it is', textwrap.fill('.'.join(parts), 50), 'so')",
+        "print(parts[2])",
+        secrets=settings.secrets,
+    )
+    assert ran.printed(1) == "it is [secret] so\n"
+    assert ran.printed(2) == "[secret]\n"
 
 
 def test_secret_that_is_a_word_of_the_format_leaves_a_notebook(run: Runner) -> None:
