@@ -14,6 +14,7 @@ from autoflow.reports import missing_fonts, missing_tools
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
 from autoflow.stop_signal import Shutdown, closing_on_signals
+from autoflow.utils import remove_unfinished
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
 """What `main` returns: all is well; something failed; somebody pressed Ctrl-C."""
@@ -69,10 +70,11 @@ def check_tools(workflows: WorkflowsFile) -> None:
 
 
 def make_folders(settings: Settings) -> None:
-    """Make the folders for outputs; raise AutoflowError if they cannot be made."""
+    """Make the folders for outputs, or tidy them up; raise AutoflowError if they cannot be made."""
     for folder in (settings.outputs_dir, settings.notebooks_dir, settings.reports_dir):
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(folder)
         except OSError as error:
             raise AutoflowError(
                 f"the outputs folder {folder} cannot be made: {error.strerror}; check AUTOFLOW_OUTPUTS_DIR"

@@ -1,10 +1,15 @@
 """Small pure helpers that two modules or more use."""
 
 import os
+import re
+import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_UNFINISHED = re.compile(r"\..*\.[0-9a-f]{12}\.part(\..*)?", re.DOTALL)
+_A_DAY = 24 * 3600
 
 
 @contextmanager
@@ -30,6 +35,14 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote a `whole_file` into `folder` have left for a day."""
+    for path in folder.iterdir():
+        with suppress(OSError):
+            if _UNFINISHED.fullmatch(path.name) and time.time() - path.stat().st_mtime > _A_DAY:
+                path.unlink()
 
 
 def first_line(error: BaseException) -> str:

@@ -1,9 +1,10 @@
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from autoflow.utils import redact, whole_file
+from autoflow.utils import redact, remove_unfinished, whole_file
 
 
 def test_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -45,6 +46,21 @@ def test_file_that_was_never_written_does_not_appear(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), whole_file(tmp_path / "report.pdf"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_has_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    left = []
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a b.ipynb") as temporary:
+            left.append(temporary)
+    old, new = left
+    other = tmp_path / ".other.part.ipynb"
+    for path in (old, new, other):
+        path.write_text("half")
+    for path in (old, other):
+        os.utime(path, (time.time() - 24 * 3600 - 60,) * 2)
+    remove_unfinished(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([new, other])
 
 
 @pytest.mark.parametrize("character", ["a", "é", "ক", "😀"])
