@@ -1,5 +1,6 @@
 """What runs workflows, put together with all that keeps its claims, hears of cancellations and tells of its runs."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ def assembled(settings: Settings, store: RunStore, *, fork_server: ForkServer | 
             store=store,
             heartbeat=heartbeat,
             cancellations=cancellations,
+            slots=threading.Semaphore(settings.max_parallel_runs),
             followers=(notifier.run_ended, page.run_ended),
             fork_server=fork_server,
         )

@@ -6,7 +6,8 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -41,6 +42,8 @@ LONGEST_NAME_PART = 60
 RECORD_RETRY_SECONDS = 2.0
 """How long to wait before the end of a run is recorded again in a database that is gone."""
 
+SLOT_POLL_SECONDS = 0.5
+"""How often a run that waits for room looks whether it is still wanted."""
 
 Progress = Callable[[str, int, int], None]
 """Called as each cell starts, with the label of its notebook, its number counted from 1, and the number of cells."""
@@ -212,7 +215,8 @@ def _reports(step: Step, executed: Path) -> Iterable[Path]:
 class WorkflowRunner:
     """Runs workflows, each once: with a claim in the run store, a heartbeat, and a record of the end.
 
-    `cancellations` stop a run that somebody cancels in Prefect. Each of `followers` is told of every end, in the
+    As many go side by side as there are `slots`, one by default, whoever asks for them; more wait. `cancellations` stop
+    a run that somebody cancels in Prefect. Each of `followers` is told of every end, in the
     thread of the run: it has to be quick. Kernels start sooner if there is a `fork_server`.
     """
 
@@ -220,6 +224,7 @@ class WorkflowRunner:
     store: RunStore
     heartbeat: Heartbeat
     cancellations: Cancellations = field(default_factory=Cancellations)
+    slots: threading.Semaphore = field(default_factory=threading.Semaphore)
     followers: Sequence[Callable[[EndedRun], None]] = ()
     fork_server: ForkServer | None = None
 
@@ -243,13 +248,31 @@ class WorkflowRunner:
             If no claim could be made because the run store cannot be reached.
 
         """
-        if shutdown.is_closing or (claim := self.store.claim(run.key, again=again)) is None:
-            return None
+        cancel = cancel or StopSignal(shutdown.stop)
+        with self._slot(shutdown, cancel) as is_free:
+            if not is_free or (claim := self.store.claim(run.key, again=again)) is None:
+                return None
+            return self._run(run, claim, shutdown, cancel, progress)
+
+    @contextmanager
+    def _slot(self, shutdown: Shutdown, cancel: StopSignal) -> Iterator[bool]:
+        """Wait until there is room for one more run, and keep it for the block; yield False if there is to be none."""
+        is_free = False
+        while not (shutdown.is_closing or cancel.is_set or is_free):
+            is_free = self.slots.acquire(timeout=SLOT_POLL_SECONDS)
+        try:
+            yield is_free and not shutdown.is_closing
+        finally:
+            if is_free:
+                self.slots.release()
+
+    def _run(
+        self, run: WorkflowRun, claim: Claim, shutdown: Shutdown, cancel: StopSignal, progress: Progress | None
+    ) -> RunState:
         logger.info("started %s%s", run, f" (attempt {claim.attempt})" if claim.attempt > 1 else "")
         started = time.monotonic()
         if self.fork_server:
             self.fork_server.warm_up(self.settings.kernel_environ)
-        cancel = cancel or StopSignal(shutdown.stop)
         outcome = Outcome()
         with self.cancellations.of(StopSignal(cancel)) as watched:
             stop = StopSignal(watched.stop)

@@ -1,6 +1,9 @@
 import datetime
+import functools
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -345,6 +348,37 @@ class TestWorkflowRunner:
         store.close()
 
         assert state is RunState.SUCCEEDED
+
+    def test_no_more_runs_go_side_by_side_than_there_are_slots(self, deployed: Deployed) -> None:
+        write_notebook(
+            deployed.inputs / "n.ipynb",
+            "import os, time; os.mkdir('alone'); time.sleep(0.5); os.rmdir('alone')",
+        )
+        deployed.write_workflows(self.ONE)
+        settings = deployed.settings()
+        runs = [replace(the_run(settings), reference_date=datetime.date(2016, 1, day)) for day in (1, 2, 3)]
+        store = RunStore(settings.db_uri)
+        store.migrate()
+        with Heartbeat(store) as heartbeat, ThreadPoolExecutor() as pool:
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+            states = list(pool.map(functools.partial(runner.run, shutdown=Shutdown()), runs))
+        store.close()
+
+        assert states == [RunState.SUCCEEDED] * 3
+
+    def test_a_run_that_waits_for_room_is_not_begun_when_autoflow_stops(self, deployed: Deployed) -> None:
+        write_notebook(deployed.inputs / "n.ipynb", "1")
+        deployed.write_workflows(self.ONE)
+        settings, shutdown = deployed.settings(), Shutdown()
+        store = RunStore(settings.db_uri)
+        store.migrate()
+        with Heartbeat(store) as heartbeat, ThreadPoolExecutor() as pool:
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, slots=threading.Semaphore(0))
+            waiting = pool.submit(runner.run, the_run(settings), shutdown=shutdown)
+            shutdown.close()
+            assert waiting.result(60) is None
+        assert store.runs() == []
+        store.close()
 
     def test_a_run_is_interrupted_when_autoflow_stops(self, deployed: Deployed) -> None:
         write_notebook(deployed.inputs / "n.ipynb", "open('started', 'w').close()\nimport time; time.sleep(600)")
