@@ -6,6 +6,8 @@ does the same should AutoFlow be killed. A kernel looks after its parent itself 
 those that leave its process group (daemons, `setsid`) could not be found again by anybody but the process that
 inherits all orphans below it, which is this one.
 
+Only a notebook that kills this process on purpose gets away with it: its kernel ends, and what that has started stays.
+
 It ends with the exit status of the kernel, or 128 plus the number of the signal that ended it, as shells do, and
 removes FOLDER, where the kernel's sockets are.
 """
