@@ -38,7 +38,6 @@ module ReportServer
     enter order['folder']
     request.puts status_of order['arguments']
   ensure
-    $stderr.flush
     exit! 0
   end
 
@@ -48,6 +47,7 @@ module ReportServer
     $stdin.reopen File::NULL
     $stdout.reopen File::NULL, 'w'
     $stderr.reopen 'messages.txt', 'w'
+    $stderr.sync = true # AutoFlow reads it, and ends this process, as soon as it has the status
   end
 
   def status_of arguments

@@ -1,5 +1,6 @@
 import base64
 import concurrent.futures
+import html
 import os
 import signal
 import sys
@@ -40,6 +41,11 @@ def shows(**bundle: str) -> NotebookNode:
 
 def prints(text: str, name: str = "stdout") -> NotebookNode:
     return NotebookNode(v4.new_output("stream", text=text, name=name))
+
+
+def words_of(report: Path) -> str:
+    """Return the words of a report with a single space between them."""
+    return " ".join(text_of(report).split())
 
 
 def test_a_report_has_no_code_no_prompts_and_no_noise(tmp_path: Path) -> None:
@@ -188,6 +194,81 @@ def test_a_picture_that_is_none_leaves_a_mark(tmp_path: Path) -> None:
     assert "after" in text_of(report)
 
 
+@pytest.mark.parametrize("report_format", ReportFormat)
+@pytest.mark.parametrize(
+    ("markdown", "shown"),
+    [
+        ("It costs $5 a day; set `$HOME` and `$PATH` first.", "It costs $5 a day; set $HOME and $PATH first."),
+        ("from $5 to $10, or US$5/US$7 a day", "from $5 to $10, or US$5/US$7 a day"),
+        ("a $x $ b, a $x$5 c", "a $x $ b, a $x$5 c"),
+        ("$x `y` z$", "$x y z$"),
+        ("```\n$a\n```\n($x$)", "$a (x)"),
+        ("- US$a\n- ($x$)", "US$a (x)"),
+        ("`` ` $x$ `` <b>$5</b> or `5$`, or 5$", "` $x$ $5 or 5$, or 5$"),
+    ],
+)
+def test_dollars_are_formulas_only_where_pandoc_says_so(
+    report_format: ReportFormat, markdown: str, shown: str, tmp_path: Path
+) -> None:
+    words = words_of(report_of(notebook(markdown), tmp_path, report_format=report_format))
+
+    assert shown in words.replace("• ", "")
+
+
+def test_formulas_keep_their_dollars(tmp_path: Path) -> None:
+    texts = ["$x$$y$", r"$\text{if $z$ holds}$", "$$\n\\frac{1}{2}\n+1\n$$", "$\\frac{a}{\\sqrt{b}}$, not $5"]
+
+    page = report_of(notebook(*texts), tmp_path, report_format=ReportFormat.HTML)
+
+    assert "$" not in text_of(page).replace("not $5", "")
+    assert page.read_text().count("<img") >= 2
+
+
+def test_addresses_keep_their_dollars(tmp_path: Path) -> None:
+    links = "[a](https://example.org/?b=$c) <b>x</b> and <https://example.org/d$>, $5"
+
+    page = report_of(notebook(links), tmp_path, report_format=ReportFormat.HTML).read_text()
+
+    assert "https://example.org/?b=$c" in html.unescape(page)
+    assert "https://example.org/d$" in html.unescape(page)
+
+
+def test_braces_and_dollars_without_end_are_read_quickly(tmp_path: Path) -> None:
+    start = time.monotonic()
+
+    assert "${a ${a" in text_of(report_of(notebook("${a " * 12_500), tmp_path, report_format=ReportFormat.HTML))
+    assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize("report_format", ReportFormat)
+def test_a_footnote_of_many_parts_is_one_line(report_format: ReportFormat, tmp_path: Path) -> None:
+    note = "text[^1]\n\n[^1]: One\\\n    more.\n\n    Two.\n\n    - three\n    - four\n"
+
+    words = words_of(report_of(notebook(note), tmp_path, report_format=report_format))
+
+    assert "One more. Two. three four" in words
+
+
+LEVELS = range(60)
+
+
+@pytest.mark.parametrize("report_format", ReportFormat)
+@pytest.mark.parametrize(
+    "markdown",
+    [
+        "\n".join(f"{'  ' * level}- level{level}" for level in LEVELS),
+        "\n>\n".join(f"{'>' * level} level{level}" for level in LEVELS),
+        "\n\n".join(f"{'    ' * level}- level{level}\n\n{'    ' * level}    > quote" for level in LEVELS),
+        "level0\n\n" + "\n\n".join(f"{'1. > ' * level}level{level}" for level in LEVELS),
+    ],
+    ids=["lists", "quotes", "quotes in lists", "lists in quotes"],
+)
+def test_lists_and_quotes_may_be_nested_deeply(markdown: str, report_format: ReportFormat, tmp_path: Path) -> None:
+    words = text_of(report_of(notebook(markdown), tmp_path, report_format=report_format)).split()
+
+    assert {f"level{level}" for level in LEVELS} <= set(words)
+
+
 def test_pictures_stay_in_order_among_the_outputs(tmp_path: Path) -> None:
     outputs = [prints("one"), shows(image_png=PIXEL, text_plain="<Figure>"), prints("two"), shows(image_png=PIXEL)]
 
@@ -319,6 +400,16 @@ def test_a_failing_tools_own_message_is_told_and_no_report_appears(
         report_of(notebook("text"), tmp_path / "work")
 
     assert {path.name for path in (tmp_path / "work").iterdir()} == {"executed.ipynb", "inputs"}
+
+
+def test_what_asciidoctor_cannot_fit_on_a_page_is_told_in_its_own_words(tmp_path: Path) -> None:
+    template = tmp_path / "own.tpl"
+    fences = ["_" * (4 + depth) for depth in range(40)]
+    quotes = "\n".join([*fences, "deep", *reversed(fences)])
+    template.write_text(f"{{% extends 'asciidoc.tpl' %}}{{% block header %}}= T\n\n{quotes}\n\n{{% endblock %}}")
+
+    with pytest.raises(ReportError, match=r"asciidoctor-pdf failed: .*CannotFit$"):
+        report_of(notebook("text"), tmp_path, template=template)
 
 
 def test_a_text_that_pandoc_leaves_out_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from autoflow.stop_signal import StopSignal
 
 _PROGRAM = "asciidoctor-pdf"
 _MESSAGES = "messages.txt"
+_HINT_AT_AN_OPTION = "Use --trace to show backtrace"
 
 
 def asciidoctor(config_dir: Path) -> "Asciidoctor":
@@ -132,7 +133,7 @@ class Asciidoctor:
     def _message(self, folder: Path) -> str:
         """Return what asciidoctor said of this report, or else what the process said before it ended."""
         with contextlib.suppress(FileNotFoundError):
-            return own_message((folder / _MESSAGES).read_bytes(), folder)
+            return own_message((folder / _MESSAGES).read_bytes(), folder).removesuffix(_HINT_AT_AN_OPTION).strip()
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(1)

@@ -25,6 +25,28 @@ def plain_text(inlines: Sequence[Node]) -> str:
     return "".join(_words(inlines)).strip()
 
 
+def flat_blocks(blocks: Sequence[Node]) -> Iterator[Node]:
+    """Yield each block in `blocks`, however deep it is in quotes and lists, but not these themselves."""
+    for block in blocks:
+        kind, contents = block["t"], block.get("c")
+        if kind == "BlockQuote":
+            yield from flat_blocks(contents)
+        elif kind == "Div":
+            yield from flat_blocks(contents[1])
+        elif kind in {"BulletList", "OrderedList"}:
+            yield from flat_blocks([each for item in _items_of(kind, contents) for each in item])
+        elif kind == "DefinitionList":
+            for term, parts in contents:
+                yield {"t": "Para", "c": term}
+                yield from flat_blocks([each for part in parts for each in part])
+        else:
+            yield block
+
+
+def _items_of(kind: str, contents: Node) -> Sequence[Sequence[Node]]:
+    return contents if kind == "BulletList" else contents[1]  # type: ignore[no-any-return]
+
+
 def lines_of(blocks: Sequence[Node]) -> Iterator[Sequence[Node]]:
     """Yield the inlines of each paragraph in `blocks`, however deep it is; those of a table by rows."""
     for block in blocks:
@@ -49,7 +71,7 @@ def _lines_below(kind: str, contents: Node) -> Iterator[Sequence[Node]]:
     elif kind in {"Div", "Figure"}:
         yield from lines_of(contents[-1])
     elif kind in {"BulletList", "OrderedList"}:
-        for item in contents if kind == "BulletList" else contents[1]:
+        for item in _items_of(kind, contents):
             yield from lines_of(item)
     elif kind == "DefinitionList":
         for term, parts in contents:

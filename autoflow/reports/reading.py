@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoflow.errors import ReportError
+from autoflow.reports.dollars import with_dollars_hidden, with_dollars_shown
 from autoflow.reports.markup import printable
 from autoflow.reports.nodes import Node
 from autoflow.reports.programs import run
@@ -55,7 +56,7 @@ def read_fragments(
     given = "".join(f"{_SEPARATOR}{fragment.dialect}\n{_source(fragment)}\n\n" for fragment in distinct)
     command = ["pandoc", "--quiet", "--from", str(reader), "--to", "json"]
     output, _ = run(command, folder=folder, timeout=timeout, stop=stop, given=given.encode())
-    divs = json.loads(output)["blocks"]
+    divs = json.loads(with_dollars_shown(output.decode()))["blocks"]
     if len(divs) != len(distinct):
         raise ReportError(f"pandoc gave {len(divs)} texts for {len(distinct)}")
     return {fragment: _blocks(div, fragment) for fragment, div in zip(distinct, divs, strict=True)}
@@ -63,7 +64,9 @@ def read_fragments(
 
 def _source(fragment: Fragment) -> str:
     text = printable(fragment.text)
-    return with_delimited_formulas(text) if fragment.dialect is Dialect.MARKDOWN else text
+    if fragment.dialect is Dialect.MARKDOWN:
+        return with_dollars_hidden(with_delimited_formulas(text))
+    return text
 
 
 def with_delimited_formulas(markdown: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from autoflow.reports.colours import colour_of, declarations_of
 from autoflow.reports.markup import escape, escape_line
-from autoflow.reports.nodes import Node, lines_of, plain_text
+from autoflow.reports.nodes import Node, flat_blocks, lines_of, plain_text
 from autoflow.reports.outline import Outline
 from autoflow.reports.pictures import Formula, Picture, PictureShelf, formula_of
 from autoflow.reports.tables import Cell, alignment_sign, table_of, write_table
@@ -17,6 +17,10 @@ from autoflow.reports.tables import Cell, alignment_sign, table_of, write_table
 _SCHEMES = ("http:", "https:", "mailto:")
 _IN_ADDRESS = frozenset(string.ascii_letters + string.digits + "/:.")
 _DEEPEST_HEADING = 5
+_DEEPEST_BLOCK = 5
+"""Blocks within blocks: asciidoctor-pdf lays each out twice, so that every level takes twice as long."""
+_DEEPEST_INDENTATION = 10
+"""Lists and blocks within each other: asciidoctor-pdf fails where there is no room left on the page."""
 _NO_BREAK = "&#160;"
 _LINE_BREAK = " +\n"
 _FILE_NAME = re.compile(r"\S*\.\w{2,4}|image|")
@@ -35,6 +39,7 @@ class BlockWriter:
     colours: dict[str, tuple[str, str]] = field(default_factory=dict)
     _depth: int = 0
     _list_level: int = 0
+    _outer_indentation: int = 0
     _last_level: int = 0
     _has_title: bool = False
     _marks: list[str] = field(default_factory=list)
@@ -49,7 +54,7 @@ class BlockWriter:
         return "\n".join("{empty}" + line if line.startswith("[") else line for line in text.split("\n"))
 
     def one_line(self, inlines: Sequence[Node]) -> str:
-        """Return asciidoc for `inlines` on a single line, as headings and terms need it."""
+        """Return asciidoc for `inlines` on a single line, as headings, terms and footnotes need it."""
         return self.inlines(inlines).replace(_LINE_BREAK, " ").replace("\n", " ")
 
     # Blocks
@@ -151,15 +156,25 @@ class BlockWriter:
         )
 
     def _enclosed(self, character: str, blocks: Sequence[Node]) -> str:
-        """Return `blocks` between two lines of `character`, one more than around what they are in."""
+        """Return `blocks` between two lines of `character`, one more than around what they are in.
+
+        Where that is deep already, no quotes and lists are left in them.
+        """
+        if self._depth >= _DEEPEST_BLOCK or self._indentation >= _DEEPEST_INDENTATION:
+            blocks = list(flat_blocks(blocks))
         fence = character * (4 + self._depth)
-        level, self._list_level = self._list_level, 0
+        level, outer = self._list_level, self._outer_indentation
+        self._list_level, self._outer_indentation = 0, self._indentation + 1
         self._depth += 1
         try:
             return f"{fence}\n{self.blocks(blocks).rstrip()}\n{fence}\n\n"
         finally:
             self._depth -= 1
-            self._list_level = level
+            self._list_level, self._outer_indentation = level, outer
+
+    @property
+    def _indentation(self) -> int:
+        return self._outer_indentation + self._list_level
 
     def _list(self, markers: Sequence[str], items: Sequence[Sequence[Node]]) -> str:
         return "".join(self._items(markers, items)) + "\n//-\n\n"
@@ -169,7 +184,7 @@ class BlockWriter:
         for marker, blocks in zip(markers, items, strict=True):
             has_text = bool(blocks) and blocks[0]["t"] in {"Plain", "Para"}
             text, rest = (self.inlines(blocks[0]["c"]), blocks[1:]) if has_text else ("", blocks)
-            below = _simple_list(rest[-1]) if rest else None
+            below = _simple_list(rest[-1]) if rest and self._indentation < _DEEPEST_INDENTATION else None
             enclosed = rest[:-1] if below else rest
             yield f"{marker} {text or '{empty}'}\n"
             if enclosed:
@@ -300,8 +315,7 @@ class BlockWriter:
         return f"image:{picture.name}[{_picture_attributes(picture, formula.latex)}]"
 
     def _inline_note(self, blocks: Node) -> str:
-        lines = (self.inlines(line) for line in lines_of(blocks))
-        text = _LINE_BREAK.join(line for line in lines if line)
+        text = " ".join(filter(None, map(self.one_line, lines_of(blocks))))
         return f"footnote:[{text}]" if text else ""
 
     def _inline_link(self, contents: Node) -> str:
