@@ -7,7 +7,7 @@ from autoflow.daemon_files import DaemonFiles
 from autoflow.errors import AutoflowError, ReportError
 from autoflow.forked_kernels import warm_fork_server
 from autoflow.inputs import read_workflows
-from autoflow.log import logger
+from autoflow.log import log_ends_of_threads, logger
 from autoflow.model import RunStore
 from autoflow.prefect_api import prefect_api
 from autoflow.reports import missing_fonts, missing_tools
@@ -34,6 +34,7 @@ def main(settings: Settings, *, once: bool = False) -> int:
         If AutoFlow cannot start.
 
     """
+    log_ends_of_threads()
     shutdown = Shutdown()
     with closing_on_signals(shutdown) as interrupted:
         workflows = read_workflows(settings)

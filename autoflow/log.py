@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,17 @@ def bugs_told(secrets: Iterable[str]) -> Iterator[None]:
         logger.exception("AutoFlow, or a library that it uses, has a bug; please report these lines")
         message = redact(" ".join(str(error).split()), secrets)
         raise UnexpectedError(f"{type(error).__name__}: {message} (a bug, see AutoFlow's log)") from None
+
+
+def log_ends_of_threads() -> None:
+    """Have what ends a thread logged, without secrets; Python would print it as it is."""
+    threading.excepthook = _log_end
+
+
+def _log_end(end: threading.ExceptHookArgs) -> None:
+    if end.exc_value is not None:
+        name = end.thread.name if end.thread else "?"
+        logger.error("thread '%s' has ended by a bug; please report these lines", name, exc_info=end.exc_value)
 
 
 class _Redaction(logging.Filter):

@@ -1,11 +1,12 @@
 import logging
 import re
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from autoflow.errors import FlowApiError, UnexpectedError
-from autoflow.log import bugs_told, logger, set_up_logging
+from autoflow.log import bugs_told, log_ends_of_threads, logger, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +74,20 @@ def test_what_autoflow_reckons_with_goes_on_as_it_is(capsys: pytest.CaptureFixtu
         raise error
     assert told.value is error
     assert not capsys.readouterr().err
+
+
+def test_what_ends_a_thread_is_logged_without_secrets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    set_up_logging("INFO", lambda: ["hunter22"])
+    log_ends_of_threads()
+    thread = threading.Thread(target=int, args=["hunter22"], name="sensor")
+    thread.start()
+    thread.join()
+    shown = capsys.readouterr().err
+    assert "thread 'sensor' has ended by a bug" in shown
+    assert "invalid literal for int() with base 10: '[secret]'" in shown
 
 
 def test_secret_is_asked_for_at_each_line(capsys: pytest.CaptureFixture[str]) -> None:
