@@ -4,12 +4,13 @@ import datetime
 import enum
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from autoflow.date_stencil import UnresolvableStencilError
+from autoflow.date_stencil import DateInterval, UnresolvableStencilError
+from autoflow.errors import AutoflowError
 from autoflow.model import Failures, History, RunKey
 from autoflow.retries import RetryPolicy, may_try_again
-from autoflow.specs import TriggerSpec
+from autoflow.specs import Json, TriggerSpec, WorkflowsFile
 
 
 class Standing(enum.StrEnum):
@@ -146,6 +147,65 @@ def _undone(trigger: TriggerSpec, date: datetime.date, failures: Failures, now: 
     return PlannedDate(
         date=date, standing=Standing.WAITING, failures=failures.count, next_attempt=failures.last + delay
     )
+
+
+def requested_trigger(file: WorkflowsFile, workflow: str, parameters: Mapping[str, Json] | None) -> TriggerSpec:
+    """Return how `workflow` runs if somebody asks for it: as the sensor's entry with these `parameters` says.
+
+    Where there is no such entry, or without `parameters`, it is as the first entry of the workflow says, if any.
+
+    Raises
+    ------
+    AutoflowError
+        If there is no such workflow.
+
+    """
+    known = {spec.name: spec for spec in file.workflows}
+    if workflow not in known:
+        raise AutoflowError(f"there is no workflow '{workflow}' in workflows.yml; there are {', '.join(sorted(known))}")
+    triggers = [trigger for trigger in file.sensor.triggers if trigger.workflow.name == workflow]
+    if parameters is not None:
+        triggers.sort(key=lambda trigger: trigger.parameters != parameters)
+    trigger = triggers[0] if triggers else TriggerSpec(workflow=known[workflow])
+    return trigger if parameters is None else replace(trigger, parameters=parameters)
+
+
+def date_ranges(trigger: TriggerSpec, reference_date: datetime.date) -> tuple[DateInterval, ...]:
+    """Return what the stencil stands for; raise AutoflowError where that makes no sense for `reference_date`."""
+    try:
+        return trigger.date_stencil.resolve(reference_date)
+    except UnresolvableStencilError as error:
+        raise AutoflowError(f"workflow '{trigger.workflow.name}' cannot run for {reference_date}: {error}") from error
+
+
+def check_available(
+    trigger: TriggerSpec, reference_date: datetime.date, available_dates: frozenset[datetime.date]
+) -> None:
+    """Raise AutoflowError if the sensor would not run `reference_date` because of dates that are not available."""
+    ranges = date_ranges(trigger, reference_date)
+    needed = {reference_date, *(day for interval in ranges for day in interval.dates())}
+    if missing := sorted(needed - available_dates):
+        are, them = ("is", "it") if len(missing) == 1 else ("are", "them")
+        raise AutoflowError(
+            f"{trigger.workflow.name} {reference_date} cannot run: FlowAPI has no data of {in_ranges(missing)}, which "
+            f"{are} needed; wait for {them}, or use 'autoflow run --force'"
+        )
+
+
+def why_never_due(trigger: TriggerSpec | None, date: datetime.date) -> str | None:
+    """Return why no tick will run `date`, whatever FlowAPI has; None where one may.
+
+    `trigger` is the sensor's entry with the workflow and the parameters, None if there is none.
+    """
+    if trigger is None:
+        return "the sensor in workflows.yml has no entry with its workflow and parameters"
+    if trigger.earliest_date and date < trigger.earliest_date:
+        return f"it is before its earliest_date in workflows.yml, {trigger.earliest_date}"
+    try:
+        trigger.date_stencil.resolve(date)
+    except UnresolvableStencilError as error:
+        return str(error)
+    return None
 
 
 def in_ranges(dates: Iterable[datetime.date]) -> str:

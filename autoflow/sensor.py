@@ -20,6 +20,7 @@ from autoflow.flowapi import FlowApi
 from autoflow.inputs import read_workflows
 from autoflow.log import bugs_told, logger
 from autoflow.model import Failures, History, RunKey, RunState, RunStore, utc_now
+from autoflow.plan import check_available, date_ranges, requested_trigger
 from autoflow.retries import RetryPolicy, may_try_again
 from autoflow.runs import WorkflowRun, check_parameters
 from autoflow.settings import Settings
@@ -233,7 +234,7 @@ def make_run_workflow(
         reference_date: datetime.date,
         parameters: dict[str, Any] = {},  # noqa: B006 - it is not changed, and Prefect's form shows it
     ) -> Any:  # noqa: ANN401 - a state of Prefect's
-        """Run one workflow for one date of data, unless it is done already.
+        """Run one workflow for one date of data, unless it is done already or FlowAPI lacks dates that it needs.
 
         Args:
             workflow: One of the workflows of workflows.yml.
@@ -243,7 +244,10 @@ def make_run_workflow(
         """
         try:
             with bugs_told(settings.secrets):
-                run = requested_run(read_workflows(settings), workflow, reference_date, parameters or None)
+                file = read_workflows(settings)
+                run = requested_run(file, workflow, reference_date, parameters or None)
+                available_dates = FlowApi.of(settings).available_dates(file.sensor.cdr_types)
+                check_available(requested_trigger(file, workflow, parameters or None), reference_date, available_dates)
                 return _end_state(run, _run_on_request(run, runner, shutdown))
         except AutoflowError as error:
             logger.error("%s %s could not be started: %s", workflow, reference_date, error)
@@ -288,20 +292,14 @@ def requested_run(
         If there is no such workflow, or the parameters are not those that it takes.
 
     """
-    known = {spec.name: spec for spec in file.workflows}
-    if workflow not in known:
-        raise AutoflowError(f"there is no workflow '{workflow}' in workflows.yml; there are {', '.join(sorted(known))}")
-    triggers = [trigger for trigger in file.sensor.triggers if trigger.workflow.name == workflow]
-    if parameters is not None:
-        triggers.sort(key=lambda trigger: trigger.parameters != parameters)
-    trigger = triggers[0] if triggers else TriggerSpec(workflow=known[workflow])
-    values = trigger.parameters if parameters is None else parameters
-    check_parameters(known[workflow], values)
-    try:
-        ranges = trigger.date_stencil.resolve(reference_date)
-    except ValueError as error:
-        raise AutoflowError(f"workflow '{workflow}' cannot run for {reference_date}: {error}") from error
-    return WorkflowRun(workflow=known[workflow], parameters=values, reference_date=reference_date, date_ranges=ranges)
+    trigger = requested_trigger(file, workflow, parameters)
+    check_parameters(trigger.workflow, trigger.parameters)
+    return WorkflowRun(
+        workflow=trigger.workflow,
+        parameters=trigger.parameters,
+        reference_date=reference_date,
+        date_ranges=date_ranges(trigger, reference_date),
+    )
 
 
 def _count(number: int, noun: str) -> str:

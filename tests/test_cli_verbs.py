@@ -22,10 +22,13 @@ import pytest
 
 from autoflow.cli import autoflow, main
 from autoflow.model import RunKey, RunState, RunStore
+from autoflow.specs import Json
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import Deployed, write_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
+EARLY = "it is before its earliest_date in workflows.yml, 2016-01-09"
+NO_ENTRY = "the sensor in workflows.yml has no entry with its workflow and parameters"
 FAILS_WHILE_TOLD = "import pathlib\nif pathlib.Path('fail').exists():\n    1 / 0"
 
 
@@ -232,6 +235,24 @@ def test_run_runs_once_and_again_only_by_force(running_cli: Cli) -> None:
     assert "    |     1 / 0" in cli.capsys.readouterr().out
 
 
+def test_run_for_dates_that_are_not_available_is_refused_at_once_but_by_force(running_cli: Cli) -> None:
+    cli = running_cli
+    cli("runs")
+    # The stencil is the day before and the day itself; FlowAPI has the first to the twelfth of January.
+    for date, missing in {
+        "2016-01-01": "2015-12-31, which is needed; wait for it",
+        "2016-01-13": "2016-01-13, which is needed; wait for it",
+        "2016-01-14": "2016-01-13 to 2016-01-14, which are needed; wait for them",
+    }.items():
+        error = cli.fails("run", "simple", "--date", date)
+        reason = f"simple {date} cannot run: FlowAPI has no data of {missing}, or use 'autoflow run --force'"
+        assert error == f"Error: {reason}\n"
+    unreachable = Cli({**cli.environ, "FLOWAPI_URL": "http://127.0.0.1:9"}, cli.deployed, cli.capsys)
+    assert "FlowAPI at http://127.0.0.1:9" in unreachable.fails("run", "simple", "--date", "2016-01-05")
+    assert cli.json("runs") == []
+    assert unreachable.json("run", "simple", "--date", "2016-01-01", "--force")["state"] == "succeeded"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -332,11 +353,47 @@ def test_retry_makes_what_was_given_up_due_again(running_cli: Cli) -> None:
         return [each["standing"] for each in dates if each["date"] in {"2016-01-09", "2016-01-10"}]
 
     assert standing() == ["given up", "given up"]
-    assert cli.json("retry", str(failed[1])) == [{"workflow": "simple", "reference_date": "2016-01-10"}]
+    due = {"workflow": "simple", "never_due": None}
+    assert cli.json("retry", str(failed[1])) == [{**due, "reference_date": "2016-01-10"}]
     assert standing() == ["given up", "due"]
-    assert cli.json("retry", "--failed") == [{"workflow": "simple", "reference_date": "2016-01-09"}]
+    assert cli.json("retry", "--failed") == [{**due, "reference_date": "2016-01-09"}]
     assert standing() == ["due", "due"]
     assert cli.json("retry", "--failed") == []
+
+
+@pytest.mark.parametrize(
+    ("workflow", "level", "date", "reason"),
+    [
+        ("simple", 2, "2016-01-05", f"{EARLY}; this does: autoflow run simple --date 2016-01-05 -p level=2"),
+        (
+            "simple",
+            "a",
+            "2016-01-10",
+            f"""{NO_ENTRY}; this does: autoflow run simple --date 2016-01-10 -p 'level="a"'""",
+        ),
+        ("gone", 2, "2016-01-10", NO_ENTRY),
+    ],
+)
+def test_retry_tells_what_no_tick_will_run(cli: Cli, workflow: str, level: Json, date: str, reason: str) -> None:
+    run_id = failed(cli, RunKey.of(workflow, {"level": level}, datetime.date.fromisoformat(date)))
+    assert cli("retry", str(run_id)) == 0
+    assert cli.capsys.readouterr().out == f"{workflow} {date} is forgiven, but no tick will run it: {reason}\n"
+
+
+def test_retry_tells_what_is_due_again(cli: Cli) -> None:
+    failed(cli, RunKey.of("simple", {"level": 2}, datetime.date(2016, 1, 10)))
+    assert cli("retry", "--failed") == 0
+    assert cli.capsys.readouterr().out == "simple 2016-01-10 is due again if its dates are available\n"
+
+
+def failed(cli: Cli, key: RunKey) -> int:
+    """Record a run that failed; return its number."""
+    assert cli("runs") == 0
+    with cli.store() as store:
+        claim = store.claim(key)
+        assert claim
+        store.finish(claim, RunState.FAILED)
+    return claim.id
 
 
 def test_prune_deletes_old_outputs_and_leaves_what_is_done_done(running_cli: Cli) -> None:

@@ -123,9 +123,26 @@ def test_a_run_that_is_cancelled_in_prefect_ends_within_seconds_and_is_not_due(
     assert processes_with(str(deployed.outputs)) == []
 
 
-def test_cancelling_a_requested_run_cancels_the_workflows_run(deployed: Deployed) -> None:
+def test_a_requested_run_whose_dates_are_not_available_is_not_run(
+    deployed: Deployed, example_flowapi: ExampleFlowApi
+) -> None:
+    write_notebook(deployed.inputs / "n.ipynb", "1")
+    environ = {"FLOWAPI_URL": example_flowapi.url, "FLOWAPI_TOKEN": example_flowapi.token()}
+    with working(deployed, "early", **environ) as work:
+        flow = make_run_workflow(work.settings, work.runner, workflows=["early"], shutdown=Shutdown())
+        state: Any = flow("early", datetime.date(2016, 1, 13), return_state=True)
+        assert work.store.runs() == []
+
+    assert state.type.value == "FAILED"
+    assert state.message.startswith("early 2016-01-13 cannot run: FlowAPI has no data of 2016-01-13")
+
+
+def test_cancelling_a_requested_run_cancels_the_workflows_run(
+    deployed: Deployed, example_flowapi: ExampleFlowApi
+) -> None:
     write_notebook(deployed.inputs / "n.ipynb", WAITS)
-    with working(deployed, "requested") as work:
+    environ = {"FLOWAPI_URL": example_flowapi.url, "FLOWAPI_TOKEN": example_flowapi.token()}
+    with working(deployed, "requested", **environ) as work:
         shutdown = Shutdown()
         flow = make_run_workflow(work.settings, work.runner, workflows=["requested"], shutdown=shutdown)
 

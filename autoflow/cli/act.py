@@ -4,7 +4,9 @@
 
 import datetime
 import functools
+import json
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -42,7 +44,11 @@ A_CENTURY = 36_525
     metavar="NAME=VALUE",
     help="A parameter of the workflow; VALUE is YAML. The others are those of workflows.yml.",
 )
-@click.option("--force", is_flag=True, help="Run it although it is done; it stays done, whatever comes of this.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Run it although it is done, and stays done whatever comes of this, or although dates are not available.",
+)
 @as_json
 @pass_session
 def run(  # noqa: PLR0913 - its options
@@ -62,6 +68,7 @@ def run(  # noqa: PLR0913 - its options
     with session.store() as store:
         store.give_up_crashed()
         _refuse(store, key, force=force)
+        _refuse_dates(session, file, key, parameters, force=force)
         runs = _Runs(session, store, again=force)
         code = runs.carry_out([(file, key, parameters)])
         record = next(iter(store.runs(workflow=workflow, first=date.date(), last=date.date(), limit=1)), None)
@@ -111,6 +118,20 @@ def _refuse(store: "RunStore", key: "RunKey", *, force: bool) -> None:
         raise AutoflowError(f"{key} is running already: see 'autoflow runs --state running'")
     if key.reference_date in history.done and not force:
         raise AutoflowError(f"{key} is done already; --force runs it again")
+
+
+def _refuse_dates(
+    session: Session, file: "WorkflowsFile", key: "RunKey", parameters: Mapping[str, Any], *, force: bool
+) -> None:
+    """Raise AutoflowError if dates that the run needs are not available, or FlowAPI does not tell, at once as well."""
+    from autoflow.flowapi import FlowApi
+    from autoflow.plan import check_available, date_ranges, requested_trigger
+
+    trigger = requested_trigger(file, key.workflow, parameters)
+    date_ranges(trigger, key.reference_date)
+    if not force:
+        available = FlowApi.of(session.settings).available_dates(file.sensor.cdr_types)
+        check_available(trigger, key.reference_date, available)
 
 
 class _Runs:
@@ -282,14 +303,24 @@ def retry(session: Session, *, run_id: int | None, failed: bool, as_json: bool) 
     """  # noqa: D301 - click's mark
     if (run_id is None) != failed:
         raise click.UsageError("either the ID of a run or --failed is expected")
+    from autoflow.inputs import read_workflows
+
+    file = read_workflows(session.settings)
     with session.store() as store:
-        keys = [_failed_key(store, run_id)] if run_id is not None else _failed_keys(session, store)
+        keys = [_failed_key(store, run_id)] if run_id is not None else _failed_keys(file, store)
         store.forgive(keys)
+    problems = {key: _why_never_due(file, key) for key in keys}
     if as_json:
-        print_json([{"workflow": key.workflow, "reference_date": key.reference_date} for key in keys])
+        print_json(
+            [
+                {"workflow": key.workflow, "reference_date": key.reference_date, "never_due": problem}
+                for key, problem in problems.items()
+            ]
+        )
         return
-    for key in keys:
-        click.echo(f"{key} is due again")
+    for key, problem in problems.items():
+        is_due = "is due again if its dates are available"
+        click.echo(f"{key} {f'is forgiven, but no tick will run it: {problem}' if problem else is_due}")
     if not keys:
         click.echo("nothing has failed")
 
@@ -309,13 +340,37 @@ def _failed_key(store: "RunStore", run_id: int) -> "RunKey":
     return key
 
 
-def _failed_keys(session: Session, store: "RunStore") -> "list[RunKey]":
-    from autoflow.inputs import read_workflows
+def _why_never_due(file: "WorkflowsFile", key: "RunKey") -> str | None:
+    """Return why no tick will run `key`, and what to do about it; FlowAPI is not asked which dates it has."""
+    from autoflow.model import RunKey
+    from autoflow.plan import date_ranges, requested_trigger, why_never_due
+    from autoflow.runs import check_parameters
+
+    entries = {
+        RunKey.of(each.workflow.name, each.parameters, key.reference_date): each for each in file.sensor.triggers
+    }
+    problem = why_never_due(entries.get(key), key.reference_date)
+    if problem is None:
+        return None
+    parameters = json.loads(key.parameters)
+    try:
+        trigger = requested_trigger(file, key.workflow, parameters)
+        check_parameters(trigger.workflow, parameters)
+        date_ranges(trigger, key.reference_date)
+    except AutoflowError:
+        return problem
+    words = ["autoflow", "run", key.workflow, "--date", str(key.reference_date)]
+    for name, value in parameters.items():
+        words += ["-p", f"{name}={json.dumps(value, ensure_ascii=False)}"]
+    return f"{problem}; this does: {shlex.join(words)}"
+
+
+def _failed_keys(file: "WorkflowsFile", store: "RunStore") -> "list[RunKey]":
     from autoflow.model import History, RunKey
 
     histories = store.histories()
     keys = []
-    for trigger in read_workflows(session.settings).sensor.triggers:
+    for trigger in file.sensor.triggers:
         key = RunKey.of(trigger.workflow.name, trigger.parameters, datetime.date.min)
         history = histories.get((key.workflow, key.parameters_hash), History())
         undone = sorted(history.failures.keys() - history.done - history.running)
