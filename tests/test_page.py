@@ -19,6 +19,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.expected_conditions import visibility_of_element_located
 from selenium.webdriver.support.wait import WebDriverWait
 
+from autoflow.date_stencil import DateStencil
 from autoflow.model import RunError, RunKey, RunState, RunStore
 from autoflow.page import PAGE_NAME, PageWriter, write_page
 from autoflow.page.readable import readable_html
@@ -114,6 +115,47 @@ def test_each_date_has_the_state_that_the_run_store_tells(deployed: Deployed, st
     assert content(settings)["reasons"] == ["notebook 'n', cell 3: ValueError: no data"]
 
 
+def test_what_workflows_yml_does_not_run_again_is_not_waiting_for_a_retry(deployed: Deployed, store: RunStore) -> None:
+    settings = deployed.settings()
+    for number in (1, 2, 3):
+        finish(store, number, RunState.FAILED, settings, error=RunError("ValueError", "no data", "n", 3))
+    stencil = DateStencil([["2016-01-02", -1]])
+
+    write_page(settings, store, triggers=[TriggerSpec(workflow=SPEC, earliest_date=day(2), date_stencil=stencil)])
+    assert states(settings) == {1: "failed", 2: "failed", 3: "waiting for a retry"}
+    write_page(settings, store, triggers=[TriggerSpec(workflow=SPEC, parameters={"other": 1})])
+    assert set(states(settings).values()) == {"failed"}
+
+
+def test_a_secret_that_is_a_word_of_the_page_spoils_nothing(
+    deployed: Deployed, store: RunStore, browser: WebDriver
+) -> None:
+    for secret in ("workflow", "content"):
+        settings = deployed.settings(FLOWAPI_TOKEN=secret)
+        finish(store, 1, RunState.FAILED, settings, error=RunError("ValueError", f"a {secret} <b>", "n", 1))
+        write_page(settings, store)
+        browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
+        shown(browser, '[aria-label="2016-01-01: failed"]').click()
+        assert shown(browser, ".details pre").text == "notebook 'n', cell 1: ValueError: a [secret] <b>"
+
+
+def test_a_calendar_opens_at_the_newest_date_that_is_done(
+    deployed: Deployed, store: RunStore, browser: WebDriver
+) -> None:
+    settings = deployed.settings()
+    finish(store, 1, RunState.SUCCEEDED, settings)
+    claim = store.claim(RunKey.of(SPEC.name, {}, datetime.date(2061, 1, 1)))
+    assert claim
+    store.finish(claim, RunState.FAILED)
+    write_page(settings, store)
+
+    browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
+
+    assert shown(browser, '[aria-label="2016-01-01: done"]')
+    (years,) = browser.find_elements(By.TAG_NAME, "select")
+    assert years.text.split() == ["2061", "2016"]
+
+
 def test_nothing_in_the_run_store_can_break_out_of_the_page_and_no_secret_is_shown(
     deployed: Deployed, store: RunStore
 ) -> None:
@@ -137,7 +179,7 @@ def test_a_browser_shows_calendars_and_links_that_lead_to_files(
     settings = deployed.settings()
     notebook = finish(store, 1, RunState.SUCCEEDED, settings)
     finish(store, 2, RunState.FAILED, settings, error=RunError("ValueError", "no data", "n", 3))
-    write_page(settings, store)
+    write_page(settings, store, triggers=[TriggerSpec(workflow=SPEC)])
 
     browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
 
@@ -163,6 +205,7 @@ def test_executed_notebooks_are_made_into_html_beside_them_in_the_background(
     settings = deployed.settings()
     before = finish(store, 1, RunState.SUCCEEDED, settings)
     with PageWriter(settings, store, shortest_pause=0.0) as page:
+        page.follow([TriggerSpec(workflow=SPEC)])
         after = finish(store, 2, RunState.SUCCEEDED, settings)
         run = WorkflowRun(workflow=SPEC, parameters={}, reference_date=day(2), date_ranges=())
         page.run_ended(EndedRun(run=run, state=RunState.SUCCEEDED, outcome=Outcome()))
@@ -188,6 +231,7 @@ def test_a_page_that_cannot_be_written_does_not_stop_anybody(deployed: Deployed,
     settings = deployed.settings()
     (settings.outputs_dir / PAGE_NAME).mkdir()
     with PageWriter(settings, store, shortest_pause=0.0) as page:
+        page.follow([TriggerSpec(workflow=SPEC)])
         page.finish()
     assert not [thread for thread in threading.enumerate() if thread.name == "page"]
 

@@ -10,13 +10,13 @@ from typing import Any
 from urllib.parse import quote
 
 from autoflow.model import Failures, History, RunKey, RunRecord, RunState, RunStore
-from autoflow.retries import RetryPolicy
+from autoflow.plan import why_never_due
 from autoflow.specs import TriggerSpec
 
-STATES = ("done", "running", "waiting for a retry", "given up", "cancelled")
+STATES = ("done", "running", "waiting for a retry", "given up", "cancelled", "failed")
 """How it can stand with a date that has run; a date's number for it is its place here."""
 
-DONE, RUNNING, WAITING, GIVEN_UP, CANCELLED = range(len(STATES))
+DONE, RUNNING, WAITING, GIVEN_UP, CANCELLED, FAILED = range(len(STATES))
 
 LONGEST_REASON = 600
 """Of what went wrong, in characters; the executed notebook has all of it."""
@@ -50,10 +50,10 @@ class Series:
 
 def read_series(store: RunStore, triggers: Iterable[TriggerSpec]) -> list[Series]:
     """Return what the page shows, in the order of `triggers`, what is no longer among these last."""
-    policies: dict[tuple[str, str], RetryPolicy] = {}
+    entries: dict[tuple[str, str], TriggerSpec] = {}
     for trigger in triggers:
         key = RunKey.of(trigger.workflow.name, trigger.parameters, _EPOCH)
-        policies[key.workflow, key.parameters_hash] = RetryPolicy(trigger.retry_delay, trigger.max_attempts)
+        entries[key.workflow, key.parameters_hash] = trigger
     histories = store.histories()
     newest: dict[RunKey, RunRecord] = {}
     for record in store.runs():  # newest first; a success tells more than a later attempt that came to nothing
@@ -66,13 +66,13 @@ def read_series(store: RunStore, triggers: Iterable[TriggerSpec]) -> list[Series
         parameters_hash = hashes.get(key.parameters) or hashes.setdefault(key.parameters, key.parameters_hash)
         name = (key.workflow, parameters_hash)
         series = found.setdefault(name, Series(key.workflow, key.parameters))
-        state = _state(key.reference_date, histories.get(name, History()), policies.get(name))
+        state = _state(key.reference_date, histories.get(name, History()), entries.get(name))
         series.days.append(Day(key.reference_date, state, newest[key]))
-    order = {name: number for number, name in enumerate(policies)}
+    order = {name: number for number, name in enumerate(entries)}
     return [found[name] for name in sorted(found, key=lambda name: (order.get(name, len(order)), name))]
 
 
-def _state(date: datetime.date, history: History, policy: RetryPolicy | None) -> int:
+def _state(date: datetime.date, history: History, trigger: TriggerSpec | None) -> int:
     if date in history.done:
         return DONE
     if date in history.running:
@@ -80,7 +80,9 @@ def _state(date: datetime.date, history: History, policy: RetryPolicy | None) ->
     failures = history.failures.get(date, Failures())
     if failures.cancelled:
         return CANCELLED
-    return GIVEN_UP if policy and failures.count >= policy.max_attempts else WAITING
+    if trigger is None or why_never_due(trigger, date):
+        return FAILED
+    return GIVEN_UP if failures.count >= trigger.max_attempts else WAITING
 
 
 class Links:

@@ -94,6 +94,9 @@
     const years = [...new Set(each.days.map((day) => new Date(day[0] * DAY).getUTCFullYear()))];
     const select = make("select", { "aria-label": `Year of ${title}` });
     for (const year of years) select.append(make("option", { value: year }, year));
+    // Of the newest date that is done: another one may be a mistake of many years.
+    const opened = each.days.find((day) => day[1] === 0) || each.days[0];
+    select.value = new Date(opened[0] * DAY).getUTCFullYear();
     const counts = states.map((name, state) => [each.days.filter((day) => day[1] === state).length, name]);
     const summary = counts.filter(([count]) => count).map(([count, name]) => `${count} ${name}`).join(", ");
     const grid = make("div", { class: "wide" });

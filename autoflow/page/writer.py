@@ -9,9 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import jinja2
 
@@ -19,10 +19,11 @@ from autoflow.errors import RunStoreError
 from autoflow.log import logger
 from autoflow.model import RunStore, utc_now
 from autoflow.page.content import STATES, Compact, Links, latest_reports, read_series
+from autoflow.redaction import Redaction
 from autoflow.runs import EndedRun
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
-from autoflow.utils import redact, whole_file
+from autoflow.utils import whole_file
 
 PAGE_NAME = "index.html"
 
@@ -54,7 +55,7 @@ def write_page(
 ) -> list[Path]:
     """Write the page, whole or not at all; return the executed notebooks of which there is no HTML, newest first.
 
-    `triggers` say after how many attempts a date is given up.
+    `triggers` say which dates are tried again, and after how many attempts they are given up.
 
     Raises
     ------
@@ -65,13 +66,18 @@ def write_page(
     links = Links(settings.outputs_dir, settings.notebooks_dir)
     series = read_series(store, triggers)
     compact = Compact(links)
-    content = {"states": STATES, "series": [compact.series(each) for each in series], "reasons": list(compact.reasons)}
+    redaction = Redaction(settings.secrets)
+    content = {
+        "states": STATES,
+        "series": [_without_secrets(compact.series(each), redaction) for each in series],
+        "reasons": _without_secrets(list(compact.reasons), redaction),
+    }
     # "<" could end the script element that the text stands in.
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     template = jinja2.Environment(autoescape=True).from_string((_FOLDER / "page.html").read_text(encoding="utf-8"))
     html = template.render(
-        latest=latest_reports(series, links),
+        latest=_without_secrets(latest_reports(series, links), redaction),
         content=text,
         made=f"{clock():%Y-%m-%d %H:%M} UTC",
         script=script,
@@ -81,8 +87,19 @@ def write_page(
         states=STATES,
     )
     with whole_file(settings.outputs_dir / PAGE_NAME) as unfinished:
-        unfinished.write_text(redact(html, settings.secrets), encoding="utf-8")
+        unfinished.write_text(html, encoding="utf-8")
     return list(dict.fromkeys(links.unreadable))
+
+
+def _without_secrets(value: Any, redaction: Redaction) -> Any:  # noqa: ANN401 - what is to become JSON
+    """Return `value` without secrets in its texts; its keys are the page's own, whatever a secret may look like."""
+    if isinstance(value, str):
+        return redaction.of_text(value)
+    if isinstance(value, Mapping):
+        return {key: _without_secrets(item, redaction) if key != "days" else item for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(item, redaction) for item in value]
+    return value
 
 
 def _hash(text: str) -> str:
@@ -91,13 +108,16 @@ def _hash(text: str) -> str:
 
 
 class PageWriter:
-    """Writes the page from a thread of its own while the `with` block goes on, at its beginning, and at its end."""
+    """Writes the page from a thread of its own while the `with` block goes on, and at its end.
+
+    It begins with the first `follow`: without workflows.yml, nobody knows how it stands with a date that failed.
+    """
 
     def __init__(self, settings: Settings, store: RunStore, *, shortest_pause: float = SHORTEST_PAUSE) -> None:
         self._settings = settings
         self._store = store
         self._shortest_pause = shortest_pause
-        self._triggers: Sequence[TriggerSpec] = ()
+        self._triggers: Sequence[TriggerSpec] | None = None
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._closing = threading.Event()
@@ -106,8 +126,7 @@ class PageWriter:
         self._thread = threading.Thread(target=self._go_on, name="page", daemon=True)
 
     def __enter__(self) -> Self:
-        """Begin to write."""
-        self._changed.set()
+        """Begin to write as soon as there is something to follow."""
         self._thread.start()
         return self
 
@@ -129,7 +148,7 @@ class PageWriter:
         self._changed.set()
 
     def follow(self, triggers: Sequence[TriggerSpec]) -> None:
-        """Take from now on what workflows.yml says of attempts from `triggers`."""
+        """Take from now on what workflows.yml says of dates that failed from `triggers`."""
         if triggers != self._triggers:
             self._triggers = triggers
             self._changed.set()
@@ -146,6 +165,8 @@ class PageWriter:
 
     def _write(self) -> bool:
         """Write the page, then make HTML of some notebooks; tell whether the page should be written again for that."""
+        if self._triggers is None:
+            return False
         with self._lock:
             try:
                 missing = write_page(self._settings, self._store, triggers=self._triggers)
