@@ -46,6 +46,9 @@ _READ_AT_START = re.compile(
 )
 """How the names of variables begin that are looked at as Python starts or as packages are imported."""
 
+_READ_AT_IMPORT = {"matplotlibrc": "matplotlib"}
+"""Files in the working folder, and the packages that read them as they are imported."""
+
 
 @dataclass(frozen=True)
 class _Warmth:
@@ -68,12 +71,14 @@ class _Warmth:
         """Whether a package has been installed, removed or changed since it was imported."""
         return any(stamp_of(path) != stamp for path, stamp in self.files.items())
 
-    def shadowed_by(self, folder: Path) -> str | None:
-        """Return the name of a module in `folder` that a notebook there would import instead of what is imported."""
+    def unsuited_to(self, folder: Path) -> str | None:
+        """Return why a notebook in `folder` would not have imported the same, if something there has it so."""
         for entry in os.listdir(folder):  # noqa: PTH208 - called for each kernel
             name = entry.partition(".")[0]
             if name in self.names and (entry.endswith((".py", ".so", ".pyc")) or _is_package(folder / entry)):
-                return entry
+                return f"{folder / entry} would not be imported, for another module of that name is already"
+            if entry in _READ_AT_IMPORT and _READ_AT_IMPORT[entry] in self.names and (folder / entry).is_file():
+                return f"{folder / entry} is read as {_READ_AT_IMPORT[entry]} is imported"
         return None
 
 
@@ -244,12 +249,12 @@ class ForkServer:
             self._tell("PYTHONPATH is not absolute")
             return False
         try:
-            module = self._warmth.shadowed_by(cwd) if self._warmth else None
+            reason = self._warmth.unsuited_to(cwd) if self._warmth else None
         except OSError:
             return False
-        if module:
-            self._tell(f"{cwd / module} would not be imported, for another module of that name is already")
-        return not module
+        if reason:
+            self._tell(reason)
+        return not reason
 
     def _is_of_preloaded(self, variable: str) -> bool:
         return any(variable.startswith(f"{name.partition('.')[0].upper()}_") for name in self._preload)
@@ -296,17 +301,18 @@ class ForkServer:
         if self._warmth or not self._requests:
             return
         try:
-            message = self._requests.recv(1_000_000)
+            _, descriptors, _, _ = socket.recv_fds(self._requests, 1, 1)
         except BlockingIOError:
             return
         except OSError:
-            message = b""
-        if not message:
+            descriptors = []
+        if not descriptors:
             self._is_closed = True
             self._tell("the process that imports packages ahead of time ended before it had done so")
             self._end()
             return
-        warmth = _Warmth.parse(message)
+        with open(descriptors[0], "rb") as file:  # noqa: PTH123 - a number, not a path
+            warmth = _Warmth.parse(file.read())
         for name, error in warmth.failed.items():
             self._tell(f"importing {name} ahead of time failed with {error}", prefix="")
         for name in warmth.missing if self._preload != PRELOAD else ():

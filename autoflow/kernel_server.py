@@ -2,11 +2,14 @@
 
 A process of its own; `forked_kernels` starts it, and says over a socket of messages what it wants. Each kernel gets a
 guard, as a kernel that is started the ordinary way does, and the same things of its own: a session, an environment, a
-folder, random numbers. No kernel depends on this process, which only ever forks, once it has been forked.
+folder, seeds for the random numbers of Python and numpy. What else modules make as they are imported is the same for
+all kernels; nothing is forked if they make what must not be: threads, sockets, files to write to, random generators. No
+kernel depends on this process, which only ever forks, once it has been forked.
 """
 
 import atexit
 import contextlib
+import fcntl
 import gc
 import importlib
 import importlib.util
@@ -18,15 +21,16 @@ import random
 import select
 import signal
 import socket
+import stat
 import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 from autoflow.kernel_guard import guard
@@ -94,7 +98,7 @@ def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float) -
     _forget_caches()
     gc.collect()
     gc.freeze()
-    requests.send(json.dumps(imported).encode())
+    _tell(requests, imported)
     # Children are collected by the system.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     poll = select.poll()
@@ -114,12 +118,20 @@ def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float) -
             os.close(descriptor)
 
 
+def _tell(requests: socket.socket, imported: dict[str, Any]) -> None:
+    """Send `imported` in a file: as a message, it would have to fit into the buffer of the socket."""
+    with open(os.memfd_create("imported"), "wb") as file:  # noqa: PTH123 - a number, not a path
+        file.write(json.dumps(imported).encode())
+        file.seek(0)
+        socket.send_fds(requests, [b"i"], [file.fileno()])
+
+
 def _import_all(modules: Sequence[str]) -> dict[str, Any]:
     """Import what a kernel needs and `modules`; return what there is to know of it.
 
     That is `missing`, the modules that are not installed, `failed`, what the others failed with, `unsafe`, why a fork
-    of this process could not work, `names`, the packages that a module beside a notebook would come before, and
-    `files`, which must not change.
+    of this process would not work or not be what an ordinary kernel is, `names`, the packages that a module beside a
+    notebook would come before, and `files`, which must not change.
     """
     for name in OF_A_KERNEL:
         importlib.import_module(name)
@@ -127,9 +139,10 @@ def _import_all(modules: Sequence[str]) -> dict[str, Any]:
     missing: list[str] = []
     failed: dict[str, str] = {}
     unsafe: list[str] = []
-    sockets = _sockets()
+    opened = _opened()
     with _inline_backend(), _forgetting_what_asks_for_a_shell():
         for name in modules:
+            known = set(sys.modules)
             try:
                 importlib.import_module(name)
             except BaseException as error:  # noqa: BLE001 - whatever it raises, notebooks that import it will tell
@@ -137,10 +150,8 @@ def _import_all(modules: Sequence[str]) -> dict[str, Any]:
                     missing.append(name)
                 else:
                     failed[name] = type(error).__name__
-            if not unsafe and threading.active_count() > 1:
-                unsafe.append(f"{name} starts threads as it is imported")
-            if not unsafe and _sockets() != sockets:
-                unsafe.append(f"{name} opens sockets as it is imported")
+            if not unsafe:
+                unsafe.extend(f"{name} {does} as it is imported" for does in _unsafe_since(opened, known))
     names = {name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names
     return {"missing": missing, "failed": failed, "unsafe": unsafe, "names": sorted(names), "files": _files()}
 
@@ -202,7 +213,7 @@ def _files() -> dict[str, tuple[int, int]]:
     """Return time and size of what tells that modules have changed: folders of packages, and files elsewhere."""
     site = tuple(path for path in sys.path if Path(path).name in {"site-packages", "dist-packages"})
     library = (str(Path(os.__file__).parent), *site)
-    loaded = {str(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())}
+    loaded = {str(_globals_of(module).get("__file__") or "") for module in list(sys.modules.values())}
     elsewhere = {path for path in loaded if path.startswith("/") and not path.startswith(library)}
     return {path: stamp for path in sorted(elsewhere.union(library)) if (stamp := stamp_of(path))}
 
@@ -210,20 +221,60 @@ def _files() -> dict[str, tuple[int, int]]:
 def stamp_of(path: str) -> tuple[int, int] | None:
     """Return when a file or folder was changed, in nanoseconds, and its size; None if it is not there."""
     try:
-        stat = os.stat(path)  # noqa: PTH116 - called for each kernel
+        found = os.stat(path)  # noqa: PTH116 - called for each kernel
     except OSError:
         return None
-    return stat.st_mtime_ns, stat.st_size
+    return found.st_mtime_ns, found.st_size
 
 
-def _sockets() -> set[str]:
+def _unsafe_since(opened: set[tuple[str, str]], known: set[str]) -> Iterator[str]:
+    """Yield what was done that kernels cannot have in common, since `opened` was open and `known` were the modules."""
+    if threading.active_count() > 1:
+        yield "starts threads"
+    for kind in sorted({kind for kind, _ in _opened() - opened}):
+        yield f"opens {kind}"
+    if _have_random_generator(module for name, module in list(sys.modules.items()) if name not in known):
+        yield "makes a random generator"
+
+
+def _opened() -> set[tuple[str, str]]:
+    """Return what is open that kernels cannot have in common: its kind, and what the system calls it."""
     found = set()
     for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208 - a number, not a path
         with contextlib.suppress(OSError):
             target = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
             if target.startswith(("socket:", "anon_inode:[event")):
-                found.add(target)
+                found.add(("sockets", target))
+            elif _is_file_for_writing(int(descriptor)) and not target.startswith("/memfd:"):
+                found.add(("files for writing", target))
     return found
+
+
+def _is_file_for_writing(descriptor: int) -> bool:
+    mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+    return mode != os.O_RDONLY and stat.S_ISREG(os.fstat(descriptor).st_mode)
+
+
+def _have_random_generator(modules: Iterable[object]) -> bool:
+    """Whether one of `modules` has a random generator among its globals that `_start_afresh` does not seed."""
+    kinds: tuple[type, ...] = (random.Random,)
+    # The functions of both modules are methods of these.
+    seeded = [vars(random)["random"].__self__]
+    if numpy_random := sys.modules.get("numpy.random"):
+        kinds += (numpy_random.Generator, numpy_random.RandomState, numpy_random.BitGenerator)
+        seeded.append(numpy_random.random.__self__)
+    return any(
+        issubclass(type(value), kinds)
+        and not issubclass(type(value), random.SystemRandom)
+        and all(value is not generator for generator in seeded)
+        for module in modules
+        for value in list(_globals_of(module).values())
+    )
+
+
+def _globals_of(module: object) -> dict[str, Any]:
+    """Return the globals of `module`, asked in a way that has no module import itself which does so when it is used."""
+    return object.__getattribute__(module, "__dict__") if issubclass(type(module), ModuleType) else {}
 
 
 def _has_children() -> bool:
@@ -354,7 +405,8 @@ def _run_kernel(arguments: list[str]) -> int:
 def _end() -> None:
     """Do what a Python does at its end, but for taking everything apart, which takes longer than most notebooks.
 
-    The first two are what ``multiprocessing`` calls in the processes that it has forked.
+    The first two are what ``multiprocessing`` calls in the processes that it has forked. What was frozen is not looked
+    through for files: there are none for writing among it, see `_opened`.
     """
     threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001
     atexit._run_exitfuncs()  # noqa: SLF001

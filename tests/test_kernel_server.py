@@ -214,6 +214,42 @@ def test_module_that_is_imported_ahead_of_time_is_imported_again_when_it_changes
             assert Kernels(server, tmp_path).say(code, environment=environment) == [f"{value}\n"]
 
 
+def test_matplotlibrc_beside_a_notebook_counts(kernels: Kernels, tmp_path: Path, logged: list[str]) -> None:
+    code = "import matplotlib; print(matplotlib.rcParams['lines.linewidth'])"
+    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 7")
+    for _ in range(2):
+        assert kernels.say(code) == Kernels(None, tmp_path).say(code) == ["7.0\n"]
+    assert logged == [
+        f"kernels are started the ordinary, slower way: {tmp_path / 'matplotlibrc'} is read as matplotlib is imported"
+    ]
+    (tmp_path / "matplotlibrc").unlink()
+    (tmp_path / "matplotlibrc").mkdir()
+    assert kernels.is_forked()
+
+
+def test_matplotlibrc_is_no_matter_where_matplotlib_is_not_imported_ahead_of_time(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 7")
+    with ForkServer(["pandas"]) as server:
+        server.warm_up(os.environ)
+        assert server.wait_until_warm(60)
+        assert Kernels(server, tmp_path).is_forked()
+        code = "import matplotlib; print(matplotlib.rcParams['lines.linewidth'])"
+        assert Kernels(server, tmp_path).say(code) == ["7.0\n"]
+
+
+def test_very_many_modules_are_imported_ahead_of_time(tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["x" * 240] * 8)
+    folder.mkdir(parents=True)
+    for number in range(600):
+        (folder / f"part_{number}.py").touch()
+    (folder / "many.py").write_text("\n".join(f"import part_{number}" for number in range(600)))
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    with ForkServer(["pandas", "many"]) as server:
+        server.warm_up(environment)
+        assert server.wait_until_warm(60)
+        assert Kernels(server, tmp_path).is_forked(environment)
+
+
 @pytest.mark.parametrize(
     "changed", [{"TZ": "Asia/Kathmandu"}, {"OMP_NUM_THREADS": "1"}, {"PYTHONHASHSEED": "7"}, {"PANDAS_COPY": "1"}]
 )
@@ -243,6 +279,10 @@ def test_reason_for_ordinary_kernels_is_told_once(tmp_path: Path, caplog: pytest
     [
         ("import threading, time; threading.Thread(target=time.sleep, args=[600], daemon=True).start()", "threads"),
         ("import socket; kept = socket.socket()", "sockets"),
+        ("kept = open(__file__ + '.log', 'a')", "files for writing"),
+        ("import random; kept = random.Random()", "a random generator"),
+        ("import numpy; kept = numpy.random.default_rng()", "a random generator"),
+        ("import numpy; kept = numpy.random.RandomState()", "a random generator"),
         ("import os; os._exit(1)", "ended before"),
     ],
 )
@@ -257,6 +297,44 @@ def test_module_that_makes_forks_unsafe_makes_ordinary_kernels(
         assert server.pid is None
         assert Kernels(server, tmp_path).say("print(1)", environment=environment) == ["1\n"]
     assert reason in caplog.text
+
+
+def test_module_that_is_to_be_imported_ahead_of_time_has_random_numbers_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "my_library.py").write_text("import random; dice = random.Random()")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "library")}
+    code = "import my_library; print(my_library.dice.random())"
+    with ForkServer(["my_library"]) as server:
+        server.warm_up(environment)
+        server.wait_until_warm(60)
+        one, other = Kernels(server, tmp_path).say(code, code, environment=environment)
+    assert one != other
+
+
+def test_module_that_makes_nothing_that_kernels_cannot_share_is_imported_ahead_of_time(tmp_path: Path) -> None:
+    (tmp_path / "harmless.py").write_text(
+        """
+import importlib.util, os, random, sys
+import numpy
+secret, seeded_anew, others = random.SystemRandom(), random._inst, numpy.random.mtrand._rand
+read, memory = open(__file__), os.memfd_create("memory")
+spec = importlib.util.find_spec("lazy")
+spec.loader = importlib.util.LazyLoader(spec.loader)
+lazy = sys.modules["lazy"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(lazy)
+def __getattr__(name):
+    print(name, file=open("ASKED", "w"))
+    raise AttributeError(name)
+""".replace("ASKED", str(tmp_path / "asked"))
+    )
+    (tmp_path / "lazy.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with ForkServer(["pandas", "harmless"]) as server:
+        server.warm_up(environment)
+        assert server.wait_until_warm(60)
+        assert not (tmp_path / "asked").exists()
+        assert not (tmp_path / "imported").exists()
+        assert Kernels(server, tmp_path.parent).is_forked(environment)
 
 
 def test_module_that_fails_or_is_missing_is_told_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
