@@ -25,8 +25,19 @@ local function safe_html(html)
   end))
 end
 
+-- pandoc makes a column of each that a cell claims to cover. More than these are not shown.
+local MOST_COLUMNS = 100
+
+local function with_short_spans(html)
+  return (html:gsub("<[tT][dDhH][^<]*", function(cell)
+    return (cell:gsub("([cC][oO][lL][sS][pP][aA][nN]%s*=%s*[\"']?)%s*([^\"'%s>]*)", function(name, columns)
+      return name .. math.floor(math.max(1, math.min(tonumber(columns) or 1, MOST_COLUMNS)))
+    end))
+  end))
+end
+
 local function read_html(html)
-  return pandoc.read(safe_html(html), "html", nil, {})
+  return pandoc.read(with_short_spans(safe_html(html)), "html", nil, {})
 end
 
 local function has_raw_html(block)

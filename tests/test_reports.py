@@ -269,6 +269,26 @@ def test_lists_and_quotes_may_be_nested_deeply(markdown: str, report_format: Rep
     assert {f"level{level}" for level in LEVELS} <= set(words)
 
 
+@pytest.mark.parametrize("span", ["99999999", "'99999999'", "' 99999999 '", "0x5ffffff", "&#57;9999999"])
+def test_a_cell_that_claims_millions_of_columns_is_read_quickly(span: str, tmp_path: Path) -> None:
+    rows = (
+        f"<tr><td title='>' COLSPAN = {span}>first</td><td>x</td></tr><tr><td>y</td><td rowspan=9999999>last</td></tr>"
+    )
+    table = f"<table>{rows}</table>"
+
+    words = words_of(report_of(notebook(table, code(shows(text_html=table))), tmp_path, timeout=30))
+
+    assert words.count("last") == 2
+
+
+def test_a_cell_covers_the_columns_that_it_says(tmp_path: Path) -> None:
+    table = "<table><tr><th colspan=2>a</th><th colspan='1'>b</th></tr><tr><td>c</td><td>d</td><td>e</td></tr></table>"
+
+    page = report_of(notebook(code(shows(text_html=table))), tmp_path, report_format=ReportFormat.HTML).read_text()
+
+    assert page.count('colspan="2"') == 1
+
+
 def test_pictures_stay_in_order_among_the_outputs(tmp_path: Path) -> None:
     outputs = [prints("one"), shows(image_png=PIXEL, text_plain="<Figure>"), prints("two"), shows(image_png=PIXEL)]
 
