@@ -53,7 +53,8 @@ def _wrong_inputs(error: WorkflowsFileError) -> Iterator[Check]:
         about[{"filename": "notebooks", "template": "templates"}.get(key, "workflows.yml")].append(problem)
     for subject, problems in about.items():
         # Of what is not wrong by itself nobody knows while the file is.
-        yield Check(subject=subject, problems=tuple(problems) or ("not all of it could be checked",))
+        note = "" if problems else "not all of it could be checked"
+        yield Check(subject=subject, problems=tuple(problems), note=note, is_open=not problems)
 
 
 def _inputs(file: WorkflowsFile, settings: Settings) -> Iterator[Check]:

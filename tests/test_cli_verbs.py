@@ -159,6 +159,22 @@ def test_validate_tells_all_that_is_wrong(cli: Cli, deployed: Deployed) -> None:
     assert "token" in offline
 
 
+def test_validate_calls_nothing_wrong_that_only_could_not_be_checked(cli: Cli, deployed: Deployed) -> None:
+    deployed.write_workflows("""
+        workflows:
+          - name: simple
+            notebooks: {n: {filename: gone.ipynb}}
+        available_dates_sensor: {schedule: null, workflows: [{workflow_name: simple}]}
+    """)
+    found = cli.json("validate", "--offline", code=1)
+    good = {check["subject"]: check["good"] for check in found["checks"]}
+    assert (good["notebooks"], good["workflows.yml"], good["templates"]) == (False, None, None)
+    cli("validate", "--offline")
+    lines = cli.capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("WRONG")] == ["notebooks"]
+    assert "-      templates      not all of it could be checked" in lines
+
+
 def test_validate_tells_settings_that_are_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate"], {"PATH": "/usr/bin:/bin"}) == 1
     assert "AUTOFLOW_INPUTS_DIR is not set" in capsys.readouterr().out

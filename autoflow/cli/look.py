@@ -312,6 +312,13 @@ def _print_error(content: Mapping[str, Any]) -> None:
     out.print(f"    {error['error_class']}: {error['message']}", markup=False, soft_wrap=True, style="red")
 
 
+def _mark(check: "Check") -> tuple[str, str]:
+    """Return the mark before a check, and its style."""
+    if check.problems:
+        return "WRONG", "bold red"
+    return ("-", "yellow") if check.is_open else ("ok", "green")
+
+
 def _print_checks(checks: Iterable["Check"], *, as_json: bool) -> int:
     """Print each check as it comes; return the exit code."""
     out = console()
@@ -319,14 +326,19 @@ def _print_checks(checks: Iterable["Check"], *, as_json: bool) -> int:
     for check in checks:
         done.append(check)
         if not as_json:
-            mark, style = ("ok", "green") if check.is_good else ("WRONG", "bold red")
+            mark, style = _mark(check)
             out.print(f"[{style}]{mark:<6}[/]", f"{check.subject:<15}", end="")
             for index, line in enumerate(check.problems or (check.note,)):
                 out.print(line if index == 0 else f"{'':<22} {line}", markup=False, soft_wrap=True)
-    is_good = all(check.is_good for check in done)
+    is_good = not any(check.problems for check in done)
     if as_json:
         content = [
-            {"subject": check.subject, "good": check.is_good, "problems": check.problems, "note": check.note}
+            {
+                "subject": check.subject,
+                "good": None if check.is_open else check.is_good,
+                "problems": check.problems,
+                "note": check.note,
+            }
             for check in done
         ]
         print_json({"good": is_good, "checks": content})
