@@ -42,8 +42,9 @@ def main(settings: Settings, *, once: bool = False) -> int:
         make_folders(settings)
         store = RunStore(settings.db_uri, crashed_after=datetime.timedelta(seconds=settings.heartbeat_timeout))
         store.migrate()
+        files = DaemonFiles(home=settings.prefect_home)
         # Kernels warm up while the Prefect server starts.
-        with warm_fork_server(settings) as fork_server, prefect_api(settings, os.environ) as api:
+        with warm_fork_server(settings) as fork_server, prefect_api(settings, os.environ) as api, files.starting():
             logger.info("starting; Prefect's UI is at %s", api.url.removesuffix("/api"))
             if not api.wait_until_ready(shutdown):
                 return INTERRUPTED if interrupted else SUCCESS
@@ -51,7 +52,7 @@ def main(settings: Settings, *, once: bool = False) -> int:
             from autoflow.service import serve  # noqa: PLC0415
 
             schedule = None if once else workflows.sensor.schedule
-            with DaemonFiles(home=settings.prefect_home).published(api.url):
+            with files.published(api.url):
                 all_succeeded = serve(settings, schedule, store=store, shutdown=shutdown, fork_server=fork_server)
         store.close()
     logger.info("stopped")

@@ -22,33 +22,49 @@ class DaemonFiles:
     home: Path
 
     @contextmanager
-    def published(self, api_url: str) -> Iterator[None]:
-        """Tell where the Prefect API is while the block lasts."""
-        path = self.home / "daemon.json"
-        _write(path, {"api_url": api_url, **_process()})
+    def starting(self) -> Iterator[None]:
+        """Tell that a daemon starts until, in the block, it is `published`, unless another one works already."""
+        if not self._has_daemon:
+            _write(self._daemon_file, {"is_starting": True, **_process()})
         try:
             yield
         finally:
-            # Another daemon may have come meanwhile.
-            if _is_ours(_read(path)):
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
+            self._withdraw()
+
+    @contextmanager
+    def published(self, api_url: str) -> Iterator[None]:
+        """Tell where the Prefect API is while the block lasts."""
+        _write(self._daemon_file, {"api_url": api_url, **_process()})
+        try:
+            yield
+        finally:
+            self._withdraw()
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether a daemon has said that it starts, and that its Prefect API does not answer yet."""
+        return _read(self._daemon_file).get("is_starting") is True and not self.daemon_is_gone
 
     @property
     def api_url(self) -> str | None:
         """Where a daemon said that its Prefect API is; it may be gone since. None if there is no daemon."""
-        url = _read(self.home / "daemon.json").get("api_url")
+        url = _read(self._daemon_file).get("api_url")
         return url if isinstance(url, str) else None
 
     @property
     def daemon_is_gone(self) -> bool:
         """Whether a daemon of this machine has said that it runs, and is gone all the same."""
-        daemon = _read(self.home / "daemon.json")
-        return daemon.get("host") == socket.gethostname() and not Path(f"/proc/{daemon.get('pid')}").exists()
+        daemon = _read(self._daemon_file)
+        return daemon.get("host") == socket.gethostname() and not _is_alive(daemon)
 
     @contextmanager
-    def ticking(self) -> Iterator[None]:
-        """Note that a tick begins and, at the end of the block, that it has ended, and with which error of ours."""
+    def ticking(self, api_url: str | None = None) -> Iterator[None]:
+        """Note that a tick begins and, at the end of the block, that it has ended, and with which error of ours.
+
+        Another daemon may have been published after this one and ended: then the Prefect API at `api_url` is told anew.
+        """
+        if api_url and (not _read(self._daemon_file) or self.daemon_is_gone):
+            _write(self._daemon_file, {"api_url": api_url, **_process()})
         path = self.home / "tick.json"
         began_at = _now()
         _write(path, {"began_at": began_at, **_process()})
@@ -60,6 +76,22 @@ class DaemonFiles:
             raise
         finally:
             _write(path, {"began_at": began_at, "ended_at": _now(), "error": error, **_process()})
+
+    @property
+    def _daemon_file(self) -> Path:
+        return self.home / "daemon.json"
+
+    @property
+    def _has_daemon(self) -> bool:
+        """Whether a daemon of this machine works, other than this process."""
+        daemon = _read(self._daemon_file)
+        return daemon.get("host") == socket.gethostname() and _is_alive(daemon) and not _is_ours(daemon)
+
+    def _withdraw(self) -> None:
+        # Another daemon may have come meanwhile.
+        if _is_ours(_read(self._daemon_file)):
+            with suppress(OSError):
+                self._daemon_file.unlink(missing_ok=True)
 
     def last_tick(self) -> "LastTick | None":
         """Return when the last tick was, None if there was none."""
@@ -86,6 +118,10 @@ def _process() -> dict[str, object]:
 
 def _is_ours(content: Mapping[str, Any]) -> bool:
     return content.items() >= _process().items()
+
+
+def _is_alive(content: Mapping[str, Any]) -> bool:
+    return Path(f"/proc/{content.get('pid')}").exists()
 
 
 def _now() -> str:

@@ -33,7 +33,7 @@ def look(settings: Settings, now: datetime.datetime) -> list[Check]:
     files = DaemonFiles(home=settings.prefect_home)
     url = settings.prefect_api_url or files.api_url
     api = _Api(url, _authorization(settings.environ)) if url else None
-    prefect = _prefect(api)
+    prefect = _starting() if files.is_starting else _prefect(api)
     ticks = _ticks(files, api, now) if api and prefect.is_good else Check(subject="ticks", problems=prefect.problems)
     return [database(settings), prefect, ticks]
 
@@ -72,6 +72,10 @@ def _authorization(environ: Mapping[str, str]) -> dict[str, str]:
     if key := environ.get("PREFECT_API_KEY"):
         return {"Authorization": f"Bearer {key}"}
     return {}
+
+
+def _starting() -> Check:
+    return Check(subject="Prefect API", problems=("the daemon is starting: its Prefect API does not answer yet",))
 
 
 def _prefect(api: _Api | None) -> Check:

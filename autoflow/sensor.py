@@ -11,6 +11,7 @@ from uuid import UUID
 
 import prefect
 import prefect.runtime.flow_run
+from prefect.settings.context import get_current_settings
 from prefect.states import Cancelled, Failed
 from pydantic import Field
 
@@ -201,7 +202,8 @@ def make_available_dates_sensor(
         """Look which dates FlowAPI has, and run the workflows that are due."""
         cancel = StopSignal(shutdown.stop)
         try:
-            with DaemonFiles(home=sensor.settings.prefect_home).ticking(), bugs_told(sensor.settings.secrets):
+            files = DaemonFiles(home=sensor.settings.prefect_home)
+            with files.ticking(get_current_settings().api.url), bugs_told(sensor.settings.secrets):
                 try:
                     with sensor.runner.cancellations.of(cancel) as watched:
                         watched.is_run_by(_own_flow_run_id())

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,6 +154,47 @@ def test_a_daemon_that_was_killed_is_told(deployed: Deployed) -> None:
         )
         subprocess.run([sys.executable, "-c", code], check=True)
         assert found(deployed)["ticks"].problems == ("the daemon has ended without saying so",)
+
+
+def test_a_daemon_that_is_starting_is_told_and_is_not_well_yet(deployed: Deployed) -> None:
+    starting = ("the daemon is starting: its Prefect API does not answer yet",)
+    with prefect() as url, files(deployed).starting():
+        assert found(deployed)["Prefect API"].problems == starting
+        with files(deployed).published(url):
+            assert found(deployed)["Prefect API"].is_good
+    assert found(deployed)["Prefect API"].problems == ("no daemon is running",)
+
+
+def test_a_daemon_that_starts_beside_another_does_not_hide_it(deployed: Deployed) -> None:
+    home = files(deployed).home
+    with prefect() as url, daemon(home, f"published({url!r})"), files(deployed).starting():
+        assert found(deployed)["Prefect API"].is_good
+
+
+def test_a_daemon_that_goes_on_after_another_has_ended_is_known_again_after_its_next_tick(deployed: Deployed) -> None:
+    home = files(deployed).home
+    with prefect() as url, files(deployed).published(url):
+        with daemon(home, "published('http://127.0.0.1:9/api')"), files(deployed).ticking(url):
+            assert files(deployed).api_url == "http://127.0.0.1:9/api"
+        assert files(deployed).api_url is None
+        with files(deployed).ticking(url):
+            assert found(deployed)["Prefect API"].note == url
+    assert files(deployed).api_url is None
+
+
+@contextmanager
+def daemon(home: Path, how: str) -> Iterator[None]:
+    """Let another process be a daemon, as `how` says, while the block lasts."""
+    code = (
+        "import sys; from pathlib import Path; from autoflow.daemon_files import DaemonFiles\n"
+        f"with DaemonFiles(home=Path({str(home)!r})).{how}: print('ready', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        yield
+        process.communicate()
 
 
 def test_nothing_is_left_of_a_daemon_that_has_ended(deployed: Deployed) -> None:
