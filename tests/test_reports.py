@@ -2,6 +2,7 @@ import base64
 import concurrent.futures
 import html
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 from nbformat import NotebookNode, v4
+from selenium.webdriver import Chrome
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
 
 from autoflow.errors import ReportError
 from autoflow.reports import CONFIG_DIR, ReportContext, missing_fonts, missing_tools
@@ -267,6 +271,54 @@ def test_lists_and_quotes_may_be_nested_deeply(markdown: str, report_format: Rep
     words = text_of(report_of(notebook(markdown), tmp_path, report_format=report_format)).split()
 
     assert {f"level{level}" for level in LEVELS} <= set(words)
+
+
+@pytest.mark.parametrize("report_format", ReportFormat)
+def test_a_picture_may_be_in_a_link(report_format: ReportFormat, tmp_path: Path) -> None:
+    linked = (
+        f"[before ![*alt*, [text]](data:image/png;base64,{PIXEL}) behind $\\frac{{1}}{{2}}$](https://example.org) end"
+    )
+
+    report = report_of(notebook(linked), tmp_path, report_format=report_format)
+
+    assert "before behind end" in words_of(report).replace("1", "").replace("2", "")
+    if report_format is ReportFormat.PDF:
+        assert images_in(report) == 1
+    else:
+        assert re.search(r'<a href="https://example.org">before .*<img .*<img .*</a> end', report.read_text())
+
+
+@pytest.mark.parametrize("report_format", ReportFormat)
+def test_a_line_break_before_all_text_leaves_no_mark(report_format: ReportFormat, tmp_path: Path) -> None:
+    output = code(shows(text_html="<pre>x</pre><br>text<br>more"))
+
+    assert "+" not in words_of(report_of(notebook(output), tmp_path, report_format=report_format))
+
+
+def test_tabs_align_what_is_printed(tmp_path: Path) -> None:
+    printed = code(prints("a\tb\nlonger\tc\n"))
+
+    lines = text_of(report_of(notebook(printed), tmp_path)).splitlines()
+
+    (first,), (second,) = ([line for line in lines if line.endswith(end)] for end in (" b", " c"))
+    assert first.index("b") == second.index("c")
+
+
+def test_long_words_do_not_make_an_html_report_wider_than_its_window(tmp_path: Path) -> None:
+    word = "x" * 400
+    texts = [f"# {word}", word, f"- {word}", f"> `{word}`", f"| a | b |\n|---|---|\n| {word} | {word} |"]
+
+    report = report_of(notebook(*texts, code(prints(word))), tmp_path, report_format=ReportFormat.HTML)
+
+    options = Options()
+    options.binary_location = "/usr/bin/chromium"
+    for switch in ("headless", "no-sandbox", "disable-gpu", f"user-data-dir={tmp_path / 'chromium'}"):
+        options.add_argument(f"--{switch}")
+    with Chrome(options=options, service=Service("/usr/bin/chromedriver")) as browser:
+        browser.set_window_size(1000, 800)
+        browser.get(report.as_uri())
+        width = browser.execute_script("return document.documentElement.scrollWidth")
+    assert width <= 1000
 
 
 @pytest.mark.parametrize("span", ["99999999", "'99999999'", "' 99999999 '", "0x5ffffff", "&#57;9999999"])

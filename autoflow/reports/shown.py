@@ -63,7 +63,7 @@ def fragments_of(notebook: NotebookNode) -> Iterator[Fragment]:
 
 def plain_output(text: str) -> str:
     """Return `text` as a terminal would have left it, and no more of it than a page or two can take."""
-    lines = [_line_left(line) for line in _ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n").split("\n")]
+    lines = [_line_left(line).expandtabs() for line in _ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n").split("\n")]
     rest = len(lines) - MOST_LINES
     note = [f"[{rest:,} more lines]"] if rest > 0 else []
     return "\n".join([*(beginning(line, MOST_IN_A_LINE) for line in lines[:MOST_LINES]), *note])

@@ -25,6 +25,7 @@ _NO_BREAK = "&#160;"
 _LINE_BREAK = " +\n"
 _FILE_NAME = re.compile(r"\S*\.\w{2,4}|image|")
 _NOTE_CLASS = "clipped"
+_LINK = "link"
 
 
 @dataclass
@@ -50,7 +51,7 @@ class BlockWriter:
 
     def inlines(self, inlines: Sequence[Node]) -> str:
         """Return asciidoc for `inlines`: lines that start neither a block nor a list."""
-        text = self._joined(inlines).strip(" \n").removesuffix(" +")
+        text = self._joined(inlines).strip(" \n").removesuffix(" +").removeprefix("+\n")
         return "\n".join("{empty}" + line if line.startswith("[") else line for line in text.split("\n"))
 
     def one_line(self, inlines: Sequence[Node]) -> str:
@@ -312,7 +313,7 @@ class BlockWriter:
         picture = self.shelf.formula(formula)
         if picture is None:
             return self._inline_code([None, formula.latex])
-        return f"image:{picture.name}[{_picture_attributes(picture, formula.latex)}]"
+        return self._inline_picture(picture, formula.latex)
 
     def _inline_note(self, blocks: Node) -> str:
         text = " ".join(filter(None, map(self.one_line, lines_of(blocks))))
@@ -320,7 +321,8 @@ class BlockWriter:
 
     def _inline_link(self, contents: Node) -> str:
         _, inlines, (address, _) = contents
-        text = self._joined(inlines).strip() or escape_line(address)
+        with self._within(_LINK):
+            text = self._joined(inlines).strip() or escape_line(address)
         anchor = self.outline.anchor_of(address)
         if anchor:
             return f"xref:{anchor}[{text}]"
@@ -331,7 +333,12 @@ class BlockWriter:
         picture = self._picture(contents)
         if picture is None:
             return missing_picture(alt)
-        return f"image:{picture.name}[{_picture_attributes(picture, alt)}]"
+        return self._inline_picture(picture, alt)
+
+    def _inline_picture(self, picture: Picture, alt: str) -> str:
+        """Return a picture in a line; asciidoctor would end a link's text at a comma of the HTML made of it."""
+        macro = f"image:{picture.name}[{_picture_attributes(picture, alt)}]"
+        return f"pass:m[{macro[:-1]}\\]]" if _LINK in self._marks else macro
 
     def _picture(self, contents: Node) -> Picture | None:
         (_, _, attributes), _, (address, _) = contents
