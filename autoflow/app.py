@@ -46,11 +46,12 @@ def main(settings: Settings, *, once: bool = False) -> int:
         # Kernels warm up while the Prefect server starts.
         with warm_fork_server(settings) as fork_server, prefect_api(settings, os.environ) as api, files.starting():
             logger.info("starting; Prefect's UI is at %s", api.url.removesuffix("/api"))
-            if not api.wait_until_ready(shutdown):
-                return INTERRUPTED if interrupted else SUCCESS
-            # Only now, because Prefect reads its settings from the environment as it is imported.
+            # Only now, because Prefect reads its settings from the environment as it is imported; it takes seconds, in
+            # which the server starts.
             from autoflow.service import serve  # noqa: PLC0415
 
+            if not api.wait_until_ready(shutdown):
+                return INTERRUPTED if interrupted else SUCCESS
             schedule = None if once else workflows.sensor.schedule
             with files.published(api.url):
                 all_succeeded = serve(settings, schedule, store=store, shutdown=shutdown, fork_server=fork_server)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from autoflow.cancellation import Cancellations
 from autoflow.deployments import closing_prefect, do_without_heartbeats
+from autoflow.flow_runs import FlowRuns
 from autoflow.forked_kernels import ForkServer
 from autoflow.heartbeat import Heartbeat
 from autoflow.inputs import read_workflows
 from autoflow.model import RunStore
 from autoflow.notify import Notifier
-from autoflow.page import PageWriter
+from autoflow.page.writer import PageWriter
 from autoflow.settings import Settings
 from autoflow.workflows import WorkflowRunner
 
@@ -44,6 +45,7 @@ def assembled(settings: Settings, store: RunStore, *, fork_server: ForkServer | 
         PageWriter(settings, store) as page,
         Heartbeat(store) as heartbeat,
         closing_prefect(),
+        FlowRuns() as flow_runs,
         Cancellations() as cancellations,
     ):
         page.follow(read_workflows(settings).sensor.triggers)
@@ -55,5 +57,6 @@ def assembled(settings: Settings, store: RunStore, *, fork_server: ForkServer | 
             slots=threading.Semaphore(settings.max_parallel_runs),
             followers=(notifier.run_ended, page.run_ended),
             fork_server=fork_server,
+            flow_runs=flow_runs,
         )
         yield Assembly(runner, notifier, page)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Self
 from uuid import UUID
 
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
@@ -64,21 +64,23 @@ class Cancellations:
         with self._lock:
             self._stops[flow_run_id] = stop
 
-    def look(self) -> None:
-        """Ask Prefect once; if it does not answer, the next time will do."""
+    def look(self, client: SyncPrefectClient | None = None) -> None:
+        """Ask Prefect once, over `client` or one of its own; if it does not answer, the next time will do."""
         with self._lock:
             stops = dict(self._stops)
         flow_runs = list(stops)
         try:
             for start in range(0, len(flow_runs), MOST_ASKED_FOR):
-                for flow_run_id in _cancelled(flow_runs[start : start + MOST_ASKED_FOR]):
+                for flow_run_id in _cancelled(flow_runs[start : start + MOST_ASKED_FOR], client):
                     stops[flow_run_id].set(REASON)
         except PREFECT_FAILURES as error:
             logger.debug("Prefect does not say what is cancelled: %s", type(error).__name__)
 
     def _go_on(self) -> None:
-        while not self._ended.wait(POLL_SECONDS):
-            self.look()
+        # To make a client takes longer than to ask.
+        with get_client(sync_client=True) as client:
+            while not self._ended.wait(POLL_SECONDS):
+                self.look(client)
 
 
 class Watched:
@@ -99,10 +101,10 @@ class Watched:
         return self.stop.wait(0)
 
 
-def _cancelled(flow_run_ids: list[UUID]) -> list[UUID]:
+def _cancelled(flow_run_ids: list[UUID], client: SyncPrefectClient | None) -> list[UUID]:
     states = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLING, StateType.CANCELLED]))
-    with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(
+    with client or get_client(sync_client=True) as asked:
+        found = asked.read_flow_runs(
             flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=flow_run_ids), state=states), limit=MOST_ASKED_FOR
         )
     return [flow_run.id for flow_run in found]

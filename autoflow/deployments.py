@@ -4,6 +4,7 @@ Prefect's own ``serve`` starts a new Python for each run, which costs two second
 that were missed at once.
 """
 
+import contextlib
 import datetime
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,14 +14,15 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import FlowRunResponse, SetStateStatus
 from prefect.events.worker import EventsWorker
-from prefect.exceptions import PrefectException
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.flow_engine import run_flow
 from prefect.logging.handlers import APILogWorker
 from prefect.schedules import Cron
 from prefect.settings.context import get_current_settings
-from prefect.states import Cancelled, Pending
+from prefect.states import Cancelled, Pending, Scheduled
 
 from autoflow.log import logger
 
@@ -85,7 +87,9 @@ class DeploymentRunner:
 
     def __init__(self, deployments: Sequence[Deployment]) -> None:
         self._deployments = {deployment.id: deployment for deployment in deployments}
+        self._lock = threading.Lock()
         self._running: dict[UUID, tuple[Deployment, threading.Thread]] = {}
+        self._failed: set[UUID] = set()
         self._api_is_gone = False
         self._client = get_client(sync_client=True)
 
@@ -114,7 +118,9 @@ class DeploymentRunner:
     def join(self, timeout: float | None = None) -> bool:
         """Wait up to `timeout` seconds until nothing runs; tell whether that is so."""
         deadline = None if timeout is None else datetime.datetime.now(datetime.UTC).timestamp() + timeout
-        for _, thread in list(self._running.values()):
+        with self._lock:
+            threads = [thread for _, thread in self._running.values()]
+        for thread in threads:
             left = None if deadline is None else max(0.0, deadline - datetime.datetime.now(datetime.UTC).timestamp())
             thread.join(left)
         self._forget_ended()
@@ -122,6 +128,7 @@ class DeploymentRunner:
 
     def _poll(self, now: datetime.datetime) -> None:
         self._forget_ended()
+        self._put_back()
         found = self._client.get_scheduled_flow_runs_for_deployments(list(self._deployments), scheduled_before=now)
         for deployment in self._deployments.values():
             scheduled = [each for each in found if each.deployment_id == deployment.id]
@@ -131,8 +138,9 @@ class DeploymentRunner:
     def _take(self, deployment: Deployment, scheduled: list[FlowRunResponse]) -> list[FlowRunResponse]:
         """Return those of `scheduled` that are ours to run now."""
         if deployment.exclusive:
-            if any(each is deployment for each, _ in self._running.values()):
-                return []
+            with self._lock:
+                if any(each is deployment for each, _ in self._running.values()):
+                    return []
             scheduled.sort(key=lambda flow_run: str(flow_run.next_scheduled_start_time))
             for late in scheduled[:-1]:
                 self._client.set_flow_run_state(late.id, Cancelled(message="A later tick does its work."))
@@ -145,12 +153,36 @@ class DeploymentRunner:
         ]
 
     def _start(self, deployment: Deployment, flow_run: FlowRunResponse) -> None:
-        thread = threading.Thread(target=_run, args=(deployment, flow_run.id), name=f"{deployment.name}", daemon=True)
-        self._running[flow_run.id] = (deployment, thread)
-        thread.start()
+        thread = threading.Thread(target=self._run, args=(deployment, flow_run), name=deployment.name, daemon=True)
+        with self._lock:
+            self._running[flow_run.id] = (deployment, thread)
+            thread.start()
+
+    def _run(self, deployment: Deployment, flow_run: FlowRunResponse) -> None:
+        try:
+            # As if it were of no deployment: for one, Prefect would listen whether it is to be suspended.
+            known = FlowRun.model_validate(flow_run.model_dump(exclude={"deployment_id"}))
+            run_flow(deployment.flow, flow_run=known, return_type="state")
+        except PREFECT_FAILURES as error:
+            logger.warning("Prefect did not let '%s' run to its end: %s", deployment.name, type(error).__name__)
+            with self._lock:
+                self._failed.add(flow_run.id)
+
+    def _put_back(self) -> None:
+        """Have Prefect schedule again what was taken, and could not be begun because its API was gone."""
+        with self._lock:
+            failed = list(self._failed)
+        for flow_run_id in failed:
+            with contextlib.suppress(ObjectNotFound):
+                state = self._client.read_flow_run(flow_run_id).state
+                if state and state.is_pending():
+                    self._client.set_flow_run_state(flow_run_id, Scheduled(), force=True)
+            with self._lock:
+                self._failed.discard(flow_run_id)
 
     def _forget_ended(self) -> None:
-        self._running = {key: value for key, value in self._running.items() if value[1].is_alive()}
+        with self._lock:
+            self._running = {key: value for key, value in self._running.items() if value[1].is_alive()}
 
 
 def do_without_heartbeats() -> None:
@@ -169,12 +201,3 @@ def closing_prefect() -> Iterator[None]:
     finally:
         for worker in (EventsWorker, APILogWorker):
             worker.drain_all(timeout=DRAIN_SECONDS, at_exit=False)
-
-
-def _run(deployment: Deployment, flow_run_id: UUID) -> None:
-    try:
-        with get_client(sync_client=True) as client:
-            flow_run = client.read_flow_run(flow_run_id)
-        run_flow(deployment.flow, flow_run=flow_run, return_type="state")
-    except PREFECT_FAILURES as error:
-        logger.warning("Prefect did not let '%s' run to its end: %s", deployment.name, type(error).__name__)

@@ -1,5 +1,6 @@
 """Runs that a person has asked for and waits for, beside the daemon if there is one."""
 
+import importlib
 import threading
 import time
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
@@ -26,10 +27,17 @@ LAST_WAIT = 10.0
 
 
 @contextmanager
-def reachable_prefect(settings: Settings, environ: MutableMapping[str, str], *, shutdown: Shutdown) -> Iterator[str]:
+def reachable_prefect(
+    settings: Settings,
+    environ: MutableMapping[str, str],
+    *,
+    shutdown: Shutdown,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Iterator[str]:
     """Yield the URL of a Prefect API that answers: the one that is set, or the daemon's, or one for the time being.
 
-    `environ` is prepared for it; Prefect can be imported in the block.
+    `environ` is prepared for it; Prefect can be imported in the block and in `meanwhile`, which is called while a
+    server starts.
 
     Raises
     ------
@@ -44,6 +52,7 @@ def reachable_prefect(settings: Settings, environ: MutableMapping[str, str], *, 
         # Not on the port where a daemon would be looked for, or would want to start.
         settings = replace(settings, prefect_host="127.0.0.1", prefect_port=free_port())
     with prefect_api(settings, environ) as api:
+        meanwhile()
         if not api.wait_until_ready(shutdown):
             raise RunStopped("AutoFlow was stopped")
         yield api.url
@@ -56,12 +65,19 @@ def foreground_runner(
     """Yield what runs workflows in this process, with a Prefect API for it."""
     make_folders(settings)
     # Kernels warm up while a Prefect server starts.
-    with warm_fork_server(settings) as fork_server, reachable_prefect(settings, environ, shutdown=shutdown):
-        # Only now, because Prefect reads its settings from the environment as it is imported.
-        from autoflow.assembly import assembled  # noqa: PLC0415
+    with (
+        warm_fork_server(settings) as fork_server,
+        reachable_prefect(settings, environ, shutdown=shutdown, meanwhile=_import_what_runs),
+    ):
+        from autoflow.assembly import assembled  # noqa: PLC0415 - as below
 
         with assembled(settings, store, fork_server=fork_server) as assembly:
             yield assembly.runner
+
+
+def _import_what_runs() -> None:
+    # Not above, because Prefect reads its settings from the environment as it is imported.
+    importlib.import_module("autoflow.assembly")
 
 
 def run_side_by_side(

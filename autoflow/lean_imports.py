@@ -4,11 +4,17 @@ Together, pyarrow, numpy and pandas would take 80 MB of the daemon, a third of i
 """
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
+    from importlib.machinery import ModuleSpec
 
 
 @contextmanager
@@ -47,6 +53,25 @@ def postponed(name: str, *, annotations: Iterable[str]) -> Iterator[None]:
         del sys.modules[name]
         for annotation in annotations:
             delattr(stand_in, annotation)
+
+
+def module_alone(package: str, file: str) -> ModuleType:
+    """Return what `file` of `package` defines, without importing the package: for a file that needs none of it.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If the package is not installed.
+
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError(f"No module named '{package}'", name=package)
+    path = Path(found.submodule_search_locations[0]) / file
+    spec = cast("ModuleSpec", importlib.util.spec_from_file_location(path.stem, path))
+    module = importlib.util.module_from_spec(spec)
+    cast("Loader", spec.loader).exec_module(module)
+    return module
 
 
 class _Postponed(ModuleType):

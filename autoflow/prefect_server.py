@@ -10,15 +10,17 @@ so that single ones would wait for half a second.
 """
 
 import asyncio
+import datetime
+import functools
 import os
 import socket
 import sys
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 
 import uvicorn
+from prefect.server.api import background_workers
 from prefect.server.api.server import create_app
 from prefect.server.database import provide_database_interface
 from prefect.server.database.configurations import AioSqliteConfiguration
@@ -29,9 +31,11 @@ from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 STDIN = 0
 
+BACKGROUND_SECONDS = 1.0
+"""How often Prefect's background tasks are looked for; they look after themselves at most once in some seconds."""
 
 _turn = asyncio.Lock()
-_has_turn: ContextVar[bool] = ContextVar("has_turn", default=False)
+_whose_turn: "asyncio.Task[object] | None" = None
 
 
 class PatientSqliteConfiguration(AioSqliteConfiguration):
@@ -52,15 +56,17 @@ class PatientSqliteConfiguration(AioSqliteConfiguration):
 @asynccontextmanager
 async def _taking_turns() -> AsyncGenerator[None, None]:
     """Do what is in the block when it is its turn, which is at once within another such block."""
-    if _has_turn.get():
+    global _whose_turn  # noqa: PLW0603 - as there is one database
+    task = asyncio.current_task()
+    if _whose_turn is task:
         yield
         return
     async with _turn:
-        token = _has_turn.set(True)
+        _whose_turn = task
         try:
             yield
         finally:
-            _has_turn.reset(token)
+            _whose_turn = None
 
 
 def serve(listener: socket.socket) -> None:
@@ -72,6 +78,10 @@ def serve(listener: socket.socket) -> None:
     url = PREFECT_API_DATABASE_CONNECTION_URL.value()
     if url.startswith("sqlite"):
         MODELS_DEPENDENCIES["database_config"] = PatientSqliteConfiguration(connection_url=url)
+    # By default it looks ten times a second, which is most of what an idle server does.
+    pause = datetime.timedelta(seconds=BACKGROUND_SECONDS)
+    names = vars(background_workers)
+    names["Worker"] = functools.partial(names["Worker"], minimum_check_interval=pause, scheduling_resolution=pause)
     config = uvicorn.Config(create_app(), log_level="warning", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listener])
 

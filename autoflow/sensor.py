@@ -1,6 +1,5 @@
 """Which runs are due, and the flow that finds them and runs them: the available dates sensor."""
 
-import contextvars
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -180,10 +179,8 @@ class Sensor:
             if cancel.is_set:
                 return None  # it has not begun, and is due in the next tick
             try:
-                # In an empty context, so that Prefect shows a run of its own rather than a part of the tick's, which
-                # would keep the states of all of them in memory until its end.
                 with bugs_told(self.settings.secrets):
-                    return contextvars.Context().run(self.runner.run, each, shutdown=shutdown, cancel=cancel)
+                    return self.runner.run(each, shutdown=shutdown, cancel=cancel)
             except AutoflowError as error:
                 logger.error("%s could not be run: %s", each, error)
                 return RunState.INTERRUPTED
@@ -262,7 +259,7 @@ def _run_on_request(run: WorkflowRun, runner: WorkflowRunner, shutdown: Shutdown
     cancel = StopSignal(shutdown.stop)
     with runner.cancellations.of(cancel) as watched:
         watched.is_run_by(_own_flow_run_id())
-        return contextvars.Context().run(runner.run, run, shutdown=shutdown, cancel=cancel)
+        return runner.run(run, shutdown=shutdown, cancel=cancel)
 
 
 def _end_state(run: WorkflowRun, state: RunState | None) -> Any:  # noqa: ANN401 - a state of Prefect's

@@ -1,18 +1,20 @@
 """AutoFlow at work: the sensor on its schedule, and what people ask for in Prefect's UI."""
 
+import contextlib
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from autoflow.assembly import assembled
 from autoflow.deployments import POLL_SECONDS, PREFECT_FAILURES, Deployment, DeploymentRunner
-from autoflow.errors import AutoflowError, FlowApiError, PrefectApiError
+from autoflow.errors import AutoflowError, FlowApiError, PrefectApiError, UnexpectedError
 from autoflow.forked_kernels import ForkServer
 from autoflow.inputs import read_workflows
-from autoflow.log import logger
+from autoflow.log import bugs_told, logger
 from autoflow.model import RunStore
 from autoflow.notify import Notifier
-from autoflow.page import PageWriter
+from autoflow.page.writer import PageWriter
 from autoflow.sensor import Sensor, Tick, make_available_dates_sensor, make_run_workflow
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
@@ -97,7 +99,7 @@ class _Once:
                 self._tick(return_state=True)
             except PREFECT_FAILURES as error:
                 logger.error("the Prefect API failed: %s", first_line(error))
-                return
+            # The work of a tick is done when it is recorded, whatever Prefect says at its end.
             tick = self._results.pop() if self._results else None
             if not isinstance(tick, Tick):
                 return
@@ -123,7 +125,8 @@ def _serve_on_schedule(sensor: Sensor, schedule: str, shutdown: Shutdown, watch:
     logger.info("looking for new dates now, and on the schedule '%s' (UTC)", schedule)
     runner = DeploymentRunner([deployments.sensor, deployments.run_workflow])
     # In a thread of its own: a Prefect API that does not answer is no reason not to stop.
-    threading.Thread(target=_poll, args=(runner, shutdown), name="deployments", daemon=True).start()
+    arguments = (runner, shutdown, sensor.settings.secrets)
+    threading.Thread(target=_poll, args=arguments, name="deployments", daemon=True).start()
     shutdown.wait_until_closing()
     logger.info("stopping: nothing new is started")
     if not runner.join(0 if shutdown.stop.is_set else sensor.settings.shutdown_grace):
@@ -131,11 +134,13 @@ def _serve_on_schedule(sensor: Sensor, schedule: str, shutdown: Shutdown, watch:
         runner.join(LAST_WAIT)
 
 
-def _poll(runner: DeploymentRunner, shutdown: Shutdown) -> None:
+def _poll(runner: DeploymentRunner, shutdown: Shutdown, secrets: Iterable[str]) -> None:
     with runner:
-        runner.poll()
-        while not shutdown.wait_until_closing(POLL_SECONDS):
-            runner.poll()
+        while not shutdown.is_closing:
+            # A bug is told, and is no reason never to tick again.
+            with contextlib.suppress(UnexpectedError), bugs_told(secrets):
+                runner.poll()
+            shutdown.wait_until_closing(POLL_SECONDS)
 
 
 class _Deployments:

@@ -24,6 +24,7 @@ from prefect.utilities.annotations import quote
 from autoflow.artifacts import show_outcome
 from autoflow.cancellation import Cancellations, Watched
 from autoflow.errors import AutoflowError, NotebookError, ReportError, RunStopped, RunStoreError
+from autoflow.flow_runs import FlowRuns
 from autoflow.forked_kernels import ForkServer
 from autoflow.heartbeat import Heartbeat
 from autoflow.log import bugs_told, logger
@@ -89,6 +90,8 @@ def make_notebooks_workflow(  # noqa: PLR0913 - each is a thing of its own
         flow_run_name=_constant(str(run)),
         task_runner=_task_runner(len(run.workflow.notebooks)),
         persist_result=False,
+        # Prefect would ask its server for one, for each run.
+        result_storage=settings.prefect_home / "storage",
         validate_parameters=False,
     )
     def notebooks_workflow(reference_date: str, date_ranges: list[list[str]], parameters: dict[str, Any]) -> Any:  # noqa: ANN401, ARG001 - a state of Prefect's, or nothing; the parameters are shown in Prefect
@@ -227,6 +230,7 @@ class WorkflowRunner:
     slots: threading.Semaphore = field(default_factory=threading.Semaphore)
     followers: Sequence[Callable[[EndedRun], None]] = ()
     fork_server: ForkServer | None = None
+    flow_runs: FlowRuns = field(default_factory=FlowRuns)
 
     def run(
         self,
@@ -280,8 +284,7 @@ class WorkflowRunner:
 
             def record_unless_stopped() -> None:
                 state, error = _judge(run, outcome, None)
-                if state is not RunState.INTERRUPTED:
-                    self._record(claim, state, outcome, error, shutdown.stop)
+                if state is not RunState.INTERRUPTED and self._record(claim, state, outcome, error, shutdown.stop):
                     ended.append((state, error))
 
             with self.heartbeat.of(claim, stop):
@@ -302,8 +305,11 @@ class WorkflowRunner:
                     stopped_by_us = shutdown.stop.is_set or stop.wait(0)
                     if state is RunState.INTERRUPTED and not stopped_by_us and (cancel.wait(0) or watched.is_cancelled):
                         state, error = RunState.CANCELLED, RunError("Cancelled", watched.stop.reason)
-                    self._record(claim, state, outcome, error, shutdown.stop)
-                    ended.append((state, error))
+                    if self._record(claim, state, outcome, error, shutdown.stop):
+                        ended.append((state, error))
+        if not ended:
+            logger.error("the end of %s could not be recorded: it will be taken for crashed, and run again", run)
+            return RunState.INTERRUPTED
         [(state, error)] = ended
         _log_end(run, state, outcome, error, seconds=time.monotonic() - started)
         for follower in self.followers:
@@ -326,9 +332,14 @@ class WorkflowRunner:
             # Not in the way of the run, if it cannot be written: it is only for people to find it in Prefect.
             threading.Thread(target=self._name_flow_run, args=(claim, str(flow_run.id)), daemon=True).start()
 
+        parameters = {
+            "reference_date": run.reference_date.isoformat(),
+            "date_ranges": ranges,
+            "parameters": dict(run.parameters),
+        }
+        tags = (run.workflow.name, run.reference_date.isoformat())
         try:
-            with prefect.tags(run.workflow.name, run.reference_date.isoformat()):
-                workflow(run.reference_date.isoformat(), ranges, dict(run.parameters), return_state=True)
+            self.flow_runs.run(workflow, parameters, name=str(run), tags=tags)
         except Exception as error:  # noqa: BLE001 - whatever Prefect raises, the run has ended and has to be recorded
             return error
         return None
@@ -341,8 +352,11 @@ class WorkflowRunner:
 
     def _record(
         self, claim: Claim, state: RunState, outcome: Outcome, error: RunError | None, stop: StopSignal
-    ) -> None:
-        """Record the end of a run, as soon as the run store can be reached: its work is not thrown away."""
+    ) -> bool:
+        """Record the end of a run, as soon as the run store can be reached: its work is not thrown away.
+
+        Return False if `stop` was set before that.
+        """
         outputs = _outputs_as_json(outcome)
         while True:
             try:
@@ -351,9 +365,9 @@ class WorkflowRunner:
             except RunStoreError as problem:
                 logger.warning("%s ended as %s, which cannot be recorded yet: %s", claim.key, state, problem)
                 if stop.wait(RECORD_RETRY_SECONDS):
-                    return
+                    return False
             else:
-                return
+                return True
 
 
 class PrefectGoneError(AutoflowError):

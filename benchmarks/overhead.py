@@ -41,7 +41,7 @@ from autoflow.forked_kernels import ForkServer
 from autoflow.heartbeat import Heartbeat
 from autoflow.inputs import read_workflows
 from autoflow.model import RunRecord, RunState, RunStore
-from autoflow.page import PageWriter
+from autoflow.page.writer import PageWriter
 from autoflow.runs import EndedRun, Outcome, WorkflowRun
 from autoflow.settings import PRELOAD, Settings
 from autoflow.specs import WorkflowSpec

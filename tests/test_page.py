@@ -21,8 +21,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from autoflow.date_stencil import DateStencil
 from autoflow.model import RunError, RunKey, RunState, RunStore
-from autoflow.page import PAGE_NAME, PageWriter, write_page
 from autoflow.page.readable import readable_html
+from autoflow.page.writer import PAGE_NAME, PageWriter, write_page
 from autoflow.runs import EndedRun, Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowSpec

@@ -1,5 +1,4 @@
-"""The page: `index.html` in the outputs folder, on which analysts find reports, and why there is none."""
+"""The page: `index.html` in the outputs folder, on which analysts find reports, and why there is none.
 
-from autoflow.page.writer import PAGE_NAME, PageWriter, write_page
-
-__all__ = ["PAGE_NAME", "PageWriter", "write_page"]
+Nothing is imported here: `readable` is a process of its own, for which the rest would take longer than its work.
+"""

@@ -15,9 +15,12 @@ from typing import Any
 
 import bleach  # type: ignore[import-untyped]
 import mistune
-from nbconvert.filters.ansi import ansi2html
 
+from autoflow.lean_imports import module_alone
 from autoflow.utils import whole_file
+
+# With all that nbconvert can do, it would take half a second.
+ansi2html = module_alone("nbconvert", "filters/ansi.py").ansi2html
 
 LONGEST_OUTPUT = 500_000
 """A longer output is cut, in characters: an HTML table of that size takes seconds to clean."""
@@ -111,7 +114,7 @@ def _image(mime: str, content: str) -> str:
 
 
 def _terminal(text: str, style: str = "") -> str:
-    return f'<pre class="{style}">{ansi2html(_cut(text))}</pre>'  # type: ignore[no-untyped-call]
+    return f'<pre class="{style}">{ansi2html(_cut(text))}</pre>'
 
 
 def _clean(html: str) -> str:

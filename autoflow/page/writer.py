@@ -122,6 +122,7 @@ class PageWriter:
         self._changed = threading.Event()
         self._closing = threading.Event()
         self._hopeless: set[Path] = set()
+        self._lock_of_child = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._go_on, name="page", daemon=True)
 
@@ -134,8 +135,9 @@ class PageWriter:
         """Write the page for the last time; notebooks of which there is no HTML get it after the next start."""
         self._closing.set()
         self._changed.set()
-        if self._child:
-            self._child.kill()
+        with self._lock_of_child:
+            if self._child:
+                self._child.kill()
         self._thread.join(LAST_WAIT)
 
     def finish(self) -> None:
@@ -182,8 +184,11 @@ class PageWriter:
             return False
         command = [sys.executable, "-m", "autoflow.page.readable"]
         environment = {"PATH": os.defpath, "PYTHONPATH": str(_ROOT), "PYTHONUTF8": "1"}
-        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True) as child:
-            self._child = child
+        with self._lock_of_child:
+            if self._closing.is_set():
+                return False
+            self._child = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
+        with self._child as child:
             try:
                 child.communicate("\0".join(map(str, notebooks)).encode(), timeout=SECONDS_FOR_NOTEBOOKS)
             except subprocess.TimeoutExpired:
