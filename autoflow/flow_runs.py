@@ -4,16 +4,20 @@ Prefect's own way is ten requests for a run, a third of them for what is known a
 each run, which takes longer to make than all of them. On a small server that is most of what a run costs.
 """
 
+import contextlib
 import contextvars
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import FlowRunCreate
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.context import SyncClientContext, TagsContext
+from prefect.context import SyncClientContext
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.flow_engine import FlowRunEngine
-from prefect.states import Running
+from prefect.states import Running, to_state_create
 
 if TYPE_CHECKING:
     import prefect
@@ -23,6 +27,7 @@ class FlowRuns:
     """Runs flows for any number of threads, in a ``with`` block over one client for all of them."""
 
     def __init__(self) -> None:
+        self._flow_ids: dict[str, UUID] = {}
         self._context = contextvars.Context()
         self._client: SyncClientContext | None = None
 
@@ -48,12 +53,12 @@ class FlowRuns:
             If Prefect's API is gone, or refuses.
 
         """
+        engine = _Engine(flow=flow, parameters=dict(parameters), name=name, tags=tuple(tags), flow_ids=self._flow_ids)
         # In a context without a parent, which would keep the states of all its children in memory until its end.
-        return self._context.copy().run(_run, flow, dict(parameters), name, tuple(tags))
+        return self._context.copy().run(_run, engine)
 
 
-def _run(flow: "prefect.Flow[..., Any]", parameters: dict[str, Any], name: str, tags: tuple[str, ...]) -> "State[Any]":
-    engine = _Engine(flow=flow, parameters=parameters, run_name=name, run_tags=tags)
+def _run(engine: "_Engine") -> "State[Any]":
     with engine.start():
         while engine.is_running():
             with engine.run_context():
@@ -63,21 +68,36 @@ def _run(flow: "prefect.Flow[..., Any]", parameters: dict[str, Any], name: str, 
 
 @dataclass
 class _Engine(FlowRunEngine[..., Any]):
-    """Prefect's engine, for a run that is created as what it is: with its name, and running."""
+    """Prefect's engine, for a run that is created as what it is: with its name, and running.
 
-    run_name: str = ""
-    run_tags: tuple[str, ...] = ()
+    `flow_ids` are the ids that Prefect has given to flows, by their names, as far as they are known.
+    """
+
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    flow_ids: dict[str, UUID] = field(default_factory=dict)
 
     def create_flow_run(self, client: SyncPrefectClient) -> FlowRun:
         """Tell Prefect of the run; its own engine creates it as pending, with a name made up, and corrects that."""
         self._flow_run_name_set = True
-        return client.create_flow_run(
-            flow=self.flow,
-            name=self.run_name,
+        if flow_id := self.flow_ids.get(self.flow.name):
+            # Refused if somebody has deleted the flow in Prefect, which is told of it again then.
+            with contextlib.suppress(PrefectHTTPStatusError):
+                return self._create(client, flow_id)
+        flow_id = self.flow_ids[self.flow.name] = client.create_flow(self.flow)
+        return self._create(client, flow_id)
+
+    def _create(self, client: SyncPrefectClient, flow_id: UUID) -> FlowRun:
+        flow_run = FlowRunCreate(
+            flow_id=flow_id,
+            flow_version=self.flow.version,
+            name=self.name,
             parameters=self.flow.serialize_parameters(self.parameters or {}),
-            tags={*TagsContext.get().current_tags, *self.run_tags},
-            state=Running(),
+            tags=list(self.tags),
+            state=to_state_create(Running()),
         )
+        answer = client.request("POST", "/flow_runs/", json=flow_run.model_dump(mode="json", exclude_unset=True))
+        return FlowRun.model_validate(answer.json())
 
     def begin_run(self) -> "State[Any]":
         """Begin, without a request if the run was created as running."""
