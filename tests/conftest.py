@@ -9,7 +9,9 @@ import shutil
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +24,12 @@ from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown
 from examples.flowapi import ExampleFlowApi
 from tests.postgres import Postgres, free_port, running_postgres
+from tests.prefect_database import migrated_database
 
 TOKEN_OF_NO_USE = "a.b.c-a-token-that-no-flowapi-takes"
+
+LONG = 150.0
+"""How long what a test waits for may take, in seconds: only a test that fails waits so long, and no busy machine does."""
 
 
 _PREFECT_PORT = free_port()
@@ -44,8 +50,24 @@ def _prefect_settings() -> Settings:
 os.environ.update(client_environment(_prefect_settings(), f"http://127.0.0.1:{_PREFECT_PORT}/api"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def measuring() -> Mapping[str, str]:
+    """Return what coverage has put into the environment, to measure processes that are started with it.
+
+    Others are not measured: they take half as long again with it, and most of them run little of AutoFlow.
+    """
+    return {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_PROCESS")}
+
+
 @pytest.fixture(scope="session")
-def prefect_url() -> Iterator[str]:
+def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a database of Prefect's to copy, once for all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    return migrated_database(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder)
+
+
+@pytest.fixture(scope="session")
+def prefect_url(prefect_database: Path) -> Iterator[str]:
     """Run AutoFlow's Prefect server while the session lasts; the URL of its API."""
     from autoflow.deployments import closing_prefect, do_without_heartbeats  # noqa: PLC0415 - it imports Prefect
     from autoflow.prefect_api import PrefectApi  # noqa: PLC0415
@@ -53,6 +75,7 @@ def prefect_url() -> Iterator[str]:
     environment = server_environment(_prefect_settings(), os.environ, _PREFECT_PORT)
     url = f"http://127.0.0.1:{_PREFECT_PORT}/api"
     do_without_heartbeats()
+    shutil.copy(prefect_database, _PREFECT_HOME)
     with PrefectServer(environment, _PREFECT_HOME / "server.log") as server:
         PrefectApi(url, server).wait_until_ready(Shutdown())
         with closing_prefect():
@@ -72,6 +95,14 @@ def example_flowapi() -> Iterator[ExampleFlowApi]:
     """Run the example FlowAPI while the session lasts; tests that change it put it back, or start one of their own."""
     with ExampleFlowApi() as flowapi:
         yield flowapi
+
+
+def wait_for(condition: Callable[[], object], *, seconds: float = LONG) -> None:
+    """Return as soon as `condition` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
 
 
 PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -139,12 +170,22 @@ def deployed(tmp_path: Path) -> Deployed:
     return Deployed(inputs, outputs, environ)
 
 
-@pytest.fixture(scope="module")
-def kernels_not_measured() -> Iterator[None]:
-    """Keep coverage out of kernels, in which it handles signals and makes the debugger say something of its own."""
-    measuring = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE")}
+@pytest.fixture
+def migrated_prefect(deployed: Deployed, prefect_database: Path) -> None:
+    """Give the Prefect server of `deployed` its database, as if this were not its first start."""
+    home = deployed.settings().prefect_home
+    home.mkdir(parents=True)
+    shutil.copy(prefect_database, home)
+
+
+@pytest.fixture
+def log_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Put back what AutoFlow's own main changes in its process."""
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    before = (logger.handlers, logger.filters, logger.level, logger.propagate)
     yield
-    os.environ.update(measuring)
+    logger.handlers, logger.filters, logger.propagate = before[0], before[1], before[3]
+    logger.setLevel(before[2])
 
 
 @pytest.fixture

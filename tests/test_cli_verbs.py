@@ -4,14 +4,12 @@ import base64
 import datetime
 import gzip
 import json
-import logging
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from autoflow.cli import autoflow, main
 from autoflow.model import RunKey, RunState, RunStore
 from autoflow.specs import Json
 from examples.flowapi import ExampleFlowApi
-from tests.conftest import Deployed, write_notebook
+from tests.conftest import LONG, Deployed, wait_for, write_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 EARLY = "it is before its earliest_date in workflows.yml, 2016-01-09"
@@ -32,13 +30,7 @@ NO_ENTRY = "the sensor in workflows.yml has no entry with its workflow and param
 FAILS_WHILE_TOLD = "import pathlib\nif pathlib.Path('fail').exists():\n    1 / 0"
 
 
-@pytest.fixture(autouse=True)
-def _log_as_before() -> Iterator[None]:
-    logger = logging.getLogger("autoflow")
-    before = (logger.handlers, logger.filters, logger.level, logger.propagate)
-    yield
-    logger.handlers, logger.filters, logger.propagate = before[0], before[1], before[3]
-    logger.setLevel(before[2])
+pytestmark = pytest.mark.usefixtures("log_as_before")
 
 
 @dataclass(frozen=True)
@@ -335,16 +327,12 @@ def test_backfill_that_was_interrupted_goes_on(running_cli: Cli) -> None:
     cli = running_cli
     write_notebook(cli.deployed.inputs / "n.ipynb", "import time; time.sleep(1)", parameters="level = 1")
     command = [sys.executable, "-m", "autoflow", "backfill", "simple", "--from", "2016-01-01", "--to", "2016-01-12"]
-    kept = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
     process = subprocess.Popen(
-        command, cwd=ROOT, env={**kept, **cli.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=cli.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 60
-    while not list((cli.deployed.outputs / "notebooks").glob("*.ipynb")):
-        assert time.monotonic() < deadline, "no run has ended"
-        time.sleep(0.05)
+    wait_for(cli.deployed.executed)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=LONG)
     assert process.returncode == 130, err
     assert "the same command goes on from here" in out
     assert "Traceback" not in err

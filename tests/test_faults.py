@@ -19,9 +19,9 @@ from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown
 from autoflow.workflows import WorkflowRunner
 from examples.flowapi import ExampleFlowApi
-from tests.conftest import Deployed, write_notebook
+from tests.conftest import LONG, Deployed, wait_for, write_notebook
 from tests.postgres import Postgres, free_port
-from tests.test_acceptance import environment, processes_with, run_to_the_end, running, wait_for
+from tests.test_acceptance import environment, processes_with, run_to_the_end, running
 
 WAITS = "import pathlib, time\npathlib.Path('started').touch()\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)"
 
@@ -198,6 +198,7 @@ class TestDisks:
         assert left == []
 
 
+@pytest.mark.usefixtures("migrated_prefect")
 class TestKills:
     def test_after_a_sigkill_nothing_is_left_behind_and_the_next_start_goes_on(
         self, deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path
@@ -205,10 +206,10 @@ class TestKills:
         write_one(deployed, WAITS)
         environ = environment(deployed, example_flowapi, PREFECT_SERVER_API_PORT=str(free_port()))
         with running(environ, tmp_path / "log") as process:
-            wait_for((deployed.inputs / "started").exists, seconds=90)
+            wait_for((deployed.inputs / "started").exists)
             process.send_signal(signal.SIGKILL)
             process.wait()
-            wait_for(lambda: not processes_with(str(deployed.outputs)), seconds=10)
+            wait_for(lambda: not processes_with(str(deployed.outputs)))
         (deployed.inputs / "go").touch()
         with closing(sqlite3.connect(deployed.outputs / "autoflow.db")) as connection, connection:
             # As if the time had passed after which a claim runs out.
@@ -227,12 +228,12 @@ class TestKills:
         environ = environment(deployed, example_flowapi, PREFECT_SERVER_API_PORT=str(free_port()))
         log = tmp_path / "log"
         with running(environ, log) as process:
-            wait_for((deployed.inputs / "started").exists, seconds=90)
+            wait_for((deployed.inputs / "started").exists)
             (server,) = [pid for pid in children(process.pid) if "prefect_server" in command_line(pid)]
             os.kill(server, signal.SIGKILL)
             wait_for(lambda: "starting it again" in log.read_text())
             (deployed.inputs / "go").touch()
-            assert process.wait(90) == 0
+            assert process.wait(LONG) == 0
         assert "finished one 2016-01-12" in log.read_text()
 
     def test_a_prefect_server_that_hangs_keeps_neither_the_record_nor_the_end_waiting(
@@ -243,13 +244,13 @@ class TestKills:
         workflows = deployed.inputs / "workflows.yml"
         workflows.write_text(workflows.read_text().replace("schedule: null", "schedule: '0 0 1 1 *'"))
         with running(environ, tmp_path / "log") as process, closing(RunStore(deployed.settings().db_uri)) as store:
-            wait_for((deployed.inputs / "started").exists, seconds=90)
+            wait_for((deployed.inputs / "started").exists)
             (server,) = [pid for pid in children(process.pid) if "prefect_server" in command_line(pid)]
             os.kill(server, signal.SIGSTOP)
             (deployed.inputs / "go").touch()
             wait_for(lambda: [run.state for run in store.runs()] == [RunState.SUCCEEDED])
             process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
+            assert process.wait(LONG) == 0
 
 
 def children(pid: int) -> list[int]:

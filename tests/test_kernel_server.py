@@ -16,8 +16,6 @@ from autoflow import forked_kernels
 from autoflow.forked_kernels import ForkServer
 from autoflow.kernels import SHUTDOWN_GRACE, Kernel, KernelConnection, new_kernel
 
-pytestmark = pytest.mark.usefixtures("kernels_not_measured")
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ForkServer]:

@@ -29,8 +29,6 @@ from autoflow.kernels import (
     new_kernel,
 )
 
-pytestmark = pytest.mark.usefixtures("kernels_not_measured")
-
 
 @pytest.fixture(autouse=True)
 def kernels_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -298,9 +296,7 @@ def test_nothing_is_left_when_the_owner_of_a_kernel_is_killed(
         asyncio.run(main())
         """)
     )
-    # In a kernel that is measured, the debugger says something of its own.
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-    environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environ) as owner:
         try:
             assert owner.stdout

@@ -25,8 +25,6 @@ from autoflow.notebooks import declared_parameters, execute, read_notebook
 from autoflow.stop_signal import StopSignal
 from tests.conftest import PYTHON, Deployed, write_notebook
 
-pytestmark = pytest.mark.usefixtures("kernels_not_measured")
-
 SECRET = 'tok.en-"with"\\<odd> characters'
 
 

@@ -1,5 +1,6 @@
 import datetime
 import json
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from autoflow.cli import main
 from autoflow.errors import AutoflowError, FlowApiError, NotebookError, SettingsError
 from autoflow.model import RunKey, RunState
 from autoflow.notify import NOTICES_FILE, Notifier
@@ -18,7 +20,7 @@ from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, WorkflowSpec
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
-from tests.test_acceptance import environment, run_to_the_end
+from tests.test_acceptance import environment
 
 # Apprise's own, as its plugins are imported.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -52,7 +54,7 @@ def receiver() -> Iterator[Receiver]:
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         yield Receiver(f"json://127.0.0.1:{server.server_port}/", messages)
         server.shutdown()
 
@@ -182,8 +184,9 @@ def test_urls_that_nobody_knows_are_told_by_their_number_alone(deployed: Deploye
     assert "my-password" not in repr(settings)
 
 
+@pytest.mark.usefixtures("log_as_before")
 def test_a_failing_notebook_is_told_after_its_last_attempt_and_when_it_works_again(
-    deployed: Deployed, receiver: Receiver, example_flowapi: ExampleFlowApi
+    deployed: Deployed, receiver: Receiver, example_flowapi: ExampleFlowApi, prefect_url: str
 ) -> None:
     def deploy(source: str, max_attempts: int) -> None:
         write_notebook(deployed.inputs / "n.ipynb", source)
@@ -195,11 +198,16 @@ def test_a_failing_notebook_is_told_after_its_last_attempt_and_when_it_works_aga
                 - {{workflow_name: simple, earliest_date: 2016-01-12, retry_delay: 0, max_attempts: {max_attempts}}}
         """)
 
-    environ = environment(deployed, example_flowapi, AUTOFLOW_NOTIFY_URLS=receiver.url)
+    environ = {
+        **environment(deployed, example_flowapi),
+        "AUTOFLOW_NOTIFY_URLS": receiver.url,
+        "PREFECT_API_URL": prefect_url,
+        "PREFECT_HOME": os.environ["PREFECT_HOME"],
+    }
     told = []
     for source, max_attempts in (("1 / 0", 2), ("1 / 0", 2), ("1 / 0", 2), ("1 / 1", 3)):
         deploy(source, max_attempts)
-        run_to_the_end(environ)
+        main([], environ)
         told.append(receiver.titles())
     given_up, recovered = ["AutoFlow: simple 2016-01-12 was given up"], ["AutoFlow: simple 2016-01-12 succeeded"]
     assert told == [[], given_up, [], recovered]

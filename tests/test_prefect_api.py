@@ -6,8 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from autoflow.prefect_api import (
     server_environment,
 )
 from autoflow.stop_signal import Shutdown
-from tests.conftest import TOKEN_OF_NO_USE, Deployed
+from tests.conftest import LONG, TOKEN_OF_NO_USE, Deployed, wait_for
 from tests.postgres import free_port
 
 
@@ -44,13 +43,6 @@ def is_free(port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-def wait_until(claim: Callable[[], bool], *, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def servers_of(pid: int | None = None) -> list[psutil.Process]:
@@ -152,7 +144,7 @@ def test_what_is_no_prefect_is_not_ready(answer: bytes) -> None:
         with connection:
             connection.recv(10_000)
             connection.sendall(answer)
-        assert not ready.result(20)
+        assert not ready.result(LONG)
 
 
 def test_api_that_accepts_and_never_answers_is_not_ready() -> None:
@@ -195,7 +187,7 @@ def test_server_that_ends_before_it_answers_is_told_with_what_it_said(
     log.write_text("ValueError: of an earlier start\n")
     with PrefectServer(server_environment(settings, {**deployed.environ, **environ}, port), log) as server:
         with pytest.raises(PrefectApiError) as caught:
-            PrefectApi(f"http://127.0.0.1:{port}/api", server).wait_until_ready(Shutdown(), timeout=60)
+            PrefectApi(f"http://127.0.0.1:{port}/api", server).wait_until_ready(Shutdown(), timeout=LONG)
         message = str(caught.value)
     assert message.startswith("the Prefect server does not start: ")
     assert complaint in message
@@ -203,6 +195,7 @@ def test_server_that_ends_before_it_answers_is_told_with_what_it_said(
     assert message.endswith(f"(see {log})")
 
 
+@pytest.mark.usefixtures("migrated_prefect")
 def test_server_that_dies_is_started_again_and_ends_with_the_block(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +215,7 @@ def test_server_that_dies_is_started_again_and_ends_with_the_block(
         assert not {"AUTOFLOW_DB_URI", "FLOWAPI_TOKEN"} & server.environ().keys()
         server.kill()
         # It waits for the next server rather than being refused.
-        assert httpx.get(f"{api.url}/health", timeout=60).json() is True
+        assert httpx.get(f"{api.url}/health", timeout=LONG).json() is True
         (again,) = servers_of()
         assert again.pid != server.pid
     assert not again.is_running()
@@ -242,6 +235,7 @@ with PrefectServer(environment, Path(sys.argv[1])):
 """
 
 
+@pytest.mark.usefixtures("migrated_prefect")
 def test_server_that_hangs_is_started_anew(
     deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ) -> None:
@@ -255,12 +249,13 @@ def test_server_that_hangs_is_started_anew(
         # What the log is in may be gone as well.
         shutil.rmtree(tmp_path / "home")
         hung.suspend()
-        hung.wait(60)
+        hung.wait(LONG)
         monkeypatch.undo()
         assert api.wait_until_ready(Shutdown())
     assert logged[0] == "the Prefect server has not answered for 0 s and is killed"
 
 
+@pytest.mark.usefixtures("migrated_prefect")
 def test_server_ends_when_its_parent_is_killed(deployed: Deployed, tmp_path: Path) -> None:
     port = free_port()
     environment = server_environment(deployed.settings(), deployed.environ, port)
@@ -270,15 +265,15 @@ def test_server_ends_when_its_parent_is_killed(deployed: Deployed, tmp_path: Pat
         assert parent.stdout.readline() == b"started\n"
         (server,) = servers_of(parent.pid)
         parent.send_signal(signal.SIGKILL)
-        wait_until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
-        wait_until(lambda: is_free(port))
+        wait_for(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
+        wait_for(lambda: is_free(port))
 
 
 def test_runs_side_by_side_are_never_told_that_the_database_is_locked(prefect_url: str) -> None:
     """Each status is that of an answer at the first try: Prefect's own client would try again after a 503."""
 
     def run(number: int) -> set[int]:
-        with httpx.Client(base_url=prefect_url, timeout=60) as client:
+        with httpx.Client(base_url=prefect_url, timeout=LONG) as client:
             flow = client.post("/flows/", json={"name": "side by side"})
             of_flow = {"flow_id": flow.json()["id"], "name": f"run {number}", "state": {"type": "PENDING"}}
             flow_run = client.post("/flow_runs/", json=of_flow)
