@@ -29,7 +29,7 @@ from tests.prefect_database import migrated_database
 TOKEN_OF_NO_USE = "a.b.c-a-token-that-no-flowapi-takes"
 
 LONG = 150.0
-"""How long what a test waits for may take, in seconds: only a test that fails waits so long, and no busy machine does."""
+"""How long what a test waits for may take, in seconds: only a test that fails waits so long."""
 
 
 _PREFECT_PORT = free_port()
@@ -176,6 +176,12 @@ def migrated_prefect(deployed: Deployed, prefect_database: Path) -> None:
     home = deployed.settings().prefect_home
     home.mkdir(parents=True)
     shutil.copy(prefect_database, home)
+
+
+@pytest.fixture
+def prefect_running(prefect_url: str) -> Mapping[str, str]:
+    """Return the settings with which AutoFlow, in this process, uses the Prefect server of the tests."""
+    return {"PREFECT_API_URL": prefect_url, "PREFECT_HOME": os.environ["PREFECT_HOME"]}
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 """AutoFlow as its users start it: as a process of its own, against a FlowAPI, from start to end."""
 
+import datetime
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -13,12 +14,21 @@ import nbformat
 import psycopg
 import pytest
 
+from autoflow.cli import main
+from autoflow.model import RunState, RunStore
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import LONG, Deployed, wait_for, write_notebook
 from tests.postgres import Postgres, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWS_ALL = "import os\nprint(reference_date, dict(os.environ))"
+WAITS_ONCE = """
+import pathlib, time
+once = pathlib.Path('once')
+if not once.exists():
+    once.touch()
+    time.sleep(600)
+"""
 
 
 def environment(deployed: Deployed, flowapi: ExampleFlowApi, **more: str) -> dict[str, str]:
@@ -65,9 +75,13 @@ def write_simple(deployed: Deployed, schedule: str, earliest_date: str = "2016-0
     """)
 
 
-@pytest.mark.usefixtures("migrated_prefect")
+@pytest.mark.usefixtures("migrated_prefect", "log_as_before")
 def test_without_a_schedule_each_due_date_is_done_once_and_no_secret_is_left_anywhere(
-    deployed: Deployed, example_flowapi: ExampleFlowApi, postgres: Postgres
+    deployed: Deployed,
+    example_flowapi: ExampleFlowApi,
+    postgres: Postgres,
+    prefect_running: Mapping[str, str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     password = "p@ss/w:rd{}%"
     postgres.set_password(password)
@@ -75,19 +89,20 @@ def test_without_a_schedule_each_due_date_is_done_once_and_no_secret_is_left_any
     write_simple(deployed, "null")
     environ = environment(deployed, example_flowapi, AUTOFLOW_DB_URI=uri, AUTOFLOW_DB_PASSWORD=password)
     try:
-        first, second = run_to_the_end(environ), run_to_the_end(environ)
+        first = run_to_the_end(environ)
+        second_code, second = main([], {**environ, **prefect_running}), capsys.readouterr()
         with psycopg.connect(uri.replace("{}", "p%40ss%2Fw%3Ard%7B%7D%25")) as connection:
             rows = connection.execute("SELECT reference_date::text, state FROM runs ORDER BY 1").fetchall()
             everything = str(connection.execute("SELECT runs::text FROM runs").fetchall())
     finally:
         postgres.set_password("autoflow")
 
-    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert (first.returncode, second_code) == (0, 0), first.stderr + second.err
     assert rows == [("2016-01-11", "succeeded"), ("2016-01-12", "succeeded")]
     assert "2 runs due" in first.stderr
-    assert "nothing is due" in second.stderr
+    assert "nothing is due" in second.err
     assert [path.name.split("__")[2] for path in deployed.executed()] == ["2016-01-11", "2016-01-12"]
-    texts = [first.stdout, first.stderr, second.stderr, everything]
+    texts = [first.stdout, first.stderr, second.out, second.err, everything]
     texts += [path.read_bytes().decode(errors="replace") for path in deployed.outputs.rglob("*") if path.is_file()]
     for secret in (password, environ["FLOWAPI_TOKEN"], "p%40ss"):
         assert not any(secret in text for text in texts)
@@ -113,15 +128,17 @@ def test_a_failure_without_a_schedule_ends_with_exit_code_1_and_a_line_that_says
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.usefixtures("migrated_prefect")
-def test_the_daemon_picks_up_a_new_date_obeys_edits_and_ends_cleanly(
-    deployed: Deployed, tmp_path: Path, measuring: Mapping[str, str]
+@pytest.mark.usefixtures("migrated_prefect", "log_as_before")
+def test_the_daemon_picks_up_a_new_date_obeys_edits_ends_cleanly_and_does_what_that_interrupts_after_the_next_start(
+    deployed: Deployed, tmp_path: Path, measuring: Mapping[str, str], prefect_running: Mapping[str, str]
 ) -> None:
     # Each five seconds, as Prefect's cron strings can say.
     write_simple(deployed, '"* * * * * */5"')
     port, log = free_port(), tmp_path / "log"
     with ExampleFlowApi() as flowapi:
-        environ = environment(deployed, flowapi, PREFECT_SERVER_API_PORT=str(port), **measuring)
+        environ = environment(
+            deployed, flowapi, AUTOFLOW_SHUTDOWN_GRACE="0.1", PREFECT_SERVER_API_PORT=str(port), **measuring
+        )
         with running(environ, log) as process:
             wait_for(lambda: len(deployed.executed()) == 2)
             flowapi.add_date("2016-01-13")
@@ -144,35 +161,20 @@ def test_the_daemon_picks_up_a_new_date_obeys_edits_and_ends_cleanly(
             httpx.post(f"{api}/deployments/{wanted}/create_flow_run", json={"parameters": parameters})
             wait_for(lambda: len(deployed.executed()) == 5)
 
+            write_notebook(deployed.inputs / "n.ipynb", WAITS_ONCE, parameters="reference_date = None")
+            flowapi.add_date("2016-01-14")
+            wait_for((deployed.inputs / "once").exists)
             process.send_signal(signal.SIGTERM)
             assert process.wait(LONG) == 0
 
-    dates = sorted(path.name.split("__")[2] for path in deployed.executed())
-    assert dates == ["2016-01-02", "2016-01-10", "2016-01-11", "2016-01-12", "2016-01-13"]
-    assert processes_with(str(deployed.outputs)) == []
-    assert "Traceback" not in log.read_text()
-    assert log.read_text().splitlines()[-1].endswith("stopped")
+        dates = sorted(path.name.split("__")[2] for path in deployed.executed())
+        assert dates == ["2016-01-02", "2016-01-10", "2016-01-11", "2016-01-12", "2016-01-13", "2016-01-14"]
+        assert processes_with(str(deployed.outputs)) == []
+        assert "interrupted simple 2016-01-14" in log.read_text()
+        assert "Traceback" not in log.read_text()
+        assert log.read_text().splitlines()[-1].endswith("stopped")
 
-
-@pytest.mark.usefixtures("migrated_prefect")
-def test_a_run_that_is_interrupted_by_sigterm_is_done_after_the_next_start(
-    deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path
-) -> None:
-    write_simple(deployed, '"0 0 1 1 *"', earliest_date="2016-01-12")
-    waits = (
-        "import pathlib, time\nonce = pathlib.Path('once')\nif not once.exists():\n    once.touch(); time.sleep(600)"
-    )
-    write_notebook(deployed.inputs / "n.ipynb", waits, parameters="reference_date = None")
-    environ = environment(
-        deployed, example_flowapi, AUTOFLOW_SHUTDOWN_GRACE="0.1", PREFECT_SERVER_API_PORT=str(free_port())
-    )
-    with running(environ, tmp_path / "log") as process:
-        wait_for((deployed.inputs / "once").exists)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(LONG) == 0
-    assert "interrupted simple 2016-01-12" in (tmp_path / "log").read_text()
-    assert processes_with(str(deployed.outputs)) == []
-
-    write_simple(deployed, "null", earliest_date="2016-01-12")
-    write_notebook(deployed.inputs / "n.ipynb", waits, parameters="reference_date = None")
-    assert run_to_the_end(environ).returncode == 0
+        assert main(["start", "--once"], {**environ, **prefect_running}) == 0
+    with closing(RunStore(deployed.settings().db_uri)) as store:
+        (again, interrupted) = (run for run in store.runs() if run.key.reference_date == datetime.date(2016, 1, 14))
+    assert (interrupted.state, again.state) == (RunState.INTERRUPTED, RunState.SUCCEEDED)

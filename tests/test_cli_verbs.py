@@ -4,7 +4,6 @@ import base64
 import datetime
 import gzip
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -81,10 +80,9 @@ def cli(deployed: Deployed, example_flowapi: ExampleFlowApi, capsys: pytest.Capt
 
 
 @pytest.fixture
-def running_cli(cli: Cli, prefect_url: str) -> Cli:
+def running_cli(cli: Cli, prefect_running: Mapping[str, str]) -> Cli:
     """Return verbs with a Prefect API to run with."""
-    prefect = {"PREFECT_API_URL": prefect_url, "PREFECT_HOME": os.environ["PREFECT_HOME"]}
-    return Cli({**cli.environ, **prefect, "AUTOFLOW_MAX_PARALLEL_RUNS": "2"}, cli.deployed, cli.capsys)
+    return Cli({**cli.environ, **prefect_running, "AUTOFLOW_MAX_PARALLEL_RUNS": "2"}, cli.deployed, cli.capsys)
 
 
 @pytest.mark.parametrize("verb", sorted(autoflow.commands))

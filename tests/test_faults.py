@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from autoflow.errors import FlowApiError
@@ -221,41 +222,32 @@ class TestKills:
         assert "1 run crashed" in ended.stderr
         assert "finished one 2016-01-12" in ended.stderr
 
-    def test_a_prefect_server_that_dies_is_started_again_and_the_run_goes_on(
+    def test_a_prefect_server_that_dies_is_started_again_and_one_that_hangs_keeps_neither_records_nor_the_end_waiting(
         self, deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path
     ) -> None:
-        write_one(deployed, WAITS)
-        environ = environment(deployed, example_flowapi, PREFECT_SERVER_API_PORT=str(free_port()))
-        log = tmp_path / "log"
-        with running(environ, log) as process:
-            wait_for((deployed.inputs / "started").exists)
-            (server,) = [pid for pid in children(process.pid) if "prefect_server" in command_line(pid)]
-            os.kill(server, signal.SIGKILL)
-            wait_for(lambda: "starting it again" in log.read_text())
-            (deployed.inputs / "go").touch()
-            assert process.wait(LONG) == 0
-        assert "finished one 2016-01-12" in log.read_text()
-
-    def test_a_prefect_server_that_hangs_keeps_neither_the_record_nor_the_end_waiting(
-        self, deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path
-    ) -> None:
-        write_one(deployed, WAITS)
-        environ = environment(deployed, example_flowapi, PREFECT_SERVER_API_PORT=str(free_port()))
+        started, go = deployed.inputs / "started", deployed.inputs / "go"
+        write_one(deployed, f"{WAITS}\nfor name in ('started', 'go'): pathlib.Path(name).unlink()")
         workflows = deployed.inputs / "workflows.yml"
-        workflows.write_text(workflows.read_text().replace("schedule: null", "schedule: '0 0 1 1 *'"))
-        with running(environ, tmp_path / "log") as process, closing(RunStore(deployed.settings().db_uri)) as store:
-            wait_for((deployed.inputs / "started").exists)
-            (server,) = [pid for pid in children(process.pid) if "prefect_server" in command_line(pid)]
-            os.kill(server, signal.SIGSTOP)
-            (deployed.inputs / "go").touch()
-            wait_for(lambda: [run.state for run in store.runs()] == [RunState.SUCCEEDED])
+        two_dates = workflows.read_text().replace("2016-01-12", "2016-01-11")
+        workflows.write_text(two_dates.replace("schedule: null", "schedule: '0 0 1 1 *'"))
+        port = {"PREFECT_SERVER_API_PORT": str(free_port())}
+        environ = environment(deployed, example_flowapi, AUTOFLOW_MAX_PARALLEL_RUNS="1", **port)
+        log = tmp_path / "log"
+        with running(environ, log) as process, closing(RunStore(deployed.settings().db_uri)) as store:
+            wait_for(started.exists)
+            os.kill(prefect_server_of(process.pid), signal.SIGKILL)
+            wait_for(lambda: "starting it again" in log.read_text())
+            go.touch()
+            wait_for(lambda: "finished one 2016-01-11" in log.read_text())
+            wait_for(started.exists)
+            os.kill(prefect_server_of(process.pid), signal.SIGSTOP)
+            go.touch()
+            wait_for(lambda: [run.state for run in store.runs()] == [RunState.SUCCEEDED] * 2)
             process.send_signal(signal.SIGTERM)
             assert process.wait(LONG) == 0
 
 
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def command_line(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+def prefect_server_of(pid: int) -> int:
+    """Return the process of the Prefect server that a daemon has started."""
+    (server,) = [child for child in psutil.Process(pid).children() if "autoflow.prefect_server" in child.cmdline()]
+    return int(server.pid)

@@ -1,9 +1,8 @@
 import datetime
 import json
-import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -186,7 +185,7 @@ def test_urls_that_nobody_knows_are_told_by_their_number_alone(deployed: Deploye
 
 @pytest.mark.usefixtures("log_as_before")
 def test_a_failing_notebook_is_told_after_its_last_attempt_and_when_it_works_again(
-    deployed: Deployed, receiver: Receiver, example_flowapi: ExampleFlowApi, prefect_url: str
+    deployed: Deployed, receiver: Receiver, example_flowapi: ExampleFlowApi, prefect_running: Mapping[str, str]
 ) -> None:
     def deploy(source: str, max_attempts: int) -> None:
         write_notebook(deployed.inputs / "n.ipynb", source)
@@ -198,12 +197,7 @@ def test_a_failing_notebook_is_told_after_its_last_attempt_and_when_it_works_aga
                 - {{workflow_name: simple, earliest_date: 2016-01-12, retry_delay: 0, max_attempts: {max_attempts}}}
         """)
 
-    environ = {
-        **environment(deployed, example_flowapi),
-        "AUTOFLOW_NOTIFY_URLS": receiver.url,
-        "PREFECT_API_URL": prefect_url,
-        "PREFECT_HOME": os.environ["PREFECT_HOME"],
-    }
+    environ = environment(deployed, example_flowapi, AUTOFLOW_NOTIFY_URLS=receiver.url, **prefect_running)
     told = []
     for source, max_attempts in (("1 / 0", 2), ("1 / 0", 2), ("1 / 0", 2), ("1 / 1", 3)):
         deploy(source, max_attempts)

@@ -251,7 +251,7 @@ def test_server_that_hangs_is_started_anew(
         hung.suspend()
         hung.wait(LONG)
         monkeypatch.undo()
-        assert api.wait_until_ready(Shutdown())
+        wait_for(servers_of)
     assert logged[0] == "the Prefect server has not answered for 0 s and is killed"
 
 
