@@ -1,6 +1,6 @@
 """How long a notebook takes: AutoFlow, with and without forked kernels, against papermill, a script, and the limit.
 
-Usage: python benchmarks/notebooks.py [--rounds N] [--tail N] [--soak N]   (2>/dev/null: papermill's kernels talk)
+Usage: python -m benchmarks.notebooks [--rounds N] [--tail N]   (2>/dev/null: papermill's kernels talk)
 
 The trivial notebook has three cells; the typical one imports pandas, matplotlib, scrapbook and flowclient, plots, and
 glues a number. All ways run in turns, each round in another order, alone and 4 side by side; the medians count. The
@@ -8,29 +8,37 @@ limit is the same code in processes that are forked with everything imported.
 """
 
 import argparse
+import contextlib
+import datetime
+import math
 import os
 import random
+import select
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import nbformat
 import papermill
 import psutil
 
-from autoflow.errors import NotebookError
 from autoflow.forked_kernels import ForkServer
-from autoflow.notebooks import execute
+from autoflow.runs import Outcome, WorkflowRun
+from autoflow.settings import Settings
+from autoflow.specs import NotebookSpec, WorkflowSpec
+from autoflow.stop_signal import StopSignal
+from autoflow.workflows import Step, run_notebook
+from benchmarks.daemon import clean_environ
+from benchmarks.goals import Goal, add_check, judge
 
 TRIVIAL = ("x = 1", "y = x + 1", "print(x + y)")
 TYPICAL = (
@@ -43,12 +51,34 @@ TYPICAL = (
 )
 NOTEBOOKS = {"trivial": TRIVIAL, "typical": TYPICAL}
 SIDE_BY_SIDE = 4
-SOAK_SIDE_BY_SIDE = 8
 LONGEST_RUN = 120.0
-"""Seconds; a notebook of the soak that takes longer hangs."""
+"""Seconds; a notebook that takes longer hangs."""
+
+TIMES_PAPERMILL = {"trivial": 5.0, "typical": 7.0}
+"""How many times as long as with AutoFlow each notebook is to take with papermill, at least."""
+
+OVER_LIMIT = 0.2
+"""Seconds that a notebook may take above the limit, alone."""
+
+TAIL = 3.0
+"""How many times the median no run may take."""
+
+FEW_ROUNDS = 7
+"""Fewer do not make a median that counts."""
+
+FORKED = "preloaded: True"
+"""What a notebook prints whose kernel had pandas imported before its first cell."""
+
+WITNESS = "import sys\npreloaded = 'pandas' in sys.modules\n", "\nprint(f'preloaded: {preloaded}')"
+"""What comes before the first and after the last cell, in each way."""
 
 IMPORTS = "import flowclient, io, matplotlib, os, pandas, scrapbook, sys, warnings\nmatplotlib.use('agg')\n"
-SHOW = "plt.show()", "import io\nfigure.savefig(io.BytesIO(), format='png')"
+WITHOUT_KERNEL = {
+    "import matplotlib.pyplot": "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot",
+    "plt.show()": "import io\nfigure.savefig(io.BytesIO(), format='png')",
+}
+"""What a script has to do otherwise than a notebook."""
+
 LIMIT = """
 import matplotlib.pyplot
 source = compile({source!r}, "code", "exec")
@@ -64,17 +94,83 @@ for line in sys.stdin:
     os.write(out, b"x")
 """
 
-Way = Callable[[int], object]
-"""Runs the notebook so many times, side by side."""
+
+@dataclass(frozen=True)
+class Sample:
+    """Seconds that notebooks took side by side: all of them, and each; infinite where one failed or hung."""
+
+    batch: float
+    singles: Sequence[float]
+
+    @property
+    def each(self) -> float:
+        """The time of all, divided by how many they are."""
+        return self.batch / len(self.singles)
+
+    @property
+    def lost(self) -> int:
+        """How many failed or hung."""
+        return sum(math.isinf(single) for single in self.singles)
+
+
+@dataclass(frozen=True)
+class LikeDaemon:
+    """Runs notebooks as the daemon does, Prefect and the run store aside."""
+
+    settings: Settings
+    fork_server: ForkServer
+
+    @classmethod
+    @contextmanager
+    def ready(cls, folder: Path) -> Iterator["LikeDaemon"]:
+        """Yield one that works in `folder`, in our environment less what is set there for a daemon."""
+        environ = clean_environ() | {
+            "AUTOFLOW_INPUTS_DIR": str(folder),
+            "AUTOFLOW_OUTPUTS_DIR": str(folder),
+            "FLOWAPI_URL": "http://localhost",
+            # As long as a real one, for it is looked for in all that a notebook holds.
+            "FLOWAPI_TOKEN": f"{'h' * 100}.{'p' * 400}.{'s' * 86}",
+        }
+        # It has to be there, and is not read.
+        (folder / "workflows.yml").touch()
+        settings = Settings.read(environ)
+        # The daemon's would end after a minute in which the other ways have their turns.
+        with ForkServer(settings.preload, idle_seconds=24 * 3600) as fork_server:
+            yield cls(settings, fork_server)
+
+    def warm_up(self) -> None:
+        """Wait until the next kernel can be forked."""
+        self.fork_server.warm_up(self.settings.kernel_environ)
+        if not self.fork_server.wait_until_warm(60):
+            sys.exit("no kernels can be forked here: the log says why")
+
+    def executed(self, name: str) -> Path:
+        """Where the executed notebook called `name` is."""
+        return self.settings.notebooks_dir / f"{name}.ipynb"
+
+    def run(self, notebook: Path, name: str, *, forked: bool = True) -> None:
+        """Run `notebook`; the executed one is called `name`."""
+        spec = NotebookSpec(label=notebook.stem, path=notebook, timeout=LONGEST_RUN)
+        workflow = WorkflowSpec(name=notebook.stem, notebooks=(spec,))
+        step = Step(
+            run=WorkflowRun(workflow=workflow, parameters={}, reference_date=datetime.date(2016, 1, 1), date_ranges=()),
+            notebook=spec,
+            stem=name,
+            settings=self.settings,
+            outcome=Outcome(),
+            stop=StopSignal(),
+            fork_server=self.fork_server if forked else None,
+        )
+        run_notebook(step, {})
 
 
 @dataclass(frozen=True)
 class Bench:
     """A notebook on disk, and the ways to run it."""
 
-    folder: Path
     name: str
-    fork_server: ForkServer
+    folder: Path
+    daemon: LikeDaemon
     limit: "subprocess.Popen[bytes]"
 
     @property
@@ -82,155 +178,224 @@ class Bench:
         """The notebook."""
         return self.folder / f"{self.name}.ipynb"
 
-    def ways(self) -> dict[str, Way]:
-        """Return every way there is, by its name."""
+    @property
+    def kernel_ways(self) -> dict[str, Callable[[int], object]]:
+        """Every way that has a kernel, by its name."""
         return {
-            "AutoFlow": partial(_side_by_side, self.autoflow),
-            "ordinary kernels": partial(_side_by_side, partial(self.autoflow, forked=False)),
-            "papermill": partial(_side_by_side, self.papermill),
-            "script": partial(_side_by_side, self.script),
-            "limit": self.at_the_limit,
+            "AutoFlow": self.autoflow,
+            "ordinary kernels": partial(self.autoflow, forked=False),
+            "papermill": self.papermill,
         }
+
+    @property
+    def ways(self) -> dict[str, Callable[[int], Sample]]:
+        """Every way there is to run so many side by side, by its name."""
+        each = self.kernel_ways | {"script": self.script}
+        return {name: partial(side_by_side, run) for name, run in each.items()} | {"limit": self.at_the_limit}
 
     def autoflow(self, number: int, *, forked: bool = True) -> None:
         """Run the notebook as AutoFlow does."""
-        execute(
-            self.notebook,
-            self.folder / f"executed-{number}.ipynb",
-            label=self.name,
-            parameters={},
-            environment=os.environ,
-            fork_server=self.fork_server if forked else None,
-        )
+        self.daemon.run(self.notebook, f"executed-{number}", forked=forked)
 
     def papermill(self, number: int) -> None:
         """Run the notebook with plain papermill."""
-        papermill.execute_notebook(
-            str(self.notebook), str(self.folder / f"executed-{number}.ipynb"), progress_bar=False, kernel_name="python3"
-        )
+        executed = self.folder / f"papermill-{number}.ipynb"
+        papermill.execute_notebook(str(self.notebook), str(executed), progress_bar=False, kernel_name="python3")
 
     def script(self, number: int) -> None:
         """Run the notebook's code as a script."""
         del number
         command = [sys.executable, str(self.folder / f"{self.name}.py")]
-        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "MPLBACKEND": "agg"})
+        subprocess.run(command, check=True, capture_output=True, timeout=LONGEST_RUN)
 
-    def at_the_limit(self, count: int) -> None:
-        """Run the code in a process that has imported everything."""
+    def at_the_limit(self, count: int) -> Sample:
+        """Run the code in processes that have imported everything."""
         assert self.limit.stdin
         assert self.limit.stdout
+        started = time.perf_counter()
         self.limit.stdin.write(f"{count}\n".encode())
         self.limit.stdin.flush()
-        assert self.limit.stdout.read(1) == b"x"
+        readable, _, _ = select.select([self.limit.stdout], [], [], LONGEST_RUN)
+        if not readable or self.limit.stdout.read(1) != b"x":
+            sys.exit(f"{self.name}: the code fails or hangs without a kernel")
+        seconds = time.perf_counter() - started
+        return Sample(seconds, [seconds] * count)
+
+    def unforked(self, count: int) -> int:
+        """Return how many of the last so many runs with AutoFlow had a kernel that was not forked."""
+        executed = (self.daemon.executed(f"executed-{number}") for number in range(count))
+        return sum(FORKED not in printed(path) for path in executed)
+
+    def sample(self, way: str, count: int) -> Sample:
+        """Run the notebook so many times, side by side; AutoFlow's kernels come from a warm server."""
+        if way == "AutoFlow":
+            self.daemon.warm_up()
+        children = set(psutil.Process().children())
+        sample = self.ways[way](count)
+        if sample.lost:
+            for child in set(psutil.Process().children()) - children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+        return sample
 
 
-def _side_by_side(run: Callable[[int], None], count: int) -> None:
-    with ThreadPoolExecutor(count) as pool:
-        list(pool.map(run, range(count)))
+def side_by_side(run: Callable[[int], object], count: int) -> Sample:
+    """Call `run` with each number below `count`, in threads; those that hang are left behind."""
+    singles = [math.inf] * count
 
-
-def make_bench(folder: Path, name: str, fork_server: ForkServer) -> Bench:
-    """Write the notebook called `name` and the script that it comes to, and start its limit."""
-    cells = NOTEBOOKS[name]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, folder / f"{name}.ipynb")
-    source = "\n".join(cells).replace(*SHOW)
-    (folder / f"{name}.py").write_text(source)
-    program = IMPORTS + LIMIT.format(source=source)
-    command = [sys.executable, "-W", "ignore", "-c", program]
-    limit = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-    bench = Bench(folder, name, fork_server, limit)
-    bench.at_the_limit(1)
-    return bench
-
-
-def measure(ways: dict[str, Way], *, count: int, rounds: int) -> dict[str, list[float]]:
-    """Return the seconds that each way took for each notebook, in each round."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name in random.sample(list(ways), len(ways)):
-            started = time.perf_counter()
-            ways[name](count)
-            seconds[name].append((time.perf_counter() - started) / count)
-    return seconds
-
-
-def print_table(title: str, seconds: dict[str, list[float]]) -> None:
-    """Print the medians, the worst, and how many times as long as AutoFlow's the others are."""
-    own = statistics.median(seconds["AutoFlow"])
-    limit = statistics.median(seconds["limit"])
-    print(f"\n{title}\n{'':18}{'median ms':>10}{'max ms':>9}{'x AutoFlow':>12}{'over limit ms':>15}")
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        over = f"{1000 * (median - limit):15.0f}"
-        print(f"{name:18}{1000 * median:10.0f}{1000 * max(values):9.0f}{median / own:12.1f}{over}")
-
-
-def print_tail(bench: Bench, runs: int) -> None:
-    """Run the notebook `runs` times, one after the other, and print how far the slowest are from the median."""
-    print(f"\n{bench.name}: {runs} runs, one after the other")
-    for name, way in list(bench.ways().items())[:3]:
-        values = measure({name: way}, count=1, rounds=runs)[name]
-        median = statistics.median(values)
-        beyond = sum(value > 3 * median for value in values)
-        print(f"{name:18} median {1000 * median:5.0f} ms, max {max(values) / median:4.1f} x, beyond 3 x: {beyond}")
-
-
-def soak(bench: Bench, runs: int) -> int:
-    """Run the notebook so many times, 8 side by side; print and return how many failed or hung."""
-    failures: list[str] = []
-    durations: list[float] = []
-
-    def run(number: int) -> None:
+    def work(number: int) -> None:
         started = time.perf_counter()
         try:
-            bench.autoflow(number % SOAK_SIDE_BY_SIDE + 1000 * (number // SOAK_SIDE_BY_SIDE % 2))
-        except (NotebookError, OSError) as error:
-            failures.append(f"{number}: {error}")
-        durations.append(time.perf_counter() - started)
+            run(number)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is lost
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        else:
+            singles[number] = time.perf_counter() - started
 
-    this = psutil.Process()
-    started, files = time.perf_counter(), this.num_fds()
-    with ThreadPoolExecutor(SOAK_SIDE_BY_SIDE) as pool:
-        list(pool.map(run, range(runs)))
-    seconds = time.perf_counter() - started
-    hung = sum(duration > LONGEST_RUN for duration in durations)
-    print(
-        f"\nsoak: {runs} notebooks, {SOAK_SIDE_BY_SIDE} side by side, in {seconds:.0f} s: {len(failures)} failed, "
-        f"{hung} hung; slowest {max(durations):.1f} s; {this.num_fds() - files} files left open, "
-        f"{len(this.children(recursive=True))} processes there"
-    )
-    print("\n".join(failures))
-    return len(failures) + hung
+    started = time.perf_counter()
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, started + 1.5 * LONGEST_RUN - time.perf_counter()))
+    batch = time.perf_counter() - started
+    return Sample(math.inf if math.inf in singles else batch, tuple(singles))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the tables; return 1 if a soak found anything."""
+def printed(executed: Path) -> str:
+    """Return what the cells of an executed notebook have printed; nothing if it is not there or not whole."""
+    try:
+        cells = nbformat.read(executed, as_version=4).cells
+    except (OSError, ValueError):
+        return ""
+    return "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", ()))
+
+
+@contextmanager
+def make_bench(folder: Path, name: str, daemon: LikeDaemon) -> Iterator[Bench]:
+    """Write the notebook called `name` and the script that it comes to; yield the bench, with its limit started."""
+    first, *others = NOTEBOOKS[name]
+    cells = [WITNESS[0] + first, *others]
+    cells[-1] += WITNESS[1]
+    write_notebook(folder / f"{name}.ipynb", cells)
+    source = "\n".join(cells)
+    for text, instead in WITHOUT_KERNEL.items():
+        source = source.replace(text, instead)
+    (folder / f"{name}.py").write_text(source)
+    command = [sys.executable, "-W", "ignore", "-c", IMPORTS + LIMIT.format(source=source)]
+    limit = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    bench = Bench(name, folder, daemon, limit)
+    try:
+        bench.at_the_limit(1)
+        yield bench
+    finally:
+        limit.kill()
+        limit.wait()
+
+
+def write_notebook(path: Path, cells: Sequence[str]) -> None:
+    """Write a notebook of code cells for the usual kernel."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
+
+
+Measured = Mapping[str, Sequence[Sample]]
+"""The samples of each way, by its name."""
+
+
+def measure(bench: Bench, ways: Sequence[str], *, count: int, rounds: int) -> tuple[Measured, int]:
+    """Let the ways take turns; return their samples, and how many of AutoFlow's kernels were not forked."""
+    samples: dict[str, list[Sample]] = {way: [] for way in ways}
+    unforked = 0
+    for _ in range(rounds):
+        for way in random.sample(ways, len(ways)):
+            samples[way].append(bench.sample(way, count))
+            if way == "AutoFlow":
+                unforked += bench.unforked(count)
+    return samples, unforked
+
+
+def median(samples: Sequence[Sample]) -> float:
+    """Return the median of the seconds for each notebook."""
+    return statistics.median(sample.each for sample in samples)
+
+
+def print_table(title: str, measured: Measured) -> None:
+    """Print the medians, the worst, and how many times as long as AutoFlow's the others are."""
+    own, limit = median(measured["AutoFlow"]), median(measured["limit"])
+    heads = ("median ms", "max ms", "slowest ms", "x AutoFlow", "over limit ms", "lost")
+    print(f"\n{title}\n{'':18}" + "".join(f"{head:>14}" for head in heads))
+    for way, samples in measured.items():
+        seconds = median(samples)
+        slowest = max(single for sample in samples for single in sample.singles)
+        times = seconds, max(sample.each for sample in samples), slowest
+        row = "".join(f"{1000 * time:14.0f}" for time in times) + f"{seconds / own:14.1f}"
+        lost = sum(sample.lost for sample in samples)
+        print(f"{way:18}{row}{1000 * (seconds - limit):14.0f}{lost:14}", flush=True)
+
+
+def table_goals(title: str, name: str, measured: Measured, *, alone: bool) -> list[Goal]:
+    """Return what the table is judged by."""
+    own = median(measured["AutoFlow"])
+    times = median(measured["papermill"]) / own
+    goals = [Goal(f"{title}: papermill / AutoFlow", times, TIMES_PAPERMILL[name], at_least=True)]
+    if alone:
+        goals.append(Goal(f"{title}: over the limit", own - median(measured["limit"]), OVER_LIMIT, unit="s"))
+    return goals
+
+
+def print_tail(bench: Bench, runs: int) -> list[Goal]:
+    """Run the notebook `runs` times in each way that has a kernel; print how far the slowest are from the median."""
+    measured, unforked = measure(bench, list(bench.kernel_ways), count=1, rounds=runs)
+    print(f"\n{bench.name}: {runs} runs, one after the other")
+    for way, samples in measured.items():
+        beyond = sum(sample.each > TAIL * median(samples) for sample in samples)
+        slowest = max(sample.each for sample in samples) / median(samples)
+        print(
+            f"{way:18} median {1000 * median(samples):5.0f} ms, max {slowest:4.1f} x, beyond {TAIL:g} x: {beyond}",
+            flush=True,
+        )
+    own = measured["AutoFlow"]
+    slowest = max(sample.each for sample in own) / median(own)
+    return [
+        Goal(f"{bench.name}, {runs} runs: slowest / median", slowest, TAIL),
+        Goal(f"{bench.name}, {runs} runs: kernels not forked", unforked, 0, unit=""),
+    ]
+
+
+def run_bench(bench: Bench, *, rounds: int, tail: int) -> list[Goal]:
+    """Print all there is for a notebook; return what it is judged by."""
+    goals = []
+    for count in (1, SIDE_BY_SIDE):
+        title = f"{bench.name}, {'alone' if count == 1 else f'{count} side by side'}"
+        measured, unforked = measure(bench, list(bench.ways), count=count, rounds=rounds)
+        few = "" if rounds >= FEW_ROUNDS else f": too few, {FEW_ROUNDS} make a median"
+        print_table(f"{title} ({rounds} rounds{few})", measured)
+        goals += table_goals(title, bench.name, measured, alone=count == 1)
+        goals.append(Goal(f"{title}: kernels not forked", unforked, 0, unit=""))
+    return goals + (print_tail(bench, tail) if tail else [])
+
+
+def main() -> int:
+    """Print the tables and the goals."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9, help="how often each way runs (default: 9)")
-    parser.add_argument("--tail", type=int, default=0, help="look for slow ones among so many runs")
-    parser.add_argument("--soak", type=int, default=0, help="only run so many trivial notebooks, 8 side by side")
-    arguments = parser.parse_args(argv)
+    parser.add_argument("--tail", type=int, default=40, help="look for slow ones among so many runs (default: 40)")
+    add_check(parser)
+    options = parser.parse_args()
     warnings.simplefilter("ignore")
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder, ForkServer() as server:
-        server.warm_up(os.environ)
-        assert server.wait_until_warm(60)
-        benches = [make_bench(Path(folder), name, server) for name in NOTEBOOKS]
-        try:
-            if arguments.soak:
-                return int(soak(benches[0], arguments.soak) > 0)
-            for bench in benches:
-                for count in (1, SIDE_BY_SIDE):
-                    seconds = measure(bench.ways(), count=count, rounds=arguments.rounds)
-                    print_table(f"{bench.name}, {'alone' if count == 1 else f'{count} side by side'}", seconds)
-                if arguments.tail:
-                    print_tail(bench, arguments.tail)
-        finally:
-            for bench in benches:
-                bench.limit.kill()
-                bench.limit.wait()
-    return 0
+    # Kernels have it from us, whichever way they start, and so has matplotlib in a script.
+    os.environ.pop("MPLBACKEND", None)
+    goals = []
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder,
+        LikeDaemon.ready(Path(folder)) as daemon,
+    ):
+        for name in NOTEBOOKS:
+            with make_bench(Path(folder), name, daemon) as bench:
+                goals += run_bench(bench, rounds=options.rounds, tail=options.tail)
+    return judge(goals, check=options.check)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+"""Goals: what a figure is to be, whether it is, and what a benchmark that has some ends with."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure and the limit that it is to keep: it may be so much at most or, with `at_least`, has to be as much."""
+
+    name: str
+    figure: float
+    limit: float
+    unit: str = "x"
+    at_least: bool = False
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the figure keeps the limit; one that is the limit does, one that is not a number does not."""
+        return self.figure >= self.limit if self.at_least else self.figure <= self.limit
+
+    def __str__(self) -> str:
+        """Return a line of the table that `judge` prints."""
+        sign = ">=" if self.at_least else "<="
+        ratio = f"{self.figure / self.limit:8.2f}" if self.limit else f"{'':8}"
+        limit = f"{sign} {self.limit:g} {self.unit}"
+        figure = f"{self.figure:.4g} {self.unit}"
+        return f"{self.name:52}{figure:>12}{limit:>14}{ratio}  {'reached' if self.is_reached else 'MISSED'}"
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    """Add the option that has a missed goal make the exit code 1."""
+    parser.add_argument("--check", action="store_true", help="end with 1 if a goal is missed")
+
+
+def judge(goals: Sequence[Goal], *, check: bool) -> int:
+    """Print the goals; return the exit code of the benchmark, which is 0 whatever was missed unless `check`."""
+    print(f"\n{'goals':52}{'figure':>12}{'goal':>14}{'ratio':>8}")
+    for goal in goals:
+        print(goal)
+    return int(check and not all(goal.is_reached for goal in goals))
