@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autoflow.lean_imports import hidden, postponed
+from autoflow.lean_imports import hidden, module_alone, postponed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,3 +54,14 @@ def test_postponed_module_is_imported_when_it_is_used(beside: Path) -> None:
     assert "slow_one" not in sys.modules
     made = its_user.make()
     assert type(made) is import_module("slow_one").Frame
+
+
+def test_file_of_a_package_is_used_without_the_package() -> None:
+    program = """
+from autoflow.lean_imports import module_alone
+ansi = module_alone("nbconvert", "filters/ansi.py")
+print(json.dumps([ansi.ansi2html("\\x1b[31mred\\x1b[0m"), "nbconvert" in sys.modules]))
+"""
+    assert answer_of(program) == ['<span class="ansi-red-fg">red</span>', False]
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        module_alone("no_such_package", "any.py")
