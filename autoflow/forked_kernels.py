@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
-from autoflow.kernel_server import LAUNCHER, stamp_of
+from autoflow.import_stamps import Stamps
+from autoflow.kernel_server import LAUNCHER
 from autoflow.log import logger
 from autoflow.settings import PRELOAD, Settings
 
@@ -27,6 +28,18 @@ IDLE_SECONDS = 60.0
 
 FORK_TIMEOUT = 10.0
 """How long a fork may take, in seconds; it takes some milliseconds."""
+
+WARMING_SECONDS = 60.0
+"""How long the server may take to import what it is to import; it takes one or two seconds."""
+
+RETRY_SECONDS = 60.0
+"""How long it takes until a server is started again that ended before it was ready."""
+
+MAX_FAILURES = 3
+"""How many times in a row it may do so."""
+
+CHECK_SECONDS = 1.0
+"""How often it is looked whether what the server has imported has changed."""
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,7 +50,7 @@ path = [folder for folder in sys.path if folder]
 sys.path.insert(0, {root!r})
 from autoflow.kernel_server import main
 sys.path[:] = path
-main(socket.socket(fileno={descriptor}), {modules!r}, {idle_seconds!r})
+main(socket.socket(fileno={descriptor}), {modules!r}, {idle_seconds!r}, {warming_seconds!r})
 """
 
 _READ_AT_START = re.compile(
@@ -52,24 +65,22 @@ _READ_AT_IMPORT = {"matplotlibrc": "matplotlib"}
 
 @dataclass(frozen=True)
 class _Warmth:
-    """What the server has told once it was ready; see `kernel_server`."""
+    """What the server has told once it was ready; see `kernel_imports`."""
 
     missing: list[str]
-    failed: dict[str, str]
-    unsafe: list[str]
     names: frozenset[str]
-    files: dict[str, tuple[int, int]]
+    stamps: Stamps
+    changed: str | None
+    left_out: tuple[str | None, str] | None
 
     @classmethod
-    def parse(cls, message: bytes) -> "_Warmth":
+    def parse(cls, message: bytes) -> Self:
         told = json.loads(message)
-        files = {path: (modified, size) for path, (modified, size) in told["files"].items()}
-        return cls(told["missing"], told["failed"], told["unsafe"], frozenset(told["names"]), files)
+        return cls(**told | {"names": frozenset(told["names"]), "stamps": Stamps.parse(told["stamps"])})
 
-    @property
-    def is_stale(self) -> bool:
-        """Whether a package has been installed, removed or changed since it was imported."""
-        return any(stamp_of(path) != stamp for path, stamp in self.files.items())
+    def is_of_preloaded(self, variable: str) -> bool:
+        """Whether an environment variable is, by its name, one of a package that has been imported."""
+        return any(variable.upper().startswith(f"{name.upper()}_") for name in self.names)
 
     def unsuited_to(self, folder: Path) -> str | None:
         """Return why a notebook in `folder` would not have imported the same, if something there has it so."""
@@ -141,6 +152,10 @@ class ForkServer:
         self._requests: socket.socket | None = None
         self._environment: dict[str, str] = {}
         self._warmth: _Warmth | None = None
+        self._left_out: set[str] = set()
+        self._failures = 0
+        self._not_before = 0.0
+        self._check_at = 0.0
         self._is_closed = sys.platform != "linux"
         self._told: set[str] = set()
         if self._is_closed:
@@ -231,7 +246,7 @@ class ForkServer:
         """Ask for a fork, if that is the right way to start a kernel; return through what, or None if it is not."""
         with self._lock:
             self._look(environment)
-            if not (self._warmth and self._requests and self._suits(environment, cwd)):
+            if not (self._warmth and self._requests and self._suits(self._warmth, environment, cwd)):
                 return None
             try:
                 socket.send_fds(self._requests, [b"k"], descriptors)
@@ -239,42 +254,47 @@ class ForkServer:
                 return None
             return self._requests
 
-    def _suits(self, environment: Mapping[str, str], cwd: Path) -> bool:
+    def _suits(self, warmth: _Warmth, environment: Mapping[str, str], cwd: Path) -> bool:
         names = {*environment, *self._environment}
         changed = sorted(name for name in names if environment.get(name) != self._environment.get(name))
-        if decisive := [name for name in changed if _READ_AT_START.match(name) or self._is_of_preloaded(name)]:
+        if decisive := [name for name in changed if _READ_AT_START.match(name) or warmth.is_of_preloaded(name)]:
             self._tell(f"{', '.join(decisive)} would have to be the same for all kernels")
             return False
-        if not all(path.startswith("/") for path in environment.get("PYTHONPATH", "/").split(":")):
+        if not all(path.startswith("/") for path in (environment.get("PYTHONPATH") or "/").split(":")):
             self._tell("PYTHONPATH is not absolute")
             return False
+        reason: str | None
         try:
-            reason = self._warmth.unsuited_to(cwd) if self._warmth else None
-        except OSError:
-            return False
+            reason = warmth.unsuited_to(cwd)
+        except OSError as error:
+            reason = f"{cwd} cannot be searched for modules: {error.strerror}"
         if reason:
             self._tell(reason)
         return not reason
-
-    def _is_of_preloaded(self, variable: str) -> bool:
-        return any(variable.startswith(f"{name.partition('.')[0].upper()}_") for name in self._preload)
 
     def _look(self, environment: Mapping[str, str]) -> None:
         """See whether the process is there and of use, and start one if not."""
         if self._is_closed:
             return
         self._listen()
-        if self._process and self._process.poll() is not None:
+        now = time.monotonic()
+        if self._warmth and now >= self._check_at:
+            self._check_at = now + CHECK_SECONDS
+            if self._warmth.stamps.are_outdated:
+                self._end()
+        if self._process and _has_ended(self._process.pid):
             self._end()
-        if self._warmth and self._warmth.is_stale:
-            self._end()
-        if self._process is None and not self._is_closed:
+        if self._process is None and not self._is_closed and now >= self._not_before:
             self._start(environment)
 
     def _start(self, environment: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         program = _PROGRAM.format(
-            root=str(_ROOT), descriptor=theirs.fileno(), modules=self._preload, idle_seconds=self._idle_seconds
+            root=str(_ROOT),
+            descriptor=theirs.fileno(),
+            modules=[name for name in self._preload if name not in self._left_out],
+            idle_seconds=self._idle_seconds,
+            warming_seconds=WARMING_SECONDS,
         )
         with theirs:
             try:
@@ -306,29 +326,54 @@ class ForkServer:
             return
         except OSError:
             descriptors = []
-        if not descriptors:
-            self._is_closed = True
-            self._tell("the process that imports packages ahead of time ended before it had done so")
-            self._end()
-            return
-        with open(descriptors[0], "rb") as file:  # noqa: PTH123 - a number, not a path
-            warmth = _Warmth.parse(file.read())
-        for name, error in warmth.failed.items():
-            self._tell(f"importing {name} ahead of time failed with {error}", prefix="")
+        if descriptors:
+            with open(descriptors[0], "rb") as file:  # noqa: PTH123 - a number, not a path
+                self._take(_Warmth.parse(file.read()))
+        else:
+            self._give_up_on("the process that imports packages ahead of time ended before it had done so")
+
+    def _take(self, warmth: _Warmth) -> None:
+        """Have kernels forked from the process, or start one that imports less if it must not have imported it all."""
         for name in warmth.missing if self._preload != PRELOAD else ():
             self._tell(f"AUTOFLOW_PRELOAD: there is no module '{name}'", prefix="")
-        if warmth.unsafe:
-            self._is_closed = True
-            self._tell(warmth.unsafe[0])
+        if warmth.changed:
+            self._give_up_on(f"{warmth.changed} changed while packages were imported ahead of time")
+        elif warmth.left_out:
+            module, does = warmth.left_out
             self._end()
-            return
-        self._warmth = warmth
+            if module:
+                self._tell(f"{module} is not imported ahead of time, for it {does} as it is imported", prefix="")
+                self._left_out.add(module)
+                self._start(self._environment)
+            else:
+                self._is_closed = True
+                self._tell(f"Python {does} as it starts")
+        else:
+            self._warmth = warmth
+            self._failures = 0
+            self._check_at = time.monotonic() + CHECK_SECONDS
+
+    def _give_up_on(self, reason: str) -> None:
+        """End a process that came to nothing; another is tried later, unless this is how it always ends."""
+        process = self._process
+        self._end()
+        self._failures += 1
+        self._not_before = time.monotonic() + RETRY_SECONDS
+        if process and process.returncode == -signal.SIGALRM:
+            reason = f"to import {', '.join(self._preload)} takes more than {WARMING_SECONDS:g} s"
+            self._is_closed = True
+        elif self._failures >= MAX_FAILURES:
+            reason += f", {MAX_FAILURES} times in a row"
+            self._is_closed = True
+        self._tell(reason)
 
     def _end(self) -> None:
         if self._requests:
             self._requests.close()
         if self._process:
-            self._process.kill()
+            # With all that it has started; guards are in sessions of their own. The number is no other's before `wait`.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._requests = self._process = self._warmth = None
 
@@ -361,6 +406,14 @@ async def _ask(channel: socket.socket, wanted: Mapping[str, Any]) -> bytes:
     except ConnectionError:
         return b""
     return pid
+
+
+def _has_ended(child: int) -> bool:
+    """Tell whether the process `child` has ended, which keeps its number until it is waited for."""
+    try:
+        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def _is_package(folder: Path) -> bool:

@@ -3,8 +3,8 @@
 A process of its own; `forked_kernels` starts it, and says over a socket of messages what it wants. Each kernel gets a
 guard, as a kernel that is started the ordinary way does, and the same things of its own: a session, an environment, a
 folder, seeds for the random numbers of Python and numpy. What else modules make as they are imported is the same for
-all kernels; nothing is forked if they make what must not be: threads, sockets, files to write to, random generators. No
-kernel depends on this process, which only ever forks, once it has been forked.
+all kernels; what must not be is not imported here, see `kernel_imports`. No kernel depends on this process, which only
+ever forks, once it has been forked.
 """
 
 import atexit
@@ -16,24 +16,26 @@ import importlib.util
 import io
 import json
 import linecache
+import logging
 import os
 import random
 import select
 import signal
 import socket
-import stat
 import sys
 import tempfile
 import threading
+import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType, ModuleType
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from autoflow.kernel_guard import guard
+from autoflow.kernel_hazards import has_children
+from autoflow.kernel_imports import Imported, import_ahead
 
 LAUNCHER = "ipykernel_launcher"
 """The module that starts a kernel the ordinary way: ``python -m ipykernel_launcher -f FILE``."""
@@ -41,29 +43,7 @@ LAUNCHER = "ipykernel_launcher"
 HISTORY_IN_MEMORY = "--HistoryManager.hist_file=:memory:"
 """The argument for IPython not to keep the code of all notebooks in a file, where others would see it."""
 
-OF_A_KERNEL = (
-    "ipykernel.kernelapp",
-    "ipykernel.ipkernel",
-    "ipykernel.zmqshell",
-    "ipykernel.debugger",
-    "IPython.core.completerlib",
-    "IPython.core.debugger",
-    "IPython.core.logger",
-    "IPython.core.oinspect",
-    "IPython.extensions.storemagic",
-    "IPython.utils.wildcard",
-    "faulthandler",
-    "pdb",
-    "psutil",
-    "sqlite3",
-    "tornado.platform.asyncio",
-)
-"""What every kernel imports before its first cell."""
-
 _BUFFERED = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
-
-INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
-"""What a kernel sets MPLBACKEND to where it is not set; matplotlib looks at it as it is imported."""
 
 
 @dataclass(frozen=True)
@@ -79,20 +59,23 @@ class _Heritage:
     launcher: str
 
 
-def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float) -> None:
+def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float, warming_seconds: float) -> None:
     """Import `modules`, tell what came of it, and fork a kernel for each of `requests` until nobody wants any.
 
     That is when the other end of `requests` is closed, or nothing was asked for in `idle_seconds` and no kernel is
-    left.
+    left. After `warming_seconds`, what is still importing is ended by SIGALRM.
     """
     before = dict(os.environ)
-    imported = _import_all(modules)
-    launcher = importlib.util.find_spec(LAUNCHER)
+    spec = importlib.util.find_spec(LAUNCHER)
+    launcher = str(spec.origin if spec else LAUNCHER)
+    sys.argv = [launcher]
+    with _mortal(requests, warming_seconds):
+        imported = import_ahead(modules, requests.fileno())
     heritage = _Heritage(
         # A module that sets a variable for itself, or for those that it imports, counts on it.
         variables={name: value for name, value in os.environ.items() if before.get(name) != value},
         own_modules=tuple(name for name in sys.modules if name.partition(".")[0] == "autoflow"),
-        launcher=str(launcher.origin if launcher else LAUNCHER),
+        launcher=launcher,
     )
     # What each kernel forgets is forgotten here: memory that a fork frees is copied for it first.
     _forget_caches()
@@ -105,7 +88,7 @@ def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float) -
     poll.register(requests, select.POLLIN)
     while True:
         if not poll.poll(idle_seconds * 1000):
-            if not _has_children():
+            if not has_children():
                 return
             continue
         message, descriptors, _, _ = socket.recv_fds(requests, 1, 3)
@@ -118,171 +101,30 @@ def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float) -
             os.close(descriptor)
 
 
-def _tell(requests: socket.socket, imported: dict[str, Any]) -> None:
+@contextmanager
+def _mortal(requests: socket.socket, seconds: float) -> Iterator[None]:
+    """End this process, whatever the block is at, after `seconds`, or as the other end of `requests` is closed.
+
+    The signals are the system's, and do so by themselves: the block may be at a place where Python handles none.
+    """
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    fcntl.fcntl(requests, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(requests, fcntl.F_GETFL)
+    # SIGIO comes as well if something is said, which nobody does.
+    fcntl.fcntl(requests, fcntl.F_SETFL, flags | os.O_ASYNC)
+    if select.select([requests], [], [], 0)[0]:
+        sys.exit()
+    yield
+    fcntl.fcntl(requests, fcntl.F_SETFL, flags)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _tell(requests: socket.socket, imported: Imported) -> None:
     """Send `imported` in a file: as a message, it would have to fit into the buffer of the socket."""
     with open(os.memfd_create("imported"), "wb") as file:  # noqa: PTH123 - a number, not a path
-        file.write(json.dumps(imported).encode())
+        file.write(json.dumps(asdict(imported)).encode())
         file.seek(0)
         socket.send_fds(requests, [b"i"], [file.fileno()])
-
-
-def _import_all(modules: Sequence[str]) -> dict[str, Any]:
-    """Import what a kernel needs and `modules`; return what there is to know of it.
-
-    That is `missing`, the modules that are not installed, `failed`, what the others failed with, `unsafe`, why a fork
-    of this process would not work or not be what an ordinary kernel is, `names`, the packages that a module beside a
-    notebook would come before, and `files`, which must not change.
-    """
-    for name in OF_A_KERNEL:
-        importlib.import_module(name)
-    before = set(sys.modules)
-    missing: list[str] = []
-    failed: dict[str, str] = {}
-    unsafe: list[str] = []
-    opened = _opened()
-    with _inline_backend(), _forgetting_what_asks_for_a_shell():
-        for name in modules:
-            known = set(sys.modules)
-            try:
-                importlib.import_module(name)
-            except BaseException as error:  # noqa: BLE001 - whatever it raises, notebooks that import it will tell
-                if isinstance(error, ModuleNotFoundError) and error.name in {name, name.partition(".")[0]}:
-                    missing.append(name)
-                else:
-                    failed[name] = type(error).__name__
-            if not unsafe:
-                unsafe.extend(f"{name} {does} as it is imported" for does in _unsafe_since(opened, known))
-    names = {name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names
-    return {"missing": missing, "failed": failed, "unsafe": unsafe, "names": sorted(names), "files": _files()}
-
-
-@contextmanager
-def _inline_backend() -> Iterator[None]:
-    """Let matplotlib find the backend that it finds in a kernel."""
-    if os.environ.get("MPLBACKEND"):
-        yield
-        return
-    os.environ["MPLBACKEND"] = INLINE_BACKEND
-    try:
-        yield
-    finally:
-        del os.environ["MPLBACKEND"]
-
-
-@contextmanager
-def _forgetting_what_asks_for_a_shell() -> Iterator[None]:
-    """Have modules imported again by the kernels that need them, if they ask for IPython's shell: here is none yet.
-
-    matplotlib's inline backend for instance has the shell show its figures.
-    """
-    from IPython.core import getipython  # noqa: PLC0415 - this module is to be imported without IPython
-    from IPython.core.interactiveshell import InteractiveShell  # noqa: PLC0415
-
-    askers: set[str] = set()
-
-    def initialized() -> bool:
-        # Called by `get_ipython`, which the module calls.
-        askers.update(_being_imported(sys._getframe(1), getipython.__name__))  # noqa: SLF001 - there is no other way
-        return False
-
-    InteractiveShell.initialized = staticmethod(initialized)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        del InteractiveShell.initialized
-        for name in askers:
-            module = sys.modules.pop(name, None)
-            parent, _, child = name.rpartition(".")
-            if module and parent in sys.modules:
-                vars(sys.modules[parent]).pop(child, None)
-
-
-def _being_imported(frame: FrameType | None, through: str) -> Iterator[str]:
-    """Yield the modules of the package that is nearest on the stack at `frame`, as far as their import goes on."""
-    package = ""
-    while frame:
-        name = str(frame.f_globals.get("__name__", ""))
-        if frame.f_code.co_name == "<module>" and name != through:
-            package = package or name.partition(".")[0]
-            if name.partition(".")[0] == package:
-                yield name
-        frame = frame.f_back
-
-
-def _files() -> dict[str, tuple[int, int]]:
-    """Return time and size of what tells that modules have changed: folders of packages, and files elsewhere."""
-    site = tuple(path for path in sys.path if Path(path).name in {"site-packages", "dist-packages"})
-    library = (str(Path(os.__file__).parent), *site)
-    loaded = {str(_globals_of(module).get("__file__") or "") for module in list(sys.modules.values())}
-    elsewhere = {path for path in loaded if path.startswith("/") and not path.startswith(library)}
-    return {path: stamp for path in sorted(elsewhere.union(library)) if (stamp := stamp_of(path))}
-
-
-def stamp_of(path: str) -> tuple[int, int] | None:
-    """Return when a file or folder was changed, in nanoseconds, and its size; None if it is not there."""
-    try:
-        found = os.stat(path)  # noqa: PTH116 - called for each kernel
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
-
-
-def _unsafe_since(opened: set[tuple[str, str]], known: set[str]) -> Iterator[str]:
-    """Yield what was done that kernels cannot have in common, since `opened` was open and `known` were the modules."""
-    if threading.active_count() > 1:
-        yield "starts threads"
-    for kind in sorted({kind for kind, _ in _opened() - opened}):
-        yield f"opens {kind}"
-    if _have_random_generator(module for name, module in list(sys.modules.items()) if name not in known):
-        yield "makes a random generator"
-
-
-def _opened() -> set[tuple[str, str]]:
-    """Return what is open that kernels cannot have in common: its kind, and what the system calls it."""
-    found = set()
-    for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208 - a number, not a path
-        with contextlib.suppress(OSError):
-            target = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
-            if target.startswith(("socket:", "anon_inode:[event")):
-                found.add(("sockets", target))
-            elif _is_file_for_writing(int(descriptor)) and not target.startswith("/memfd:"):
-                found.add(("files for writing", target))
-    return found
-
-
-def _is_file_for_writing(descriptor: int) -> bool:
-    mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
-    return mode != os.O_RDONLY and stat.S_ISREG(os.fstat(descriptor).st_mode)
-
-
-def _have_random_generator(modules: Iterable[object]) -> bool:
-    """Whether one of `modules` has a random generator among its globals that `_start_afresh` does not seed."""
-    kinds: tuple[type, ...] = (random.Random,)
-    # The functions of both modules are methods of these.
-    seeded = [vars(random)["random"].__self__]
-    if numpy_random := sys.modules.get("numpy.random"):
-        kinds += (numpy_random.Generator, numpy_random.RandomState, numpy_random.BitGenerator)
-        seeded.append(numpy_random.random.__self__)
-    return any(
-        issubclass(type(value), kinds)
-        and not issubclass(type(value), random.SystemRandom)
-        and all(value is not generator for generator in seeded)
-        for module in modules
-        for value in list(_globals_of(module).values())
-    )
-
-
-def _globals_of(module: object) -> dict[str, Any]:
-    """Return the globals of `module`, asked in a way that has no module import itself which does so when it is used."""
-    return object.__getattribute__(module, "__dict__") if issubclass(type(module), ModuleType) else {}
-
-
-def _has_children() -> bool:
-    try:
-        os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:
-        return False
-    return True
 
 
 def _forget_caches() -> None:
@@ -367,28 +209,20 @@ def _start_afresh() -> None:
     if processes := sys.modules.get("multiprocessing.process"):
         processes.current_process().authkey = os.urandom(32)
     tempfile.tempdir = None
+    vars(logging)["_startTime"] = time.time() if sys.version_info < (3, 13) else time.time_ns()
+    # A main thread that has been forked takes itself for the one that it was.
+    threading.main_thread()._set_native_id()  # type: ignore[attr-defined] # noqa: SLF001
     _forget_caches()
 
 
 def _run_kernel(arguments: list[str]) -> int:
     """Run a kernel until it is told to end; return the exit status."""
-    from ipykernel.kernelapp import IPKernelApp  # noqa: PLC0415 - as above
-    from traitlets.config import Config  # noqa: PLC0415 - as above
+    from ipykernel.kernelapp import IPKernelApp  # noqa: PLC0415 - this module is to be imported without IPython
 
-    class KernelApp(IPKernelApp):
-        def parse_command_line(self, argv: list[str] | None = None) -> None:
-            """Take the usual arguments as they are: the parser for all that there could be takes 5 ms."""
-            match argv:
-                case ["-f", connection_file, argument] if argument == HISTORY_IN_MEMORY:
-                    application, history = {"connection_file": connection_file}, {"hist_file": ":memory:"}
-                    self.cli_config = Config({"IPKernelApp": application, "HistoryManager": history})
-                    self.update_config(self.cli_config)
-                case _:
-                    super().parse_command_line(argv)
-
-    app = KernelApp.instance(parent_handle=os.getppid())
+    app = IPKernelApp.instance(parent_handle=os.getppid())
     # By the whole of its name it is there already; for "storemagic", all folders are searched first.
     app.default_extensions = ["IPython.extensions.storemagic"]
+    vars(app)["parse_command_line"] = partial(_parse_command_line, app)
     try:
         app.initialize(arguments)  # type: ignore[no-untyped-call]
         app.start()  # type: ignore[no-untyped-call]
@@ -402,11 +236,24 @@ def _run_kernel(arguments: list[str]) -> int:
     return 0
 
 
+def _parse_command_line(app: Any, argv: list[str] | None = None) -> None:  # noqa: ANN401 - to be imported without IPython
+    """Take the usual arguments as they are: the parser for all that there could be takes 5 ms."""
+    from traitlets.config import Config  # noqa: PLC0415 - as above
+
+    match argv:
+        case ["-f", connection_file, argument] if argument == HISTORY_IN_MEMORY:
+            application, history = {"connection_file": connection_file}, {"hist_file": ":memory:"}
+            app.cli_config = Config({"IPKernelApp": application, "HistoryManager": history})
+            app.update_config(app.cli_config)
+        case _:
+            type(app).parse_command_line(app, argv)
+
+
 def _end() -> None:
     """Do what a Python does at its end, but for taking everything apart, which takes longer than most notebooks.
 
     The first two are what ``multiprocessing`` calls in the processes that it has forked. What was frozen is not looked
-    through for files: there are none for writing among it, see `_opened`.
+    through for files: there are none for writing among it, see `kernel_hazards`.
     """
     threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001
     atexit._run_exitfuncs()  # noqa: SLF001

@@ -1,19 +1,24 @@
 """Forked kernels: like ordinary ones, apart from each other, and ordinary ones where that is not possible."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
 import pytest
 
 from autoflow import forked_kernels
-from autoflow.forked_kernels import ForkServer
+from autoflow.forked_kernels import ForkedProcess, ForkServer
 from autoflow.kernels import SHUTDOWN_GRACE, Kernel, KernelConnection, new_kernel
 
 
@@ -65,8 +70,14 @@ class Kernels:
             return runner.run(all_of_them())
 
     def is_forked(self, environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> bool:
-        [modules] = self.say("import sys; print('pandas' in sys.modules)", environment=environment, cwd=cwd)
-        return modules == "True\n"
+        code = "import os; print(open(f'/proc/{os.getppid()}/cmdline').read())"
+        [guard] = self.say(code, environment=environment, cwd=cwd)
+        return "kernel_server" in guard
+
+
+@pytest.fixture(autouse=True)
+def _changes_are_seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forked_kernels, "CHECK_SECONDS", 0)
 
 
 @pytest.fixture
@@ -102,6 +113,79 @@ def test_forked_kernel_is_what_an_ordinary_one_is(kernels: Kernels, tmp_path: Pa
     [forked] = kernels.say(STATE)
     [ordinary] = Kernels(None, tmp_path).say(STATE)
     assert json.loads(forked) == json.loads(ordinary)
+
+
+LOOKS = """
+import json, logging, threading, time, warnings
+import matplotlib, matplotlib.pyplot, pandas
+warnings.simplefilter("ignore")
+print(json.dumps({
+    "options": {name: str(pandas.get_option(name)) for name in pandas._config.config._registered_options},
+    "parameters": {name: str(value) for name, value in matplotlib.rcParams.items()},
+    "table": pandas.DataFrame([[number * 111111 for number in range(30)]]).to_html(),
+    "wide": repr(pandas.DataFrame([[number * 111111 for number in range(12)]])),
+    "loggers": sorted(name for name in logging.root.manager.loggerDict if "Kernel" in name),
+    "thread": threading.main_thread().native_id == threading.get_native_id(),
+    "log": time.time() - logging._startTime < 30,
+}))
+"""
+
+
+def test_options_of_pandas_are_those_of_an_ordinary_kernel(kernels: Kernels, tmp_path: Path) -> None:
+    [forked] = kernels.say(LOOKS)
+    [ordinary] = Kernels(None, tmp_path).say(LOOKS)
+    assert json.loads(forked) == json.loads(ordinary)
+    assert json.loads(forked)["options"]["display.max_columns"] == "20"
+
+
+def test_widgets_are_those_of_an_ordinary_kernel(kernels: Kernels, tmp_path: Path) -> None:
+    code = """
+        import flowclient, tqdm.auto, ipywidgets, sys
+        print(ipywidgets.widgets.IntSlider, ipywidgets.IntSlider is ipywidgets.widgets.IntSlider)
+        print(tqdm.auto.tqdm.__mro__, sys.modules["flowclient.client"].tqdm is tqdm.auto.tqdm)
+        print(issubclass(tqdm.notebook.HBox, ipywidgets.Widget))
+        print(sorted(get_ipython().kernel.comm_manager.targets), tqdm.autonotebook)
+    """
+    said = kernels.say(code)
+    assert said == Kernels(None, tmp_path).say(code)
+    assert "Error" not in said[0]
+
+
+ASKERS = {
+    "asks": "from IPython import get_ipython\nget_ipython()",
+    "looks": "WHERE = 'terminal'\ntry:\n    if 'IPKernelApp' in get_ipython().config: WHERE = 'notebook'\n"
+    "except NameError: pass",
+    "is_told": "WHERE = globals()['__builtins__'].get('__IPYTHON__')",
+    "knows_the_class": "from IPython import get_ipython\nWHERE = get_ipython().__class__.__name__",
+    "keeps": "from IPython import get_ipython\nSHELL = get_ipython()\nWHERE = type(SHELL).__module__",
+    "uses": "from IPython import get_ipython\nget_ipython().events.register('pre_run_cell', print)",
+    "swallows": "from IPython import get_ipython\ntry: WHERE = get_ipython().user_ns['__name__']\nexcept: pass",
+}
+
+
+def test_module_that_asks_for_a_shell_is_what_it_is_in_an_ordinary_kernel(tmp_path: Path, logged: list[str]) -> None:
+    for name, source in ASKERS.items():
+        package = tmp_path / "library" / name
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(f"class Base: pass\nfrom .sub import f, Derived\n{source}\n")
+        (package / "sub.py").write_text(f"from {name} import Base\nclass Derived(Base): pass\ndef f(): return 1\n")
+        (package.parent / f"user_of_{name}.py").write_text(f"import {name}\nclass User({name}.Derived): pass\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "library")}
+    code = "\n".join(
+        f"import {name}, user_of_{name}\nprint({name}.sub.f(), issubclass(user_of_{name}.User, {name}.sub.Base), "
+        f"{name}.Base is {name}.sub.Base, {name}.sub.__name__, getattr({name}, 'WHERE', None))"
+        for name in ASKERS
+    )
+    with ForkServer([f"user_of_{name}" for name in ASKERS]) as server:
+        server.warm_up(environment)
+        assert server.wait_until_warm(60)
+        forked = Kernels(server, tmp_path)
+        assert forked.is_forked(environment)
+        assert forked.say(code, environment=environment) == Kernels(None, tmp_path).say(code, environment=environment)
+    assert logged == [
+        f"user_of_{name} is not imported ahead of time, for it {does} IPython's shell as it is imported"
+        for name, does in (("keeps", "keeps"), ("uses", "asks for"), ("swallows", "asks for"))
+    ]
 
 
 def test_each_kernel_has_its_environment_folder_and_process_group(kernels: Kernels, tmp_path: Path) -> None:
@@ -249,7 +333,7 @@ def test_very_many_modules_are_imported_ahead_of_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"TZ": "Asia/Kathmandu"}, {"OMP_NUM_THREADS": "1"}, {"PYTHONHASHSEED": "7"}, {"PANDAS_COPY": "1"}]
+    "changed", [{"TZ": "Asia/Kathmandu"}, {"OMP_NUM_THREADS": "1"}, {"PYTHONHASHSEED": "7"}, {"TQDM_DISABLE": "1"}]
 )
 def test_environment_that_python_reads_at_its_start_makes_an_ordinary_kernel(
     kernels: Kernels, changed: dict[str, str]
@@ -272,80 +356,250 @@ def test_reason_for_ordinary_kernels_is_told_once(tmp_path: Path, caplog: pytest
     )
 
 
-@pytest.mark.parametrize(
-    ("source", "reason"),
-    [
-        ("import threading, time; threading.Thread(target=time.sleep, args=[600], daemon=True).start()", "threads"),
-        ("import socket; kept = socket.socket()", "sockets"),
-        ("kept = open(__file__ + '.log', 'a')", "files for writing"),
-        ("import random; kept = random.Random()", "a random generator"),
-        ("import numpy; kept = numpy.random.default_rng()", "a random generator"),
-        ("import numpy; kept = numpy.random.RandomState()", "a random generator"),
-        ("import os; os._exit(1)", "ended before"),
-    ],
-)
-def test_module_that_makes_forks_unsafe_makes_ordinary_kernels(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, source: str, reason: str
+def test_module_that_must_not_be_imported_ahead_of_time_is_imported_by_each_kernel(
+    tmp_path: Path, logged: list[str]
 ) -> None:
-    (tmp_path / "unsafe.py").write_text(source)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    with caplog.at_level(logging.WARNING), ForkServer(["unsafe"]) as server:
-        server.warm_up(environment)
-        assert not server.wait_until_warm(60)
-        assert server.pid is None
-        assert Kernels(server, tmp_path).say("print(1)", environment=environment) == ["1\n"]
-    assert reason in caplog.text
-
-
-def test_module_that_is_to_be_imported_ahead_of_time_has_random_numbers_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
-    (tmp_path / "library" / "my_library.py").write_text("import random; dice = random.Random()")
+    (tmp_path / "library" / "dice.py").write_text("import random; dice = random.Random()")
+    (tmp_path / "library" / "broken.py").write_text("import harmless; 1 / 0")
+    (tmp_path / "library" / "harmless.py").touch()
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "library")}
-    code = "import my_library; print(my_library.dice.random())"
-    with ForkServer(["my_library"]) as server:
-        server.warm_up(environment)
-        server.wait_until_warm(60)
-        one, other = Kernels(server, tmp_path).say(code, code, environment=environment)
-    assert one != other
-
-
-def test_module_that_makes_nothing_that_kernels_cannot_share_is_imported_ahead_of_time(tmp_path: Path) -> None:
-    (tmp_path / "harmless.py").write_text(
-        """
-import importlib.util, os, random, sys
-import numpy
-secret, seeded_anew, others = random.SystemRandom(), random._inst, numpy.random.mtrand._rand
-read, memory = open(__file__), os.memfd_create("memory")
-spec = importlib.util.find_spec("lazy")
-spec.loader = importlib.util.LazyLoader(spec.loader)
-lazy = sys.modules["lazy"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(lazy)
-def __getattr__(name):
-    print(name, file=open("ASKED", "w"))
-    raise AttributeError(name)
-""".replace("ASKED", str(tmp_path / "asked"))
-    )
-    (tmp_path / "lazy.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    with ForkServer(["pandas", "harmless"]) as server:
+    with ForkServer(["dice", "broken", "missing", "harmless"]) as server:
         server.warm_up(environment)
         assert server.wait_until_warm(60)
-        assert not (tmp_path / "asked").exists()
-        assert not (tmp_path / "imported").exists()
-        assert Kernels(server, tmp_path.parent).is_forked(environment)
+        kernels = Kernels(server, tmp_path)
+        assert kernels.is_forked(environment)
+        code = "import sys; print('harmless' in sys.modules); import dice; print(dice.dice.random()); import broken"
+        one, other = kernels.say(code, code, environment=environment)
+    assert one != other
+    assert one.startswith("True\n")
+    assert one.endswith("ZeroDivisionErrordivision by zero")
+    assert logged == [
+        "dice is not imported ahead of time, for it makes a random generator as it is imported",
+        "broken is not imported ahead of time, for it fails with ZeroDivisionError as it is imported",
+        "AUTOFLOW_PRELOAD: there is no module 'missing'",
+    ]
 
 
-def test_module_that_fails_or_is_missing_is_told_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "broken.py").write_text("1 / 0")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    with caplog.at_level(logging.WARNING), ForkServer(["broken", "missing", "pandas"]) as server:
+ORDINARY = "kernels are started the ordinary, slower way: "
+ENDED = f"{ORDINARY}the process that imports packages ahead of time ended before it had done so"
+
+
+def test_server_that_ends_before_it_is_ready_is_tried_again_later(
+    tmp_path: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "ending.py").write_text("import os; os._exit(1)")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "library")}
+    with ForkServer(["ending"]) as server:
+        server.warm_up(environment)
+        assert not server.wait_until_warm(60)
+        assert not Kernels(server, tmp_path).is_forked(environment)
+        assert server.pid is None
+        monkeypatch.setattr(forked_kernels, "RETRY_SECONDS", 0)
+    with ForkServer(["ending"]) as server:
+        for _ in range(2):
+            server.warm_up(environment)
+            assert not server.wait_until_warm(60)
+        (tmp_path / "library" / "ending.py").write_text("")
         server.warm_up(environment)
         assert server.wait_until_warm(60)
         assert Kernels(server, tmp_path).is_forked(environment)
-        [said] = Kernels(server, tmp_path).say("import broken", environment=environment)
-    assert said == "ZeroDivisionErrordivision by zero"
-    assert "importing broken ahead of time failed with ZeroDivisionError" in caplog.text
-    assert "there is no module 'missing'" in caplog.text
+    assert logged == [ENDED, ENDED]
+
+
+def test_server_that_always_ends_before_it_is_ready_is_given_up(
+    tmp_path: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forked_kernels, "RETRY_SECONDS", 0)
+    (tmp_path / "ending.py").write_text("import os; os._exit(1)")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with ForkServer(["ending"]) as server:
+        for _ in range(5):
+            server.warm_up(environment)
+            assert not server.wait_until_warm(60)
+    assert logged == [ENDED, f"{ENDED}, 3 times in a row"]
+
+
+HANGS = """
+import ctypes, pathlib
+pathlib.Path("STARTED").touch()
+ctypes.CDLL(None).pause()
+"""
+
+
+def test_module_that_hangs_is_told_and_makes_ordinary_kernels(
+    tmp_path: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forked_kernels, "WARMING_SECONDS", 1)
+    (tmp_path / "hanging.py").write_text(HANGS.replace("STARTED", f"{tmp_path}/started"))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with ForkServer(["hanging"]) as server:
+        server.warm_up(environment)
+        assert not server.wait_until_warm(60)
+        server.warm_up(environment)
+        assert server.pid is None
+    assert logged == [f"{ORDINARY}to import hanging takes more than 1 s"]
+
+
+def is_gone(pid: int) -> bool:
+    """Wait until a process has ended, be it that nobody has collected it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        deadline = time.monotonic() + 5
+        while process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+    return True
+
+
+def test_server_ends_with_autoflow_whatever_it_is_importing(tmp_path: Path) -> None:
+    (tmp_path / "hanging.py").write_text(HANGS.replace("STARTED", f"{tmp_path}/started"))
+    owner = f"""
+import os, time
+from autoflow.forked_kernels import ForkedProcess, ForkServer
+server = ForkServer(["hanging"])
+server.warm_up({{**os.environ, "PYTHONPATH": {str(tmp_path)!r}}})
+print(server.pid, flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", owner], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        server = int(process.stdout.readline())
+        while not (tmp_path / "started").exists():
+            time.sleep(0.01)
+        process.kill()
+    assert is_gone(server)
+
+
+def test_process_that_a_module_starts_ends_with_the_server(tmp_path: Path, logged: list[str]) -> None:
+    (tmp_path / "starting.py").write_text(
+        f"import subprocess; print(subprocess.Popen(['sleep', '600']).pid, file=open({str(tmp_path / 'pid')!r}, 'w'))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with ForkServer(["starting"]) as server:
+        server.warm_up(environment)
+        assert server.wait_until_warm(60)
+        assert is_gone(int((tmp_path / "pid").read_text()))
+    assert logged == ["starting is not imported ahead of time, for it starts processes as it is imported"]
+
+
+def test_module_that_changes_while_others_are_imported_is_imported_again(
+    tmp_path: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forked_kernels, "RETRY_SECONDS", 0)
+    changing, meanwhile = tmp_path / "changing.py", tmp_path / "meanwhile.py"
+    changing.write_text("value = 'old'")
+    # It is changed by the module that is imported after it, once.
+    meanwhile.write_text(f"import pathlib; pathlib.Path({str(changing)!r}).write_text('value = 1')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with ForkServer(["changing", "meanwhile"]) as server:
+        server.warm_up(environment)
+        assert not server.wait_until_warm(60)
+        meanwhile.write_text("")
+        server.warm_up(environment)
+        assert server.wait_until_warm(60)
+        kernels = Kernels(server, tmp_path / "..")
+        assert kernels.is_forked(environment)
+        assert kernels.say("import changing; print(changing.value)", environment=environment) == ["1\n"]
+    assert logged == [f"{ORDINARY}{changing} changed while packages were imported ahead of time"]
+
+
+def test_what_is_installed_or_changed_later_counts(tmp_path: Path) -> None:
+    site, mine = tmp_path / "site-packages", tmp_path / "site-packages-of-mine"
+    for folder in (site / "installed", mine, tmp_path / "elsewhere"):
+        folder.mkdir(parents=True)
+    (site / "installed" / "__init__.py").touch()
+    (site / "installed" / "part.py").write_text("value = 1")
+    (mine / "mine.py").write_text("try: from option import value\nexcept ImportError: value = 2")
+    with zipfile.ZipFile(tmp_path / "zipped.zip", "w") as archive:
+        archive.writestr("zipped.py", "value = 3")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{tmp_path}/elsewhere:{site}:{mine}:{tmp_path}/zipped.zip",
+        "HOME": str(tmp_path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    code = """
+        import installed.part, matplotlib, mine, os, zipped
+        width = matplotlib.rcParams["lines.linewidth"]
+        print(installed.part.value, mine.value, zipped.value, width, os.path.basename(os.path.dirname(mine.__file__)))
+    """
+
+    def put_in_place() -> None:
+        # Of the same size and time.
+        part = site / "installed" / "part.py"
+        new = part.with_name("new")
+        new.write_text("value = 4")
+        os.utime(new, ns=(part.stat().st_atime_ns, part.stat().st_mtime_ns))
+        new.replace(part)
+
+    def zip_anew() -> None:
+        with zipfile.ZipFile(tmp_path / "zipped.zip", "w") as archive:
+            archive.writestr("zipped.py", "value = 33")
+
+    changes: list[Callable[[], object]] = [
+        put_in_place,
+        zip_anew,
+        lambda: (mine / "option.py").write_text("value = 22"),
+        lambda: (tmp_path / "elsewhere" / "mine.py").write_text("value = 222"),
+        lambda: (tmp_path / ".config" / "matplotlib" / "matplotlibrc").write_text("lines.linewidth: 5"),
+    ]
+    said = []
+    with ForkServer(["installed.part", "mine", "zipped", "matplotlib"]) as server:
+        kernels = Kernels(server, tmp_path)
+        for change in [lambda: None, *changes]:
+            change()
+            server.warm_up(environment)
+            assert server.wait_until_warm(60)
+            said += kernels.say(code, environment=environment)
+        assert kernels.is_forked(environment)
+    assert [line.strip() for line in said] == [
+        "1 2 3 1.5 site-packages-of-mine",
+        "4 2 3 1.5 site-packages-of-mine",
+        "4 2 33 1.5 site-packages-of-mine",
+        "4 22 33 1.5 site-packages-of-mine",
+        "4 222 33 1.5 elsewhere",
+        "4 222 33 5.0 elsewhere",
+    ]
+
+
+@pytest.mark.parametrize("name", ["psutil", "bottleneck"])
+def test_module_beside_a_notebook_counts_where_it_would_be_imported(
+    kernels: Kernels, tmp_path: Path, name: str, logged: list[str]
+) -> None:
+    # One is imported by a kernel, the other by pandas if it is there.
+    (tmp_path / f"{name}.py").write_text("value = 'mine'; __version__ = '1.0'")
+    assert not kernels.is_forked()
+    [said] = kernels.say(f"import {name}; print({name}.value)")
+    assert said == "mine\n"
+    assert logged == [
+        f"{ORDINARY}{tmp_path}/{name}.py would not be imported, for another module of that name is already"
+    ]
+
+
+def test_folder_that_cannot_be_searched_makes_an_ordinary_kernel(
+    kernels: Kernels, tmp_path: Path, logged: list[str]
+) -> None:
+    async def fork() -> ForkedProcess | None:
+        server = kernels.server
+        assert server
+        return await server.fork([], environment=os.environ, cwd=tmp_path / "gone", folder=tmp_path, mouth=2)
+
+    with asyncio.Runner() as runner:
+        assert runner.run(fork()) is None
+    assert logged == [f"{ORDINARY}{tmp_path}/gone cannot be searched for modules: No such file or directory"]
+
+
+def test_empty_search_path_is_none(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": ""}
+    with ForkServer([]) as server:
+        server.warm_up(environment)
+        assert server.wait_until_warm(60)
+        kernels = Kernels(server, tmp_path)
+        assert kernels.is_forked(environment)
+        assert not kernels.is_forked({**environment, "PYTHONPATH": f"{tmp_path}:"})
 
 
 async def interrupt(kernel: Kernel, connection: KernelConnection) -> str:
