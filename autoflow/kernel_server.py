@@ -9,6 +9,7 @@ ever forks, once it has been forked.
 
 import atexit
 import contextlib
+import ctypes
 import fcntl
 import gc
 import importlib
@@ -27,10 +28,12 @@ import tempfile
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 from autoflow.kernel_guard import guard
@@ -79,6 +82,7 @@ def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float, w
     )
     # What each kernel forgets is forgotten here: memory that a fork frees is copied for it first.
     _forget_caches()
+    _flush_c_streams()
     gc.collect()
     gc.freeze()
     _tell(requests, imported)
@@ -182,6 +186,7 @@ def _be_kernel(
 ) -> None:
     """Be the kernel, to its end, as if ``python -m ipykernel_launcher`` with `arguments` had been started in `cwd`."""
     status = 1
+    inherited = frozenset[str]()
     try:
         connection.close()
         os.environ.clear()
@@ -190,6 +195,7 @@ def _be_kernel(
         for name in heritage.own_modules:
             del sys.modules[name]
         _start_afresh()
+        inherited = frozenset(sys.modules)
         sys.argv = [heritage.launcher, *arguments]
         sys.orig_argv = [sys.executable, "-m", LAUNCHER, *arguments]
         status = _run_kernel(arguments)
@@ -197,7 +203,7 @@ def _be_kernel(
         traceback.print_exc()
     finally:
         with contextlib.suppress(BaseException):
-            _end()
+            _end(inherited)
         os._exit(status)
 
 
@@ -216,7 +222,7 @@ def _start_afresh() -> None:
 
 
 def _run_kernel(arguments: list[str]) -> int:
-    """Run a kernel until it is told to end; return the exit status."""
+    """Run a kernel until it is told to end, and take apart what its notebook has imported; return the exit status."""
     from ipykernel.kernelapp import IPKernelApp  # noqa: PLC0415 - this module is to be imported without IPython
 
     app = IPKernelApp.instance(parent_handle=os.getppid())
@@ -249,14 +255,23 @@ def _parse_command_line(app: Any, argv: list[str] | None = None) -> None:  # noq
             type(app).parse_command_line(app, argv)
 
 
-def _end() -> None:
+def _end(inherited: frozenset[str]) -> None:
     """Do what a Python does at its end, but for taking everything apart, which takes longer than most notebooks.
 
-    The first two are what ``multiprocessing`` calls in the processes that it has forked. What was frozen is not looked
-    through for files: there are none for writing among it, see `kernel_hazards`.
+    Only what the notebook has imported is taken apart: everything but the modules `inherited`. Objects that end a file
+    as they go, such as those of gzip, are flushed before all the same, should one of them have the process crash.
+    The first two are what ``multiprocessing`` calls in the processes that it has forked. C's exit is not called: it
+    would have libraries end the threads that they had before the fork.
     """
     threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001
     atexit._run_exitfuncs()  # noqa: SLF001
+    _flush()
+    _take_apart(inherited)
+    _flush()
+
+
+def _flush() -> None:
+    """Write what is in buffers. What was frozen is not looked through for files: see `kernel_hazards`."""
     gc.collect()
     for value in gc.get_objects():
         if issubclass(type(value), _BUFFERED):
@@ -265,3 +280,23 @@ def _end() -> None:
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream:
             stream.flush()
+    _flush_c_streams()
+
+
+def _flush_c_streams() -> None:
+    ctypes.CDLL(None).fflush(None)
+
+
+def _take_apart(inherited: frozenset[str]) -> None:
+    """Let go of all modules but those `inherited`, as Python does: of the modules, then of what is in those left."""
+    sys.last_type = sys.last_value = sys.last_traceback = None
+    modules = [sys.modules.pop(name) for name in sys.modules.keys() - inherited]
+    references = [weakref.ref(module) for module in modules if issubclass(type(module), ModuleType)]
+    modules.clear()
+    gc.collect()
+    for reference in references:
+        if module := reference():
+            names = object.__getattribute__(module, "__dict__")
+            for name in sorted(names, key=lambda name: name.startswith("__") or not name.startswith("_")):
+                if name != "__builtins__":
+                    names[name] = None

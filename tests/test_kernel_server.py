@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import logging
 import os
@@ -264,6 +265,46 @@ def test_files_that_are_left_open_are_written_at_the_end(kernels: Kernels, tmp_p
     assert kernels.say(code) == [""]
     files = {file.stem: file.read_text() for file in tmp_path.glob("*.txt")}
     assert files == {name: name for name in ("kept", "left", "cycle", "atexit", "thread")}
+
+
+KEEPS_FILES_OPEN = """
+import ctypes, gzip, tempfile, zipfile
+import pyarrow, pyarrow.parquet
+text = gzip.open("text.gz", "wt")
+text.write("kept")
+binary = gzip.open("binary.gz", "wb")
+binary.write(b"kept")
+archive = zipfile.ZipFile("archive.zip", "w")
+archive.writestr("kept", "kept")
+table = pyarrow.table({"kept": [1]})
+parquet = pyarrow.parquet.ParquetWriter("table.parquet", table.schema)
+parquet.write_table(table)
+temporary = tempfile.NamedTemporaryFile(prefix="temporary", dir=".")
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+libc.fputs(b"kept", ctypes.c_void_p(libc.fopen(b"c.txt", b"w")))
+class Kept:
+    def __del__(self):
+        with open("deleted.txt", "w") as file:
+            file.write(__name__ + str(table.num_rows))
+kept = Kept()
+kept.itself = kept
+"""
+
+
+@pytest.mark.parametrize("ending", ["", "1 / 0", "import pandas; pandas.helper = helper"])
+def test_files_that_a_module_beside_a_notebook_leaves_open_are_whole_at_the_end(
+    kernels: Kernels, tmp_path: Path, ending: str
+) -> None:
+    (tmp_path / "helper.py").write_text(KEEPS_FILES_OPEN)
+    kernels.say(f"import helper\n{ending}")
+    assert gzip.decompress((tmp_path / "text.gz").read_bytes()) == b"kept"
+    assert gzip.decompress((tmp_path / "binary.gz").read_bytes()) == b"kept"
+    assert zipfile.ZipFile(tmp_path / "archive.zip").read("kept") == b"kept"
+    assert (tmp_path / "table.parquet").read_bytes().endswith(b"PAR1")
+    assert (tmp_path / "c.txt").read_text() == "kept"
+    assert (tmp_path / "deleted.txt").read_text().startswith("helper" if "pandas" not in ending else "")
+    assert not [*tmp_path.glob("temporary*")]
 
 
 def test_module_beside_a_notebook_is_never_stale(kernels: Kernels, tmp_path: Path) -> None:
