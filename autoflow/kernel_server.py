@@ -49,17 +49,29 @@ HISTORY_IN_MEMORY = "--HistoryManager.hist_file=:memory:"
 _BUFFERED = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 
 
+class _Module:
+    """What a debugger has to know of a module."""
+
+    __slots__ = ("__file__",)
+
+    def __init__(self, file: str) -> None:
+        self.__file__ = file
+
+
 @dataclass(frozen=True)
 class _Heritage:
     """What a kernel has to know of the process that it is forked from.
 
     `variables` are those that modules have set, `own_modules` the names of modules that are AutoFlow's and none of the
-    kernel's business, `launcher` is the file of `LAUNCHER`.
+    kernel's business, `launcher` is the file of `LAUNCHER`; `modules` are the names of all modules that are imported,
+    and `files` those of their files. A kernel that went through them by itself would copy the memory of each.
     """
 
     variables: dict[str, str]
     own_modules: tuple[str, ...]
     launcher: str
+    modules: frozenset[str]
+    files: "dict[str, _Module]"
 
 
 def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float, warming_seconds: float) -> None:
@@ -79,6 +91,8 @@ def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float, w
         variables={name: value for name, value in os.environ.items() if before.get(name) != value},
         own_modules=tuple(name for name in sys.modules if name.partition(".")[0] == "autoflow"),
         launcher=launcher,
+        modules=frozenset(sys.modules),
+        files={file: _Module(file) for file in _files_of_modules()},
     )
     # What each kernel forgets is forgotten here: memory that a fork frees is copied for it first.
     _forget_caches()
@@ -103,6 +117,17 @@ def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float, w
                 _be_guard(requests, heritage, *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _files_of_modules() -> Iterator[str]:
+    """Yield the files of all modules that are not AutoFlow's own."""
+    for name, module in list(sys.modules.items()):
+        # Asked in a way that has no module import itself which does so when it is used.
+        is_module = issubclass(type(module), ModuleType)
+        file = object.__getattribute__(module, "__dict__").get("__file__") if is_module else None
+        if file and name.partition(".")[0] != "autoflow":
+            # The text anew, so that all of them are near each other in memory.
+            yield f"{file[:1]}{file[1:]}"
 
 
 @contextmanager
@@ -186,7 +211,6 @@ def _be_kernel(
 ) -> None:
     """Be the kernel, to its end, as if ``python -m ipykernel_launcher`` with `arguments` had been started in `cwd`."""
     status = 1
-    inherited = frozenset[str]()
     try:
         connection.close()
         os.environ.clear()
@@ -195,15 +219,14 @@ def _be_kernel(
         for name in heritage.own_modules:
             del sys.modules[name]
         _start_afresh()
-        inherited = frozenset(sys.modules)
         sys.argv = [heritage.launcher, *arguments]
         sys.orig_argv = [sys.executable, "-m", LAUNCHER, *arguments]
-        status = _run_kernel(arguments)
+        status = _run_kernel(arguments, heritage.files)
     except BaseException:  # noqa: BLE001 - there is nobody else to tell
         traceback.print_exc()
     finally:
         with contextlib.suppress(BaseException):
-            _end(inherited)
+            _end(heritage.modules)
         os._exit(status)
 
 
@@ -221,14 +244,15 @@ def _start_afresh() -> None:
     _forget_caches()
 
 
-def _run_kernel(arguments: list[str]) -> int:
-    """Run a kernel until it is told to end, and take apart what its notebook has imported; return the exit status."""
+def _run_kernel(arguments: list[str], files: "dict[str, _Module]") -> int:
+    """Run a kernel until it is told to end; return the exit status. `files` are those of the modules that are there."""
     from ipykernel.kernelapp import IPKernelApp  # noqa: PLC0415 - this module is to be imported without IPython
 
     app = IPKernelApp.instance(parent_handle=os.getppid())
     # By the whole of its name it is there already; for "storemagic", all folders are searched first.
     app.default_extensions = ["IPython.extensions.storemagic"]
     vars(app)["parse_command_line"] = partial(_parse_command_line, app)
+    vars(app)["init_kernel"] = partial(_init_kernel, app, files)
     try:
         app.initialize(arguments)  # type: ignore[no-untyped-call]
         app.start()  # type: ignore[no-untyped-call]
@@ -253,6 +277,27 @@ def _parse_command_line(app: Any, argv: list[str] | None = None) -> None:  # noq
             app.update_config(app.cli_config)
         case _:
             type(app).parse_command_line(app, argv)
+
+
+def _init_kernel(app: Any, files: "dict[str, _Module]") -> None:  # noqa: ANN401 - as above
+    """Make the kernel's objects, with the modules' `files` at hand: their list is for the debugger alone."""
+    from ipykernel import ipkernel  # noqa: PLC0415 - as above
+
+    vars(ipkernel)["sys"] = _SysWithFiles(files)
+    try:
+        type(app).init_kernel(app)
+    finally:
+        vars(ipkernel)["sys"] = sys
+
+
+class _SysWithFiles:
+    """The module `sys`, but for its modules, of which there are the files alone."""
+
+    def __init__(self, files: "dict[str, _Module]") -> None:
+        self.modules = files
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever sys has
+        return getattr(sys, name)
 
 
 def _end(inherited: frozenset[str]) -> None:
