@@ -10,8 +10,7 @@ import sys
 import tempfile
 import textwrap
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +26,6 @@ from tests.postgres import Postgres, free_port, running_postgres
 from tests.prefect_database import migrated_database
 
 TOKEN_OF_NO_USE = "a.b.c-a-token-that-no-flowapi-takes"
-
-LONG = 150.0
-"""How long what a test waits for may take, in seconds: only a test that fails waits so long."""
 
 
 _PREFECT_PORT = free_port()
@@ -95,14 +91,6 @@ def example_flowapi() -> Iterator[ExampleFlowApi]:
     """Run the example FlowAPI while the session lasts; tests that change it put it back, or start one of their own."""
     with ExampleFlowApi() as flowapi:
         yield flowapi
-
-
-def wait_for(condition: Callable[[], object], *, seconds: float = LONG) -> None:
-    """Return as soon as `condition` holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -17,8 +17,9 @@ import pytest
 from autoflow.cli import main
 from autoflow.model import RunState, RunStore
 from examples.flowapi import ExampleFlowApi
-from tests.conftest import LONG, Deployed, wait_for, write_notebook
+from tests.conftest import Deployed, write_notebook
 from tests.postgres import Postgres, free_port
+from tests.waiting import LONG, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWS_ALL = "import os\nprint(reference_date, dict(os.environ))"

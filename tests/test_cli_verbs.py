@@ -21,7 +21,8 @@ from autoflow.cli import autoflow, main
 from autoflow.model import RunKey, RunState, RunStore
 from autoflow.specs import Json
 from examples.flowapi import ExampleFlowApi
-from tests.conftest import LONG, Deployed, wait_for, write_notebook
+from tests.conftest import Deployed, write_notebook
+from tests.waiting import LONG, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 EARLY = "it is before its earliest_date in workflows.yml, 2016-01-09"

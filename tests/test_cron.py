@@ -118,14 +118,14 @@ CRON_PARTS = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.lists(CRON_PARTS, min_size=1, max_size=4).map("".join), min_size=5, max_size=7).map(" ".join))
 def test_whatever_cron_string_is_taken_is_one_that_prefect_takes(cron: str) -> None:
     if cron_problem(cron) is None:
         assert is_taken_by_prefect(cron)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(CRON_PARTS, min_size=1, max_size=4).map("".join), st.integers(0, 6), st.sampled_from([5, 6, 7]))
 def test_whatever_field_is_taken_is_one_that_prefect_takes(text: str, index: int, count: int) -> None:
     fields = ["*"] * count
@@ -152,7 +152,7 @@ def items_of(*values: str) -> st.SearchStrategy[str]:
     return st.lists(item, min_size=1, max_size=3).map(",".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     items_of("1", "28", "29", "30", "31") | st.sampled_from(["l", "?", "l,30", "31,l"]),
     items_of("1", "2", "feb", "4", "jun", "11", "12"),

@@ -21,6 +21,7 @@ from flowclient.aggregates import flows_spec, spatial_aggregate_spec
 from flowclient.errors import FlowclientConnectionError
 
 from examples.flowapi import EXAMPLE_SCOPES, ExampleFlowApi, first_dates, flows_scopes
+from tests.waiting import LONG
 
 pytestmark = pytest.mark.filterwarnings("ignore:Communications with this server are NOT SECURE")
 
@@ -632,7 +633,7 @@ def test_stop_does_not_wait_for_requests_that_hang() -> None:
         asking.start()
         while not api.requests:
             time.sleep(0.01)
-    asking.join(timeout=10)
+    asking.join(timeout=LONG)
     assert not asking.is_alive()
     assert len(caught) == 1
 
@@ -719,4 +720,4 @@ def test_program_writes_url_and_token_and_ends_on_sigterm(tmp_path: Path) -> Non
                 assert answer.json()["available_dates"]["calls"] == ["2016-01-01", "2016-01-02", "2016-01-03"]
         finally:
             os.kill(server.pid, signal.SIGTERM)
-            assert server.wait(timeout=10) == 0
+            assert server.wait(timeout=LONG) == 0

@@ -20,9 +20,10 @@ from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown
 from autoflow.workflows import WorkflowRunner
 from examples.flowapi import ExampleFlowApi
-from tests.conftest import LONG, Deployed, wait_for, write_notebook
+from tests.conftest import Deployed, write_notebook
 from tests.postgres import Postgres, free_port
 from tests.test_acceptance import environment, processes_with, run_to_the_end, running
+from tests.waiting import LONG, wait_for
 
 WAITS = "import pathlib, time\npathlib.Path('started').touch()\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)"
 

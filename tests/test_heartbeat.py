@@ -1,8 +1,7 @@
 import datetime
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from autoflow.log import logger
 from autoflow.model import CRASHED_AFTER, Claim, RunKey, RunState, RunStore
 from autoflow.stop_signal import StopSignal
 from tests.postgres import Postgres
+from tests.waiting import LONG, wait_for
 
 SECOND = datetime.timedelta(seconds=1)
 SHORT = datetime.timedelta(seconds=0.02)
@@ -54,13 +54,6 @@ def claim(store: RunStore) -> Claim:
     claimed = store.claim(KEY)
     assert claimed is not None
     return claimed
-
-
-def wait_until(claim: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not claim():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_run_is_stopped_well_before_others_take_it_for_crashed() -> None:
@@ -156,7 +149,7 @@ def test_run_is_stopped_in_time_when_the_database_does_not_answer(postgres: Post
             with heartbeat.of(run, stop), stop.calling(stopped.set):
                 assert not stopped.wait(0.2)
                 clock.now += GIVE_UP_AFTER + SECOND
-                assert stopped.wait(10)
+                assert stopped.wait(LONG)
             assert stop.reason == "its claim could not be renewed"
             other.rollback()
 
@@ -173,9 +166,9 @@ def test_end_does_not_wait_for_a_database_that_does_not_answer(postgres: Postgre
         run = claim(store)
         other.execute("LOCK TABLE runs")
         with Heartbeat(store, clock=clock.seconds, interval=SHORT) as heartbeat, heartbeat.of(run, StopSignal()):
-            wait_until(lambda: observer.execute(waiting).fetchall() == [(1,)])
+            wait_for(lambda: observer.execute(waiting).fetchall() == [(1,)])
         other.rollback()
-        wait_until(lambda: all(thread.name != "heartbeat" for thread in threading.enumerate()))
+        wait_for(lambda: all(thread.name != "heartbeat" for thread in threading.enumerate()))
 
 
 def test_claims_are_renewed_in_the_background(store: RunStore, path: Path, clock: Clock) -> None:
@@ -188,6 +181,6 @@ def test_claims_are_renewed_in_the_background(store: RunStore, path: Path, clock
         for _ in range(3):
             clock.now += GIVE_UP_AFTER
             beaten = [(f"{clock.now}.000000",)]
-            wait_until(lambda: database.execute("SELECT heartbeat_at FROM runs").fetchall() == beaten)  # noqa: B023
+            wait_for(lambda: database.execute("SELECT heartbeat_at FROM runs").fetchall() == beaten)  # noqa: B023
     assert store.give_up_crashed() == 0
     assert not stop.is_set

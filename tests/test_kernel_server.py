@@ -21,13 +21,14 @@ import pytest
 from autoflow import forked_kernels
 from autoflow.forked_kernels import ForkedProcess, ForkServer
 from autoflow.kernels import SHUTDOWN_GRACE, Kernel, KernelConnection, new_kernel
+from tests.waiting import LONG
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ForkServer]:
     with ForkServer() as server:
         server.warm_up(os.environ)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         yield server
 
 
@@ -36,7 +37,7 @@ async def say(connection: KernelConnection, code: str) -> str:
     request = connection.execute(textwrap.dedent(code))
     said = ""
     while True:
-        message = await connection.get_iopub_msg(timeout=30)
+        message = await connection.get_iopub_msg(timeout=LONG)
         if message["parent_header"].get("msg_id") == request:
             content = message["content"]
             said += str(content.get("text", "")) + str(content.get("ename", "")) + str(content.get("evalue", ""))
@@ -57,7 +58,7 @@ class Kernels:
         async def one(code: str) -> str:
             with new_kernel("python3", self.server) as kernel:
                 connection = await kernel.connect(
-                    os.environ if environment is None else environment, cwd or self.cwd, start_timeout=60
+                    os.environ if environment is None else environment, cwd or self.cwd, start_timeout=LONG
                 )
                 try:
                     return await say(connection, code)
@@ -179,7 +180,7 @@ def test_module_that_asks_for_a_shell_is_what_it_is_in_an_ordinary_kernel(tmp_pa
     )
     with ForkServer([f"user_of_{name}" for name in ASKERS]) as server:
         server.warm_up(environment)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         forked = Kernels(server, tmp_path)
         assert forked.is_forked(environment)
         assert forked.say(code, environment=environment) == Kernels(None, tmp_path).say(code, environment=environment)
@@ -235,11 +236,11 @@ def test_nothing_of_a_notebook_is_visible_in_the_next(kernels: Kernels) -> None:
 def test_figures_are_shown(kernels: Kernels) -> None:
     async def run() -> list[str]:
         with new_kernel("python3", kernels.server) as kernel:
-            connection = await kernel.connect(os.environ, kernels.cwd, start_timeout=60)
+            connection = await kernel.connect(os.environ, kernels.cwd, start_timeout=LONG)
             request = connection.execute("import matplotlib.pyplot as plt; plt.plot([1, 2]);")
             kinds: list[str] = []
             while True:
-                message = await connection.get_iopub_msg(timeout=30)
+                message = await connection.get_iopub_msg(timeout=LONG)
                 if message["parent_header"].get("msg_id") == request:
                     kinds += message["content"].get("data", ())
                     if message["content"].get("execution_state") == "idle":
@@ -333,7 +334,7 @@ def test_module_that_is_imported_ahead_of_time_is_imported_again_when_it_changes
             (tmp_path / "library" / "my_library.py").write_text(f"value = '{value}'")
             code = "import my_library; print(my_library.value)"
             assert Kernels(server, tmp_path).say(code, environment=environment) == [f"{value}\n"]
-            assert server.wait_until_warm(60)
+            assert server.wait_until_warm(LONG)
             assert Kernels(server, tmp_path).say(code, environment=environment) == [f"{value}\n"]
 
 
@@ -354,7 +355,7 @@ def test_matplotlibrc_is_no_matter_where_matplotlib_is_not_imported_ahead_of_tim
     (tmp_path / "matplotlibrc").write_text("lines.linewidth: 7")
     with ForkServer(["pandas"]) as server:
         server.warm_up(os.environ)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         assert Kernels(server, tmp_path).is_forked()
         code = "import matplotlib; print(matplotlib.rcParams['lines.linewidth'])"
         assert Kernels(server, tmp_path).say(code) == ["7.0\n"]
@@ -369,7 +370,7 @@ def test_very_many_modules_are_imported_ahead_of_time(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     with ForkServer(["pandas", "many"]) as server:
         server.warm_up(environment)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         assert Kernels(server, tmp_path).is_forked(environment)
 
 
@@ -388,7 +389,7 @@ def test_environment_that_python_reads_at_its_start_makes_an_ordinary_kernel(
 def test_reason_for_ordinary_kernels_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), ForkServer(["pandas"]) as server:
         server.warm_up(os.environ)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         for _ in range(2):
             assert not Kernels(server, tmp_path).is_forked({**os.environ, "TZ": "Asia/Kathmandu"})
     [record] = [record for record in caplog.records if record.name == "autoflow"]
@@ -407,7 +408,7 @@ def test_module_that_must_not_be_imported_ahead_of_time_is_imported_by_each_kern
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "library")}
     with ForkServer(["dice", "broken", "missing", "harmless"]) as server:
         server.warm_up(environment)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         kernels = Kernels(server, tmp_path)
         assert kernels.is_forked(environment)
         code = "import sys; print('harmless' in sys.modules); import dice; print(dice.dice.random()); import broken"
@@ -434,17 +435,17 @@ def test_server_that_ends_before_it_is_ready_is_tried_again_later(
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "library")}
     with ForkServer(["ending"]) as server:
         server.warm_up(environment)
-        assert not server.wait_until_warm(60)
+        assert not server.wait_until_warm(LONG)
         assert not Kernels(server, tmp_path).is_forked(environment)
         assert server.pid is None
         monkeypatch.setattr(forked_kernels, "RETRY_SECONDS", 0)
     with ForkServer(["ending"]) as server:
         for _ in range(2):
             server.warm_up(environment)
-            assert not server.wait_until_warm(60)
+            assert not server.wait_until_warm(LONG)
         (tmp_path / "library" / "ending.py").write_text("")
         server.warm_up(environment)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         assert Kernels(server, tmp_path).is_forked(environment)
     assert logged == [ENDED, ENDED]
 
@@ -458,7 +459,7 @@ def test_server_that_always_ends_before_it_is_ready_is_given_up(
     with ForkServer(["ending"]) as server:
         for _ in range(5):
             server.warm_up(environment)
-            assert not server.wait_until_warm(60)
+            assert not server.wait_until_warm(LONG)
     assert logged == [ENDED, f"{ENDED}, 3 times in a row"]
 
 
@@ -477,7 +478,7 @@ def test_module_that_hangs_is_told_and_makes_ordinary_kernels(
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     with ForkServer(["hanging"]) as server:
         server.warm_up(environment)
-        assert not server.wait_until_warm(60)
+        assert not server.wait_until_warm(LONG)
         server.warm_up(environment)
         assert server.pid is None
     assert logged == [f"{ORDINARY}to import hanging takes more than 1 s"]
@@ -521,7 +522,7 @@ def test_process_that_a_module_starts_ends_with_the_server(tmp_path: Path, logge
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     with ForkServer(["starting"]) as server:
         server.warm_up(environment)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         assert is_gone(int((tmp_path / "pid").read_text()))
     assert logged == ["starting is not imported ahead of time, for it starts processes as it is imported"]
 
@@ -537,10 +538,10 @@ def test_module_that_changes_while_others_are_imported_is_imported_again(
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     with ForkServer(["changing", "meanwhile"]) as server:
         server.warm_up(environment)
-        assert not server.wait_until_warm(60)
+        assert not server.wait_until_warm(LONG)
         meanwhile.write_text("")
         server.warm_up(environment)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         kernels = Kernels(server, tmp_path / "..")
         assert kernels.is_forked(environment)
         assert kernels.say("import changing; print(changing.value)", environment=environment) == ["1\n"]
@@ -593,7 +594,7 @@ def test_what_is_installed_or_changed_later_counts(tmp_path: Path) -> None:
         for change in [lambda: None, *changes]:
             change()
             server.warm_up(environment)
-            assert server.wait_until_warm(60)
+            assert server.wait_until_warm(LONG)
             said += kernels.say(code, environment=environment)
         assert kernels.is_forked(environment)
     assert [line.strip() for line in said] == [
@@ -637,7 +638,7 @@ def test_empty_search_path_is_none(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": ""}
     with ForkServer([]) as server:
         server.warm_up(environment)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         kernels = Kernels(server, tmp_path)
         assert kernels.is_forked(environment)
         assert not kernels.is_forked({**environment, "PYTHONPATH": f"{tmp_path}:"})
@@ -659,7 +660,7 @@ async def interrupt(kernel: Kernel, connection: KernelConnection) -> str:
 def test_cell_is_interrupted_and_the_kernel_goes_on(kernels: Kernels) -> None:
     async def run() -> None:
         with new_kernel("python3", kernels.server) as kernel:
-            connection = await kernel.connect(os.environ, kernels.cwd, start_timeout=60)
+            connection = await kernel.connect(os.environ, kernels.cwd, start_timeout=LONG)
             assert "KeyboardInterrupt" in await interrupt(kernel, connection)
             assert await say(connection, "print(7)") == "7\n"
             await kernel.end(grace=SHUTDOWN_GRACE)
@@ -671,7 +672,7 @@ def test_cell_is_interrupted_and_the_kernel_goes_on(kernels: Kernels) -> None:
 def test_kernel_outlives_the_server_and_the_next_server_forks_again(tmp_path: Path) -> None:
     async def run(server: ForkServer) -> None:
         with new_kernel("python3", server) as kernel:
-            connection = await kernel.connect(os.environ, tmp_path, start_timeout=60)
+            connection = await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
             os.kill(server.pid or 0, signal.SIGKILL)
             assert await say(connection, "print(7)") == "7\n"
             await kernel.end(grace=SHUTDOWN_GRACE)
@@ -679,11 +680,11 @@ def test_kernel_outlives_the_server_and_the_next_server_forks_again(tmp_path: Pa
 
     with ForkServer(["pandas"]) as server:
         server.warm_up(os.environ)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         with asyncio.Runner() as runner:
             runner.run(run(server))
         assert Kernels(server, tmp_path).say("print(1)") == ["1\n"]
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         assert Kernels(server, tmp_path).is_forked()
 
 
@@ -693,7 +694,7 @@ def test_server_that_does_not_answer_is_replaced_and_the_kernel_an_ordinary_one(
     monkeypatch.setattr(forked_kernels, "FORK_TIMEOUT", 0.2)
     with ForkServer(["pandas"]) as server:
         server.warm_up(os.environ)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         stopped = server.pid
         assert stopped
         os.kill(stopped, signal.SIGSTOP)
@@ -702,19 +703,19 @@ def test_server_that_does_not_answer_is_replaced_and_the_kernel_an_ordinary_one(
         assert logged == ["a kernel was not forked within 0.2 s: it is started the ordinary, slower way"]
         monkeypatch.undo()
         server.warm_up(os.environ)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         assert Kernels(server, tmp_path).is_forked()
 
 
 def test_server_that_nobody_needs_ends_and_is_started_again(tmp_path: Path) -> None:
     with ForkServer(["pandas"], idle_seconds=0.2) as server:
         server.warm_up(os.environ)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         pid = server.pid
         assert pid
-        psutil.Process(pid).wait(30)
+        psutil.Process(pid).wait(LONG)
         server.warm_up(os.environ)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         assert server.pid != pid
         assert Kernels(server, tmp_path).is_forked()
 
@@ -731,7 +732,7 @@ def test_no_process_and_no_file_is_left(server: ForkServer, tmp_path: Path) -> N
 def test_closed_server_is_gone_and_kernels_are_ordinary(tmp_path: Path) -> None:
     with ForkServer(["pandas"]) as server:
         server.warm_up(os.environ)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         pid = server.pid
     assert pid
     assert not psutil.pid_exists(pid)

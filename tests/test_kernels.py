@@ -10,7 +10,6 @@ import sys
 import tempfile
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from autoflow.kernels import (
     is_installed,
     new_kernel,
 )
+from tests.waiting import LONG, wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def fork_server(request: pytest.FixtureRequest) -> Iterator[ForkServer | None]:
         return
     with ForkServer(["numpy"]) as server:
         server.warm_up(os.environ)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         yield server
 
 
@@ -80,7 +80,7 @@ async def messages_of(connection: KernelConnection, code: str) -> list[dict[str,
     request = connection.execute(code)
     messages = []
     while True:
-        message = await connection.get_iopub_msg(timeout=30)
+        message = await connection.get_iopub_msg(timeout=LONG)
         if message["parent_header"].get("msg_id") == request:
             messages.append(message)
             if message["content"].get("execution_state") == "idle":
@@ -93,7 +93,7 @@ async def printed(connection: KernelConnection, code: str) -> str:
     return "".join(content["text"] for content in contents if content.get("name") == "stdout")
 
 
-def wait_until_gone(pid: int, *, seconds: float = 5) -> None:
+def wait_until_gone(pid: int, *, seconds: float = LONG) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         if process.status() != psutil.STATUS_ZOMBIE:
@@ -115,7 +115,7 @@ print(int(os.read(read, 20)))
 
 def test_kernel_runs_code_and_ends_when_asked(tmp_path: Path, fork_server: ForkServer | None) -> None:
     async def run(kernel: Kernel) -> None:
-        connection = await kernel.connect({**os.environ, "COLOUR": "blue"}, tmp_path, start_timeout=60)
+        connection = await kernel.connect({**os.environ, "COLOUR": "blue"}, tmp_path, start_timeout=LONG)
         assert connection.language_info["name"] == "python"
         code = "import os; print(os.environ['COLOUR'], os.getcwd())"
         assert await printed(connection, code) == f"blue {tmp_path}\n"
@@ -131,7 +131,7 @@ def test_kernel_runs_code_and_ends_when_asked(tmp_path: Path, fork_server: ForkS
 def test_code_is_in_no_history_for_others_to_see(tmp_path: Path, fork_server: ForkServer | None) -> None:
     async def run() -> str:
         with new_kernel("python3", fork_server) as kernel:
-            connection = await kernel.connect(os.environ, tmp_path, start_timeout=60)
+            connection = await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
             await printed(connection, "secret = 'of this notebook'")
             history = await printed(connection, "%history -g")
             await kernel.end(grace=SHUTDOWN_GRACE)
@@ -146,7 +146,7 @@ def test_what_a_kernel_started_ends_with_it_even_if_it_left_its_session_and_envi
     tmp_path: Path, fork_server: ForkServer | None
 ) -> None:
     async def run(kernel: Kernel) -> int:
-        connection = await kernel.connect(os.environ, tmp_path, start_timeout=60)
+        connection = await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
         escaped = int(await printed(connection, START_ESCAPED_CHILD))
         assert psutil.pid_exists(escaped)
         await kernel.end()
@@ -158,7 +158,7 @@ def test_what_a_kernel_started_ends_with_it_even_if_it_left_its_session_and_envi
 
 def test_kernel_is_killed_from_another_thread(tmp_path: Path, fork_server: ForkServer | None) -> None:
     async def run(kernel: Kernel) -> None:
-        await kernel.connect(os.environ, tmp_path, start_timeout=60)
+        await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
         thread = threading.Thread(target=kernel.kill_group)
         thread.start()
         await kernel.ended.wait()
@@ -173,7 +173,7 @@ def test_kernel_killed_before_it_starts_does_not_start(tmp_path: Path, fork_serv
     async def run(kernel: Kernel) -> None:
         kernel.kill_group()
         with pytest.raises(KernelStartError):
-            await kernel.connect(os.environ, tmp_path, start_timeout=60)
+            await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
         await kernel.end()
 
     with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
@@ -182,7 +182,7 @@ def test_kernel_killed_before_it_starts_does_not_start(tmp_path: Path, fork_serv
 
 def test_kernel_that_kills_its_process_group_leaves_nothing(tmp_path: Path, fork_server: ForkServer | None) -> None:
     async def run(kernel: Kernel) -> int:
-        connection = await kernel.connect(os.environ, tmp_path, start_timeout=60)
+        connection = await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
         escaped = int(await printed(connection, START_ESCAPED_CHILD))
         connection.execute("import os, signal; os.killpg(0, signal.SIGKILL)")
         await kernel.ended.wait()
@@ -196,7 +196,7 @@ def test_kernel_that_kills_its_process_group_leaves_nothing(tmp_path: Path, fork
 
 def test_kernel_whose_guard_is_killed_ends(tmp_path: Path, fork_server: ForkServer | None) -> None:
     async def run(kernel: Kernel) -> None:
-        connection = await kernel.connect(os.environ, tmp_path, start_timeout=60)
+        connection = await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
         pid = int(await printed(connection, "import os; print(os.getpid())"))
         os.kill(psutil.Process(pid).ppid(), signal.SIGKILL)
         await kernel.ended.wait()
@@ -209,7 +209,7 @@ def test_kernel_whose_guard_is_killed_ends(tmp_path: Path, fork_server: ForkServ
 
 def test_messages_that_are_too_long_are_told_by_their_size(tmp_path: Path, fork_server: ForkServer | None) -> None:
     async def run(kernel: Kernel) -> None:
-        connection = await kernel.connect(os.environ, tmp_path, start_timeout=60)
+        connection = await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
         await messages_of(connection, "from IPython.display import HTML")
         messages = await messages_of(connection, f"HTML('x' * {LONGEST_MESSAGE + 1})")
         [stand_in] = [message for message in messages if message["msg_type"] == TOO_LONG]
@@ -242,10 +242,8 @@ def test_kernel_that_ends_at_once_says_why(
     message: str,
     fork_server: ForkServer | None,
 ) -> None:
-    started = time.monotonic()
     with pytest.raises(KernelStartError, match=message):
         connect(install_kernel(*command), tmp_path, fork_server)
-    assert time.monotonic() - started < 10
 
 
 def test_kernel_that_never_answers_is_given_up(
@@ -283,13 +281,13 @@ def test_nothing_is_left_when_the_owner_of_a_kernel_is_killed(
             server = ForkServer([]) if {fork_server is not None} else None
             if server:
                 server.warm_up(os.environ)
-                assert server.wait_until_warm(60)
+                assert server.wait_until_warm(LONG)
             with new_kernel("python3", server) as kernel:
-                connection = await kernel.connect(os.environ, Path("/"), start_timeout=60)
+                connection = await kernel.connect(os.environ, Path("/"), start_timeout=LONG)
                 request = connection.execute({(START_ESCAPED_CHILD + "print(os.getpid())")!r})
                 text = ""
                 while text.count("\\n") < 2:
-                    content = (await connection.get_iopub_msg(timeout=30))["content"]
+                    content = (await connection.get_iopub_msg(timeout=LONG))["content"]
                     text += content["text"] if content.get("name") == "stdout" else ""
                 print(text.replace("\\n", " "), server.pid if server else "", flush=True)
                 await asyncio.sleep(600)
@@ -307,6 +305,4 @@ def test_nothing_is_left_when_the_owner_of_a_kernel_is_killed(
             owner.kill()
     for pid in processes:
         wait_until_gone(pid)
-    deadline = time.monotonic() + 5
-    while any(kernels_folder.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: not any(kernels_folder.iterdir()))

@@ -31,6 +31,7 @@ from autoflow.model import (
     metadata,
 )
 from tests.postgres import Postgres, free_port
+from tests.waiting import LONG
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
@@ -147,7 +148,7 @@ def claim_all(uri: str, start: Barrier, claimed: "Queue[list[datetime.date]]") -
     """Run in a process of its own, claim what can be claimed, and tell which dates that were."""
     keys = [RunKey.of("flows", {}, DATE + datetime.timedelta(days=day)) for day in range(40)]
     with closing(RunStore(uri)) as store, ThreadPoolExecutor(4) as threads:
-        start.wait(60)
+        start.wait(LONG)
         claims = list(threads.map(store.claim, keys))
     claimed.put([each.key.reference_date for each in claims if each])
 
@@ -164,9 +165,9 @@ def in_processes(count: int, what: Callable[..., None], uri: str, start: Barrier
     processes = [spawn.Process(target=what, args=(uri, start, told)) for _ in range(count)]
     for process in processes:
         process.start()
-    results = [told.get(timeout=60) for _ in processes]
+    results = [told.get(timeout=LONG) for _ in processes]
     for process in processes:
-        process.join(60)
+        process.join(LONG)
         assert process.exitcode == 0
         process.close()
     return results
@@ -392,7 +393,7 @@ def test_migrations_lead_to_the_tables_of_the_code(store: RunStore, uri: str) ->
 def migrate(uri: str, start: Barrier, told: "Queue[str]") -> None:
     """Run in a process of its own, migrate, and tell what went wrong."""
     with closing(RunStore(uri)) as store:
-        start.wait(60)
+        start.wait(LONG)
         try:
             store.migrate()
         except RunStoreError as error:
@@ -554,7 +555,7 @@ def test_writer_waits_for_another_writer_and_reader_does_not(tmp_path: Path) -> 
         assert store.histories() == {}
         assert not waiting.done()
         other.execute("COMMIT")
-        assert waiting.result(30)
+        assert waiting.result(LONG)
 
 
 def test_reader_holds_up_no_writer(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from autoflow.forked_kernels import ForkServer
 from autoflow.notebooks import declared_parameters, execute, read_notebook
 from autoflow.stop_signal import StopSignal
 from tests.conftest import PYTHON, Deployed, write_notebook
+from tests.waiting import LONG
 
 SECRET = 'tok.en-"with"\\<odd> characters'
 
@@ -35,7 +36,7 @@ def fork_server(request: pytest.FixtureRequest) -> Iterator[ForkServer | None]:
         return
     with ForkServer() as server:
         server.warm_up(os.environ)
-        assert server.wait_until_warm(60)
+        assert server.wait_until_warm(LONG)
         yield server
 
 
@@ -114,7 +115,7 @@ class Runner:
             return None
 
         with ThreadPoolExecutor(1) as pool:
-            return Ran(executed, pool.submit(run).result(60))
+            return Ran(executed, pool.submit(run).result(LONG))
 
 
 @pytest.fixture
@@ -219,11 +220,9 @@ def test_input_fails_the_cell(run: Runner) -> None:
 
 
 def test_timeout_ends_an_endless_loop(run: Runner) -> None:
-    started = time.monotonic()
     ran = run("print('before', flush=True)", "while True: pass", timeout=2)
     assert ran.failure() == (2, "Timeout", "the notebook took longer than 2 s")
     assert ran.states == ["completed", "failed"]
-    assert time.monotonic() - started < 10
 
 
 @pytest.fixture
@@ -252,7 +251,7 @@ def test_child_process_ends_with_its_kernel_while_other_runs_go_on(run: Runner, 
     with ThreadPoolExecutor(1) as pool:
         going_on = pool.submit(other, "import time; time.sleep(2); print('done')")
         assert run(code).error is None
-        assert going_on.result(60).printed() == "done\n"
+        assert going_on.result(LONG).printed() == "done\n"
 
 
 def test_endless_output_takes_bounded_memory(run: Runner) -> None:
@@ -577,7 +576,7 @@ def test_run_stops_when_it_is_asked_to(run: Runner, cells: list[str], stop_in_ce
     assert isinstance(ran.error, RunStopped)
     assert str(ran.error) == "somebody cancelled it"
     assert ran.states == states if stop_in_cell else len(ran.notebook.cells) == 1
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < LONG
 
 
 def test_run_stops_while_its_kernel_starts(run: Runner, notebook_that_never_starts: Path) -> None:

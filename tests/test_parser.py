@@ -1,6 +1,9 @@
 # ruff: noqa: E501 - each message is one literal line
 import os
 import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -697,12 +700,26 @@ def test_pipe_in_place_of_the_file_is_refused_without_waiting_for_it(tmp_path: P
         parse_workflows_file(tmp_path / "workflows.yml", inspect_notebook=declared_parameters)
 
 
-def test_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "workflows.yml").touch(mode=0o200)
-    if os.access(tmp_path / "workflows.yml", os.R_OK):
-        pytest.skip("this user may read every file")
-    with pytest.raises(WorkflowsFileError, match=r"^workflows\.yml: the file cannot be read: Permission denied$"):
-        parse_workflows_file(tmp_path / "workflows.yml", inspect_notebook=declared_parameters)
+@contextmanager
+def without_roots_rights() -> Iterator[None]:
+    """Do what is in the block as somebody who may not read every file, whoever runs the tests."""
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_file_that_may_not_be_read_is_refused() -> None:
+    # Not in pytest's own folder, which other users may not enter.
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        path = Path(folder) / "workflows.yml"
+        path.touch(mode=0o200)
+        with without_roots_rights(), pytest.raises(WorkflowsFileError) as raised:
+            parse_workflows_file(path, inspect_notebook=declared_parameters)
+    assert str(raised.value) == "workflows.yml: the file cannot be read: Permission denied"
 
 
 LAUGHS = "\n".join(f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 9)}]" for n in range(9))

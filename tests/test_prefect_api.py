@@ -25,8 +25,9 @@ from autoflow.prefect_api import (
     server_environment,
 )
 from autoflow.stop_signal import Shutdown
-from tests.conftest import LONG, TOKEN_OF_NO_USE, Deployed, wait_for
+from tests.conftest import TOKEN_OF_NO_USE, Deployed
 from tests.postgres import free_port
+from tests.waiting import LONG, wait_for
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from types import FrameType
 import pytest
 
 from autoflow.stop_signal import Shutdown, StopSignal
+from tests.waiting import LONG
 
 
 def test_only_the_first_reason_counts() -> None:
@@ -68,16 +69,16 @@ def test_callback_is_not_called_after_its_block() -> None:
 def test_all_who_wait_go_on_when_the_signal_is_set() -> None:
     stop = StopSignal()
     told: list[bool] = []
-    threads = [threading.Thread(target=lambda: told.append(stop.wait(60))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: told.append(stop.wait(LONG))) for _ in range(8)]
     for thread in threads:
         thread.start()
     setters = [threading.Thread(target=stop.set, args=("now",)) for _ in range(8)]
     for thread in setters:
         thread.start()
     for thread in threads + setters:
-        thread.join(10)
+        thread.join(LONG)
     assert told == [True] * 8
-    assert stop.wait(60)
+    assert stop.wait(LONG)
 
 
 def test_wait_tells_that_nothing_happened() -> None:
@@ -101,7 +102,7 @@ def test_closing_at_once_stops_what_runs() -> None:
     assert shutdown.stop.reason == "AutoFlow was interrupted"
 
 
-@pytest.mark.timeout(60, method="thread")
+@pytest.mark.timeout(method="thread")
 def test_unix_signal_at_any_moment_ends_the_wait() -> None:
     """With threading.Event, this hangs within a few thousand rounds."""
     shutdown = Shutdown()

@@ -26,6 +26,7 @@ from autoflow.specs import Json
 from autoflow.stop_signal import Shutdown, StopSignal
 from autoflow.workflows import WorkflowRunner, make_notebooks_workflow
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
+from tests.waiting import LONG
 
 DATE = datetime.date(2016, 1, 7)
 
@@ -376,7 +377,7 @@ class TestWorkflowRunner:
             runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, slots=threading.Semaphore(0))
             waiting = pool.submit(runner.run, the_run(settings), shutdown=shutdown)
             shutdown.close()
-            assert waiting.result(60) is None
+            assert waiting.result(LONG) is None
         assert store.runs() == []
         store.close()
 
