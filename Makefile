@@ -22,7 +22,7 @@ example: example-packages .venv/.installed ## Run the example against a FlowAPI 
 
 .PHONY: test
 test: test-packages lint ## Lint, then run all tests, with coverage
-	$(PYTHON) -m pytest -n 2 --dist loadfile --cov --cov-report=term
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 .PHONY: lint
 lint: .venv/.installed ## Check style and types

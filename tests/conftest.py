@@ -28,6 +28,16 @@ from tests.prefect_database import migrated_database
 TOKEN_OF_NO_USE = "a.b.c-a-token-that-no-flowapi-takes"
 
 
+SLOWEST = ("test_notebooks", "test_reports", "test_faults", "test_acceptance", "test_prefect_api", "test_cli_verbs")
+"""The files that take longest. They come first, so that no worker is left alone with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the files that take longest come first, the rest as before."""
+    ranks = {name: rank for rank, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
 _PREFECT_PORT = free_port()
 _PREFECT_HOME = Path(tempfile.mkdtemp(prefix="autoflow-tests-prefect-"))
 

@@ -281,13 +281,13 @@ def test_nothing_is_left_when_the_owner_of_a_kernel_is_killed(
             server = ForkServer([]) if {fork_server is not None} else None
             if server:
                 server.warm_up(os.environ)
-                assert server.wait_until_warm(LONG)
+                assert server.wait_until_warm({LONG})
             with new_kernel("python3", server) as kernel:
-                connection = await kernel.connect(os.environ, Path("/"), start_timeout=LONG)
+                connection = await kernel.connect(os.environ, Path("/"), start_timeout={LONG})
                 request = connection.execute({(START_ESCAPED_CHILD + "print(os.getpid())")!r})
                 text = ""
                 while text.count("\\n") < 2:
-                    content = (await connection.get_iopub_msg(timeout=LONG))["content"]
+                    content = (await connection.get_iopub_msg(timeout={LONG}))["content"]
                     text += content["text"] if content.get("name") == "stdout" else ""
                 print(text.replace("\\n", " "), server.pid if server else "", flush=True)
                 await asyncio.sleep(600)

@@ -220,8 +220,12 @@ def test_input_fails_the_cell(run: Runner) -> None:
 
 
 def test_timeout_ends_an_endless_loop(run: Runner) -> None:
-    ran = run("print('before', flush=True)", "while True: pass", timeout=2)
-    assert ran.failure() == (2, "Timeout", "the notebook took longer than 2 s")
+    # The kernel may take longer than that to start where the machine is busy.
+    for timeout in (2, 8, 32):
+        ran = run("print('before', flush=True)", "while True: pass", timeout=timeout)
+        if ran.states[0] == "completed":
+            break
+    assert ran.failure() == (2, "Timeout", f"the notebook took longer than {timeout} s")
     assert ran.states == ["completed", "failed"]
 
 
