@@ -4,7 +4,7 @@ Each date has two typical notebooks, of which the second reads what the first gl
 The loop is what somebody would write without AutoFlow: papermill, then nbconvert and the asciidoctor-pdf command, whose
 reports hold less (see `report.py`); one date after the other, and two at a time in threads. AutoFlow's daemon is timed
 from its start to its end: its own start, that of a Prefect server, and the making of its database included. The ways
-take turns in a random order, 40 dates of all of them take about six minutes.
+take turns in a random order, 40 dates of all of them take about six minutes. AutoFlow has two runs side by side.
 
 CPU time is that of all processes. The kernels that AutoFlow forks are waited for by nobody, so the system adds their
 time to no parent's: it is looked at 200 times a second, and what they use after the last look is missing.
@@ -16,6 +16,7 @@ import json
 import os
 import random
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -24,36 +25,48 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import nbformat
 import papermill
-import psutil
 
-from benchmarks.chaos import FIRST_DATE, ROOT
-from benchmarks.memory import environment
+from autoflow.model import RunStore, utc_now
+from benchmarks.chaos import FIRST_DATE
+from benchmarks.daemon import ROOT, end_of, environment
+from benchmarks.goals import Goal, add_check, judge
 from benchmarks.notebooks import TYPICAL
 from benchmarks.report import plain
 from examples.flowapi import ExampleFlowApi
+
+TIMES_LOOP, TIMES_LOOP_IN_THREADS = 4.0, 2.5
+"""How many times as long as AutoFlow the loop is to take, and the loop in two threads."""
+
+AT_ONCE = 2
+"""How many runs AutoFlow has side by side, and dates the loop in threads: the goals are for two cores."""
+
+START_SECONDS = 120.0
+LONGEST_DATE = 60.0
+"""Seconds that a date may take, on the average, before all is given up."""
 
 LOOK_SECONDS = 0.005
 """How often the CPU time of forked kernels is looked at."""
 
 SEARCH_SECONDS = 0.2
-"""How often the process that forks them is looked for until it is there."""
+"""How often the process that forks them is looked for."""
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a backfill took, in seconds."""
+    """What a backfill took, in seconds; `start` is until its first run began, as far as that is known."""
 
     wall: float
     cpu: float
+    start: float | None = None
 
 
 def write_inputs(inputs: Path) -> None:
@@ -118,8 +131,9 @@ class ForkedKernels:
 
     def look(self) -> None:
         """See how much CPU time the kernels that are there have used."""
-        if self._server is None and time.monotonic() > self._next_search:
+        if time.monotonic() > self._next_search:
             self._next_search = time.monotonic() + SEARCH_SECONDS
+            # Each time: another one may have taken its place.
             self._server = _kernel_server(self._daemon)
         for guard in _children(self._server) if self._server else ():
             # The guard first: once it has waited for its kernel, it has the kernel's time as well.
@@ -128,10 +142,19 @@ class ForkedKernels:
 
 
 def _kernel_server(daemon: int) -> int | None:
-    with contextlib.suppress(psutil.Error):
-        children = psutil.Process(daemon).children()
-        return next((int(child.pid) for child in children if "kernel_server" in " ".join(child.cmdline())), None)
+    """Return the child of the daemon that kernels are forked from; the command lines are those of its own children."""
+    for child in _children_of_threads(daemon):
+        with contextlib.suppress(OSError):
+            if b"kernel_server" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return child
     return None
+
+
+def _children_of_threads(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+        return [int(child) for text in texts for child in text.split()]
+    return []
 
 
 def _children(pid: int) -> list[int]:
@@ -150,22 +173,29 @@ def _cpu_seconds(pid: int) -> float:
     return 0.0
 
 
-def measure(command: Sequence[str], environ: Mapping[str, str], log: Path) -> Cost:
-    """Run `command` to its end; return what it took with all that it started. What it says goes to `log`."""
+def measure(command: Sequence[str], environ: Mapping[str, str], log: Path, *, longest: float) -> Cost:
+    """Run `command` to its end, for `longest` seconds at most; return what it took with all that it started.
+
+    What it says goes to `log`.
+    """
     before, started = _waited_for(), time.perf_counter()
     with log.open("wb") as said:
-        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=said, stderr=said)
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=said, stderr=said, start_new_session=True)
     forked = ForkedKernels(process.pid)
     try:
-        while process.poll() is None:
+        while process.poll() is None and time.perf_counter() - started < longest:
             forked.look()
             time.sleep(LOOK_SECONDS)
     finally:
-        process.kill()
+        is_hung = process.poll() is None
+        if is_hung:
+            # With what it has started: a loop's kernels would go on.
+            os.killpg(process.pid, signal.SIGKILL)
         status = process.wait()
     wall = time.perf_counter() - started
     if status:
-        sys.exit(f"{' '.join(command)} ended with status {status}:\n{log.read_text()[-2000:]}")
+        end = f"was killed after {longest:.0f} s" if is_hung else f"ended with status {status}"
+        sys.exit(f"{' '.join(command)} {end}:\n{end_of(log)}")
     return Cost(wall, _waited_for() - before + forked.cpu)
 
 
@@ -189,9 +219,14 @@ def run_way(way: str, arguments: Sequence[str], folder: Path, dates: int) -> Cos
     write_inputs(inputs)
     days = [FIRST_DATE + timedelta(days=number) for number in range(dates)]
     with ExampleFlowApi(dates=days, subscribers=50) as flowapi:
-        environ = environment(inputs, outputs, flowapi)
-        cost = measure([sys.executable, "-m", *arguments], environ, folder / "log")
+        environ = environment(inputs, outputs, flowapi) | {"AUTOFLOW_MAX_PARALLEL_RUNS": str(AT_ONCE)}
+        started, longest = utc_now(), START_SECONDS + LONGEST_DATE * dates
+        cost = measure([sys.executable, "-m", *arguments], environ, folder / "log", longest=longest)
     check(way, outputs, dates)
+    if way == "AutoFlow":
+        with contextlib.closing(RunStore(f"sqlite:///{outputs / 'autoflow.db'}")) as store:
+            first = min(run.started_at for run in store.runs())
+        return replace(cost, start=(first - started).total_seconds())
     return cost
 
 
@@ -200,7 +235,7 @@ def run_all(rounds: int, dates: int) -> dict[str, list[Cost]]:
     ways = {
         "AutoFlow": ["autoflow"],
         "loop": ["benchmarks.backfill", "--loop", "1"],
-        "loop, 2 threads": ["benchmarks.backfill", "--loop", "2"],
+        "loop, 2 threads": ["benchmarks.backfill", "--loop", str(AT_ONCE)],
     }
     costs: dict[str, list[Cost]] = {way: [] for way in ways}
     for _ in range(rounds):
@@ -212,32 +247,47 @@ def run_all(rounds: int, dates: int) -> dict[str, list[Cost]]:
     return costs
 
 
-def print_table(costs: Mapping[str, Sequence[Cost]], dates: int) -> None:
-    """Print the medians, and how many times as much as AutoFlow's they are."""
-    medians = {
-        way: Cost(statistics.median(cost.wall for cost in each), statistics.median(cost.cpu for cost in each))
-        for way, each in costs.items()
-    }
-    own = medians["AutoFlow"]
-    print(f"{'':18}{'wall s':>8}{'CPU s':>8}{'s per date':>12}{'x AutoFlow':>12}{'x AutoFlow, CPU':>17}")
+def median_of(costs: Sequence[Cost]) -> Cost:
+    """Return the median of each figure."""
+    starts = [cost.start for cost in costs if cost.start is not None]
+    wall, cpu = (statistics.median(figures) for figures in zip(*((cost.wall, cost.cpu) for cost in costs), strict=True))
+    return Cost(wall, cpu, statistics.median(starts) if starts else None)
+
+
+def print_table(costs: Mapping[str, Sequence[Cost]], dates: int) -> list[Goal]:
+    """Print the medians, and how many times as much as AutoFlow's they are; return what they are judged by."""
+    medians = {way: median_of(each) for way, each in costs.items()}
+    own, rounds = medians["AutoFlow"], len(costs["AutoFlow"])
+    print(f"\n{dates} dates, {f'medians of {rounds} rounds' if rounds > 1 else '1 round'}")
+    heads = ("wall s", "start s", "CPU s", "s per date", "x AutoFlow", "x, CPU")
+    print(f"{'':18}" + "".join(f"{head:>12}" for head in heads))
     for way, cost in medians.items():
+        start = "" if cost.start is None else f"{cost.start:.1f}"
         per_date, wall, cpu = cost.wall / dates, cost.wall / own.wall, cost.cpu / own.cpu
-        print(f"{way:18}{cost.wall:8.1f}{cost.cpu:8.1f}{per_date:12.2f}{wall:12.1f}{cpu:17.1f}")
+        print(f"{way:18}{cost.wall:12.1f}{start:>12}{cost.cpu:12.1f}{per_date:12.2f}{wall:12.1f}{cpu:12.1f}")
+    limits = {"loop": TIMES_LOOP, "loop, 2 threads": TIMES_LOOP_IN_THREADS}
+    return [
+        Goal(f"backfill: {way} / AutoFlow", medians[way].wall / own.wall, limit, at_least=True)
+        for way, limit in limits.items()
+    ]
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print; in a process that is measured, be the loop."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dates", type=int, default=40, help="how many dates the backfill has (default: 40)")
-    parser.add_argument("--rounds", type=int, default=1, help="how often each way does it (default: 1)")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="how often each way does it (default: 1; 7 for medians that count)"
+    )
     parser.add_argument("--loop", nargs=2, metavar=("THREADS", "FOLDER"), help=argparse.SUPPRESS)
+    add_check(parser)
     options = parser.parse_args()
     if options.loop:
         threads, folder = int(options.loop[0]), Path(options.loop[1])
         run_loop(folder / "inputs", folder / "outputs", dates=options.dates, threads=threads)
-    else:
-        print_table(run_all(options.rounds, options.dates), options.dates)
+        return 0
+    return judge(print_table(run_all(options.rounds, options.dates), options.dates), check=options.check)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -27,10 +27,11 @@ import nbformat
 import sqlalchemy as sa
 
 from autoflow.model import runs_table
+from autoflow.prefect_api import free_port
+from benchmarks.daemon import ROOT, clean_environ
 from examples.flowapi import ExampleFlowApi
-from tests.postgres import free_port, running_postgres
+from tests.postgres import running_postgres
 
-ROOT = Path(__file__).resolve().parent.parent
 FIRST_DATE = date(2016, 1, 1)
 
 LIVES = """
@@ -244,7 +245,7 @@ def run(options: argparse.Namespace, folder: Path) -> Figures:
     days = [FIRST_DATE + timedelta(days=number) for number in range(options.dates)]
     with ExampleFlowApi(dates=days, subscribers=100) as flowapi:
         environ = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("AUTOFLOW", "PREFECT"))},
+            **clean_environ(),
             "AUTOFLOW_INPUTS_DIR": str(inputs),
             "AUTOFLOW_OUTPUTS_DIR": str(outputs),
             "AUTOFLOW_DB_URI": options.uri,

@@ -1,89 +1,144 @@
-"""What an idle AutoFlow takes, with a tick a minute and nothing due: ``python -m benchmarks.idle [--minutes N]``.
+"""What an idle AutoFlow takes, with a tick a minute and nothing due: ``python -m benchmarks.idle [--minutes 3]``.
 
 Memory and CPU time of the daemon and of all processes below it. PSS shares out what processes have in common; RSS
-counts it for each of them. The process that kernels are forked from is there for a minute after the last run.
+counts it for each of them. The process that kernels are forked from is there for a minute after the last run, so there
+are two tables: with it, for most of that minute, and without it, for as long as `--minutes` says.
 """
 
 import argparse
 import contextlib
-import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from benchmarks.chaos import ROOT
-from benchmarks.memory import write_inputs
+from benchmarks.daemon import children_by_kind, end_of, environment, kind_of, running_daemon, write_inputs
+from benchmarks.goals import Goal, add_check, judge
 from examples.flowapi import ExampleFlowApi
-from tests.postgres import free_port
+
+MEMORY_GOAL = 500.0
+"""MB that all processes together may hold."""
+
+CPU_GOAL = 3.0
+"""Percent of a core that all processes together may take."""
+
+START_SECONDS = 120.0
+"""How long the daemon may take until its first notebook is there."""
+
+SETTLE_SECONDS = 5.0
+"""How long after a run, or an end of a process, there may still be something to do."""
+
+WITH_KERNEL_SERVER = 45.0
+"""Seconds; after as long the kernel server is still there."""
+
+GONE_SECONDS = 90.0
+"""How long after that it may take until it is gone."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """RSS and PSS in MB, and CPU seconds so far or, in a table, percent of a core."""
+
+    rss: float = 0
+    pss: float = 0
+    cpu: float = 0
 
 
 @contextmanager
 def idle_daemon(flowapi: ExampleFlowApi, folder: Path) -> Iterator[psutil.Process]:
     """Run AutoFlow where one date at most is due, and yield it once it has done that."""
-    inputs, outputs = folder / "inputs", folder / "outputs"
+    inputs, outputs, log = folder / "inputs", folder / "outputs", folder / "log"
     inputs.mkdir()
     write_inputs(inputs)
     workflows = inputs / "workflows.yml"
     often = workflows.read_text().replace("schedule: null", "schedule: '* * * * *'")
     workflows.write_text(often.replace("workflow_name: trivial", "workflow_name: trivial, earliest_date: 2016-01-12"))
-    environ = os.environ | {
-        "AUTOFLOW_INPUTS_DIR": str(inputs),
-        "AUTOFLOW_OUTPUTS_DIR": str(outputs),
-        "FLOWAPI_URL": flowapi.url,
-        "FLOWAPI_TOKEN": flowapi.token(),
-        "PREFECT_SERVER_API_PORT": str(free_port()),
-    }
-    with subprocess.Popen(
-        [sys.executable, "-m", "autoflow"], cwd=ROOT, env=environ, stderr=subprocess.DEVNULL
-    ) as daemon:
+    with running_daemon(environment(inputs, outputs, flowapi), log) as daemon:
+        deadline = time.monotonic() + START_SECONDS
+        while not list(outputs.glob("notebooks/*.ipynb")):
+            if daemon.poll() is not None or time.monotonic() > deadline:
+                sys.exit(f"no notebook was run in {START_SECONDS:g} s; the daemon said at last:\n{end_of(log)}")
+            time.sleep(0.5)
         try:
-            deadline = time.monotonic() + 120
-            while not list(outputs.glob("notebooks/*.ipynb")):
-                assert time.monotonic() < deadline, "no notebook was run in two minutes"
-                time.sleep(0.5)
             yield psutil.Process(daemon.pid)
         finally:
-            daemon.terminate()
+            if daemon.poll() is not None:
+                print(f"the daemon has ended; it said at last:\n{end_of(log)}", file=sys.stderr)
 
 
-def sample(daemon: psutil.Process) -> dict[str, tuple[float, float, float]]:
-    """Return RSS and PSS in MB and CPU seconds so far of each process, by what it is."""
+def sample(daemon: psutil.Process) -> dict[str, Usage]:
+    """Return what each process uses, by what it is; the daemon's CPU time is also that of children that have ended."""
     found = {}
     for process in (daemon, *daemon.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):
-            command = " ".join(process.cmdline())
-            kinds = {"prefect_server": "Prefect server", "kernel_server": "kernel server", "kernel_guard": "guard"}
-            kind = next((kind for word, kind in kinds.items() if word in command), "other")
             memory, times = process.memory_full_info(), process.cpu_times()
-            name = "daemon" if process == daemon else f"{kind} {process.pid}"
-            found[name] = (memory.rss / 1e6, memory.pss / 1e6, times.user + times.system)
+            name = "daemon" if process == daemon else f"{kind_of(process)} {process.pid}"
+            ended = times.children_user + times.children_system
+            found[name] = Usage(memory.rss / 1e6, memory.pss / 1e6, times.user + times.system + ended)
     return found
 
 
-def main() -> None:
-    """Print the table."""
+def watch(daemon: psutil.Process, seconds: float) -> dict[str, Usage]:
+    """Return what each process uses at the end of so many seconds, and what percentage of a core within them."""
+    before, started = sample(daemon), time.monotonic()
+    time.sleep(seconds)
+    after, passed = sample(daemon), time.monotonic() - started
+    return {
+        name: Usage(usage.rss, usage.pss, 100 * (usage.cpu - before.get(name, Usage()).cpu) / passed)
+        for name, usage in after.items()
+    }
+
+
+def has_kernel_server(daemon: psutil.Process) -> bool:
+    """Whether there is a process that kernels are forked from."""
+    return any(kind == "kernel server" for kind, _ in children_by_kind(daemon))
+
+
+def watch_both(daemon: psutil.Process, minutes: float) -> dict[str, dict[str, Usage]]:
+    """Return what there is with the kernel server, and what without it."""
+    time.sleep(SETTLE_SECONDS)
+    found = {"with the kernel server": watch(daemon, WITH_KERNEL_SERVER)}
+    deadline = time.monotonic() + GONE_SECONDS
+    while has_kernel_server(daemon):
+        if time.monotonic() > deadline:
+            sys.exit(f"the kernel server was still there {GONE_SECONDS:g} s after it should have ended")
+        time.sleep(1)
+    time.sleep(SETTLE_SECONDS)
+    return found | {"without it": watch(daemon, 60 * minutes)}
+
+
+def print_table(title: str, usages: Mapping[str, Usage]) -> list[Goal]:
+    """Print a row for each process and one for all; return what the last one is judged by."""
+    sums = (sum(getattr(usage, figure) for usage in usages.values()) for figure in ("rss", "pss", "cpu"))
+    total = Usage(*sums)
+    print(f"\n{title:32}{'RSS MB':>8}{'PSS MB':>8}{'CPU %':>8}")
+    for name, usage in {**usages, "all together": total}.items():
+        print(f"  {name:30}{usage.rss:8.0f}{usage.pss:8.0f}{usage.cpu:8.1f}")
+    return [
+        Goal(f"idle, {title}: memory (PSS)", total.pss, MEMORY_GOAL, unit="MB"),
+        Goal(f"idle, {title}: CPU", total.cpu, CPU_GOAL, unit="%"),
+    ]
+
+
+def main() -> int:
+    """Print the tables and the goals."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=2, help="how long to look (default: 2)")
-    seconds = 60 * parser.parse_args().minutes
+    parser.add_argument("--minutes", type=float, default=3, help="how long to look without kernel server (default: 3)")
+    add_check(parser)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExampleFlowApi() as flowapi, idle_daemon(flowapi, Path(folder)) as it:
-        time.sleep(5)
-        before = sample(it)
-        time.sleep(seconds)
-        after = sample(it)
-    print(f"{'':24}{'RSS MB':>8}{'PSS MB':>8}{'CPU %':>8}")
-    total = [0.0, 0.0, 0.0]
-    for name, (rss, pss, cpu) in after.items():
-        percent = 100 * (cpu - before.get(name, (0, 0, 0))[2]) / seconds
-        print(f"{name:24}{rss:8.0f}{pss:8.0f}{percent:8.1f}")
-        total = [one + other for one, other in zip(total, (rss, pss, percent), strict=True)]
-    print(f"{'all together':24}{total[0]:8.0f}{total[1]:8.0f}{total[2]:8.1f}")
+        try:
+            found = watch_both(it, options.minutes)
+        except psutil.NoSuchProcess:
+            return 1
+    goals = [goal for title, usages in found.items() for goal in print_table(title, usages)]
+    return judge(goals, check=options.check)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,6 @@
 """How long a report takes: AutoFlow's conversion against plain nbconvert and the asciidoctor-pdf command.
 
-Usage: python benchmarks/report.py [--rounds N]
+Usage: python -m benchmarks.report [--rounds N]
 
 The notebook has 50 markdown cells, 10 tables and 5 figures. Both ways run in turns, each round in another order; the
 medians count. The plain way does less: it prints tables as source and leaves the figures out. AutoFlow's first round
@@ -15,13 +15,10 @@ import logging
 import random
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import matplotlib as mpl
 
@@ -35,6 +32,9 @@ from nbformat import v4
 
 from autoflow.reports import CONFIG_DIR, ReportContext, convert
 from autoflow.specs import ReportFormat
+
+LONGEST = 300.0
+"""Seconds that asciidoctor-pdf may take."""
 
 MARKDOWN_CELLS, TABLES, FIGURES = 50, 10, 5
 TEXT = """## Section {number}
@@ -84,7 +84,8 @@ def plain(executed: Path, report: Path) -> None:
     source.write_text(document, encoding="utf-8")
     for name, content in resources["outputs"].items():
         (report.parent / name).write_bytes(content)
-    subprocess.run(["asciidoctor-pdf", "-o", str(report), str(source)], check=True, capture_output=True)
+    command = ["asciidoctor-pdf", "-o", str(report), str(source)]
+    subprocess.run(command, check=True, capture_output=True, timeout=LONGEST)
 
 
 def own(executed: Path, report: Path) -> None:
@@ -110,7 +111,7 @@ def seconds(way: Callable[[Path, Path], None], executed: Path) -> float:
 def main() -> None:
     """Time both ways and print the medians and their ratio."""
     parser = argparse.ArgumentParser(description="Time AutoFlow's conversion of a report against the plain one.")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7, help="how often each way converts it (default: 7)")
     rounds = parser.parse_args().rounds
     logging.disable(logging.WARNING)
     ways: dict[str, Callable[[Path, Path], None]] = {"plain": plain, "autoflow": own}
