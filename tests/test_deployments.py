@@ -12,6 +12,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymen
 from prefect.client.schemas.objects import FlowRun
 
 from autoflow.deployments import Deployment, DeploymentRunner
+from tests.waiting import LONG
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
 
@@ -59,7 +60,7 @@ def test_run_that_is_scheduled_is_run_once() -> None:
         deployment.run_soon()
         for _ in range(2):
             runner.poll()
-            assert runner.join(60)
+            assert runner.join(LONG)
         [flow_run] = runs_of(deployment)
     assert ran == [1]
     assert flow_run.state
@@ -73,11 +74,11 @@ def test_run_before_which_prefect_failed_is_run_later() -> None:
         flow.failures_left = 1
         deployment.run_soon()
         runner.poll()
-        assert runner.join(60)
+        assert runner.join(LONG)
         assert ran == []
         for _ in range(2):  # it is scheduled again, and then begun
             runner.poll()
-            assert runner.join(60)
+            assert runner.join(LONG)
         [flow_run] = runs_of(deployment)
     assert ran == [1]
     assert flow_run.state
@@ -95,7 +96,7 @@ def test_only_the_newest_of_several_exclusive_runs_that_are_late_is_run() -> Non
         for _ in range(3):
             deployment.run_soon()
         runner.poll()
-        assert runner.join(60)
+        assert runner.join(LONG)
         states = sorted(str(flow_run.state_type) for flow_run in runs_of(deployment))
     assert ran == [1]
     assert states == ["StateType.CANCELLED", "StateType.CANCELLED", "StateType.COMPLETED"]
