@@ -7,6 +7,7 @@ from autoflow.daemon_files import DaemonFiles
 from autoflow.errors import AutoflowError, ReportError
 from autoflow.forked_kernels import warm_fork_server
 from autoflow.inputs import read_workflows
+from autoflow.kernels import remove_unused_folders
 from autoflow.log import log_ends_of_threads, logger
 from autoflow.model import RunStore
 from autoflow.prefect_api import prefect_api
@@ -40,6 +41,7 @@ def main(settings: Settings, *, once: bool = False) -> int:
         workflows = read_workflows(settings)
         check_tools(workflows)
         make_folders(settings)
+        remove_unused_folders()
         store = RunStore(settings.db_uri, crashed_after=datetime.timedelta(seconds=settings.heartbeat_timeout))
         store.migrate()
         files = DaemonFiles(home=settings.prefect_home)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -60,6 +61,11 @@ _RECONNECT_MILLISECONDS = 10
 
 _LONGEST_TEMPORARY_FOLDER = 60
 """Characters; the path of a socket may have about 100."""
+
+_FOLDER = "autoflow-kernel-"
+"""How the names of the folders begin that kernels have their sockets in."""
+
+_A_DAY = 24 * 3600
 
 _SCRAP = re.compile(SCRAP_TYPE.encode())
 
@@ -316,8 +322,7 @@ def new_kernel(name: str, server: ForkServer | None = None) -> Iterator[Kernel]:
 
     `name` is that of an installed kernelspec. `server` forks the kernel, if it is one that it can fork.
     """
-    place = None if len(tempfile.gettempdir()) <= _LONGEST_TEMPORARY_FOLDER else "/tmp"  # noqa: S108 - mkdtemp is safe
-    folder = Path(tempfile.mkdtemp(prefix="autoflow-kernel-", dir=place))
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=_place_of_folders()))
     kernel = Kernel(name, folder, server)
     try:
         yield kernel
@@ -325,6 +330,28 @@ def new_kernel(name: str, server: ForkServer | None = None) -> Iterator[Kernel]:
         kernel.kill_group()
         kernel.wait_until_gone()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_unused_folders() -> None:
+    """Remove the folders for kernels that AutoFlow was killed too early to start, a day ago or earlier.
+
+    Kernels have sockets in theirs, and their guards remove them.
+    """
+    for folder in _place_of_folders().glob(f"{_FOLDER}*"):
+        with contextlib.suppress(OSError):
+            status = folder.stat()
+            is_old = time.time() - status.st_mtime > _A_DAY
+            if (
+                is_old
+                and status.st_uid == os.getuid()
+                and {path.name for path in folder.iterdir()} <= {"connection.json"}
+            ):
+                shutil.rmtree(folder)
+
+
+def _place_of_folders() -> Path:
+    is_short = len(tempfile.gettempdir()) <= _LONGEST_TEMPORARY_FOLDER
+    return Path(tempfile.gettempdir() if is_short else "/tmp")  # noqa: S108 - mkdtemp is safe
 
 
 def is_installed(name: str) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from autoflow.kernels import (
     KernelStartError,
     is_installed,
     new_kernel,
+    remove_unused_folders,
 )
 from tests.waiting import LONG, wait_for
 
@@ -257,6 +259,26 @@ def test_kernel_that_never_answers_is_given_up(
 def test_folder_that_is_gone_keeps_the_kernel_from_starting(tmp_path: Path, fork_server: ForkServer | None) -> None:
     with pytest.raises(FileNotFoundError, match="gone"):
         connect("python3", tmp_path / "gone", fork_server)
+
+
+def test_folders_that_no_kernel_was_started_in_are_removed_after_a_day(kernels_folder: Path) -> None:
+    folders = {name: kernels_folder / f"autoflow-kernel-{name}" for name in ("empty", "unused", "used", "new")}
+    for folder in folders.values():
+        folder.mkdir()
+    (folders["unused"] / "connection.json").touch()
+    (folders["used"] / "socket-1").touch()
+    (kernels_folder / "of-somebody-else").mkdir()
+    for path in kernels_folder.iterdir():
+        if path != folders["new"]:
+            os.utime(path, (time.time() - 25 * 3600,) * 2)
+    remove_unused_folders()
+    assert {path.name for path in kernels_folder.iterdir()} == {
+        "autoflow-kernel-used",
+        "autoflow-kernel-new",
+        "of-somebody-else",
+    }
+    for path in kernels_folder.iterdir():
+        shutil.rmtree(path)
 
 
 def test_only_installed_kernels_are_installed(install_kernel: Callable[..., str]) -> None:
