@@ -5,7 +5,8 @@ A daemon with one workflow of one notebook without cells works through so many d
 CPU time of a run is that of each process between the twentieth date and one near the end, at which as many runs are
 under way, over the number of runs in between; so no start counts. Kernels and their guards end uncounted, because the
 process that forks them leaves it to the system to collect them; each kernel writes down its CPU time, and its guard's,
-as it ends, by way of a module that is imported ahead of time. What both take after that, under 20 ms, is missing.
+as it ends, by way of a module that is imported ahead of time. What both take after that, under 20 ms, is missing. The
+guard, and what the process that forks takes for a fork, are AutoFlow's; the goal is for all but the kernel.
 
 The daemon is AutoFlow and Prefect's client in one. So the same runs are done in this process without Prefect: claim,
 heartbeat, notebook, record and page as in the daemon. What that takes is AutoFlow's, the rest of the daemon Prefect's
@@ -13,13 +14,15 @@ client's, which includes the looks for dates and for cancelled runs. The page ha
 processes of their own, now and then; whether one of these counts is chance in a short measurement.
 
 A run waits for Prefect from its claim until its notebook begins, and from when its notebook is written until its
-record; AutoFlow itself takes as much of that as the lines without Prefect show. Between two runs is the time from a
-record to the next claim in the same place. The first runs also wait until everything is imported.
+record, and holds its place from then until the next claim there, because Prefect has to be told of its end. All three
+together are what it waits; AutoFlow itself takes as much of that as the lines without Prefect show. The first runs also
+wait until everything is imported; they are judged apart.
 """
 
 import argparse
+import contextlib
+import faulthandler
 import heapq
-import os
 import statistics
 import subprocess
 import sys
@@ -29,7 +32,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -42,15 +45,15 @@ from autoflow.heartbeat import Heartbeat
 from autoflow.inputs import read_workflows
 from autoflow.model import RunRecord, RunState, RunStore
 from autoflow.page.writer import PageWriter
+from autoflow.prefect_api import free_port
 from autoflow.runs import EndedRun, Outcome, WorkflowRun
 from autoflow.settings import PRELOAD, Settings
 from autoflow.specs import WorkflowSpec
 from autoflow.stop_signal import StopSignal
 from autoflow.workflows import Step, run_notebook
-from benchmarks.chaos import ROOT
-from benchmarks.memory import write_inputs
+from benchmarks.daemon import KINDS, ROOT, children_by_kind, clean_environ, write_inputs
+from benchmarks.goals import Goal, add_check, judge
 from examples.flowapi import ExampleFlowApi
-from tests.postgres import free_port
 
 SETTLED = 20
 """After so many runs everything is imported and warm."""
@@ -66,13 +69,6 @@ WAIT_GOAL = 1.0
 LONGEST_RUN = 5.0
 """Seconds that a run may take, on the average, before all is given up; and as long again for the start."""
 
-KINDS = {
-    "autoflow.prefect_server": "Prefect server",
-    "autoflow.kernel_server": "kernel server",
-    "autoflow.page.readable": "page",
-}
-"""Words of the command lines of processes below the daemon, and what they are."""
-
 SPY = "autoflow_benchmark_spy"
 SPY_SOURCE = """
 import atexit, os, pathlib, time
@@ -82,7 +78,7 @@ def write_down():
         return
     guard = int(pathlib.Path(f"/proc/{{os.getppid()}}/schedstat").read_text().split()[0]) / 1e9
     file = os.open({tally!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.write(file, f"{{time.process_time() + guard:.6f}}\\n".encode())
+    os.write(file, f"{{time.process_time():.6f}} {{guard:.6f}}\\n".encode())
     os.close(file)
 atexit.register(write_down)
 """
@@ -102,7 +98,7 @@ class Place:
 
     @property
     def tally(self) -> Path:
-        """What kernels write down: a line with CPU seconds for each."""
+        """What kernels write down: a line with the CPU seconds of each and those of its guard."""
         return self.folder / "tally"
 
     def prepare(self) -> None:
@@ -115,8 +111,7 @@ class Place:
 
     def environ(self, flowapi_url: str, flowapi_token: str, side_by_side: int) -> dict[str, str]:
         """Return the environment for AutoFlow."""
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(("AUTOFLOW", "PREFECT"))}
-        return ours | {
+        return clean_environ() | {
             "AUTOFLOW_INPUTS_DIR": str(self.folder / "inputs"),
             "AUTOFLOW_OUTPUTS_DIR": str(self.outputs),
             "AUTOFLOW_MAX_PARALLEL_RUNS": str(side_by_side),
@@ -133,40 +128,51 @@ class Place:
             return sorted(store.runs(state=RunState.SUCCEEDED), key=lambda run: run.started_at)
 
 
-@dataclass
-class Times:
-    """Seconds of each run: all, until its notebook begins, after its notebook is written; and between two runs."""
+@dataclass(frozen=True)
+class Wait:
+    """Seconds that a run takes, and of them: until its notebook begins, and from when that is written to the record.
 
-    runs: list[float] = field(default_factory=list)
-    before: list[float] = field(default_factory=list)
-    after: list[float] = field(default_factory=list)
-    between: list[float] = field(default_factory=list)
+    `held` is how much longer it keeps its place: until the next claim there. The last runs have no next one.
+    """
+
+    run: float
+    before: float
+    after: float
+    held: float = 0
 
     @property
-    def waits(self) -> list[float]:
-        """What runs wait before and after their notebooks."""
-        return [before + after for before, after in zip(self.before, self.after, strict=True)]
+    def whole(self) -> float:
+        """All that it waits for."""
+        return self.before + self.after + self.held
 
     @classmethod
-    def of(cls, records: Sequence[RunRecord], side_by_side: int) -> "Times":
-        """Return the times of `records`, which are in the order in which they began."""
-        times = cls()
-        free_since: list[datetime] = []
-        for record in records:
-            path = Path(record.outputs["trivial"]["notebook"])
-            notebook = ExecutedNotebook.read(path)
-            assert record.finished_at
-            assert notebook
-            assert notebook.started_at
-            begins = datetime.fromisoformat(notebook.started_at).astimezone(UTC).replace(tzinfo=None)
-            written = datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None)
-            times.runs.append((record.finished_at - record.started_at).total_seconds())
-            times.before.append((begins - record.started_at).total_seconds())
-            times.after.append((record.finished_at - written).total_seconds())
-            if len(free_since) == side_by_side:
-                times.between.append((record.started_at - heapq.heappop(free_since)).total_seconds())
-            heapq.heappush(free_since, record.finished_at)
-        return times
+    def of(cls, record: RunRecord) -> "Wait":
+        """Return what a record and the notebook tell."""
+        path = Path(record.outputs["trivial"]["notebook"])
+        notebook = ExecutedNotebook.read(path)
+        assert record.finished_at
+        assert notebook
+        assert notebook.started_at
+        begins = datetime.fromisoformat(notebook.started_at).astimezone(UTC).replace(tzinfo=None)
+        written = datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None)
+        return cls(
+            run=(record.finished_at - record.started_at).total_seconds(),
+            before=(begins - record.started_at).total_seconds(),
+            after=(record.finished_at - written).total_seconds(),
+        )
+
+
+def waits_of(records: Sequence[RunRecord], side_by_side: int) -> list[Wait]:
+    """Return what the runs waited for; `records` are in the order in which they began, and so is what is returned."""
+    waits = [Wait.of(record) for record in records]
+    free: list[tuple[datetime, int]] = []
+    for number, record in enumerate(records):
+        if len(free) == side_by_side:
+            since, before = heapq.heappop(free)
+            waits[before] = replace(waits[before], held=(record.started_at - since).total_seconds())
+        assert record.finished_at
+        heapq.heappush(free, (record.finished_at, number))
+    return waits
 
 
 def cpu_seconds(daemon: psutil.Process, tally: Path) -> dict[str, float]:
@@ -175,15 +181,14 @@ def cpu_seconds(daemon: psutil.Process, tally: Path) -> dict[str, float]:
     seconds = dict.fromkeys((*KINDS.values(), "other"), 0.0) | {"daemon": times.user + times.system}
     # Processes of its own that it has waited for: those that make HTML for the page.
     seconds["page"] = times.children_user + times.children_system
-    for child in daemon.children():
-        try:
-            command, times = " ".join(child.cmdline()), child.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        kind = next((kind for word, kind in KINDS.items() if word in command), "other")
-        seconds[kind] += times.user + times.system
-    kernels = tally.read_text().split() if tally.exists() else []
-    return seconds | {"kernel": sum(map(float, kernels)), "kernels": len(kernels)}
+    for kind, child in children_by_kind(daemon):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = child.cpu_times()
+            seconds[kind] += times.user + times.system
+    lines = tally.read_text().splitlines() if tally.exists() else []
+    kernels, guards = (sum(float(line.split()[place]) for line in lines) for place in (0, 1))
+    seconds["guard"] += guards
+    return seconds | {"kernel": kernels, "kernels": len(lines)}
 
 
 @contextmanager
@@ -252,11 +257,15 @@ class WithoutPrefect:
 
     def cpu_seconds(self, dates: Sequence[date], side_by_side: int) -> float:
         """Do `dates`; return the CPU seconds that this process takes for one of them."""
+        # Threads that hang cannot be ended; the stacks tell where they do.
+        faulthandler.dump_traceback_later(LONGEST_RUN * (len(dates) + SETTLED), exit=True)
         with ThreadPoolExecutor(side_by_side) as pool:
             list(pool.map(self.run, dates[:SETTLED]))
             started = time.process_time()
             list(pool.map(self.run, dates[SETTLED:]))
-            return (time.process_time() - started) / (len(dates) - SETTLED)
+            seconds = time.process_time() - started
+        faulthandler.cancel_dump_traceback_later()
+        return seconds / (len(dates) - SETTLED)
 
     def run(self, reference_date: date) -> None:
         """Run the notebook for one date, as `WorkflowRunner` does."""
@@ -281,50 +290,52 @@ class WithoutPrefect:
         self.page.run_ended(EndedRun(run=run, state=RunState.SUCCEEDED, outcome=outcome))
 
 
-def print_cpu(daemon: Mapping[str, float], autoflow: float) -> None:
-    """Print what takes how much CPU time for each run."""
+def print_cpu(daemon: Mapping[str, float], autoflow: float) -> float:
+    """Print what takes how much CPU time for each run; return the seconds of all but kernels."""
     rows = {
         "AutoFlow": autoflow,
         "AutoFlow's page": daemon["page"],
+        "AutoFlow's guard of the kernel": daemon["guard"],
+        "AutoFlow's kernel server": daemon["kernel server"],
         "Prefect client": daemon["daemon"] - autoflow,
         "Prefect server": daemon["Prefect server"],
         "other": daemon["other"],
     }
-    print(f"{'CPU ms for each run':32}")
+    rows |= {"all but kernels": sum(rows.values()), "kernel": daemon["kernel"]}
+    print("CPU ms for each run")
     for name, seconds in rows.items():
         print(f"  {name:30}{1000 * seconds:8.0f}")
-    print(f"  {'all but kernels':30}{1000 * sum(rows.values()):8.0f}   goal: {1000 * CPU_GOAL:.0f}")
-    print(f"  {'kernel and guard':30}{1000 * daemon['kernel']:8.0f}")
-    print(f"  {'kernel server':30}{1000 * daemon['kernel server']:8.0f}")
     if abs(daemon["kernels"] - 1) > 0.1:  # noqa: PLR2004 - those that have ended while their runs have not count
         print(f"  {daemon['kernels']:.2f} kernels for each run were counted: those not forked count as page")
+    return rows["all but kernels"]
 
 
-def print_wall(name: str, times: Times, *, goal: str = "") -> None:
-    """Print how long runs took and waited: the median and the longest, those of the beginning apart.
-
-    `goal` is told beside the waits.
-    """
+def print_wall(name: str, waits: Sequence[Wait]) -> None:
+    """Print how long runs took and waited: the median and the longest, those of the beginning apart."""
     rows = {
-        "run": times.runs,
-        "waits": times.waits,
-        "  before its notebook": times.before,
-        "  after its notebook": times.after,
-        "between two runs": times.between,
+        "run": [wait.run for wait in waits],
+        "waits": [wait.whole for wait in waits],
+        "  before its notebook": [wait.before for wait in waits],
+        "  after its notebook": [wait.after for wait in waits],
+        "  until the next one's claim": [wait.held for wait in waits],
     }
     print(f"{f'wall ms, {name}':32}{'median':>8}{'max':>8}{f'max of first {SETTLED}':>20}")
     for row, seconds in rows.items():
         first, later = seconds[:SETTLED], seconds[SETTLED:]
-        figures = statistics.median(later), max(later), max(first)
-        print(
-            f"  {row:30}"
-            + "{:8.0f}{:8.0f}{:20.0f}".format(*(1000 * each for each in figures))
-            + goal * (row == "waits")
-        )
+        figures = (1000 * statistics.median(later), 1000 * max(later), 1000 * max(first))
+        print(f"  {row:30}" + "{:8.0f}{:8.0f}{:20.0f}".format(*figures))
 
 
-def measure(folder: Path, dates: Sequence[date], side_by_side: int) -> int:
-    """Print all that there is for so many runs side by side; return how many notebooks the daemon made."""
+@dataclass(frozen=True)
+class Found:
+    """What came of the dates: how many notebooks there are, and what they are judged by."""
+
+    notebooks: int
+    goals: Sequence[Goal]
+
+
+def measure(folder: Path, dates: Sequence[date], side_by_side: int) -> Found:
+    """Print all that there is for so many runs side by side."""
     with_prefect, without = Place(folder / "daemon"), Place(folder / "alone")
     with_prefect.prepare()
     without.prepare()
@@ -335,30 +346,46 @@ def measure(folder: Path, dates: Sequence[date], side_by_side: int) -> int:
     settings = Settings.read(without.environ("http://localhost", "token", side_by_side))
     with WithoutPrefect.ready(settings) as alone:
         autoflow = alone.cpu_seconds(dates, side_by_side)
-    print(f"\n{len(dates)} dates, {side_by_side} side by side" if side_by_side > 1 else f"\n{len(dates)} dates")
+    title = f"{side_by_side} side by side" if side_by_side > 1 else "one at a time"
+    print(f"\n{len(dates)} dates, {title}")
+    goals: list[Goal] = []
     if daemon:
-        print_cpu(daemon, autoflow)
-        goal = f"   goal: {1000 * WAIT_GOAL:.0f}"
-        print_wall("the daemon", Times.of(with_prefect.runs(), side_by_side), goal=goal)
-        print_wall("without Prefect", Times.of(without.runs(), side_by_side))
-    return sum(1 for _ in with_prefect.outputs.glob("notebooks/*.ipynb"))
+        cpu = print_cpu(daemon, autoflow)
+        waits = waits_of(with_prefect.runs(), side_by_side)
+        print_wall("the daemon", waits)
+        print_wall("without Prefect", waits_of(without.runs(), side_by_side))
+        goals = judged(title, cpu, waits)
+    return Found(sum(1 for _ in with_prefect.outputs.glob("notebooks/*.ipynb")), goals)
 
 
-def main() -> None:
+def judged(title: str, cpu: float, waits: Sequence[Wait]) -> list[Goal]:
+    """Return what CPU time, in seconds, and waits are judged by."""
+    first, later = waits[:SETTLED], waits[SETTLED:]
+    return [
+        Goal(f"{title}: CPU of all but the kernel", cpu, CPU_GOAL, unit="s"),
+        Goal(f"{title}: longest wait", max(wait.whole for wait in later), WAIT_GOAL, unit="s"),
+        Goal(f"{title}: longest wait of first {SETTLED}", max(wait.whole for wait in first), WAIT_GOAL, unit="s"),
+    ]
+
+
+def main() -> int:
     """Measure one run at a time, and some side by side."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dates", type=int, default=80, help="how many runs (default: 80)")
+    add_check(parser)
     options = parser.parse_args()
     if options.dates < 3 * SETTLED:
         parser.error(f"--dates: {3 * SETTLED} at least")
     dates = [date(2016, 1, 1) + timedelta(days=number) for number in range(options.dates)]
-    notebooks = []
+    found = []
     for side_by_side in (1, SIDE_BY_SIDE):
         with tempfile.TemporaryDirectory() as folder:
-            notebooks.append(measure(Path(folder), dates, side_by_side))
-    if min(notebooks) < len(dates):
-        sys.exit(f"{min(notebooks)} notebooks for {len(dates)} dates")
+            found.append(measure(Path(folder), dates, side_by_side))
+    code = judge([goal for each in found for goal in each.goals], check=options.check)
+    if (notebooks := min(each.notebooks for each in found)) < len(dates):
+        sys.exit(f"{notebooks} notebooks for {len(dates)} dates")
+    return code
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
