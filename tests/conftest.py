@@ -18,11 +18,11 @@ import nbformat
 import pytest
 
 from autoflow.log import logger
-from autoflow.prefect_api import PrefectServer, client_environment, server_environment
+from autoflow.prefect_api import PrefectServer, client_environment, free_port, server_environment
 from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown
 from examples.flowapi import ExampleFlowApi
-from tests.postgres import Postgres, free_port, running_postgres
+from tests.postgres import Postgres, running_postgres
 from tests.prefect_database import migrated_database
 
 TOKEN_OF_NO_USE = "a.b.c-a-token-that-no-flowapi-takes"

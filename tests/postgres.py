@@ -1,10 +1,8 @@
 """A PostgreSQL server of one's own, for tests and benchmarks."""
 
-import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -15,13 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-
-def free_port() -> int:
-    """Return a TCP port that nobody listens on at the moment."""
-    with contextlib.closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+from autoflow.prefect_api import free_port
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ import pytest
 
 from autoflow.cli import main
 from autoflow.model import RunState, RunStore
+from autoflow.prefect_api import free_port
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import Deployed, write_notebook
-from tests.postgres import Postgres, free_port
+from tests.postgres import Postgres
 from tests.waiting import LONG, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent

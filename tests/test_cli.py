@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from autoflow.cli import main
+from autoflow.prefect_api import free_port
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
-from tests.postgres import free_port
 from tests.waiting import LONG
 
 pytestmark = pytest.mark.usefixtures("log_as_before")

@@ -15,13 +15,14 @@ import pytest
 from autoflow.errors import FlowApiError
 from autoflow.heartbeat import Heartbeat
 from autoflow.model import RunState, RunStore
+from autoflow.prefect_api import free_port
 from autoflow.sensor import Sensor, Tick
 from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown
 from autoflow.workflows import WorkflowRunner
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import Deployed, write_notebook
-from tests.postgres import Postgres, free_port
+from tests.postgres import Postgres
 from tests.test_acceptance import environment, processes_with, run_to_the_end, running
 from tests.waiting import LONG, wait_for
 

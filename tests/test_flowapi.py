@@ -12,9 +12,9 @@ import pytest
 
 from autoflow.errors import FlowApiError
 from autoflow.flowapi import FlowApi
+from autoflow.prefect_api import free_port
 from examples.flowapi import ExampleFlowApi, Misbehaviour
 from tests.certificates import self_signed
-from tests.postgres import free_port
 from tests.waiting import wait_for
 
 DAY = datetime.timedelta(days=1)

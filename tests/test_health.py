@@ -18,8 +18,8 @@ from autoflow.daemon_files import DaemonFiles
 from autoflow.errors import AutoflowError
 from autoflow.health import look
 from autoflow.model import RunStore
+from autoflow.prefect_api import free_port
 from tests.conftest import Deployed
-from tests.postgres import free_port
 
 NOW = datetime.datetime.now(datetime.UTC)
 DEPLOYMENT = "/api/deployments/name/available_dates_sensor/available-dates-sensor"

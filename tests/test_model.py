@@ -30,7 +30,8 @@ from autoflow.model import (
     RunStore,
     metadata,
 )
-from tests.postgres import Postgres, free_port
+from autoflow.prefect_api import free_port
+from tests.postgres import Postgres
 from tests.waiting import LONG
 
 if TYPE_CHECKING:

@@ -20,13 +20,13 @@ from autoflow.prefect_api import (
     PrefectServer,
     choose_port,
     client_environment,
+    free_port,
     is_ready,
     prefect_api,
     server_environment,
 )
 from autoflow.stop_signal import Shutdown
 from tests.conftest import TOKEN_OF_NO_USE, Deployed
-from tests.postgres import free_port
 from tests.waiting import LONG, wait_for
 
 

@@ -1,0 +1,155 @@
+"""How long the command line takes to start, and the daemon to tick: ``python -m benchmarks.startup [--rounds N]``.
+
+``autoflow --help`` and a Python that does nothing take turns. Daemons are started where the database of their Prefect
+server is already, and where it has to be made; the tick is there when FlowAPI is asked for the first time.
+"""
+
+import argparse
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoflow.prefect_api import is_ready
+from benchmarks.daemon import ROOT, clean_environ, end_of, environment, running_daemon, write_inputs
+from benchmarks.goals import Goal, add_check, judge
+from examples.flowapi import ExampleFlowApi
+
+HELP_GOAL = 0.3
+"""Seconds that ``autoflow --help`` may take on top of Python's own start."""
+
+TICK_GOAL = 0.5
+"""Seconds that the first tick may come after the Prefect server's first answer: at once, but for what a tick takes."""
+
+LONGEST_HELP = 60.0
+LONGEST_START = 240.0
+"""Seconds."""
+
+LOOK_SECONDS = 0.005
+"""How often it is looked whether FlowAPI was asked."""
+
+COMMANDS = {"python -c pass": ["-c", "pass"], "autoflow --help": ["-m", "autoflow", "--help"]}
+DATABASES = {"database there": True, "no database": False}
+
+
+@dataclass(frozen=True)
+class Start:
+    """Seconds from a daemon's start until its Prefect server answered, and until its first tick."""
+
+    answer: float
+    tick: float
+
+
+def seconds_of(arguments: Sequence[str]) -> float:
+    """Return how long Python takes with `arguments`."""
+    started = time.perf_counter()
+    command = [sys.executable, *arguments]
+    subprocess.run(command, cwd=ROOT, env=clean_environ(), check=True, capture_output=True, timeout=LONGEST_HELP)
+    return time.perf_counter() - started
+
+
+def measure_help(rounds: int) -> dict[str, list[float]]:
+    """Let the commands take turns; return the seconds of each."""
+    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for _ in range(rounds):
+        for name in random.sample(list(COMMANDS), len(COMMANDS)):
+            seconds[name].append(seconds_of(COMMANDS[name]))
+    return seconds
+
+
+def print_help(seconds: dict[str, list[float]]) -> list[Goal]:
+    """Print the medians, and what they are judged by."""
+    python, autoflow = (statistics.median(values) for values in seconds.values())
+    print(f"{'':32}{'median s':>10}{'max s':>8}{'ratio':>8}{'more s':>8}")
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        print(f"  {name:30}{median:10.2f}{max(values):8.2f}{median / python:8.1f}{median - python:8.2f}", flush=True)
+    return [Goal("autoflow --help: on top of Python's start", autoflow - python, HELP_GOAL, unit="s")]
+
+
+def prepare(folder: Path) -> None:
+    """Write inputs of which nothing is due, with a schedule that has no tick but the first one."""
+    inputs = folder / "inputs"
+    inputs.mkdir(parents=True)
+    write_inputs(inputs)
+    workflows = inputs / "workflows.yml"
+    rarely = workflows.read_text().replace("schedule: null", "schedule: '0 0 29 2 *'")
+    workflows.write_text(rarely.replace("workflow_name: trivial", "workflow_name: trivial, earliest_date: 2099-01-01"))
+
+
+def start(folder: Path, flowapi: ExampleFlowApi) -> Start:
+    """Start a daemon in `folder`, and end it after its first tick."""
+    environ = environment(folder / "inputs", folder / "outputs", flowapi)
+    api_url = f"http://127.0.0.1:{environ['PREFECT_SERVER_API_PORT']}/api"
+    asked = len(flowapi.requests)
+    answers: list[float] = []
+    started = time.perf_counter()
+    with running_daemon(environ, folder / "log") as daemon:
+        threading.Thread(target=_wait_for_answer, args=(api_url, answers), daemon=True).start()
+        while len(flowapi.requests) == asked:
+            if daemon.poll() is not None or time.perf_counter() - started > LONGEST_START:
+                sys.exit(f"the daemon did not tick; it said at last:\n{end_of(folder / 'log')}")
+            time.sleep(LOOK_SECONDS)
+        ticked = time.perf_counter()
+    return Start((answers[0] if answers else ticked) - started, ticked - started)
+
+
+def _wait_for_answer(api_url: str, answers: list[float]) -> None:
+    deadline = time.monotonic() + LONGEST_START
+    # A server that listens, and does not answer yet, keeps who asks waiting until it does.
+    while time.monotonic() < deadline:
+        if is_ready(api_url, timeout=LONGEST_START):
+            answers.append(time.perf_counter())
+            return
+        time.sleep(0.02)
+
+
+def measure_starts(rounds: int, folder: Path) -> dict[str, list[Start]]:
+    """Let starts with and without a database take turns; return what they took."""
+    starts: dict[str, list[Start]] = {name: [] for name in DATABASES}
+    with ExampleFlowApi(subscribers=50) as flowapi:
+        kept = folder / "kept"
+        prepare(kept)
+        start(kept, flowapi)
+        for number in range(rounds):
+            for name in random.sample(list(DATABASES), len(DATABASES)):
+                place = kept
+                if not DATABASES[name]:
+                    place = folder / f"new{number}"
+                    prepare(place)
+                starts[name].append(start(place, flowapi))
+    return starts
+
+
+def print_starts(starts: dict[str, list[Start]]) -> list[Goal]:
+    """Print the medians, and what they are judged by."""
+    print(f"\n{'median s, daemon':32}{'server answers':>16}{'first tick':>12}{'tick after answer':>19}")
+    goals = []
+    for name, each in starts.items():
+        after = statistics.median(one.tick - one.answer for one in each)
+        answer, tick = statistics.median(one.answer for one in each), statistics.median(one.tick for one in each)
+        print(f"  {name:30}{answer:16.2f}{tick:12.2f}{after:19.2f}")
+        goals.append(Goal(f"{name}: first tick after the server's answer", after, TICK_GOAL, unit="s"))
+    return goals
+
+
+def main() -> int:
+    """Print the tables and the goals."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7, help="how often each starts (default: 7)")
+    add_check(parser)
+    options = parser.parse_args()
+    goals = print_help(measure_help(options.rounds))
+    with tempfile.TemporaryDirectory() as folder:
+        goals += print_starts(measure_starts(options.rounds, Path(folder)))
+    return judge(goals, check=options.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
