@@ -29,6 +29,9 @@ IDLE_SECONDS = 60.0
 FORK_TIMEOUT = 10.0
 """How long a fork may take, in seconds; it takes some milliseconds."""
 
+PATIENCE = 10.0
+"""How long after the start of a server kernels wait for it to be ready, in seconds."""
+
 WARMING_SECONDS = 60.0
 """How long the server may take to import what it is to import; it takes one or two seconds."""
 
@@ -155,6 +158,7 @@ class ForkServer:
         self._left_out: set[str] = set()
         self._failures = 0
         self._not_before = 0.0
+        self._started_at = 0.0
         self._check_at = 0.0
         self._is_closed = sys.platform != "linux"
         self._told: set[str] = set()
@@ -201,6 +205,7 @@ class ForkServer:
 
         Its guard removes `folder` at the end; what is said outside of cells goes into the file descriptor `mouth`.
         """
+        await self._wait_if_warming(environment)
         ours, theirs = socket.socketpair()
         control, end = os.pipe()
         stdin = os.fdopen(end, "wb", buffering=0)
@@ -226,6 +231,18 @@ class ForkServer:
                 stdin.close()
                 ours.close()
         return process
+
+    async def _wait_if_warming(self, environment: Mapping[str, str]) -> None:
+        """Wait until the process is ready, or known to be of no use: but for trivial notebooks, it is worth it.
+
+        What an ordinary kernel imported meanwhile would keep the process, and those of other runs, from the cores.
+        """
+        while True:
+            with self._lock:
+                self._look(environment)
+                if self._warmth or not self._process or time.monotonic() > self._started_at + PATIENCE:
+                    return
+            await asyncio.sleep(0.02)
 
     def close(self) -> None:
         """End the process, for good."""
@@ -313,6 +330,7 @@ class ForkServer:
                 self._tell(f"no process can be started: {error.strerror}")
                 return
         ours.setblocking(False)
+        self._started_at = time.monotonic()
         self._requests = ours
         self._environment = dict(environment)
 

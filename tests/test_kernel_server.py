@@ -470,6 +470,38 @@ ctypes.CDLL(None).pause()
 """
 
 
+def test_kernel_waits_for_a_server_that_has_been_started(tmp_path: Path) -> None:
+    with ForkServer(["numpy"]) as server:
+        kernels = Kernels(server, tmp_path)
+        server.warm_up(os.environ)
+        assert kernels.is_forked()
+
+
+def test_kernel_that_waits_for_a_server_can_be_stopped_and_does_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hanging.py").write_text(HANGS.replace("STARTED", f"{tmp_path}/started"))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+    async def stop(server: ForkServer) -> None:
+        with new_kernel("python3", server) as kernel:
+            starting = asyncio.ensure_future(kernel.connect(environment, tmp_path, start_timeout=60))
+            await asyncio.sleep(0.1)
+            starting.cancel()
+            before = time.monotonic()
+            await asyncio.wait({starting})
+            assert starting.cancelled()
+            assert time.monotonic() - before < 1
+            await kernel.end()
+
+    with ForkServer(["hanging"]) as server:
+        server.warm_up(environment)
+        with asyncio.Runner() as runner:
+            runner.run(stop(server))
+        monkeypatch.setattr(forked_kernels, "PATIENCE", 0.1)
+        assert not Kernels(server, tmp_path).is_forked(environment)
+
+
 def test_module_that_hangs_is_told_and_makes_ordinary_kernels(
     tmp_path: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
