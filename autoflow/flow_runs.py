@@ -7,6 +7,7 @@ each run, which takes longer to make than all of them. On a small server that is
 import contextlib
 import contextvars
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
@@ -66,6 +67,18 @@ def _run(engine: "_Engine") -> "State[Any]":
     return engine.state
 
 
+class _Knowing(SyncPrefectClient):
+    """A client, over the connections of another one, that knows a run."""
+
+    def __init__(self, client: SyncPrefectClient, flow_run: FlowRun) -> None:
+        vars(self).update(vars(client))
+        self._flow_run = flow_run
+
+    def read_flow_run(self, flow_run_id: UUID) -> FlowRun:
+        """Return the run; ask only for another one."""
+        return self._flow_run if flow_run_id == self._flow_run.id else super().read_flow_run(flow_run_id)
+
+
 @dataclass
 class _Engine(FlowRunEngine[..., Any]):
     """Prefect's engine, for a run that is created as what it is: with its name, and running.
@@ -98,6 +111,13 @@ class _Engine(FlowRunEngine[..., Any]):
         )
         answer = client.request("POST", "/flow_runs/", json=flow_run.model_dump(mode="json", exclude_unset=True))
         return FlowRun.model_validate(answer.json())
+
+    def setup_run_context(  # type: ignore[override] # typeshed's name for what this returns is private
+        self, client: SyncPrefectClient | None = None
+    ) -> AbstractContextManager["FlowRunEngine[..., Any]"]:
+        """Prepare what the flow runs in, without asking for the run: it is what it was created as a moment ago."""
+        asked = client or self.client
+        return super().setup_run_context(_Knowing(asked, self.flow_run) if self.flow_run else asked)
 
     def begin_run(self) -> "State[Any]":
         """Begin, without a request if the run was created as running."""
