@@ -7,6 +7,7 @@ that were missed at once.
 import contextlib
 import datetime
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -14,8 +15,15 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.responses import FlowRunResponse, SetStateStatus
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterNextScheduledStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import SetStateStatus
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.flow_engine import run_flow
@@ -35,6 +43,12 @@ DRAIN_SECONDS = 2.0
 
 POLL_SECONDS = 2.0
 """How often Prefect is asked what it has scheduled."""
+
+SIGN_OF_LIFE_SECONDS = 20.0
+"""How often Prefect is told that the deployments are served; after a minute without, it shows that they are not."""
+
+MOST_TAKEN = 200
+"""Prefect's API answers for so many flow runs at once."""
 
 PREFECT_FAILURES = (httpx.HTTPError, PrefectException, OSError, RuntimeError, ValueError)
 """What Prefect's client raises when the API is gone, refuses, or answers what Prefect would not."""
@@ -90,6 +104,7 @@ class DeploymentRunner:
         self._lock = threading.Lock()
         self._running: dict[UUID, tuple[Deployment, threading.Thread]] = {}
         self._failed: set[UUID] = set()
+        self._sign_of_life_at = 0.0
         self._api_is_gone = False
         self._client = get_client(sync_client=True)
 
@@ -129,13 +144,24 @@ class DeploymentRunner:
     def _poll(self, now: datetime.datetime) -> None:
         self._forget_ended()
         self._put_back()
-        found = self._client.get_scheduled_flow_runs_for_deployments(list(self._deployments), scheduled_before=now)
+        if time.monotonic() >= self._sign_of_life_at:
+            # To ask in the way of Prefect's own runner is this sign, for which the server writes to its database.
+            self._client.get_scheduled_flow_runs_for_deployments(list(self._deployments), scheduled_before=now)
+            self._sign_of_life_at = time.monotonic() + SIGN_OF_LIFE_SECONDS
+        found = self._client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                deployment_id=FlowRunFilterDeploymentId(any_=list(self._deployments)),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+                next_scheduled_start_time=FlowRunFilterNextScheduledStartTime.model_validate({"before_": now}),
+            ),
+            limit=MOST_TAKEN,
+        )
         for deployment in self._deployments.values():
             scheduled = [each for each in found if each.deployment_id == deployment.id]
             for flow_run in self._take(deployment, scheduled):
                 self._start(deployment, flow_run)
 
-    def _take(self, deployment: Deployment, scheduled: list[FlowRunResponse]) -> list[FlowRunResponse]:
+    def _take(self, deployment: Deployment, scheduled: list[FlowRun]) -> list[FlowRun]:
         """Return those of `scheduled` that are ours to run now."""
         if deployment.exclusive:
             with self._lock:
@@ -152,17 +178,16 @@ class DeploymentRunner:
             if self._client.set_flow_run_state(flow_run.id, Pending()).status is SetStateStatus.ACCEPT
         ]
 
-    def _start(self, deployment: Deployment, flow_run: FlowRunResponse) -> None:
+    def _start(self, deployment: Deployment, flow_run: FlowRun) -> None:
         thread = threading.Thread(target=self._run, args=(deployment, flow_run), name=deployment.name, daemon=True)
         with self._lock:
             self._running[flow_run.id] = (deployment, thread)
             thread.start()
 
-    def _run(self, deployment: Deployment, flow_run: FlowRunResponse) -> None:
+    def _run(self, deployment: Deployment, flow_run: FlowRun) -> None:
         try:
             # As if it were of no deployment: for one, Prefect would listen whether it is to be suspended.
-            known = FlowRun.model_validate(flow_run.model_dump(exclude={"deployment_id"}))
-            run_flow(deployment.flow, flow_run=known, return_type="state")
+            run_flow(deployment.flow, flow_run=flow_run.model_copy(update={"deployment_id": None}), return_type="state")
         except PREFECT_FAILURES as error:
             logger.warning("Prefect did not let '%s' run to its end: %s", deployment.name, type(error).__name__)
             with self._lock:
