@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,8 @@ from autoflow.stop_signal import Shutdown
 from tests.conftest import TOKEN_OF_NO_USE, Deployed
 from tests.waiting import LONG, wait_for
 
+HOME_OF_THE_SESSIONS = os.environ["PREFECT_HOME"]
+
 
 @contextlib.contextmanager
 def listening(port: int = 0, host: str = "127.0.0.1") -> Iterator[int]:
@@ -47,10 +50,11 @@ def is_free(port: int) -> bool:
 
 
 def servers_of(pid: int | None = None) -> list[psutil.Process]:
-    """Return the Prefect servers that a process, by default this one, has started."""
+    """Return the Prefect servers that a process, by default this one, has started; not that of the session."""
     with contextlib.suppress(psutil.NoSuchProcess):
         children = psutil.Process(pid).children()
-        return [child for child in children if "autoflow.prefect_server" in child.cmdline()]
+        servers = [child for child in children if "autoflow.prefect_server" in child.cmdline()]
+        return [server for server in servers if server.environ().get("PREFECT_HOME") != HOME_OF_THE_SESSIONS]
     return []
 
 
@@ -196,7 +200,15 @@ def test_server_that_ends_before_it_answers_is_told_with_what_it_said(
     assert message.endswith(f"(see {log})")
 
 
-@pytest.mark.usefixtures("migrated_prefect")
+@pytest.fixture
+def _proxies_read_anew() -> Iterator[None]:
+    """Have urllib, which keeps what it has read of proxies from its first request on, read that again."""
+    urllib.request.install_opener(None)
+    yield
+    urllib.request.install_opener(None)
+
+
+@pytest.mark.usefixtures("migrated_prefect", "_proxies_read_anew")
 def test_server_that_dies_is_started_again_and_ends_with_the_block(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,7 +253,6 @@ def test_server_that_hangs_is_started_anew(
     deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ) -> None:
     monkeypatch.setattr("autoflow.prefect_api.LOOK_SECONDS", 0.05)
-    monkeypatch.setattr("autoflow.prefect_api.HUNG_SECONDS", 0.1)
     environment = server_environment(deployed.settings(), deployed.environ, free_port())
     with PrefectServer(environment, tmp_path / "home" / "server.log") as server:
         api = PrefectApi(f"http://127.0.0.1:{environment['PREFECT_SERVER_API_PORT']}/api", server)
@@ -250,9 +261,10 @@ def test_server_that_hangs_is_started_anew(
         # What the log is in may be gone as well.
         shutil.rmtree(tmp_path / "home")
         hung.suspend()
-        hung.wait(LONG)
+        monkeypatch.setattr("autoflow.prefect_api.HUNG_SECONDS", 0.1)
+        wait_for(lambda: logged)
         monkeypatch.undo()
-        wait_for(servers_of)
+        wait_for(lambda: any(server.pid != hung.pid for server in servers_of()))
     assert logged[0] == "the Prefect server has not answered for 0 s and is killed"
 
 
