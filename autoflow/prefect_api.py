@@ -259,26 +259,28 @@ class PrefectServer:
             )
 
     def _keep_alive(self) -> None:
+        is_starting_again = False
         while not self._closing.is_set():
             process, listener = self._process, self._listener
             if process is None or listener is None:
                 return
-            self._wait_for_its_end(process)
+            self._wait_for_its_end(process, is_starting=is_starting_again)
             if process.stdin:
                 process.stdin.close()
             if self._closing.is_set() or not self.has_been_ready:
                 return
             logger.warning("the Prefect server ended (exit code %s); starting it again", process.returncode)
             self._restart(listener)
+            is_starting_again = True
 
-    def _wait_for_its_end(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait until the server ends; kill it if it has answered, and then does not for too long."""
+    def _wait_for_its_end(self, process: subprocess.Popen[bytes], *, is_starting: bool) -> None:
+        """Wait until the server ends; kill it if it does not answer for too long, which is longer for a start."""
         answered_at = time.monotonic()
         while not _has_ended(process, LOOK_SECONDS):
             if not self.has_been_ready or is_ready(self._url):
-                answered_at = time.monotonic()
-            elif time.monotonic() - answered_at > HUNG_SECONDS:
-                logger.warning("the Prefect server has not answered for %.0f s and is killed", HUNG_SECONDS)
+                answered_at, is_starting = time.monotonic(), False
+            elif time.monotonic() - answered_at > (patience := START_TIMEOUT if is_starting else HUNG_SECONDS):
+                logger.warning("the Prefect server has not answered for %.0f s and is killed", patience)
                 process.kill()
 
     def _restart(self, listener: socket.socket) -> None:
@@ -298,15 +300,13 @@ class PrefectServer:
 
 def _has_ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
     """Wait up to `seconds` for the end of a process; tell whether it has. Popen.wait looks 20 times a second."""
-    if sys.platform == "linux" and process.returncode is None:
-        descriptor = os.pidfd_open(process.pid)
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        try:
+    if sys.platform == "linux" and process.poll() is None:
+        # Unless another thread has waited for it meanwhile.
+        with contextlib.suppress(ProcessLookupError), open(os.pidfd_open(process.pid), "rb") as end:  # noqa: PTH123 - a number
+            poll = select.poll()
+            poll.register(end, select.POLLIN)
             if not poll.poll(1000 * seconds):
                 return False
-        finally:
-            os.close(descriptor)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
     return process.returncode is not None
