@@ -90,7 +90,7 @@ class _Warmth:
         for entry in os.listdir(folder):  # noqa: PTH208 - called for each kernel
             name = entry.partition(".")[0]
             if name in self.names and (entry.endswith((".py", ".so", ".pyc")) or _is_package(folder / entry)):
-                return f"{folder / entry} would not be imported, for another module of that name is already"
+                return f"{folder / entry} has the name of a module that packages look for as they are imported"
             if entry in _READ_AT_IMPORT and _READ_AT_IMPORT[entry] in self.names and (folder / entry).is_file():
                 return f"{folder / entry} is read as {_READ_AT_IMPORT[entry]} is imported"
         return None
@@ -299,6 +299,8 @@ class ForkServer:
             self._check_at = now + CHECK_SECONDS
             if self._warmth.stamps.are_outdated:
                 self._end()
+                # What could not be imported for something else may be able to now.
+                self._left_out.clear()
         if self._process and _has_ended(self._process.pid):
             self._end()
         if self._process is None and not self._is_closed and now >= self._not_before:

@@ -79,7 +79,7 @@ for name in sys.argv[1:]:
         os.close(heard)
         imported = kernel_imports.import_ahead([name], said)
         os.write(said, json.dumps(imported.left_out).encode())
-        os._exit(0)
+        sys.exit()
     os.close(said)
     print(name, os.read(heard, 1000).decode(), flush=True)
     os.wait()
@@ -95,11 +95,10 @@ def judgements(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str | N
     sources = [*SAFE, *(source for sources in UNSAFE.values() for source in sources)]
     for number, source in enumerate(sources):
         (folder / f"module_{number}.py").write_text(source)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM.replace("ROOT", repr(str(Path(__file__).parent.parent)))]
         + [f"module_{number}" for number in range(len(sources))],
-        env={**environment, "PYTHONPATH": str(folder)},
+        env={**os.environ, "PYTHONPATH": str(folder)},
         cwd="/",
         stdin=subprocess.DEVNULL,
         capture_output=True,

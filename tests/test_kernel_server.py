@@ -423,6 +423,18 @@ def test_module_that_must_not_be_imported_ahead_of_time_is_imported_by_each_kern
     ]
 
 
+def test_module_that_fails_is_tried_again_when_something_is_installed(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "needing.py").write_text("import needed")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "library")}
+    code = "import sys; print('needing' in sys.modules)"
+    with ForkServer(["needing"]) as server:
+        kernels = Kernels(server, tmp_path)
+        assert kernels.say(code, environment=environment) == ["False\n"]
+        (tmp_path / "library" / "needed.py").touch()
+        assert kernels.say(code, environment=environment) == ["True\n"]
+
+
 ORDINARY = "kernels are started the ordinary, slower way: "
 ENDED = f"{ORDINARY}the process that imports packages ahead of time ended before it had done so"
 
@@ -649,7 +661,7 @@ def test_module_beside_a_notebook_counts_where_it_would_be_imported(
     [said] = kernels.say(f"import {name}; print({name}.value)")
     assert said == "mine\n"
     assert logged == [
-        f"{ORDINARY}{tmp_path}/{name}.py would not be imported, for another module of that name is already"
+        f"{ORDINARY}{tmp_path}/{name}.py has the name of a module that packages look for as they are imported"
     ]
 
 
