@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -251,5 +251,11 @@ class TestKills:
 
 def prefect_server_of(pid: int) -> int:
     """Return the process of the Prefect server that a daemon has started."""
-    (server,) = [child for child in psutil.Process(pid).children() if "autoflow.prefect_server" in child.cmdline()]
+    servers = []
+    for child in psutil.Process(pid).children():
+        # One that has just ended has no command line any more.
+        with suppress(psutil.NoSuchProcess):
+            if "autoflow.prefect_server" in child.cmdline():
+                servers.append(child)
+    (server,) = servers
     return int(server.pid)
