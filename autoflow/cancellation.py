@@ -15,9 +15,12 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 
-from autoflow.deployments import POLL_SECONDS, PREFECT_FAILURES
+from autoflow.deployments import PREFECT_FAILURES
 from autoflow.log import logger
 from autoflow.stop_signal import StopSignal
+
+POLL_SECONDS = 2.0
+"""How often Prefect is asked, while there are runs."""
 
 REASON = "it was cancelled in Prefect"
 """What the record of a cancelled run says."""

@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import uvicorn
 from prefect.server.api import background_workers
@@ -81,9 +82,17 @@ def serve(listener: socket.socket) -> None:
     # By default it looks ten times a second, which is most of what an idle server does.
     pause = datetime.timedelta(seconds=BACKGROUND_SECONDS)
     names = vars(background_workers)
-    names["Worker"] = functools.partial(names["Worker"], minimum_check_interval=pause, scheduling_resolution=pause)
+    worker = type("CalmWorker", (names["Worker"],), {"_cancellation_listener": _listen_to_nobody})
+    names["Worker"] = functools.partial(worker, minimum_check_interval=pause, scheduling_resolution=pause)
     config = uvicorn.Config(create_app(), log_level="warning", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listener])
+
+
+async def _listen_to_nobody(worker: Any) -> None:  # noqa: ANN401 - docket's, which Prefect brings
+    """Do nothing, where docket looks ten times a second whether a task is cancelled, which Prefect never does."""
+    session = worker._processing_session  # noqa: SLF001 - there is no other way to turn it off
+    session.cancellation_ready.set()
+    await session.stopping.wait()
 
 
 def _migrate(listener: socket.socket) -> bool:
