@@ -23,8 +23,8 @@ from autoflow.kernel_server import LAUNCHER
 from autoflow.log import logger
 from autoflow.settings import PRELOAD, Settings
 
-IDLE_SECONDS = 60.0
-"""How long the server stays when no kernel is wanted: it takes as much memory as all the rest of AutoFlow."""
+IDLE_SECONDS = 20.0
+"""How long the server stays when there is no kernel: it holds as much memory as the daemon, and is soon ready again."""
 
 FORK_TIMEOUT = 10.0
 """How long a fork may take, in seconds; it takes some milliseconds."""
@@ -146,10 +146,20 @@ class ForkServer:
     reason is logged, once.
     """
 
-    def __init__(self, preload: Sequence[str] = PRELOAD, *, idle_seconds: float = IDLE_SECONDS) -> None:
-        """Prepare a server that imports `preload` and ends when nothing was wanted of it for `idle_seconds`."""
+    def __init__(
+        self,
+        preload: Sequence[str] = PRELOAD,
+        *,
+        idle_seconds: float = IDLE_SECONDS,
+        stderr: int | None = subprocess.DEVNULL,
+    ) -> None:
+        """Prepare a server that imports `preload` and ends when nothing was wanted of it for `idle_seconds`.
+
+        What it says goes to `stderr`, as of `subprocess.Popen`: None is our own.
+        """
         self._preload = tuple(preload)
         self._idle_seconds = idle_seconds
+        self._stderr = stderr
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
@@ -323,7 +333,7 @@ class ForkServer:
                     cwd="/",
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
+                    stderr=self._stderr,
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,
                 )

@@ -29,6 +29,7 @@ from traitlets import Type
 from autoflow.errors import AutoflowError
 from autoflow.forked_kernels import ForkedProcess, ForkServer
 from autoflow.kernel_server import HISTORY_IN_MEMORY, LAUNCHER
+from autoflow.log import logger
 
 PYTHON_KERNEL = "python3"
 """The kernel of the Python that AutoFlow itself runs in; ipykernel brings it."""
@@ -309,6 +310,8 @@ class Kernel(AsyncKernelManager):
             asyncio.get_running_loop().remove_reader(self._ear)
             os.close(self._ear)
             self._ear = None
+            if words := self._last_words.decode(errors="replace").strip():
+                logger.debug("a kernel has said, outside of cells: %s", words)
 
     def _said(self) -> str:
         """Return the last line that the kernel has said outside of cells, as the end of a message."""

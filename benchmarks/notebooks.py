@@ -134,8 +134,8 @@ class LikeDaemon:
         # It has to be there, and is not read.
         (folder / "workflows.yml").touch()
         settings = Settings.read(environ)
-        # The daemon's would end after a minute in which the other ways have their turns.
-        with ForkServer(settings.preload, idle_seconds=24 * 3600) as fork_server:
+        # The daemon's would end while the other ways have their turns.
+        with ForkServer(settings.preload, idle_seconds=24 * 3600, stderr=None) as fork_server:
             yield cls(settings, fork_server)
 
     def warm_up(self) -> None:

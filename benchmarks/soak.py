@@ -1,8 +1,8 @@
 """Whether any of thousands of notebooks, 8 side by side, fails or hangs: ``python -m benchmarks.soak [--runs 5000]``.
 
 Each is a trivial notebook, run as the daemon does, whose kernel has to be forked and to put out what it should. What is
-said to stderr and logged, and each failure in full, goes into a file that is named at the end. A run has two minutes;
-if one does not heed that, the stacks of all threads go into the file, and the soak ends.
+said to stderr, by kernels as well, and logged, and each failure in full, goes into a file that is named at the end. A
+run has two minutes; if one does not heed that, the stacks of all threads go into the file, and the soak ends.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import IO
 import psutil
 
 from autoflow.errors import NotebookError
-from autoflow.log import log_ends_of_threads
+from autoflow.log import log_ends_of_threads, logger
 from benchmarks.goals import Goal, judge
 from benchmarks.notebooks import FORKED, LONGEST_RUN, TRIVIAL, WITNESS, LikeDaemon, printed, write_notebook
 
@@ -128,6 +128,8 @@ def write_everything_to(log: IO[bytes]) -> None:
     """Have what this process and its children say to stderr, and what is logged, written to `log`."""
     os.dup2(log.fileno(), sys.stderr.fileno())
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    # What kernels say outside of cells is logged at that level.
+    logger.setLevel(logging.DEBUG)
     logging.captureWarnings(capture=True)
     log_ends_of_threads()
     faulthandler.enable()

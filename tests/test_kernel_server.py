@@ -764,6 +764,15 @@ def test_server_that_nobody_needs_ends_and_is_started_again(tmp_path: Path) -> N
         assert Kernels(server, tmp_path).is_forked()
 
 
+def test_what_the_server_says_goes_where_it_should(tmp_path: Path) -> None:
+    (tmp_path / "talkative.py").write_text("import os; os.write(2, b'hello')")
+    with (tmp_path / "said").open("wb") as said:
+        with ForkServer(["talkative"], stderr=said.fileno()) as server:
+            server.warm_up({**os.environ, "PYTHONPATH": str(tmp_path)})
+            assert server.wait_until_warm(LONG)
+        assert b"hello" in (tmp_path / "said").read_bytes()
+
+
 def test_no_process_and_no_file_is_left(server: ForkServer, tmp_path: Path) -> None:
     kernels, this = Kernels(server, tmp_path), psutil.Process()
     kernels.say("print(1)")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -129,6 +130,21 @@ def test_kernel_runs_code_and_ends_when_asked(tmp_path: Path, fork_server: ForkS
 
     with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
         runner.run(run(kernel))
+
+
+def test_what_is_said_outside_of_cells_is_logged_for_those_who_look_for_bugs(
+    tmp_path: Path, fork_server: ForkServer | None, logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "autoflow")
+
+    async def run(kernel: Kernel) -> None:
+        connection = await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
+        await messages_of(connection, "import os; os.write(2, b'a library complains\\n')")
+        await kernel.end(grace=SHUTDOWN_GRACE)
+
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
+        runner.run(run(kernel))
+    assert logged == ["a kernel has said, outside of cells: a library complains"]
 
 
 def test_code_is_in_no_history_for_others_to_see(tmp_path: Path, fork_server: ForkServer | None) -> None:
