@@ -48,8 +48,7 @@ def main(settings: Settings, *, once: bool = False) -> int:
         # Kernels warm up while the Prefect server starts.
         with warm_fork_server(settings) as fork_server, prefect_api(settings, os.environ) as api, files.starting():
             logger.info("starting; Prefect's UI is at %s", api.url.removesuffix("/api"))
-            # Only now, because Prefect reads its settings from the environment as it is imported; it takes seconds, in
-            # which the server starts.
+            # Only now: Prefect reads its settings from the environment as it is imported, while the server starts.
             from autoflow.service import serve  # noqa: PLC0415
 
             if not api.wait_until_ready(shutdown):

@@ -100,6 +100,10 @@ def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float, w
     gc.collect()
     gc.freeze()
     _tell(requests, imported)
+    _fork_on_request(requests, heritage, idle_seconds)
+
+
+def _fork_on_request(requests: socket.socket, heritage: _Heritage, idle_seconds: float) -> None:
     # Children are collected by the system.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     poll = select.poll()

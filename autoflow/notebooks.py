@@ -139,13 +139,8 @@ def execute(  # noqa: PLR0913 - each is a thing of its own
 
     """
     redaction = Redaction(secrets)
-    try:
-        node = read_notebook(notebook)
-    except (ValueError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise NotebookError(label, None, type(error).__name__, f"{notebook.name} cannot be run: {reason}") from error
     run = _Run(
-        node=node,
+        node=_read(notebook, label),
         folder=notebook.parent,
         environment=environment,
         on_cell=on_cell,
@@ -162,6 +157,14 @@ def execute(  # noqa: PLR0913 - each is a thing of its own
     finally:
         run.node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)
         _write(redaction.of_notebook(run.node), executed)
+
+
+def _read(notebook: Path, label: str) -> nbformat.NotebookNode:
+    try:
+        return read_notebook(notebook)
+    except (ValueError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise NotebookError(label, None, type(error).__name__, f"{notebook.name} cannot be run: {reason}") from error
 
 
 @dataclass(frozen=True)

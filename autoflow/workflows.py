@@ -33,7 +33,7 @@ from autoflow.notebooks import CellCallback, execute
 from autoflow.reports import ReportContext, convert
 from autoflow.runs import EndedRun, NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
-from autoflow.specs import Json, NotebookSpec
+from autoflow.specs import Json, NotebookSpec, WorkflowSpec
 from autoflow.stop_signal import Shutdown, StopSignal
 from autoflow.utils import first_line
 
@@ -85,6 +85,18 @@ def make_notebooks_workflow(  # noqa: PLR0913 - each is a thing of its own
     stop = stop or StopSignal()
     stamp = _stamp(utc_now())
 
+    def step_of(notebook: NotebookSpec) -> Step:
+        return Step(
+            run=run,
+            notebook=notebook,
+            stem=_stem(run, notebook, stamp),
+            settings=settings,
+            outcome=outcome,
+            stop=stop,
+            on_cell=functools.partial(progress, notebook.label) if progress else None,
+            fork_server=fork_server,
+        )
+
     @prefect.flow(
         name=_prefect_name(run.workflow.name),
         flow_run_name=_constant(str(run)),
@@ -95,37 +107,31 @@ def make_notebooks_workflow(  # noqa: PLR0913 - each is a thing of its own
         validate_parameters=False,
     )
     def notebooks_workflow(reference_date: str, date_ranges: list[list[str]], parameters: dict[str, Any]) -> Any:  # noqa: ANN401, ARG001 - a state of Prefect's, or nothing; the parameters are shown in Prefect
-        futures: dict[str, PrefectFuture[NotebookOutputs]] = {}
-        for notebook in run.workflow.notebooks:
-            step = Step(
-                run=run,
-                notebook=notebook,
-                stem=_stem(run, notebook, stamp),
-                settings=settings,
-                outcome=outcome,
-                stop=stop,
-                on_cell=functools.partial(progress, notebook.label) if progress else None,
-                fork_server=fork_server,
-            )
-            upstream = {label: futures[label] for label in sorted(run.workflow.dependencies(notebook))}
-            task = notebook_task.with_options(name=notebook.label, task_run_name=_constant(notebook.label))
-            # Without the run's tags: for each set of tags that a task has, Prefect keeps a client for ever.
-            with TagsContext(current_tags=set()):
-                futures[notebook.label] = task.submit(
-                    cast("Step", quote(step)), cast("Mapping[str, NotebookOutputs]", upstream)
-                )
-        wait(list(futures.values()))
+        _run_notebooks(run.workflow, step_of)
         if done:
             done()
         show_outcome(run, outcome, settings)
-        error = outcome.error
-        if isinstance(error, RunStopped):
-            return Cancelled(message=str(error))
-        if error:
-            raise error from None
+        if isinstance(outcome.error, RunStopped):
+            return Cancelled(message=str(outcome.error))
+        if outcome.error:
+            raise outcome.error from None
         return None
 
     return notebooks_workflow
+
+
+def _run_notebooks(workflow: WorkflowSpec, step_of: Callable[[NotebookSpec], Step]) -> None:
+    """Run the notebooks as Prefect tasks, each as soon as those that it needs are done; return when all have ended."""
+    futures: dict[str, PrefectFuture[NotebookOutputs]] = {}
+    for notebook in workflow.notebooks:
+        upstream = {label: futures[label] for label in sorted(workflow.dependencies(notebook))}
+        task = notebook_task.with_options(name=notebook.label, task_run_name=_constant(notebook.label))
+        # Without the run's tags: for each set of tags that a task has, Prefect keeps a client for ever.
+        with TagsContext(current_tags=set()):
+            futures[notebook.label] = task.submit(
+                cast("Step", quote(step_of(notebook))), cast("Mapping[str, NotebookOutputs]", upstream)
+            )
+    wait(list(futures.values()))
 
 
 @prefect.task(persist_result=False, cache_policy=NO_CACHE, log_prints=False)
@@ -312,9 +318,12 @@ class WorkflowRunner:
             return RunState.INTERRUPTED
         [(state, error)] = ended
         _log_end(run, state, outcome, error, seconds=time.monotonic() - started)
-        for follower in self.followers:
-            follower(EndedRun(run=run, state=state, outcome=outcome))
+        self._tell_followers(EndedRun(run=run, state=state, outcome=outcome))
         return state
+
+    def _tell_followers(self, ended: EndedRun) -> None:
+        for follower in self.followers:
+            follower(ended)
 
     def _run_flow(
         self,

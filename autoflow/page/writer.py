@@ -72,23 +72,27 @@ def write_page(
         "series": [_without_secrets(compact.series(each), redaction) for each in series],
         "reasons": _without_secrets(list(compact.reasons), redaction),
     }
+    html = _rendered(content, _without_secrets(latest_reports(series, links), redaction), clock())
+    with whole_file(settings.outputs_dir / PAGE_NAME) as unfinished:
+        unfinished.write_text(html, encoding="utf-8")
+    return list(dict.fromkeys(links.unreadable))
+
+
+def _rendered(content: Mapping[str, Any], latest: Any, made_at: datetime.datetime) -> str:  # noqa: ANN401 - what the template shows
     # "<" could end the script element that the text stands in.
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     template = jinja2.Environment(autoescape=True).from_string((_FOLDER / "page.html").read_text(encoding="utf-8"))
-    html = template.render(
-        latest=_without_secrets(latest_reports(series, links), redaction),
+    return template.render(
+        latest=latest,
         content=text,
-        made=f"{clock():%Y-%m-%d %H:%M} UTC",
+        made=f"{made_at:%Y-%m-%d %H:%M} UTC",
         script=script,
         script_hash=_hash(script),
         style=style,
         style_hash=_hash(style),
         states=STATES,
     )
-    with whole_file(settings.outputs_dir / PAGE_NAME) as unfinished:
-        unfinished.write_text(html, encoding="utf-8")
-    return list(dict.fromkeys(links.unreadable))
 
 
 def _without_secrets(value: Any, redaction: Redaction) -> Any:  # noqa: ANN401 - what is to become JSON
