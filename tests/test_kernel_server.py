@@ -751,17 +751,20 @@ def test_server_that_does_not_answer_is_replaced_and_the_kernel_an_ordinary_one(
         assert Kernels(server, tmp_path).is_forked()
 
 
-def test_server_that_nobody_needs_ends_and_is_started_again(tmp_path: Path) -> None:
+def test_server_that_nobody_needs_ends_and_is_started_again(tmp_path: Path, measuring: Mapping[str, str]) -> None:
+    environment = {**os.environ, **measuring}
     with ForkServer(["pandas"], idle_seconds=0.2) as server:
-        server.warm_up(os.environ)
+        kernels = Kernels(server, tmp_path)
+        server.warm_up(environment)
         assert server.wait_until_warm(LONG)
         pid = server.pid
         assert pid
+        assert kernels.is_forked(environment)
         psutil.Process(pid).wait(LONG)
-        server.warm_up(os.environ)
+        server.warm_up(environment)
         assert server.wait_until_warm(LONG)
         assert server.pid != pid
-        assert Kernels(server, tmp_path).is_forked()
+        assert kernels.is_forked(environment)
 
 
 def test_what_the_server_says_goes_where_it_should(tmp_path: Path) -> None:
