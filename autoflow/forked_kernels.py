@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from autoflow.import_stamps import Stamps
+from autoflow.kernel_imports import ON_FIRST_USE
 from autoflow.kernel_server import LAUNCHER
 from autoflow.log import logger
 from autoflow.settings import PRELOAD, Settings
@@ -321,7 +322,7 @@ class ForkServer:
         program = _PROGRAM.format(
             root=str(_ROOT),
             descriptor=theirs.fileno(),
-            modules=[name for name in self._preload if name not in self._left_out],
+            modules=[name for name in (*self._preload, *ON_FIRST_USE) if name not in self._left_out],
             idle_seconds=self._idle_seconds,
             warming_seconds=WARMING_SECONDS,
         )
@@ -364,8 +365,9 @@ class ForkServer:
 
     def _take(self, warmth: _Warmth) -> None:
         """Have kernels forked from the process, or start one that imports less if it must not have imported it all."""
-        for name in warmth.missing if self._preload != PRELOAD else ():
-            self._tell(f"AUTOFLOW_PRELOAD: there is no module '{name}'", prefix="")
+        for name in warmth.missing:
+            if name in self._preload and self._preload != PRELOAD:
+                self._tell(f"AUTOFLOW_PRELOAD: there is no module '{name}'", prefix="")
         if warmth.changed:
             self._give_up_on(f"{warmth.changed} changed while packages were imported ahead of time")
         elif warmth.left_out:

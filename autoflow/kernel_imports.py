@@ -46,6 +46,20 @@ OF_A_KERNEL = (
 SOON_OF_A_KERNEL = ("psutil",)
 """What a kernel imports when it is asked how it does."""
 
+ON_FIRST_USE = {
+    "matplotlib.backends.backend_agg": ("matplotlib.pyplot",),
+    "IPython.core.pylabtools": ("matplotlib.pyplot",),
+    # In the order in which Pillow does it: it tries formats in that of their import.
+    "PIL.BmpImagePlugin": ("matplotlib.pyplot",),
+    "PIL.GifImagePlugin": ("matplotlib.pyplot",),
+    "PIL.JpegImagePlugin": ("matplotlib.pyplot",),
+    "PIL.PpmImagePlugin": ("matplotlib.pyplot",),
+    "pandas.plotting._matplotlib": ("pandas", "matplotlib.pyplot"),
+    "pyarrow.pandas_compat": ("pandas", "pyarrow"),
+    "pyarrow.vendored.version": ("pandas", "pyarrow"),
+}
+"""What is imported by a first plot or table, which takes 40 ms, and of which modules, all of which have to be there."""
+
 INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
 """What a kernel sets MPLBACKEND to where it is not set; matplotlib looks at it as it is imported."""
 
@@ -68,7 +82,10 @@ class Imported:
 
 
 def import_ahead(modules: Sequence[str], own_descriptor: int) -> Imported:
-    """Import what a kernel needs and `modules`, as far as that is safe; see `hazards` for `own_descriptor`."""
+    """Import what a kernel needs and `modules`, as far as that is safe; see `hazards` for `own_descriptor`.
+
+    Those of `ON_FIRST_USE` are imported only after what uses them.
+    """
     began = time.time_ns()
     folders = Stamps.taken([], sys.path).folders
     imported = Imported()
@@ -82,6 +99,8 @@ def import_ahead(modules: Sequence[str], own_descriptor: int) -> Imported:
         for name in SOON_OF_A_KERNEL:
             importlib.import_module(name)
         for name in modules:
+            if not all(user in sys.modules for user in ON_FIRST_USE.get(name, ())):
+                continue
             for does in _import(name, imported.missing, own_descriptor):
                 imported.left_out = (name, does)
                 return imported

@@ -153,6 +153,41 @@ def test_widgets_are_those_of_an_ordinary_kernel(kernels: Kernels, tmp_path: Pat
     assert "Error" not in said[0]
 
 
+FIRST_PLOT = """
+import sys
+import matplotlib.pyplot, pandas
+from PIL import Image
+before = set(sys.modules)
+pandas.DataFrame({"a": [1, 2]}).plot()
+matplotlib.pyplot.show()
+late = sorted(name for name in set(sys.modules) - before if not name.startswith("matplotlib_inline"))
+print(json.dumps({
+    "late": late,
+    "formats": Image.ID,
+    "units": sorted(str(key) for key in matplotlib.units.registry),
+    "backend": matplotlib.get_backend(),
+}))
+"""
+
+
+def test_first_plot_imports_nothing_but_what_looks_at_the_shell(kernels: Kernels, tmp_path: Path) -> None:
+    [forked], [ordinary] = (
+        [json.loads(said.splitlines()[-1]) for said in each.say("import json\n" + FIRST_PLOT)]
+        for each in (kernels, Kernels(None, tmp_path))
+    )
+    assert forked.pop("late") == []
+    assert "pandas.plotting._matplotlib.core" in ordinary.pop("late")
+    assert forked == ordinary
+
+
+def test_what_a_first_plot_imports_is_not_imported_where_nothing_plots(tmp_path: Path) -> None:
+    with ForkServer(["json"]) as server:
+        server.warm_up(os.environ)
+        assert server.wait_until_warm(LONG)
+        code = "import sys; print(sorted({'PIL', 'pandas', 'matplotlib', 'pyarrow'} & sys.modules.keys()))"
+        assert Kernels(server, tmp_path).say(code) == ["[]\n"]
+
+
 ASKERS = {
     "asks": "from IPython import get_ipython\nget_ipython()",
     "looks": "WHERE = 'terminal'\ntry:\n    if 'IPKernelApp' in get_ipython().config: WHERE = 'notebook'\n"
