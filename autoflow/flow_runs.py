@@ -9,6 +9,7 @@ import contextvars
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
@@ -20,8 +21,15 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.flow_engine import FlowRunEngine
 from prefect.states import Running, to_state_create
 
+from autoflow.settings import Settings
+
 if TYPE_CHECKING:
     import prefect
+
+
+def result_storage(settings: Settings) -> Path:
+    """Return where flows would keep results if they kept any: Prefect asks its server for that place at each run."""
+    return settings.prefect_home / "storage"
 
 
 class FlowRuns:

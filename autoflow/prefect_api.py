@@ -153,7 +153,7 @@ def prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterat
     host = _reachable(settings.prefect_host)
     url = _url(settings.prefect_host, port)
     server = PrefectServer(server_environment(settings, environ, port), settings.prefect_home / "server.log")
-    environ.update(client_environment(settings, url) | _around_proxies(environ, host))
+    environ.update(client_environment(settings, url) | _around_proxies(environ, host) | _same_protection(environ))
     with server:
         yield PrefectApi(url, server)
 
@@ -362,6 +362,13 @@ def _around_proxies(environ: Mapping[str, str], host: str) -> dict[str, str]:
         return {}
     excepted = environ.get("no_proxy") or environ.get("NO_PROXY")
     return dict.fromkeys(("no_proxy", "NO_PROXY"), f"{excepted},{host}" if excepted else host)
+
+
+def _same_protection(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variable that keeps each client from asking our own server for a token that it has not."""
+    names = ("PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED", "PREFECT_SERVER_CSRF_PROTECTION_ENABLED")
+    is_protected = next((environ[name] for name in names if environ.get(name)), "false")
+    return {"PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": is_protected}
 
 
 def _url(host: str, port: int) -> str:

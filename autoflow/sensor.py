@@ -16,6 +16,7 @@ from pydantic import Field
 
 from autoflow.daemon_files import DaemonFiles
 from autoflow.errors import AutoflowError
+from autoflow.flow_runs import result_storage
 from autoflow.flowapi import FlowApi
 from autoflow.inputs import read_workflows
 from autoflow.log import bugs_told, logger
@@ -194,7 +195,12 @@ def make_available_dates_sensor(
 ) -> "prefect.Flow[[], Any]":
     """Return the Prefect flow that is one tick of `sensor`; `done` is told what came of it."""
 
-    @prefect.flow(name="available_dates_sensor", flow_run_name="tick", persist_result=False)
+    @prefect.flow(
+        name="available_dates_sensor",
+        flow_run_name="tick",
+        persist_result=False,
+        result_storage=result_storage(sensor.settings),
+    )
     def available_dates_sensor() -> Any:  # noqa: ANN401 - a state of Prefect's
         """Look which dates FlowAPI has, and run the workflows that are due."""
         cancel = StopSignal(shutdown.stop)
@@ -227,7 +233,12 @@ def make_run_workflow(
     Prefect's form for it offers the names `workflows`.
     """
 
-    @prefect.flow(name="run_workflow", flow_run_name="{workflow} {reference_date}", persist_result=False)
+    @prefect.flow(
+        name="run_workflow",
+        flow_run_name="{workflow} {reference_date}",
+        persist_result=False,
+        result_storage=result_storage(settings),
+    )
     def run_workflow(
         workflow: Annotated[str, Field(json_schema_extra={"enum": list(workflows)})],
         reference_date: datetime.date,

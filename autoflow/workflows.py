@@ -24,7 +24,7 @@ from prefect.utilities.annotations import quote
 from autoflow.artifacts import show_outcome
 from autoflow.cancellation import Cancellations, Watched
 from autoflow.errors import AutoflowError, NotebookError, ReportError, RunStopped, RunStoreError
-from autoflow.flow_runs import FlowRuns
+from autoflow.flow_runs import FlowRuns, result_storage
 from autoflow.forked_kernels import ForkServer
 from autoflow.heartbeat import Heartbeat
 from autoflow.log import bugs_told, logger
@@ -102,8 +102,7 @@ def make_notebooks_workflow(  # noqa: PLR0913 - each is a thing of its own
         flow_run_name=_constant(str(run)),
         task_runner=_task_runner(len(run.workflow.notebooks)),
         persist_result=False,
-        # Prefect would ask its server for one, for each run.
-        result_storage=settings.prefect_home / "storage",
+        result_storage=result_storage(settings),
         validate_parameters=False,
     )
     def notebooks_workflow(reference_date: str, date_ranges: list[list[str]], parameters: dict[str, Any]) -> Any:  # noqa: ANN401, ARG001 - a state of Prefect's, or nothing; the parameters are shown in Prefect

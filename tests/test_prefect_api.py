@@ -216,13 +216,14 @@ def test_server_that_dies_is_started_again_and_ends_with_the_block(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     port = free_port()
     settings = deployed.settings(PREFECT_SERVER_API_PORT=str(port))
-    for name in client_environment(settings, ""):
+    for name in (*client_environment(settings, ""), "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "elsewhere.example.org")
     with prefect_api(settings, os.environ) as api:
         assert api.wait_until_ready(Shutdown())
         assert os.environ["NO_PROXY"] == "elsewhere.example.org,127.0.0.1"
+        assert os.environ["PREFECT_CLIENT_CSRF_SUPPORT_ENABLED"] == "false"
         assert httpx.get(f"{api.url}/admin/settings").json()["server"]["analytics_enabled"] is False
         (server,) = servers_of()
         assert not {"AUTOFLOW_DB_URI", "FLOWAPI_TOKEN"} & server.environ().keys()
