@@ -216,7 +216,8 @@ def test_server_that_dies_is_started_again_and_ends_with_the_block(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     port = free_port()
     settings = deployed.settings(PREFECT_SERVER_API_PORT=str(port))
-    for name in (*client_environment(settings, ""), "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED"):
+    monkeypatch.setenv("PREFECT_CLIENT_CSRF_SUPPORT_ENABLED", "true")
+    for name in client_environment(settings, ""):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "elsewhere.example.org")
