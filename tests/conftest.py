@@ -56,6 +56,18 @@ def _prefect_settings() -> Settings:
 os.environ.update(client_environment(_prefect_settings(), f"http://127.0.0.1:{_PREFECT_PORT}/api"))
 
 
+def pytest_unconfigure() -> None:
+    """Remove what was made as this module was imported, in the process that has the workers run the tests."""
+    shutil.rmtree(_PREFECT_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_home_is_left() -> Iterator[None]:
+    """Remove it in the workers, which end without the above."""
+    yield
+    shutil.rmtree(_PREFECT_HOME, ignore_errors=True)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def measuring() -> Mapping[str, str]:
     """Return what coverage has put into the environment, to measure processes that are started with it.
@@ -86,7 +98,6 @@ def prefect_url(prefect_database: Path) -> Iterator[str]:
         PrefectApi(url, server).wait_until_ready(Shutdown())
         with closing_prefect():
             yield url
-    shutil.rmtree(_PREFECT_HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
