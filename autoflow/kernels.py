@@ -299,7 +299,10 @@ class Kernel(AsyncKernelManager):
 
     def _hear(self) -> None:
         words = os.read(cast("int", self._ear), 65536)
-        self._last_words = (self._last_words + words)[-_LAST_WORDS:]
+        self._last_words += words
+        if len(self._last_words) > _LAST_WORDS:
+            # But for a word that is cut: of a secret, it could not be told from others.
+            self._last_words = b"".join(self._last_words[-_LAST_WORDS:].split(maxsplit=1)[1:])
         if not words:
             # The guard holds the other end as long as there is anything to guard.
             self._stop_listening()

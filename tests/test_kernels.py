@@ -147,6 +147,23 @@ def test_what_is_said_outside_of_cells_is_logged_for_those_who_look_for_bugs(
     assert logged == ["a kernel has said, outside of cells: a library complains"]
 
 
+def test_no_part_of_a_word_is_logged_of_what_is_said_outside_of_cells(
+    tmp_path: Path, logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "autoflow")
+
+    async def run(kernel: Kernel) -> None:
+        connection = await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
+        await messages_of(connection, "import os; os.write(2, b'start ' + b'secret' * 100 + b' .' * 2000)")
+        await kernel.end(grace=SHUTDOWN_GRACE)
+
+    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+        runner.run(run(kernel))
+    [line] = logged
+    assert line.endswith(" . .")
+    assert "secret" not in line
+
+
 def test_code_is_in_no_history_for_others_to_see(tmp_path: Path, fork_server: ForkServer | None) -> None:
     async def run() -> str:
         with new_kernel("python3", fork_server) as kernel:
