@@ -122,7 +122,7 @@ def test_claims_that_cannot_be_renewed_are_stopped_only_when_time_runs_out(
         clock.now += SECOND
         heartbeat.beat()
         assert stop.reason == "its claim could not be renewed"
-    assert "claims cannot be renewed: the database of runs at" in caplog.text
+    assert "could not renew claims: the database of runs at" in caplog.text
 
 
 def test_run_is_stopped_sooner_where_runs_crash_sooner(path: Path, clock: Clock) -> None:
