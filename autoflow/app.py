@@ -53,9 +53,10 @@ def main(settings: Settings, *, once: bool = False) -> int:
 
             if not api.wait_until_ready(shutdown):
                 return INTERRUPTED if interrupted else SUCCESS
-            schedule = None if once else workflows.sensor.schedule
             with files.published(api.url):
-                all_succeeded = serve(settings, schedule, store=store, shutdown=shutdown, fork_server=fork_server)
+                all_succeeded = serve(
+                    settings, workflows, once=once, store=store, shutdown=shutdown, fork_server=fork_server
+                )
         store.close()
     logger.info("stopped")
     if interrupted:

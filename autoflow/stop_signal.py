@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import Self
 
@@ -161,7 +161,8 @@ class PeriodicThread:
 
     It calls `call` each time `seconds` have passed since the start or since the last call, or sooner after `wake`; if
     `seconds` is None, only after `wake`. With `also_at_end`, there is a last call at the end of the block. The end
-    waits up to `last_wait` seconds for a call in progress.
+    waits up to `last_wait` seconds for a call in progress. All calls are made inside `within`, which the thread enters
+    and leaves itself.
 
     An exception from `call` is a bug. It goes to `threading.excepthook`; the next call follows after `seconds`, or
     after `PAUSE_AFTER_BUG` if that is longer.
@@ -175,11 +176,13 @@ class PeriodicThread:
         *,
         also_at_end: bool = False,
         last_wait: float = LAST_WAIT,
+        within: AbstractContextManager[object] | None = None,
     ) -> None:
         self._call = call
         self._seconds = seconds
         self._also_at_end = also_at_end
         self._last_wait = last_wait
+        self._within = within or nullcontext()
         self._woken = threading.Event()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -217,6 +220,10 @@ class PeriodicThread:
         return self._ending.wait(seconds)
 
     def _run(self) -> None:
+        with self._within:
+            self._call_until_end()
+
+    def _call_until_end(self) -> None:
         seconds = self._seconds
         while not self._ending.is_set():
             self._woken.wait(seconds)

@@ -68,7 +68,7 @@ def backfill(  # noqa: PLR0913 - its options
             return _tell_plan(wanted, others, as_json=as_json)
         runs = ForegroundRuns(session, store, again=reprocess == "all")
         keys = [RunKey.of(workflow, each.trigger.parameters, each.date) for each in wanted]
-        code = runs.carry_out([(file, key, each.trigger.parameters) for key, each in zip(keys, wanted, strict=True)])
+        code = runs.carry_out(file, [(key, each.trigger.parameters) for key, each in zip(keys, wanted, strict=True)])
     _tell_summary(runs.states, len(wanted), others, as_json=as_json, interrupted=code == INTERRUPTED)
     return code
 

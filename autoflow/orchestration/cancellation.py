@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Self
 from uuid import UUID
 
@@ -39,9 +39,14 @@ class Cancellations:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stops: dict[UUID, StopSignal] = {}
-        self._clients = ExitStack()
         self._client: SyncPrefectClient | None = None
-        self._thread = PeriodicThread("cancellations", self._poll, POLL_SECONDS, last_wait=POLL_SECONDS)
+        self._thread = PeriodicThread(
+            "cancellations",
+            lambda: self.check(self._client),
+            POLL_SECONDS,
+            last_wait=POLL_SECONDS,
+            within=self._connected(),
+        )
 
     def __enter__(self) -> Self:
         """Start to query Prefect."""
@@ -50,9 +55,7 @@ class Cancellations:
 
     def __exit__(self, *_: object) -> None:
         """Stop querying Prefect."""
-        self._thread.end()
-        if self._thread.join():
-            self._clients.close()
+        self._thread.__exit__()
 
     @contextmanager
     def of(self, stop: StopSignal) -> Iterator["Watched"]:
@@ -81,11 +84,11 @@ class Cancellations:
         except PREFECT_FAILURES as error:
             logger.debug("could not query Prefect for cancelled runs: %s", type(error).__name__)
 
-    def _poll(self) -> None:
-        # Kept, because it takes longer to make a client than to query Prefect.
-        if self._client is None:
-            self._client = self._clients.enter_context(get_client(sync_client=True))
-        self.check(self._client)
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        # Kept open, because it takes longer to make a client than to query Prefect.
+        with get_client(sync_client=True) as self._client:
+            yield
 
 
 class Watched:
