@@ -2,6 +2,8 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import pytest
@@ -255,6 +257,27 @@ class TestPeriodicThread:
             thread.wake()
             assert calls.wait_for(1)
         assert pauses == [True]
+
+    def test_the_thread_itself_enters_and_leaves_what_its_calls_are_within(self) -> None:
+        calls, events = Calls(), list[tuple[str, str]]()
+
+        def note(event: str) -> None:
+            events.append((event, threading.current_thread().name))
+
+        @contextmanager
+        def connected() -> Iterator[None]:
+            note("enter")
+            yield
+            note("leave")
+
+        def call() -> None:
+            note("call")
+            calls()
+
+        with PeriodicThread("calls", call, within=connected()) as thread:
+            thread.wake()
+            assert calls.wait_for(1)
+        assert events == [("enter", "calls"), ("call", "calls"), ("leave", "calls")]
 
     def test_the_end_of_the_block_waits_only_so_long_for_a_call_that_hangs(self) -> None:
         calls, go = Calls(), threading.Event()
