@@ -95,7 +95,7 @@ class Heartbeat:
             if each.claim in kept:
                 each.renewed_at = now
             else:
-                self._stop_if_running(each, "its claim was given up as crashed by another process")
+                self._stop_if_running(each, "another process marked it as crashed")
 
     def stop_overdue(self) -> None:
         """Stop the runs whose claims have not been renewed for `GIVE_UP_AFTER`, before other processes take them."""

@@ -87,7 +87,7 @@ def test_run_whose_claim_was_given_up_is_stopped(store: RunStore, clock: Clock) 
         clock.now += CRASHED_AFTER + SECOND
         store.give_up_crashed()
         heartbeat.beat()
-    assert stop.reason == "its claim was given up as crashed by another process"
+    assert stop.reason == "another process marked it as crashed"
 
 
 def test_run_that_has_ended_meanwhile_is_not_stopped(store: RunStore, clock: Clock) -> None:
