@@ -26,6 +26,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from autoflow.errors import RunStoreError
 from autoflow.specs import Json
+from autoflow.utils import keep_sqlite_path
 
 CRASHED_AFTER = datetime.timedelta(seconds=60)
 """A run whose heartbeat is older than this has crashed, unless the run store is told otherwise."""
@@ -215,9 +216,10 @@ class History:
 class RunStore:
     """AutoFlow's own database, with a row for each attempt at a run. Safe to use from several threads.
 
-    `uri` is one of SQLAlchemy's, for SQLite or PostgreSQL. A run whose heartbeat is older than `crashed_after` has
-    crashed; all daemons on one database should agree on it. `clock` gives the time in UTC without a time zone; left
-    out, that is the database's where it has one, because the clocks of two daemons' machines may differ.
+    `uri` is one of SQLAlchemy's, for SQLite or PostgreSQL; the path of an SQLite file is taken as it is written. A run
+    whose heartbeat is older than `crashed_after` has crashed; all daemons on one database should agree on it. `clock`
+    gives the time in UTC without a time zone; left out, that is the database's where it has one, because the clocks of
+    two daemons' machines may differ.
 
     Every method raises RunStoreError if the database cannot be reached.
     """
@@ -538,7 +540,7 @@ def _storable(text: str) -> str:
 def _engine(uri: str) -> sa.Engine:
     """Return an engine for `uri`, with the settings that its database needs."""
     try:
-        url = sa.make_url(uri)
+        url = sa.make_url(keep_sqlite_path(uri))
         if url.get_backend_name() in {"postgres", "postgresql"}:
             url = url.set(drivername="postgresql+psycopg")
         engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=_connect_args(url))
