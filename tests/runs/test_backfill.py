@@ -5,7 +5,8 @@ import pytest
 
 from autoflow.errors import AutoflowError
 from autoflow.runs.backfill import Reprocess, left_out, triggers_of, wanted_dates
-from autoflow.runs.plan import PlannedDate, Standing, TriggerPlan
+from autoflow.runs.plan import DateStatus, PlannedDate, TriggerPlan
+from autoflow.runs.records import RunKey
 from autoflow.specs import NotebookSpec, SensorSpec, TriggerSpec, WorkflowsFile, WorkflowSpec
 
 WORKFLOW = WorkflowSpec(name="w", notebooks=(NotebookSpec(label="n", path=Path("/n.ipynb"), parameters={"a": "unit"}),))
@@ -19,15 +20,15 @@ def day(number: int) -> datetime.date:
 PLAN = TriggerPlan(
     trigger=TRIGGER,
     dates=(
-        PlannedDate(date=day(1), standing=Standing.DUE),
-        PlannedDate(date=day(2), standing=Standing.DONE),
-        PlannedDate(date=day(3), standing=Standing.RUNNING),
-        PlannedDate(date=day(4), standing=Standing.DUE, failures=1),
-        PlannedDate(date=day(5), standing=Standing.WAITING, failures=1),
-        PlannedDate(date=day(6), standing=Standing.GIVEN_UP, failures=5),
-        PlannedDate(date=day(7), standing=Standing.CANCELLED),
-        PlannedDate(date=day(8), standing=Standing.INCOMPLETE, missing=(day(9),)),
-        PlannedDate(date=day(10), standing=Standing.DUE),
+        PlannedDate(date=day(1), status=DateStatus.DUE),
+        PlannedDate(date=day(2), status=DateStatus.DONE),
+        PlannedDate(date=day(3), status=DateStatus.RUNNING),
+        PlannedDate(date=day(4), status=DateStatus.DUE, failures=1),
+        PlannedDate(date=day(5), status=DateStatus.WAITING, failures=1),
+        PlannedDate(date=day(6), status=DateStatus.GIVEN_UP, failures=5),
+        PlannedDate(date=day(7), status=DateStatus.CANCELLED),
+        PlannedDate(date=day(8), status=DateStatus.INCOMPLETE, missing=(day(9),)),
+        PlannedDate(date=day(10), status=DateStatus.DUE),
     ),
 )
 
@@ -35,6 +36,7 @@ PLAN = TriggerPlan(
 def wanted(reprocess: Reprocess, *, first: int = 1, last: int = 9, newest_first: bool = False) -> list[int]:
     found = wanted_dates([PLAN], first=day(first), last=day(last), reprocess=reprocess, newest_first=newest_first)
     assert all(each.again == (reprocess is Reprocess.ALL) for each in found)
+    assert [each.key for each in found] == [RunKey.of("w", {"unit": "admin2"}, each.date) for each in found]
     return [each.date.day for each in found]
 
 
