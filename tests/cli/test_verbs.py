@@ -183,7 +183,7 @@ def test_validate_tells_a_database_that_start_would_refuse(cli: Cli, tmp_path: P
     made = tmp_path / "made" / "at" / "start"
     assert database(AUTOFLOW_OUTPUTS_DIR=str(made)) == (f"{made}/autoflow.db, created at the first start", [])
     _, (problem,) = database(AUTOFLOW_DB_URI=f"sqlite:///{tmp_path}/missing/runs.db")
-    assert problem.endswith(f"there is no folder {tmp_path}/missing; make it, or check AUTOFLOW_DB_URI")
+    assert problem.endswith(f"there is no folder {tmp_path}/missing; create it, or check AUTOFLOW_DB_URI")
     assert not (tmp_path / "missing").exists()
 
     assert cli("runs") == 0

@@ -1,4 +1,4 @@
-"""The run store: runs of what is done, forgiven failures, records to look at and to prune."""
+"""The run store: reruns of dates that are done, forgiven failures, and records to read and to prune."""
 
 import datetime
 from collections.abc import Iterator
@@ -97,7 +97,7 @@ def test_a_rerun_keeps_its_claim_with_a_heartbeat(store: RunStore, now: list[dat
     assert store.give_up_crashed() == 0
 
 
-def test_neither_a_rerun_nor_a_run_is_taken_while_another_goes_on(store: RunStore) -> None:
+def test_no_run_and_no_rerun_can_be_claimed_while_another_is_active(store: RunStore) -> None:
     first = taken(store, again=True)
     assert not first.is_rerun
     assert store.claim(KEY, again=True) is None
@@ -119,7 +119,7 @@ def test_forgiven_failures_no_longer_count_but_stay_on_record(store: RunStore, s
     assert store.histories()[KEY.workflow_key].failures[DATE].count == 1
 
 
-def test_runs_are_found_by_what_they_are_newest_first(store: RunStore, now: list[datetime.datetime]) -> None:
+def test_runs_can_be_filtered_and_are_listed_newest_first(store: RunStore, now: list[datetime.datetime]) -> None:
     other = RunKey.of("other", {}, DATE + datetime.timedelta(days=3))
     failed, running = taken(store), taken(store, key=other)
     store.finish(failed, RunState.FAILED, error=RunError("ValueError", "bad", "n", 3), outputs={"n": {"reports": []}})

@@ -61,7 +61,7 @@ class TestDueRuns:
         stencil = DateStencil([[day(3), -1]])
         assert due([trigger(date_stencil=stencil)], {1, 2, 3, 4, 5}) == [("a", 4), ("a", 5)]
 
-    def test_a_run_knows_its_date_ranges(self) -> None:
+    def test_a_run_has_the_date_ranges_of_its_stencil(self) -> None:
         stencil = DateStencil([[-1, 0], day(1)])
         (run,) = due_runs([trigger(date_stencil=stencil)], frozenset({day(1), day(2)}), {}, NOW)
         assert [each.as_strings() for each in run.date_ranges] == [
@@ -83,7 +83,7 @@ class TestFailures:
             failures = Failures(count=count, last=NOW)
             assert due([one], {1}, history_of(one, History(failures={day(1): failures}))) == expected
 
-    def test_a_cancelled_date_is_not_tried_again_by_itself(self) -> None:
+    def test_a_cancelled_date_is_not_retried(self) -> None:
         one = trigger()
         assert due([one], {1}, history_of(one, History(failures={day(1): Failures(cancelled=True)}))) == []
 

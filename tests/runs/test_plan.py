@@ -67,7 +67,7 @@ def test_each_date_that_is_available_or_was_run_has_a_status() -> None:
     }
 
 
-def test_what_is_due_is_what_the_sensor_would_run() -> None:
+def test_sensor_runs_exactly_the_dates_that_are_due() -> None:
     due = due_runs([TRIGGER], AVAILABLE, HISTORIES, NOW)
     assert [run.reference_date for run in due] == [
         each.date for each in planned().values() if each.status is DateStatus.DUE
@@ -109,11 +109,11 @@ def test_a_date_whose_stencil_is_backwards_has_a_reason() -> None:
     ]
 
 
-def test_what_failed_or_was_cancelled_has_failed_until_it_is_done() -> None:
+def test_date_that_failed_or_was_cancelled_has_failed_until_it_is_done() -> None:
     assert [number for number, each in planned().items() if each.has_failed] == [6, 7, 8, 12]
 
 
-def test_days_in_a_row_are_written_in_short() -> None:
+def test_consecutive_days_are_written_as_a_range() -> None:
     assert in_ranges([day(1), day(2), day(3), day(5), day(8), day(9)]) == (
         "2016-01-01 to 2016-01-03, 2016-01-05, 2016-01-08 to 2016-01-09"
     )
@@ -142,7 +142,7 @@ def test_past_status_needs_no_available_dates() -> None:
     }
 
 
-def test_past_status_of_what_workflows_yml_no_longer_asks_for_is_failed() -> None:
+def test_past_status_is_failed_if_workflows_yml_no_longer_asks_for_the_date() -> None:
     found = [past_status(HISTORIES, KEY.on(day(number)), None) for number in (4, 5, 6, 7, 8)]
     failed = DateStatus.FAILED
     assert found == [DateStatus.DONE, DateStatus.RUNNING, failed, failed, DateStatus.CANCELLED]
@@ -155,7 +155,7 @@ def test_dates_are_given_up_whether_or_not_they_are_still_available() -> None:
     assert given_up_keys([TRIGGER], {}) == []
 
 
-def test_what_is_done_running_or_cancelled_has_not_failed() -> None:
+def test_dates_that_are_done_running_or_cancelled_have_not_failed() -> None:
     failures = dict.fromkeys(map(day, range(1, 9)), Failures(2, NOW)) | {
         day(3): Failures(2, NOW, cancelled=True),
         day(4): Failures(),

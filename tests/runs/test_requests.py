@@ -29,7 +29,7 @@ FILE = WorkflowsFile(
 )
 
 
-def test_without_parameters_it_has_those_of_the_sensors_entry() -> None:
+def test_run_without_parameters_has_those_of_the_sensors_entry() -> None:
     run = requested_run(FILE, "takes_x", day(2), None)
     assert run.parameters == {"x": 1}
     assert [each.as_strings() for each in run.date_ranges] == [["2016-01-01", "2016-01-01"]]
@@ -52,7 +52,9 @@ def test_a_workflow_that_the_sensor_does_not_run_can_be_run_for_a_date() -> None
         ("takes_x", {"x": 1, "y": 2}, "missing or too many: y"),
     ],
 )
-def test_what_cannot_be_run_is_refused(name: str, parameters: dict[str, Json] | None, message: str) -> None:
+def test_unknown_workflow_or_wrong_parameters_are_refused(
+    name: str, parameters: dict[str, Json] | None, message: str
+) -> None:
     with pytest.raises(AutoflowError, match=message):
         requested_run(FILE, name, day(2), parameters)
 
