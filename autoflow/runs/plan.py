@@ -8,6 +8,7 @@ import enum
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from autoflow.date_stencil import UnresolvableStencilError
 from autoflow.runs.records import Failures, Histories, History, RunKey, WorkflowKey
@@ -45,6 +46,7 @@ PLAN_STATUSES = tuple(status for status in DateStatus if status is not DateStatu
 UNDONE = (DateStatus.DUE, DateStatus.WAITING, DateStatus.GIVEN_UP, DateStatus.CANCELLED)
 """The statuses of dates that could be run if somebody asked for it."""
 
+_BEGUN = (DateStatus.RUNNING, DateStatus.DONE)
 _NO_HISTORY = History()
 _NO_FAILURES = Failures()
 
@@ -101,10 +103,15 @@ class _Planner:
     available_dates: frozenset[datetime.date]
     now: datetime.datetime
 
+    @cached_property
+    def policy(self) -> RetryPolicy:
+        """The retry policy of the entry."""
+        return RetryPolicy.of(self.trigger)
+
     def status(self, date: datetime.date) -> DateStatus:
         """Return the status of `date`."""
         recorded = _recorded_status(self.history, date)
-        if recorded in {DateStatus.RUNNING, DateStatus.DONE}:
+        if recorded in _BEGUN:
             return recorded
         if _is_too_early(self.trigger, date):
             return DateStatus.TOO_EARLY
@@ -120,12 +127,17 @@ class _Planner:
         if status not in UNDONE:
             return PlannedDate(date=date, status=status)
         failures = self._failures(date)
-        next_attempt = RetryPolicy.of(self.trigger).next_attempt(failures) if status is DateStatus.WAITING else None
+        next_attempt = self.policy.next_attempt(failures) if status is DateStatus.WAITING else None
         return PlannedDate(date=date, status=status, failures=failures.count, next_attempt=next_attempt)
+
+    def plan(self) -> TriggerPlan:
+        """Return all dates that are available, done or running, with their status."""
+        dates = sorted(self.available_dates | self.history.done | self.history.running)
+        return TriggerPlan(trigger=self.trigger, dates=tuple(self.planned(date) for date in dates))
 
     def due_runs(self) -> Iterator[WorkflowRun]:
         """Yield the runs of the dates whose status is `DUE`."""
-        # Not of dates that are done or running. To exclude them as sets keeps a tick quick after years of dates.
+        # Dates that are done or running are not due. Removing these sets first keeps a tick fast after years of dates.
         for date in self.available_dates - self.history.done - self.history.running:
             if self.status(date) is DateStatus.DUE:
                 yield WorkflowRun(
@@ -134,17 +146,16 @@ class _Planner:
                     reference_date=date,
                     date_ranges=self.trigger.date_stencil.resolve(date),
                     failures=self._failures(date).count,
-                    retry=RetryPolicy.of(self.trigger),
+                    retry=self.policy,
                 )
 
     def _failures(self, date: datetime.date) -> Failures:
         return self.history.failures.get(date, _NO_FAILURES)
 
     def _retry_status(self, failures: Failures) -> DateStatus:
-        policy = RetryPolicy.of(self.trigger)
-        if not policy.has_attempts_left(failures.count):
+        if not self.policy.has_attempts_left(failures.count):
             return DateStatus.GIVEN_UP
-        next_attempt = policy.next_attempt(failures)
+        next_attempt = self.policy.next_attempt(failures)
         return DateStatus.WAITING if next_attempt and self.now < next_attempt else DateStatus.DUE
 
     def _missing(self, date: datetime.date) -> tuple[datetime.date, ...]:
@@ -161,17 +172,7 @@ def make_plan(
     now: datetime.datetime,
 ) -> list[TriggerPlan]:
     """Return the status of each date of each of `triggers` at `now` (UTC)."""
-    planners = _planners(triggers, available_dates, histories, now)
-    return [
-        TriggerPlan(
-            trigger=planner.trigger,
-            dates=tuple(
-                planner.planned(date)
-                for date in sorted(available_dates | planner.history.done | planner.history.running)
-            ),
-        )
-        for planner in planners
-    ]
+    return [planner.plan() for planner in _planners(triggers, available_dates, histories, now)]
 
 
 def due_runs(
@@ -239,7 +240,7 @@ def _is_too_early(trigger: TriggerSpec, date: datetime.date) -> bool:
 
 
 def given_up_keys(triggers: Iterable[TriggerSpec], histories: Histories) -> list[RunKey]:
-    """Return the dates that are given up, oldest first for each of `triggers`."""
+    """Return the dates that are given up, available or not, oldest first for each of `triggers`."""
     return [
         key
         for trigger in triggers

@@ -37,7 +37,7 @@ def requested_run(
 ) -> WorkflowRun:
     """Return the run of `workflow` for `reference_date` that somebody asks for.
 
-    Its stencil, and without `parameters` these as well, are those of `requested_trigger`.
+    Its stencil is that of `requested_trigger`; so are its parameters, if no `parameters` are given.
 
     Raises
     ------

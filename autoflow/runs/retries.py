@@ -38,8 +38,10 @@ class RetryPolicy:
 
     def next_attempt(self, failures: Failures) -> datetime.datetime | None:
         """Return when the next attempt is due, in UTC; None if it need not wait, or there are no attempts left."""
+        if failures.last is None:
+            return None
         delay = self.delay(failures.count)
-        return failures.last + delay if failures.last and delay is not None else None
+        return None if delay is None else failures.last + delay
 
     def after(self, failures: int) -> str:
         """Describe what happens after this many failures."""
