@@ -1,0 +1,62 @@
+"""MkDocs hook that fills in the reference of the command line from the commands themselves."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from autoflow.cli import autoflow  # noqa: E402 - the path comes first, since mkdocs may run from another folder
+
+MARKER = "<!-- the commands -->"
+"""The line of a page that is replaced with the description of every command."""
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Return a page with the commands in place of the marker; MkDocs calls this for each page."""
+    return markdown.replace(MARKER, command_reference()) if MARKER in markdown else markdown
+
+
+def command_reference() -> str:
+    """Return the description of every command in Markdown, in alphabetical order."""
+    root = click.Context(autoflow, info_name="autoflow")
+    return "\n\n".join(_described(context) for context in contexts(root))
+
+
+def contexts(parent: click.Context) -> Iterator[click.Context]:
+    """Yield a context for each command below `parent`, and for those below them."""
+    group = parent.command
+    if not isinstance(group, click.Group):
+        return
+    for name in group.list_commands(parent):
+        command = group.get_command(parent, name)
+        if command is not None:
+            context = click.Context(command, info_name=name, parent=parent)
+            yield context
+            yield from contexts(context)
+
+
+def _described(context: click.Context) -> str:
+    title = context.command_path.removeprefix("autoflow ")
+    usage = context.get_usage().removeprefix("Usage: ")
+    parts = [f"### {title}", f"```text\n{usage}\n```", *_paragraphs(context.command.help or "")]
+    records = (parameter.get_help_record(context) for parameter in context.command.get_params(context))
+    parts += [f"`{option}`\n:   {_escaped(meaning)}" for option, meaning in filter(None, records)]
+    return "\n\n".join(parts)
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    r"""Yield the paragraphs of a help text; those that click leaves unwrapped (`\b`) become blocks of code."""
+    for paragraph in re.split(r"\n\s*\n", text):
+        if paragraph.startswith("\b"):
+            lines = re.sub(r"^Examples?: ", "", paragraph.removeprefix("\b").strip()).splitlines()
+            yield "\n".join(["```bash", *(line.strip() for line in lines), "```"])
+        else:
+            yield _escaped(paragraph)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("<", "&lt;").replace("[", r"\[")
