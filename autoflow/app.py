@@ -3,14 +3,14 @@
 import datetime
 import os
 
-from autoflow.daemon_files import DaemonFiles
 from autoflow.errors import AutoflowError, ReportError
-from autoflow.forked_kernels import warm_fork_server
-from autoflow.inputs import read_workflows
-from autoflow.kernels import remove_unused_folders
+from autoflow.kernels.fork_server import warm_fork_server
+from autoflow.kernels.kernel import remove_unused_folders
 from autoflow.log import log_ends_of_threads, logger
-from autoflow.model import RunStore
-from autoflow.prefect_api import prefect_api
+from autoflow.model.store import RunStore
+from autoflow.orchestration.daemon_files import DaemonFiles
+from autoflow.orchestration.prefect_api import prefect_api
+from autoflow.parser import read_workflows
 from autoflow.reports import missing_fonts, missing_tools
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile

@@ -189,7 +189,7 @@ def _element(value: object) -> StencilElement:
 
 
 def _pair(value: Sequence[object]) -> tuple[DateOrOffset, DateOrOffset]:
-    if len(value) != 2:  # noqa: PLR2004 - a pair has two ends
+    if len(value) != 2:
         raise ValueError(f"{_text(value)} is not a pair: a start and an end are expected")
     start, end = (_date_or_offset(item) for item in value)
     if isinstance(start, int) == isinstance(end, int) and start > end:  # type: ignore[operator] # both of one kind

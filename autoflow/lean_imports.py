@@ -77,5 +77,5 @@ def module_alone(package: str, file: str) -> ModuleType:
 class _Postponed(ModuleType):
     """Stands for a module, and imports it when something of it is wanted."""
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the module has
+    def __getattr__(self, name: str) -> Any:
         return getattr(importlib.import_module(self.__name__), name)

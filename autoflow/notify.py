@@ -14,8 +14,8 @@ import apprise
 
 from autoflow.errors import FlowApiError, SettingsError
 from autoflow.log import logger
-from autoflow.model import RunKey, RunState, utc_now
-from autoflow.runs import EndedRun
+from autoflow.runs.records import RunKey, RunState, utc_now
+from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
 from autoflow.utils import redact, whole_file
 

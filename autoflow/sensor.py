@@ -1,9 +1,9 @@
 """Which runs are due, and the flow that finds them and runs them: the available dates sensor."""
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Annotated, Any
 from uuid import UUID
@@ -14,20 +14,20 @@ from prefect.settings.context import get_current_settings
 from prefect.states import Cancelled, Failed
 from pydantic import Field
 
-from autoflow.daemon_files import DaemonFiles
 from autoflow.errors import AutoflowError
-from autoflow.flow_runs import result_storage
 from autoflow.flowapi import FlowApi
-from autoflow.inputs import read_workflows
 from autoflow.log import bugs_told, logger
-from autoflow.model import Failures, History, RunKey, RunState, RunStore, utc_now
-from autoflow.plan import check_available, date_ranges, requested_trigger
-from autoflow.retries import RetryPolicy, may_try_again
-from autoflow.runs import WorkflowRun, check_parameters
+from autoflow.model.store import RunStore
+from autoflow.orchestration.daemon_files import DaemonFiles
+from autoflow.orchestration.flow_runs import result_storage
+from autoflow.parser import read_workflows
+from autoflow.runs.plan import check_available, due_runs, given_up, requested_run, requested_trigger
+from autoflow.runs.records import History, RunKey, RunState, utc_now
+from autoflow.runs.run import WorkflowRun
 from autoflow.settings import Settings
-from autoflow.specs import SensorSpec, TriggerSpec, WorkflowsFile
+from autoflow.specs import SensorSpec, WorkflowsFile
 from autoflow.stop_signal import Shutdown, StopSignal
-from autoflow.workflows import WorkflowRunner
+from autoflow.workflows.runner import WorkflowRunner
 
 TOKEN_WARNING_DAYS = 7
 """How many days before the token expires the log begins to say so, once a day."""
@@ -49,59 +49,6 @@ class Tick:
     failed: int = 0
     interrupted: int = 0
     more_due: bool = False
-
-
-def due_runs(
-    triggers: Iterable[TriggerSpec],
-    available_dates: frozenset[datetime.date],
-    histories: Mapping[tuple[str, str], History],
-    now: datetime.datetime,
-) -> list[WorkflowRun]:
-    """Return all runs that are due at `now` (UTC), oldest date first, then in the order of `triggers`.
-
-    A date is due if it is neither done nor running, not before the trigger's earliest date, all dates of its stencil
-    are available, and, where it has failed, its delay is over and there are attempts left.
-    """
-    runs = [run for trigger in triggers for run in _due_for(trigger, available_dates, histories, now)]
-    return sorted(runs, key=lambda run: run.reference_date)
-
-
-def _due_for(
-    trigger: TriggerSpec,
-    available_dates: frozenset[datetime.date],
-    histories: Mapping[tuple[str, str], History],
-    now: datetime.datetime,
-) -> Iterator[WorkflowRun]:
-    key = RunKey.of(trigger.workflow.name, trigger.parameters, datetime.date.min)
-    history = histories.get((key.workflow, key.parameters_hash), History())
-    policy = RetryPolicy(trigger.retry_delay, trigger.max_attempts)
-    for date in sorted(available_dates - history.done - history.running):
-        if trigger.earliest_date and date < trigger.earliest_date:
-            continue
-        failures = history.failures.get(date, Failures())
-        if not may_try_again(failures, policy, now):
-            continue
-        if trigger.date_stencil.is_available(date, available_dates):
-            yield WorkflowRun(
-                workflow=trigger.workflow,
-                parameters=trigger.parameters,
-                reference_date=date,
-                date_ranges=trigger.date_stencil.resolve(date),
-                failures=failures.count,
-                retry=policy,
-            )
-
-
-def given_up(triggers: Iterable[TriggerSpec], histories: Mapping[tuple[str, str], History]) -> list[RunKey]:
-    """Return the dates that have no attempts left, oldest first for each of `triggers`."""
-    keys = []
-    for trigger in triggers:
-        key = RunKey.of(trigger.workflow.name, trigger.parameters, datetime.date.min)
-        history = histories.get((key.workflow, key.parameters_hash), History())
-        undone = history.failures.keys() - history.done - history.running
-        dates = (date for date in sorted(undone) if history.failures[date].count >= trigger.max_attempts)
-        keys += [replace(key, reference_date=date) for date in dates]
-    return keys
 
 
 class TokenWatch:
@@ -201,7 +148,7 @@ def make_available_dates_sensor(
         persist_result=False,
         result_storage=result_storage(sensor.settings),
     )
-    def available_dates_sensor() -> Any:  # noqa: ANN401 - a state of Prefect's
+    def available_dates_sensor() -> Any:
         """Look which dates FlowAPI has, and run the workflows that are due."""
         cancel = StopSignal(shutdown.stop)
         try:
@@ -243,7 +190,7 @@ def make_run_workflow(
         workflow: Annotated[str, Field(json_schema_extra={"enum": list(workflows)})],
         reference_date: datetime.date,
         parameters: dict[str, Any] = {},  # noqa: B006 - it is not changed, and Prefect's form shows it
-    ) -> Any:  # noqa: ANN401 - a state of Prefect's
+    ) -> Any:
         """Run one workflow for one date of data, unless it is done already or FlowAPI lacks dates that it needs.
 
         Args:
@@ -273,7 +220,7 @@ def _run_on_request(run: WorkflowRun, runner: WorkflowRunner, shutdown: Shutdown
         return runner.run(run, shutdown=shutdown, cancel=cancel)
 
 
-def _end_state(run: WorkflowRun, state: RunState | None) -> Any:  # noqa: ANN401 - a state of Prefect's
+def _end_state(run: WorkflowRun, state: RunState | None) -> Any:
     if state is RunState.SUCCEEDED:
         return prefect.states.Completed(message=f"{run} succeeded")
     if state is None:
@@ -288,30 +235,6 @@ def _own_flow_run_id() -> UUID:
     return UUID(prefect.runtime.flow_run.id)
 
 
-def requested_run(
-    file: WorkflowsFile, workflow: str, reference_date: datetime.date, parameters: Mapping[str, Any] | None
-) -> WorkflowRun:
-    """Return the run of `workflow` for `reference_date` that somebody asks for.
-
-    Without `parameters`, they and the stencil are those of the sensor's entry for the workflow; with them, the
-    stencil is that of the entry with these parameters, or else of the first one.
-
-    Raises
-    ------
-    AutoflowError
-        If there is no such workflow, or the parameters are not those that it takes.
-
-    """
-    trigger = requested_trigger(file, workflow, parameters)
-    check_parameters(trigger.workflow, trigger.parameters)
-    return WorkflowRun(
-        workflow=trigger.workflow,
-        parameters=trigger.parameters,
-        reference_date=reference_date,
-        date_ranges=date_ranges(trigger, reference_date),
-    )
-
-
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
@@ -319,6 +242,6 @@ def _count(number: int, noun: str) -> str:
 def _due_text(runs: list[WorkflowRun], batch: list[WorkflowRun]) -> str:
     if not runs:
         return "nothing is due"
-    some = ", ".join(str(run) for run in batch[:5]) + (", …" if len(batch) > 5 else "")  # noqa: PLR2004 - what fits a line
+    some = ", ".join(str(run) for run in batch[:5]) + (", …" if len(batch) > 5 else "")
     left = f", {len(runs) - len(batch)} more in the next tick" if len(runs) > len(batch) else ""
     return f"{_count(len(batch), 'run')} due: {some}{left}"

@@ -6,20 +6,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from autoflow.assembly import assembled
-from autoflow.deployments import POLL_SECONDS, PREFECT_FAILURES, Deployment, DeploymentRunner
 from autoflow.errors import AutoflowError, FlowApiError, PrefectApiError, UnexpectedError
-from autoflow.forked_kernels import ForkServer
-from autoflow.inputs import read_workflows
+from autoflow.kernels.fork_server import ForkServer
 from autoflow.log import bugs_told, logger
-from autoflow.model import RunStore
+from autoflow.model.store import RunStore
 from autoflow.notify import Notifier
+from autoflow.orchestration.deployments import POLL_SECONDS, Deployment, DeploymentRunner
+from autoflow.orchestration.failures import PREFECT_FAILURES
 from autoflow.page.writer import PageWriter
+from autoflow.parser import read_workflows
 from autoflow.sensor import Sensor, Tick, make_available_dates_sensor, make_run_workflow
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
 from autoflow.stop_signal import Shutdown
 from autoflow.utils import first_line
+from autoflow.workflows.assembly import assembled
 
 if TYPE_CHECKING:
     import prefect

@@ -432,7 +432,7 @@ def _web_address(value: str) -> SplitResult | None:
 def _signature(token: str) -> str:
     """Return the part of a JSON web token without which the rest of it is worth nothing; empty if it has none."""
     parts = token.split(".")
-    return parts[2] if len(parts) == 3 and len(parts[2]) >= _SHORTEST_SIGNATURE else ""  # noqa: PLR2004 - RFC 7515
+    return parts[2] if len(parts) == 3 and len(parts[2]) >= _SHORTEST_SIGNATURE else ""
 
 
 def _passwords(uri: str) -> Iterator[str]:

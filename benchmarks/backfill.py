@@ -33,7 +33,8 @@ from pathlib import Path
 import nbformat
 import papermill
 
-from autoflow.model import RunStore, utc_now
+from autoflow.model.store import RunStore
+from autoflow.runs.records import utc_now
 from benchmarks.chaos import FIRST_DATE
 from benchmarks.daemon import ROOT, end_of, environment
 from benchmarks.goals import Goal, add_check, judge
@@ -145,7 +146,7 @@ def _kernel_server(daemon: int) -> int | None:
     """Return the child of the daemon that kernels are forked from; the command lines are those of its own children."""
     for child in _children_of_threads(daemon):
         with contextlib.suppress(OSError):
-            if b"kernel_server" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if b"warm_process" in Path(f"/proc/{child}/cmdline").read_bytes():
                 return child
     return None
 

@@ -26,8 +26,8 @@ from pathlib import Path
 import nbformat
 import sqlalchemy as sa
 
-from autoflow.model import runs_table
-from autoflow.prefect_api import free_port
+from autoflow.model.tables import runs_table
+from autoflow.orchestration.prefect_api import free_port
 from benchmarks.daemon import ROOT, clean_environ
 from examples.flowapi import ExampleFlowApi
 from tests.postgres import running_postgres

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import psutil
 
-from autoflow.prefect_api import free_port
+from autoflow.orchestration.prefect_api import free_port
 from examples.flowapi import ExampleFlowApi
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,10 +20,10 @@ STOP_SECONDS = 20.0
 """How long a daemon may take to end once it is told to; it is killed then."""
 
 KINDS = {
-    "autoflow.prefect_server": "Prefect server",
-    "autoflow.kernel_server": "kernel server",
+    "autoflow.orchestration.prefect_server": "Prefect server",
+    "autoflow.kernels.warm_process": "kernel server",
     "autoflow.page.readable": "page",
-    "kernel_guard": "guard",
+    "kernels/guard.py": "guard",
 }
 """Words of the command lines of processes below the daemon, and what they are."""
 

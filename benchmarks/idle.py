@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from autoflow.forked_kernels import IDLE_SECONDS
+from autoflow.kernels.fork_server import IDLE_SECONDS
 from benchmarks.daemon import children_by_kind, end_of, environment, kind_of, running_daemon, write_inputs
 from benchmarks.goals import Goal, add_check, judge
 from examples.flowapi import ExampleFlowApi

@@ -93,7 +93,7 @@ def main() -> int:
         with running_daemon(environment(inputs, outputs, flowapi), log) as daemon:
             samples = backfill(daemon, outputs, log, options)
         seconds = time.monotonic() - started
-        if len(samples) < 2:  # noqa: PLR2004 - it takes two to tell how much has grown
+        if len(samples) < 2:
             sys.exit(f"{len(samples)} samples are too few; the daemon said at last:\n{end_of(log)}")
     print(f"{options.dates} dates in {seconds:.0f} s")
     return judged(samples, check=options.check)

@@ -39,18 +39,19 @@ from pathlib import Path
 import nbformat
 import psutil
 
-from autoflow.executed_notebook import ExecutedNotebook
-from autoflow.forked_kernels import ForkServer
-from autoflow.heartbeat import Heartbeat
-from autoflow.inputs import read_workflows
-from autoflow.model import RunRecord, RunState, RunStore
+from autoflow.kernels.fork_server import ForkServer
+from autoflow.model.heartbeat import Heartbeat
+from autoflow.model.store import RunStore
+from autoflow.notebooks.executed import ExecutedNotebook
+from autoflow.orchestration.prefect_api import free_port
 from autoflow.page.writer import PageWriter
-from autoflow.prefect_api import free_port
-from autoflow.runs import EndedRun, Outcome, WorkflowRun
+from autoflow.parser import read_workflows
+from autoflow.runs.records import RunRecord, RunState
+from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
 from autoflow.settings import PRELOAD, Settings
 from autoflow.specs import WorkflowSpec
 from autoflow.stop_signal import StopSignal
-from autoflow.workflows import Step, run_notebook
+from autoflow.workflows.flow import Step, run_notebook
 from benchmarks.daemon import KINDS, ROOT, children_by_kind, clean_environ, write_inputs
 from benchmarks.goals import Goal, add_check, judge
 from examples.flowapi import ExampleFlowApi
@@ -305,7 +306,7 @@ def print_cpu(daemon: Mapping[str, float], autoflow: float) -> float:
     print("CPU ms for each run")
     for name, seconds in rows.items():
         print(f"  {name:30}{1000 * seconds:8.0f}")
-    if abs(daemon["kernels"] - 1) > 0.1:  # noqa: PLR2004 - those that have ended while their runs have not count
+    if abs(daemon["kernels"] - 1) > 0.1:
         print(f"  {daemon['kernels']:.2f} kernels for each run were counted: those not forked count as page")
     return rows["all but kernels"]
 

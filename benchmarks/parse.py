@@ -17,7 +17,7 @@ import nbformat
 import yaml
 
 from autoflow.errors import WorkflowsFileError
-from autoflow.notebooks import declared_parameters
+from autoflow.notebooks.reading import declared_parameters
 from autoflow.parser import parse_workflows_file
 
 SENSOR = "available_dates_sensor: {schedule: null, workflows: []}\n"

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoflow.prefect_api import is_ready
+from autoflow.orchestration.server_process import is_ready
 from benchmarks.daemon import ROOT, clean_environ, end_of, environment, running_daemon, write_inputs
 from benchmarks.goals import Goal, add_check, judge
 from examples.flowapi import ExampleFlowApi

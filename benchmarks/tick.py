@@ -12,8 +12,10 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from autoflow.date_stencil import DateStencil
-from autoflow.model import RunKey, RunState, RunStore, runs_table, utc_now
-from autoflow.sensor import due_runs
+from autoflow.model.store import RunStore
+from autoflow.model.tables import runs_table
+from autoflow.runs.plan import due_runs
+from autoflow.runs.records import RunKey, RunState, utc_now
 from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowSpec
 from benchmarks.goals import Goal, add_check, judge
 from tests.postgres import running_postgres

@@ -18,7 +18,8 @@ import nbformat
 import pytest
 
 from autoflow.log import logger
-from autoflow.prefect_api import PrefectServer, client_environment, free_port, server_environment
+from autoflow.orchestration.prefect_api import client_environment, free_port, server_environment
+from autoflow.orchestration.server_process import PrefectServer
 from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown
 from examples.flowapi import ExampleFlowApi
@@ -28,14 +29,23 @@ from tests.prefect_database import migrated_database
 TOKEN_OF_NO_USE = "a.b.c-a-token-that-no-flowapi-takes"
 
 
-SLOWEST = ("test_notebooks", "test_reports", "test_faults", "test_acceptance", "test_prefect_api", "test_cli_verbs")
+FOLDER = Path(__file__).resolve().parent
+
+SLOWEST = (
+    "notebooks/test_execution.py",
+    "reports/test_reports.py",
+    "test_faults.py",
+    "test_acceptance.py",
+    "orchestration/test_prefect_api.py",
+    "cli/test_verbs.py",
+)
 """The files that take longest. They come first, so that no worker is left alone with one of them at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have the files that take longest come first, the rest as before."""
     ranks = {name: rank for rank, name in enumerate(SLOWEST)}
-    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+    items.sort(key=lambda item: ranks.get(item.path.relative_to(FOLDER).as_posix(), len(ranks)))
 
 
 _PREFECT_PORT = free_port()
@@ -87,8 +97,8 @@ def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prefect_url(prefect_database: Path) -> Iterator[str]:
     """Run AutoFlow's Prefect server while the session lasts; the URL of its API."""
-    from autoflow.deployments import closing_prefect, do_without_heartbeats  # noqa: PLC0415 - it imports Prefect
-    from autoflow.prefect_api import PrefectApi  # noqa: PLC0415
+    from autoflow.orchestration.deployments import closing_prefect, do_without_heartbeats  # noqa: PLC0415 - it imports Prefect
+    from autoflow.orchestration.prefect_api import PrefectApi  # noqa: PLC0415
 
     environment = server_environment(_prefect_settings(), os.environ, _PREFECT_PORT)
     url = f"http://127.0.0.1:{_PREFECT_PORT}/api"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from autoflow.prefect_api import free_port
+from autoflow.orchestration.prefect_api import free_port
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ import psycopg
 import pytest
 
 from autoflow.cli import main
-from autoflow.model import RunState, RunStore
-from autoflow.prefect_api import free_port
+from autoflow.model.store import RunStore
+from autoflow.orchestration.prefect_api import free_port
+from autoflow.runs.records import RunState
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import Deployed, write_notebook
 from tests.postgres import Postgres

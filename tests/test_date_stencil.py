@@ -73,7 +73,7 @@ def test_stencil_is_written_as_in_yaml() -> None:
         ([1.5], "1.5 is neither a date (YYYY-MM-DD), an offset in days nor a pair of these"),
         ([None], "null is neither a date (YYYY-MM-DD), an offset in days nor a pair of these"),
         (
-            [dt.datetime(2016, 1, 1)],  # noqa: DTZ001 - as YAML gives it
+            [dt.datetime(2016, 1, 1)],
             "2016-01-01 00:00:00 is neither a date (YYYY-MM-DD), an offset in days nor a pair of these",
         ),
         (["yesterday"], "'yesterday' is not a date (YYYY-MM-DD)"),

@@ -81,7 +81,7 @@ def modal(end: str = "2016-01-08", unit: str = "admin2", method: str = "last") -
     return spec
 
 
-def flows(**more: Any) -> dict[str, Any]:  # noqa: ANN401 - what daily takes
+def flows(**more: Any) -> dict[str, Any]:
     spec: dict[str, Any] = flows_spec(from_location=modal(), to_location=daily(event_types=CALLS, **more))
     return spec
 

@@ -69,7 +69,7 @@ class Analyst:
     trigger: TriggerSpec
     folder: Path
 
-    def execute(self, reference_date: datetime.date, **changed: Any) -> tuple[Executed, Executed]:  # noqa: ANN401 - JSON
+    def execute(self, reference_date: datetime.date, **changed: Any) -> tuple[Executed, Executed]:
         values: dict[str, Any] = {
             **self.trigger.parameters,
             "flowapi_url": self.api.url,

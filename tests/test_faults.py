@@ -13,13 +13,14 @@ import psutil
 import pytest
 
 from autoflow.errors import FlowApiError
-from autoflow.heartbeat import Heartbeat
-from autoflow.model import RunState, RunStore
-from autoflow.prefect_api import free_port
+from autoflow.model.heartbeat import Heartbeat
+from autoflow.model.store import RunStore
+from autoflow.orchestration.prefect_api import free_port
+from autoflow.runs.records import RunState
 from autoflow.sensor import Sensor, Tick
 from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown
-from autoflow.workflows import WorkflowRunner
+from autoflow.workflows.runner import WorkflowRunner
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import Deployed, write_notebook
 from tests.postgres import Postgres
@@ -255,7 +256,7 @@ def prefect_server_of(pid: int) -> int:
     for child in psutil.Process(pid).children():
         # One that has just ended has no command line any more.
         with suppress(psutil.NoSuchProcess):
-            if "autoflow.prefect_server" in child.cmdline():
+            if "autoflow.orchestration.prefect_server" in child.cmdline():
                 servers.append(child)
     (server,) = servers
     return int(server.pid)

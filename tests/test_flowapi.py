@@ -12,7 +12,7 @@ import pytest
 
 from autoflow.errors import FlowApiError
 from autoflow.flowapi import FlowApi
-from autoflow.prefect_api import free_port
+from autoflow.orchestration.prefect_api import free_port
 from examples.flowapi import ExampleFlowApi, Misbehaviour
 from tests.certificates import self_signed
 from tests.waiting import wait_for

@@ -9,73 +9,47 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "autoflow").rglob("*.py"))
 
 LAYERS = (
-    (
-        "errors",
-        "utils",
-        "date_stencil",
-        "cron",
-        "stop_signal",
-        "checks",
-        "kernel_guard",
-        "executed_notebook",
-        "lean_imports",
-        "import_stamps",
-        "kernel_hazards",
-    ),
-    ("specs", "redaction", "kernel_imports"),
-    ("settings", "log", "kernel_server"),
-    ("daemon_files", "deployments", "flow_runs", "forked_kernels"),
-    ("parser", "flowapi", "model", "kernels", "cancellation", "prefect_history"),
-    ("migrations", "heartbeat", "retries", "cell_outputs", "pruning"),
-    ("notebooks", "plan", "health", "runs"),
-    ("inputs", "reports", "prefect_api", "prefect_server", "artifacts", "backfill"),
-    ("workflows", "validation"),
-    ("sensor", "notify", "page"),
-    ("assembly",),
+    ("date_stencil", "errors", "lean_imports", "stop_signal", "utils"),
+    ("log", "settings", "specs"),
+    ("flowapi", "kernels", "reports", "runs"),
+    ("model", "notebooks", "notify", "orchestration"),
+    ("page", "parser"),
+    ("workflows",),
+    ("sensor",),
     ("service",),
     ("app",),
-    ("foreground",),
     ("cli",),
     ("__main__",),
 )
-"""Modules and packages from the ground up: each imports from the layers below its own, and from nowhere else."""
+"""Wings and modules from the ground up: each imports from the layers below its own, and from nowhere else."""
 
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 DOORS = {
-    "alembic": {"model", "migrations"},
+    "alembic": {"model"},
     "flowclient": {"flowapi"},
     "get_secret_or_env_var": {"settings"},
     "jupyter_client": {"kernels"},
     "jwt": {"flowapi"},
     "marshmallow": {"parser"},
-    "nbclient": {"notebooks", "cell_outputs"},
+    "nbclient": {"notebooks"},
     "nbconvert": {"reports", "page"},
-    "papermill": {"notebooks", "cell_outputs"},
-    "prefect": {
-        "workflows",
-        "sensor",
-        "deployments",
-        "flow_runs",
-        "service",
-        "prefect_server",
-        "artifacts",
-        "cancellation",
-        "prefect_history",
-    },
+    "papermill": {"notebooks"},
+    "prefect": {"orchestration", "workflows", "sensor", "service"},
     "psycopg": set[str](),
-    "sqlalchemy": {"model", "migrations", "prefect_server"},
-    "uvicorn": {"prefect_server"},
+    "sqlalchemy": {"model", "orchestration"},
+    "uvicorn": {"orchestration"},
     "yaml": {"parser"},
 }
-"""Which modules may import a library; whatever else wants something of it asks them."""
+"""Which wings may import a library; whatever else wants something of it asks them."""
 
 ENVIRONMENT_USERS = {
     "autoflow.settings": "it is what reads the environment",
-    "autoflow.cli.act": "the same as app",
+    "autoflow.cli.foreground": "the same as app",
+    "autoflow.cli.prune": "the same as app",
     "autoflow.app": "it hands the environment to prefect_api, which prepares it for Prefect",
-    "autoflow.kernel_imports": "it says in it what a kernel would say, for packages that it imports",
-    "autoflow.kernel_server": "it is a process of its own, and kernels get the environment that it is told",
+    "autoflow.kernels.preload": "it says in it what a kernel would say, for packages that it imports",
+    "autoflow.kernels.warm_process": "it is a process of its own, and kernels get the environment that it is told",
     "autoflow.reports.programs": "the programs that it runs get PATH, and nothing else of the environment",
 }
 

@@ -11,10 +11,10 @@ import pytest
 
 from autoflow.cli import main
 from autoflow.errors import AutoflowError, FlowApiError, NotebookError, SettingsError
-from autoflow.model import RunKey, RunState
 from autoflow.notify import NOTICES_FILE, Notifier
-from autoflow.retries import RetryPolicy
-from autoflow.runs import EndedRun, NotebookOutputs, Outcome, WorkflowRun
+from autoflow.runs.records import RunKey, RunState
+from autoflow.runs.retries import RetryPolicy
+from autoflow.runs.run import EndedRun, NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, WorkflowSpec
 from examples.flowapi import ExampleFlowApi
@@ -24,7 +24,7 @@ from tests.test_acceptance import environment
 # Apprise's own, as its plugins are imported.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
-NOW = datetime.datetime(2026, 1, 1, 12)  # noqa: DTZ001 - in UTC, as the run store has it
+NOW = datetime.datetime(2026, 1, 1, 12)
 SPEC = WorkflowSpec(name="flows", notebooks=(NotebookSpec(label="n", path=Path("/inputs/n.ipynb")),))
 
 

@@ -101,7 +101,10 @@ def test_scopes_that_are_told_are_those_of_the_examples_token() -> None:
 
 
 def verbs(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command
         yield f"{prefix}{name}", command
         if isinstance(command, click.Group):
             yield from verbs(command, f"{prefix}{name} ")

@@ -5,12 +5,13 @@ import pytest
 
 from autoflow.date_stencil import DateStencil
 from autoflow.errors import AutoflowError
-from autoflow.model import Failures, History, RunKey
-from autoflow.retries import RetryPolicy
-from autoflow.sensor import TokenWatch, due_runs, requested_run
+from autoflow.runs.plan import due_runs, requested_run
+from autoflow.runs.records import Failures, History, RunKey
+from autoflow.runs.retries import RetryPolicy
+from autoflow.sensor import TokenWatch
 from autoflow.specs import Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowsFile, WorkflowSpec
 
-NOW = datetime.datetime(2016, 2, 1, 12)  # noqa: DTZ001 - in UTC, as the run store has it
+NOW = datetime.datetime(2016, 2, 1, 12)
 
 
 def day(number: int) -> datetime.date:

@@ -9,7 +9,8 @@ import pytest
 from get_secret_or_env_var import environ as environ_with_secrets
 
 from autoflow.errors import SettingsError
-from autoflow.model import RunKey, RunStore
+from autoflow.model.store import RunStore
+from autoflow.runs.records import RunKey
 from autoflow.settings import CONFIG_DIR, Settings
 from tests.certificates import self_signed
 from tests.conftest import TOKEN_OF_NO_USE, Deployed

@@ -1,12 +1,12 @@
 """The command line, and the one place where errors become messages and exit codes."""
 
+import importlib
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 
 import click
 
-from autoflow.cli import act, daemon, look
 from autoflow.cli.session import Session, pass_session
 from autoflow.errors import AutoflowError, SettingsError
 from autoflow.utils import redact
@@ -15,10 +15,44 @@ SUCCESS, FAILURE, USAGE, BUG, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes: all is well; something failed or is wrong; wrong usage; AutoFlow has a bug; Ctrl-C."""
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+VERBS = {
+    "backfill": ("backfill", "Run a workflow for a range of dates."),
+    "health": ("health", "Check that the daemon is healthy."),
+    "plan": ("plan", "Show what would be run now, and why not the rest."),
+    "prune": ("prune", "Delete old outputs and history."),
+    "retry": ("retry", "Make runs that failed due again."),
+    "run": ("run", "Run a workflow for one date, now."),
+    "runs": ("runs", "List the runs so far; show one."),
+    "start": ("daemon", "Start the daemon."),
+    "validate": ("validate", "Check all that AutoFlow needs."),
+}
+"""Each verb, with the module in this package that has it and what it does, for the list in the help."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a verb's module when the verb is asked for, so that `--help` is quick."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """Return the names of the verbs."""
+        return list(VERBS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        """Return the verb called `name`; None if there is none."""
+        if name not in VERBS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"autoflow.cli.{VERBS[name][0]}"), name)
+        return command
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in VERBS.items()])
+
+
+@click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @pass_session
 @click.pass_context
-def autoflow(context: click.Context, /, session: Session) -> int | None:
+def autoflow(context: click.Context, /, session: Session) -> int | None:  # noqa: ARG001 - verbs take it
     """Run workflows of Jupyter notebooks for each new date of data that FlowAPI has.
 
     Without a verb: start, the daemon. What it is to do is in the environment (see README.md, Settings) and in the
@@ -26,24 +60,13 @@ def autoflow(context: click.Context, /, session: Session) -> int | None:
 
     \b
     Exit codes: 0 good, 1 something failed or is wrong, 2 wrong usage, 3 a bug, 130 Ctrl-C.
-    """  # noqa: D301 - \b is click's mark for lines that are not to be wrapped
+    """
     if context.invoked_subcommand is None:
-        return daemon.run_daemon(session, once=False)
+        start = autoflow.get_command(context, "start")
+        assert start  # noqa: S101 - it is in VERBS
+        code: int = context.invoke(start, once=False)
+        return code
     return None
-
-
-for _verb in (
-    daemon.start,
-    look.validate,
-    look.plan,
-    act.run,
-    act.backfill,
-    look.runs,
-    act.retry,
-    act.prune,
-    look.health,
-):
-    autoflow.add_command(_verb)
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:

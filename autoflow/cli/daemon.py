@@ -2,6 +2,7 @@
 
 import click
 
+from autoflow import app
 from autoflow.cli.session import Session, pass_session
 from autoflow.log import set_up_logging
 
@@ -16,7 +17,7 @@ def start(session: Session, *, once: bool) -> int:
 
     \b
     Example: autoflow start --once
-    """  # noqa: D301 - click's mark
+    """
     return run_daemon(session, once=once)
 
 
@@ -26,7 +27,6 @@ def run_daemon(session: Session, *, once: bool) -> int:
     settings = session.settings
     set_up_logging(settings.log_level, lambda: settings.secrets)
     # Here rather than above, so that wrong settings are told at once: it brings in the libraries for notebooks.
-    from autoflow import app  # noqa: PLC0415
 
     try:
         return app.main(settings, once=once)

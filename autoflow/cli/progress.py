@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from autoflow.model import RunKey
+    from autoflow.runs.records import RunKey
 
 
 class Watch:

@@ -12,7 +12,7 @@ from autoflow.log import set_up_logging
 from autoflow.settings import Settings
 
 if TYPE_CHECKING:
-    from autoflow.model import RunStore
+    from autoflow.model.store import RunStore
 
 
 class Session:
@@ -37,8 +37,7 @@ class Session:
     @contextmanager
     def store(self) -> Iterator["RunStore"]:
         """Yield the run store, with its tables as this version needs them."""
-        # Here rather than above, as in all verbs: --help is to be quick.
-        from autoflow.model import RunStore  # noqa: PLC0415
+        from autoflow.model.store import RunStore  # noqa: PLC0415 - so that --help is quick
 
         settings = self.settings
         if settings.db_uri.startswith("sqlite"):

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from autoflow.model import Failures, History, RunKey, RunRecord, RunState, RunStore
-from autoflow.plan import why_never_due
+from autoflow.model.store import RunStore
+from autoflow.runs.plan import why_never_due
+from autoflow.runs.records import Failures, History, RunKey, RunRecord, RunState
 from autoflow.specs import TriggerSpec
 
 STATES = ("done", "running", "waiting for a retry", "given up", "cancelled", "failed")
@@ -92,7 +93,7 @@ class Links:
         self._outputs_dir = outputs_dir
         self._notebooks_dir = str(notebooks_dir)
         try:
-            self._names = frozenset(os.listdir(notebooks_dir))  # noqa: PTH208 - names are all that is needed, of many
+            self._names = frozenset(os.listdir(notebooks_dir))
         except OSError:
             self._names = frozenset()
         self.unreadable: list[Path] = []

@@ -17,10 +17,11 @@ import jinja2
 
 from autoflow.errors import RunStoreError
 from autoflow.log import logger
-from autoflow.model import RunStore, utc_now
+from autoflow.model.store import RunStore
+from autoflow.notebooks.redaction import Redaction
 from autoflow.page.content import STATES, Compact, Links, latest_reports, read_series
-from autoflow.redaction import Redaction
-from autoflow.runs import EndedRun
+from autoflow.runs.records import utc_now
+from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
 from autoflow.utils import whole_file
@@ -78,7 +79,7 @@ def write_page(
     return list(dict.fromkeys(links.unreadable))
 
 
-def _rendered(content: Mapping[str, Any], latest: Any, made_at: datetime.datetime) -> str:  # noqa: ANN401 - what the template shows
+def _rendered(content: Mapping[str, Any], latest: Any, made_at: datetime.datetime) -> str:
     # "<" could end the script element that the text stands in.
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
@@ -95,7 +96,7 @@ def _rendered(content: Mapping[str, Any], latest: Any, made_at: datetime.datetim
     )
 
 
-def _without_secrets(value: Any, redaction: Redaction) -> Any:  # noqa: ANN401 - what is to become JSON
+def _without_secrets(value: Any, redaction: Redaction) -> Any:
     """Return `value` without secrets in its texts; its keys are the page's own, whatever a secret may look like."""
     if isinstance(value, str):
         return redaction.of_text(value)

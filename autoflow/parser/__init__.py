@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from autoflow.notebooks.reading import declared_parameters
 from autoflow.parser.cross_checks import check_triggers
 from autoflow.parser.document import read_document
 from autoflow.parser.inputs_folder import InputsFolder, InspectNotebook
@@ -9,10 +10,18 @@ from autoflow.parser.problems import Problems
 from autoflow.parser.reader import Reader
 from autoflow.parser.schemas import FileSchema
 from autoflow.parser.sensor import read_sensor
-from autoflow.parser.workflows import read_workflows
+from autoflow.parser.workflows import read_definitions
+from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
 
-__all__ = ["InspectNotebook", "parse_workflows_file"]
+__all__ = ["InspectNotebook", "parse_workflows_file", "read_workflows"]
+
+
+def read_workflows(settings: Settings) -> WorkflowsFile:
+    """Read workflows.yml as it is now; raise WorkflowsFileError with all that is wrong in it."""
+    return parse_workflows_file(
+        settings.workflows_file, inspect_notebook=declared_parameters, inputs_dir=settings.inputs_dir
+    )
 
 
 def parse_workflows_file(
@@ -33,7 +42,7 @@ def parse_workflows_file(
     reader = Reader(problems)
     keys = reader.keys(FileSchema(), read_document(path, problems), ())
     folder = InputsFolder((inputs_dir or path.parent).absolute(), inspect_notebook)
-    workflows = read_workflows(keys.get("workflows", []), reader=reader, folder=folder)
+    workflows = read_definitions(keys.get("workflows", []), reader=reader, folder=folder)
     sensor = read_sensor(keys.get("available_dates_sensor"), reader)
     check_triggers(sensor.triggers, workflows, problems=problems)
     problems.raise_if_any()

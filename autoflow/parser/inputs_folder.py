@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from autoflow.parser.declared_parameters import DeclaredParameters, has_parameters_cell
+from autoflow.notebooks.reading import has_parameters_cell
+from autoflow.parser.declared_parameters import DeclaredParameters
 from autoflow.parser.wording import did_you_mean, show
 
 InspectNotebook: TypeAlias = Callable[[Path], frozenset[str] | None]

@@ -6,7 +6,7 @@ Each function returns what a plain value means, or raises ValueError with the re
 import datetime as dt
 import math
 
-from autoflow.cron import cron_problem
+from autoflow.parser.cron import cron_problem
 from autoflow.parser.wording import show
 from autoflow.specs import CDR_TYPES, Json, ReportFormat
 

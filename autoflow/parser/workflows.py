@@ -13,7 +13,7 @@ _PLACE: Place = ("workflows",)
 _LONGEST_CIRCLE = 12
 
 
-def read_workflows(values: list[object], *, reader: Reader, folder: InputsFolder) -> tuple[WorkflowDraft, ...]:
+def read_definitions(values: list[object], *, reader: Reader, folder: InputsFolder) -> tuple[WorkflowDraft, ...]:
     """Read all workflows; their notebooks and templates are in `folder`."""
     if not values:
         reader.problems.break_at(_PLACE, "the list is empty; one workflow or more is expected")

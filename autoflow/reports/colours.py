@@ -15,5 +15,5 @@ def colour_of(value: str) -> str:
         channels = ImageColor.getrgb(value.strip().lower())
     except ValueError:
         return ""
-    is_seen = len(channels) == 3 or channels[3] > 0  # noqa: PLR2004 - the fourth channel is opacity
+    is_seen = len(channels) == 3 or channels[3] > 0
     return "{:02x}{:02x}{:02x}".format(*channels[:3]) if is_seen else ""

@@ -144,7 +144,7 @@ class BlockWriter:
         colour = colour_of(style.get("color", ""))
         role = self._role(colour, "") if colour else ""
         weight = style.get("font-weight", "")
-        if weight == "bold" or (weight.isdigit() and int(weight) >= 600):  # noqa: PLR2004 - CSS's semi-bold
+        if weight == "bold" or (weight.isdigit() and int(weight) >= 600):
             inlines = [{"t": "Strong", "c": inlines}]
         markup = self._marked("##", inlines, role=role) if role else self._joined(inlines)
         return Cell(

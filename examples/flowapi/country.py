@@ -76,7 +76,7 @@ def draw_country(seed: int) -> Country:
     return _country(cells[np.argsort(codes)], np.sort(codes))
 
 
-def _island(rng: np.random.Generator, *, middle: tuple[float, float], radii: tuple[float, float]) -> Any:  # noqa: ANN401 - shapely has no types
+def _island(rng: np.random.Generator, *, middle: tuple[float, float], radii: tuple[float, float]) -> Any:
     """Return a polygon with a ragged coast."""
     angles = np.linspace(0, 2 * np.pi, _COAST_POINTS, endpoint=False)
     waves = np.arange(2, 25)[:, None]
@@ -85,7 +85,7 @@ def _island(rng: np.random.Generator, *, middle: tuple[float, float], radii: tup
     return shapely.Polygon(np.array(middle) + np.array(radii) * (reach * [np.cos(angles), np.sin(angles)]).T)
 
 
-def _scatter(rng: np.random.Generator, area: Any, count: int) -> Points:  # noqa: ANN401 - shapely has no types
+def _scatter(rng: np.random.Generator, area: Any, count: int) -> Points:
     """Return `count` points inside `area`, spread more evenly than chance would have them."""
     points: Points = rng.uniform(-3, 3, (count * 40, 2))
     points = points[shapely.contains_xy(area, points)][:count]
@@ -94,7 +94,7 @@ def _scatter(rng: np.random.Generator, area: Any, count: int) -> Points:  # noqa
     return points
 
 
-def _cells(points: Points, area: Any) -> NDArray[np.object_]:  # noqa: ANN401 - shapely has no types
+def _cells(points: Points, area: Any) -> NDArray[np.object_]:
     """Divide `area` among `points`: to each what is nearest to it, in the order of the points."""
     diagram = shapely.voronoi_polygons(shapely.MultiPoint(points), extend_to=area.buffer(1), ordered=True)
     cells: NDArray[np.object_] = shapely.intersection(shapely.get_parts(diagram), area)
@@ -138,10 +138,10 @@ def _country(cells: NDArray[np.object_], codes: NDArray[np.str_]) -> Country:
     return Country(MappingProxyType(regions), MappingProxyType(ward_regions), centres)
 
 
-def _drawn(shape: Any) -> Any:  # noqa: ANN401 - shapely has no types
+def _drawn(shape: Any) -> Any:
     """Bend straight borders into winding ones, the same way for all who share them, and move to the map's place."""
     bent = shapely.transform(shapely.segmentize(shape, 0.03), _bend)
-    return shapely.MultiPolygon([part for part in shapely.get_parts(bent) if part.area > 1e-5])  # noqa: PLR2004 - specks
+    return shapely.MultiPolygon([part for part in shapely.get_parts(bent) if part.area > 1e-5])
 
 
 def _bend(points: Points) -> Points:
@@ -153,5 +153,5 @@ def _bend(points: Points) -> Points:
     return points + swing + _MIDDLE
 
 
-def _ring(ring: Any) -> list[list[float]]:  # noqa: ANN401 - shapely has no types
+def _ring(ring: Any) -> list[list[float]]:
     return np.round(shapely.get_coordinates(ring), 9).tolist()  # type: ignore[no-any-return]

@@ -348,7 +348,7 @@ def _hours(hours: object) -> tuple[int, int] | None:
     match hours:
         case None:
             return None
-        case {"start_hour": int(first), "end_hour": int(end)} if 0 <= first < end <= 24:  # noqa: PLR2004 - hours of a day
+        case {"start_hour": int(first), "end_hour": int(end)} if 0 <= first < end <= 24:
             return first, end
     raise InvalidSpecError({"hours": ["Must have 0 <= start_hour < end_hour <= 24."]})
 

@@ -165,7 +165,7 @@ async def _refuse(_request: Request, refusal: Exception) -> Response:
 async def _no_such_route(_request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    if error.status_code != 405:  # noqa: PLR2004 - method not allowed
+    if error.status_code != 405:
         return html_page(error.status_code, "There is nothing at this address.")
     methods = {method.strip() for method in (error.headers or {}).get("Allow", "").split(",")}
     allowed = {"allow": ", ".join(sorted(methods | {"OPTIONS"}, key="GET HEAD POST OPTIONS".index))}

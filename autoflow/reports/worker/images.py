@@ -76,7 +76,7 @@ def _svg_size(root: ET.Element) -> tuple[float, float]:
     width, height = (_length(root.get(side, "")) for side in ("width", "height"))
     box = [float(number) for number in re.split(r"[\s,]+", root.get("viewBox", "").strip()) if number]
     if not (width and height):
-        width, height = (box[2], box[3]) if len(box) > 3 else (300.0, 150.0)  # noqa: PLR2004 - x, y, width, height
+        width, height = (box[2], box[3]) if len(box) > 3 else (300.0, 150.0)
     if not box:
         root.set("viewBox", f"0 0 {width:g} {height:g}")
     return width, height

@@ -1,0 +1,116 @@
+"""The verb backfill."""
+
+import datetime
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from autoflow.cli.foreground import INTERRUPTED, ForegroundRuns
+from autoflow.cli.options import DATE
+from autoflow.cli.session import Session, as_json, pass_session
+from autoflow.cli.show import console, print_json, print_table
+from autoflow.flowapi import FlowApi
+from autoflow.parser import read_workflows
+from autoflow.runs.backfill import Reprocess, WantedDate, left_out, triggers_of, wanted_dates
+from autoflow.runs.plan import TriggerPlan, in_ranges, make_plan
+from autoflow.runs.records import RunKey, utc_now
+
+if TYPE_CHECKING:
+    from autoflow.model.store import RunStore
+    from autoflow.specs import WorkflowsFile
+
+
+@click.command(short_help="Run a workflow for a range of dates.")
+@click.argument("workflow")
+@click.option("--from", "first", type=DATE, required=True, metavar="DATE", help="The first reference date.")
+@click.option("--to", "last", type=DATE, required=True, metavar="DATE", help="The last one, included.")
+@click.option(
+    "--reprocess",
+    type=click.Choice(["none", "failed", "all"]),
+    default="none",
+    show_default=True,
+    help="none: dates that were not run yet; failed: those that failed; all: all, also what is done.",
+)
+@click.option("--newest-first", is_flag=True, help="Begin with the newest date.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be run.")
+@as_json
+@pass_session
+def backfill(  # noqa: PLR0913 - its options
+    session: Session,
+    *,
+    workflow: str,
+    first: datetime.datetime,
+    last: datetime.datetime,
+    reprocess: str,
+    newest_first: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Run WORKFLOW for a range of dates, as many side by side as allowed.
+
+    Interrupted and started again, it goes on. What runs elsewhere is left to others. `earliest_date` does not count
+    here, but the dates of the stencil have to be available.
+
+    \b
+    Example: autoflow backfill flows_above_normal --from 2016-01-01 --to 2016-01-31 --dry-run
+    """
+    if first > last:
+        raise click.BadParameter("it is after --to", param_hint="--from")
+    start, end = first.date(), last.date()
+    file = read_workflows(session.settings)
+    with session.store() as store:
+        plans = _plans(session, file, store, workflow)
+        wanted = wanted_dates(plans, first=start, last=end, reprocess=Reprocess(reprocess), newest_first=newest_first)
+        others = left_out(plans, wanted, first=start, last=end)
+        if dry_run or not wanted:
+            return _tell_plan(wanted, others, as_json=as_json)
+        runs = ForegroundRuns(session, store, again=reprocess == "all")
+        keys = [RunKey.of(workflow, each.trigger.parameters, each.date) for each in wanted]
+        code = runs.carry_out([(file, key, each.trigger.parameters) for key, each in zip(keys, wanted, strict=True)])
+    _tell_summary(runs.states, len(wanted), others, as_json=as_json, interrupted=code == INTERRUPTED)
+    return code
+
+
+def _plans(session: Session, file: "WorkflowsFile", store: "RunStore", workflow: str) -> "list[TriggerPlan]":
+
+    triggers = triggers_of(file, workflow)
+    available = FlowApi.of(session.settings).available_dates(file.sensor.cdr_types)
+    store.give_up_crashed()
+    return make_plan(triggers, available, store.histories(), utc_now())
+
+
+def _tell_plan(wanted: "Sequence[WantedDate]", others: Mapping[str, int], *, as_json: bool) -> int:
+    dates = [each.date for each in wanted]
+    if as_json:
+        print_json({"would_run": dates, "left_out": others})
+        return 0
+
+    out = console()
+    what = f"{len(dates)} to run: {in_ranges(sorted(set(dates)))}" if dates else "nothing to run"
+    out.print(what, markup=False)
+    _print_left_out(others)
+    return 0
+
+
+def _tell_summary(
+    states: "Mapping[RunKey, str]", total: int, others: Mapping[str, int], *, as_json: bool, interrupted: bool
+) -> None:
+    counts = Counter(states.values())
+    if as_json:
+        print_json({"wanted": total, "states": counts, "left_out": others, "interrupted": interrupted})
+        return
+    rows = [*counts.items()]
+    if total > len(states):
+        rows.append(("not begun", total - len(states)))
+    print_table(["", "dates#"], rows)
+    _print_left_out(others)
+    if interrupted:
+        console().print("interrupted; the same command goes on from here", markup=False)
+
+
+def _print_left_out(others: Mapping[str, int]) -> None:
+    if others:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in others.items())
+        console().print(f"left out: {reasons}", markup=False)

@@ -1,0 +1,71 @@
+"""The verb plan."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from autoflow.cli.session import Session, as_json, pass_session
+from autoflow.cli.show import iso_time, print_json, print_table
+from autoflow.flowapi import FlowApi
+from autoflow.parser import read_workflows
+from autoflow.runs.plan import Standing, TriggerPlan, make_plan
+from autoflow.runs.records import utc_now
+
+
+@click.command(short_help="Show what would be run now, and why not the rest.")
+@click.option("--dates", is_flag=True, help="List each date.")
+@as_json
+@pass_session
+def plan(session: Session, *, dates: bool, as_json: bool) -> None:
+    """Show what AutoFlow would do now, and why it would not do the rest.
+
+    \b
+    Example: autoflow plan --dates
+    """
+    sensor = read_workflows(session.settings).sensor
+    available = FlowApi.of(session.settings).available_dates(sensor.cdr_types)
+    with session.store() as store:
+        store.give_up_crashed()
+        plans = make_plan(sensor.triggers, available, store.histories(), utc_now())
+    if as_json:
+        print_json({"available_dates": len(available), "workflows": [_plan_json(each, dates=dates) for each in plans]})
+        return
+    _print_plans(plans)
+    for each in plans if dates else ():
+        rows = ((date.date, date.standing, date.why) for date in each.dates)
+        print_table(["date", "", "why"], rows, title=_title(each))
+
+
+def _print_plans(plans: Iterable["TriggerPlan"]) -> None:
+
+    plans = list(plans)
+    shown = [standing for standing in Standing if any(each.counts[standing] for each in plans)]
+    rows = ([_title(each), *(each.counts[standing] or "" for standing in shown)] for each in plans)
+    print_table(["workflow", *(f"{standing}#" for standing in shown)], rows)
+
+
+def _title(plan: "TriggerPlan") -> str:
+    """Name a trigger: a workflow can have several, which differ in their parameters."""
+    parameters = ", ".join(f"{name}={value}" for name, value in plan.trigger.parameters.items())
+    return f"{plan.trigger.workflow.name} ({parameters})" if parameters else plan.trigger.workflow.name
+
+
+def _plan_json(plan: "TriggerPlan", *, dates: bool) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "workflow": plan.trigger.workflow.name,
+        "parameters": plan.trigger.parameters,
+        "counts": plan.counts,
+    }
+    if dates:
+        content["dates"] = [
+            {
+                "date": each.date,
+                "standing": each.standing,
+                "failures": each.failures,
+                "next_attempt": iso_time(each.next_attempt),
+                "missing": each.missing,
+            }
+            for each in plan.dates
+        ]
+    return content

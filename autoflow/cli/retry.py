@@ -1,0 +1,104 @@
+"""The verb retry."""
+
+import datetime
+import json
+import shlex
+from typing import TYPE_CHECKING
+
+import click
+
+from autoflow.cli.options import RUN_ID
+from autoflow.cli.session import Session, as_json, pass_session
+from autoflow.cli.show import print_json
+from autoflow.errors import AutoflowError
+from autoflow.parser import read_workflows
+from autoflow.runs.plan import date_ranges, requested_trigger, why_never_due
+from autoflow.runs.records import History, RunKey
+from autoflow.runs.run import check_parameters
+
+if TYPE_CHECKING:
+    from autoflow.model.store import RunStore
+    from autoflow.specs import WorkflowsFile
+
+
+@click.command(short_help="Make runs that failed due again.")
+@click.argument("run_id", metavar="[ID]", type=RUN_ID, required=False)
+@click.option("--failed", is_flag=True, help="All dates that failed, of all that workflows.yml runs.")
+@as_json
+@pass_session
+def retry(session: Session, *, run_id: int | None, failed: bool, as_json: bool) -> None:
+    """Make runs that failed due again, at the next tick: also those that were given up or, by ID, cancelled.
+
+    \b
+    Examples: autoflow retry 17
+              autoflow retry --failed
+    """
+    if (run_id is None) != failed:
+        raise click.UsageError("either the ID of a run or --failed is expected")
+
+    file = read_workflows(session.settings)
+    with session.store() as store:
+        keys = [_failed_key(store, run_id)] if run_id is not None else _failed_keys(file, store)
+        store.forgive(keys)
+    problems = {key: _why_never_due(file, key) for key in keys}
+    if as_json:
+        print_json(
+            [
+                {"workflow": key.workflow, "reference_date": key.reference_date, "never_due": problem}
+                for key, problem in problems.items()
+            ]
+        )
+        return
+    for key, problem in problems.items():
+        is_due = "is due again if its dates are available"
+        click.echo(f"{key} {f'is forgiven, but no tick will run it: {problem}' if problem else is_due}")
+    if not keys:
+        click.echo("nothing has failed")
+
+
+def _failed_key(store: "RunStore", run_id: int) -> "RunKey":
+
+    record = store.run(run_id)
+    if record is None:
+        raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists those that there are")
+    key = record.key
+    history = store.histories().get((key.workflow, key.parameters_hash), History())
+    if key.reference_date in history.running:
+        raise AutoflowError(f"{key} is running")
+    if key.reference_date in history.done:
+        raise AutoflowError(f"{key} is done; 'autoflow run --force' runs it again")
+    return key
+
+
+def _why_never_due(file: "WorkflowsFile", key: "RunKey") -> str | None:
+    """Return why no tick will run `key`, and what to do about it; FlowAPI is not asked which dates it has."""
+    entries = {
+        RunKey.of(each.workflow.name, each.parameters, key.reference_date): each for each in file.sensor.triggers
+    }
+    problem = why_never_due(entries.get(key), key.reference_date)
+    if problem is None:
+        return None
+    parameters = json.loads(key.parameters)
+    try:
+        trigger = requested_trigger(file, key.workflow, parameters)
+        check_parameters(trigger.workflow, parameters)
+        date_ranges(trigger, key.reference_date)
+    except AutoflowError:
+        return problem
+    words = ["autoflow", "run", key.workflow, "--date", str(key.reference_date)]
+    for name, value in parameters.items():
+        words += ["-p", f"{name}={json.dumps(value, ensure_ascii=False)}"]
+    return f"{problem}; this does: {shlex.join(words)}"
+
+
+def _failed_keys(file: "WorkflowsFile", store: "RunStore") -> "list[RunKey]":
+
+    histories = store.histories()
+    keys = []
+    for trigger in file.sensor.triggers:
+        key = RunKey.of(trigger.workflow.name, trigger.parameters, datetime.date.min)
+        history = histories.get((key.workflow, key.parameters_hash), History())
+        undone = sorted(history.failures.keys() - history.done - history.running)
+        dates = [date for date in undone if history.failures[date].count and not history.failures[date].cancelled]
+        keys += [RunKey(key.workflow, key.parameters, date) for date in dates]
+    return keys

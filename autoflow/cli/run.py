@@ -1,0 +1,112 @@
+"""The verbs that do: run, backfill, retry, prune."""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autoflow.cli.foreground import INTERRUPTED, ForegroundRuns
+from autoflow.cli.options import DATE
+from autoflow.cli.session import Session, as_json, pass_session
+from autoflow.cli.show import console, print_json
+from autoflow.errors import AutoflowError
+from autoflow.flowapi import FlowApi
+from autoflow.parser import read_workflows
+from autoflow.parser.single_value import parse_value
+from autoflow.runs.plan import check_available, date_ranges, requested_trigger
+from autoflow.runs.records import History, RunKey
+from autoflow.runs.run import check_parameters
+
+if TYPE_CHECKING:
+    from autoflow.model.store import RunStore
+    from autoflow.specs import Json, WorkflowsFile
+
+
+@click.command(short_help="Run a workflow for one date, now.")
+@click.argument("workflow")
+@click.option("--date", type=DATE, required=True, metavar="DATE", help="The reference date, such as 2016-01-31.")
+@click.option(
+    "-p",
+    "given",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of the workflow; VALUE is YAML. The others are those of workflows.yml.",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Run it although it is done, and stays done whatever comes of this, or although dates are not available.",
+)
+@as_json
+@pass_session
+def run(
+    session: Session, *, workflow: str, date: datetime.datetime, given: Sequence[str], force: bool, as_json: bool
+) -> int:
+    """Run WORKFLOW for one date, now, and wait for its end.
+
+    \b
+    Example: autoflow run flows_above_normal --date 2016-01-31 -p min_increase=30
+    """
+    file = read_workflows(session.settings)
+    parameters = _parameters(file, workflow, given)
+    key = RunKey.of(workflow, parameters, date.date())
+    with session.store() as store:
+        store.give_up_crashed()
+        _refuse(store, key, force=force)
+        _refuse_dates(session, file, key, parameters, force=force)
+        runs = ForegroundRuns(session, store, again=force)
+        code = runs.carry_out([(file, key, parameters)])
+        record = next(iter(store.runs(workflow=workflow, first=date.date(), last=date.date(), limit=1)), None)
+    if record is None or code == INTERRUPTED:
+        return code or 1
+    _tell_end(record.id, runs.states[key], record.outputs, as_json=as_json)
+    return code
+
+
+def _tell_end(run_id: int, state: str, outputs: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"id": run_id, "state": state, "outputs": outputs})
+        return
+    out = console()
+    for files in outputs.values():
+        for path in (files.get("notebook"), *files.get("reports", ())):
+            out.print(f"  {path}", markup=False, soft_wrap=True)
+    more = "" if state == "succeeded" else f"; 'autoflow runs show {run_id}' tells more"
+    out.print(f"run {run_id} {state}{more}", markup=False)
+
+
+def _parameters(file: "WorkflowsFile", workflow: str, given: Sequence[str]) -> dict[str, "Json"]:
+    """Return the parameters of workflows.yml, with those that are given in the place of theirs."""
+    if workflow not in {spec.name for spec in file.workflows}:
+        names = ", ".join(sorted(spec.name for spec in file.workflows))
+        raise AutoflowError(f"there is no workflow '{workflow}' in workflows.yml; there are {names}")
+    triggers = [trigger for trigger in file.sensor.triggers if trigger.workflow.name == workflow]
+    parameters = dict(triggers[0].parameters) if triggers else {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"'{text}' is not NAME=VALUE", param_hint="-p")
+        parameters[name] = parse_value(value)
+    check_parameters(file.workflow(workflow), parameters)
+    return parameters
+
+
+def _refuse(store: "RunStore", key: "RunKey", *, force: bool) -> None:
+    """Raise AutoflowError if the run is done or goes on elsewhere: at once, before a Prefect server is started."""
+    history = store.histories().get((key.workflow, key.parameters_hash), History())
+    if key.reference_date in history.running:
+        raise AutoflowError(f"{key} is running already: see 'autoflow runs --state running'")
+    if key.reference_date in history.done and not force:
+        raise AutoflowError(f"{key} is done already; --force runs it again")
+
+
+def _refuse_dates(
+    session: Session, file: "WorkflowsFile", key: "RunKey", parameters: Mapping[str, Any], *, force: bool
+) -> None:
+    """Raise AutoflowError if dates that the run needs are not available, or FlowAPI does not tell, at once as well."""
+    trigger = requested_trigger(file, key.workflow, parameters)
+    date_ranges(trigger, key.reference_date)
+    if not force:
+        available = FlowApi.of(session.settings).available_dates(file.sensor.cdr_types)
+        check_available(trigger, key.reference_date, available)

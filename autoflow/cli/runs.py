@@ -1,0 +1,191 @@
+"""The verbs that look: validate, plan, runs, health."""
+
+import datetime
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from autoflow.cli.options import DATE, RUN_ID
+from autoflow.cli.session import Session, as_json, pass_session
+from autoflow.cli.show import console, iso_time, print_json, print_table
+from autoflow.errors import AutoflowError
+from autoflow.notebooks.executed import ExecutedNotebook
+from autoflow.orchestration.daemon_files import DaemonFiles
+from autoflow.runs.records import RunRecord, RunState
+
+MOST_RUNS = 1_000_000
+"""So many runs can be listed at once."""
+
+STATES = ("running", "succeeded", "failed", "crashed", "interrupted", "cancelled", "rerunning", "superseded")
+"""The states of runs, as `RunState` has them, which is not imported for a help text."""
+
+
+@click.group(invoke_without_command=True, short_help="List the runs so far; show one.")
+@click.option("--workflow", metavar="NAME", help="Only runs of this workflow.")
+@click.option("--state", type=click.Choice(STATES), help="Only runs that ended, or are, so.")
+@click.option("--from", "first", type=DATE, metavar="DATE", help="Only reference dates from this one.")
+@click.option("--to", "last", type=DATE, metavar="DATE", help="Only reference dates up to this one, included.")
+@click.option("--limit", type=click.IntRange(1, MOST_RUNS), default=20, show_default=True, help="How many at most.")
+@as_json
+@pass_session
+@click.pass_context
+def runs(  # noqa: PLR0913 - its options
+    context: click.Context,
+    /,
+    session: Session,
+    *,
+    workflow: str | None,
+    state: str | None,
+    first: datetime.datetime | None,
+    last: datetime.datetime | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List the runs so far, newest first; `runs show ID` tells all about one.
+
+    \b
+    Examples: autoflow runs --state failed --from 2016-01-01
+              autoflow runs show 17
+    """
+    if context.invoked_subcommand is not None:
+        return
+
+    with session.store() as store:
+        records = store.runs(
+            workflow=workflow,
+            state=RunState(state) if state else None,
+            first=first.date() if first else None,
+            last=last.date() if last else None,
+            limit=limit,
+        )
+    if as_json:
+        print_json([_record_json(record) for record in records])
+        return
+    columns = ["id#", "workflow", "date", "attempt#", "state", "started (UTC)", "took", "error"]
+    print_table(columns, (_row(record) for record in records))
+
+
+@runs.command()
+@click.argument("run_id", metavar="ID", type=RUN_ID)
+@as_json
+@pass_session
+def show(session: Session, run_id: int, *, as_json: bool) -> None:
+    """Tell everything about one run: parameters, times, outputs, and where its error comes from.
+
+    \b
+    Example: autoflow runs show 17
+    """
+    with session.store() as store:
+        record = store.run(run_id)
+    if record is None:
+        raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists those that there are")
+    url = session.settings.prefect_api_url or DaemonFiles(home=session.settings.prefect_home).api_url
+    content = _record_json(record) | _details(record, url)
+    if as_json:
+        print_json(content)
+    else:
+        _print_details(content)
+
+
+def _row(record: "RunRecord") -> list[object]:
+    error = f"{record.error.notebook or ''} {record.error.error_class}: {record.error.message}" if record.error else ""
+    return [
+        record.id,
+        record.key.workflow,
+        record.key.reference_date,
+        record.attempt,
+        record.state,
+        f"{record.started_at:%Y-%m-%d %H:%M:%S}",
+        _took(record),
+        _short(" ".join(error.split())),
+    ]
+
+
+def _short(text: str, longest: int = 80) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _took(record: "RunRecord") -> str:
+    if record.finished_at is None:
+        return ""
+    return str(datetime.timedelta(seconds=round((record.finished_at - record.started_at).total_seconds())))
+
+
+def _record_json(record: "RunRecord") -> dict[str, Any]:
+
+    return {
+        "id": record.id,
+        "workflow": record.key.workflow,
+        "reference_date": record.key.reference_date,
+        "parameters": json.loads(record.key.parameters),
+        "attempt": record.attempt,
+        "state": record.state,
+        "started_at": iso_time(record.started_at),
+        "finished_at": iso_time(record.finished_at),
+        "error": asdict(record.error) if record.error else None,
+        "outputs": record.outputs,
+        "holder": record.holder,
+        "heartbeat_at": iso_time(record.heartbeat_at),
+        "flow_run_id": record.flow_run_id,
+        "forgiven_at": iso_time(record.forgiven_at),
+        "pruned_at": iso_time(record.pruned_at),
+    }
+
+
+def _details(record: "RunRecord", prefect_url: str | None) -> dict[str, Any]:
+    """Return what the executed notebooks tell, and where Prefect shows the run."""
+    paths = {label: Path(files["notebook"]) for label, files in record.outputs.items() if "notebook" in files}
+    read = {label: ExecutedNotebook.read(path) for label, path in paths.items()}
+    found = {label: notebook for label, notebook in read.items() if notebook}
+    failed = found.get(record.error.notebook or "") if record.error else None
+    cell = record.error.cell if record.error else None
+    ui = prefect_url.removesuffix("/api") if prefect_url and record.flow_run_id else None
+    return {
+        "notebooks": {
+            label: {"started_at": notebook.started_at, "seconds": notebook.seconds} for label, notebook in found.items()
+        },
+        "failed_source": failed.source(cell) if failed and cell else None,
+        "prefect": f"{ui}/runs/flow-run/{record.flow_run_id}" if ui else None,
+    }
+
+
+def _print_details(content: Mapping[str, Any]) -> None:
+    lines = {
+        "run": f"{content['id']}: {content['workflow']} {content['reference_date']}, attempt {content['attempt']}",
+        "state": content["state"],
+        "parameters": ", ".join(f"{name}={value!r}" for name, value in content["parameters"].items()) or "none",
+        "started": content["started_at"],
+        "ended": content["finished_at"],
+        "run by": content["holder"],
+        "last heartbeat": content["heartbeat_at"] if content["finished_at"] is None else None,
+        "forgiven": content["forgiven_at"],
+        "pruned": content["pruned_at"],
+        "in Prefect": content["prefect"],
+    }
+    out = console()
+    for name, value in lines.items():
+        if value is not None:
+            out.print(f"{name:<15} {value}", markup=False, soft_wrap=True)
+    for label, files in content["outputs"].items():
+        seconds = (content["notebooks"].get(label) or {}).get("seconds")
+        took = f" ({seconds:.1f} s)" if seconds is not None else ""
+        out.print(f"notebook {label}{took}", markup=False, soft_wrap=True)
+        for path in (files.get("notebook"), *files.get("reports", ())):
+            out.print(f"    {path}", markup=False, soft_wrap=True)
+    if content["error"]:
+        _print_error(content)
+
+
+def _print_error(content: Mapping[str, Any]) -> None:
+    error = content["error"]
+    places = (("notebook", error["notebook"]), ("cell", error["cell"]))
+    where = ", ".join(f"{what} {place}" for what, place in places if place is not None)
+    out = console()
+    out.print(f"error           {where or 'outside of the notebooks'}", markup=False, soft_wrap=True)
+    for line in (content["failed_source"] or "").splitlines():
+        out.print(f"    | {line}", markup=False, soft_wrap=True)
+    out.print(f"    {error['error_class']}: {error['message']}", markup=False, soft_wrap=True, style="red")

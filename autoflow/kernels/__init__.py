@@ -1,0 +1,1 @@
+"""Kernels: the processes in which notebooks run, and how they start fast."""

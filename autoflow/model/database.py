@@ -1,0 +1,84 @@
+"""Connections to SQLite and PostgreSQL, with the settings that each needs."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import alembic.config
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from autoflow.errors import RunStoreError
+
+SQLITE_BUSY_SECONDS = 30
+"""How long a statement waits for another process that is writing to the same SQLite file."""
+
+
+def make_engine(uri: str) -> sa.Engine:
+    """Return an engine for `uri`, with the settings that its database needs."""
+    try:
+        url = sa.make_url(uri)
+        if url.get_backend_name() in {"postgres", "postgresql"}:
+            url = url.set(drivername="postgresql+psycopg")
+        engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=_connect_args(url))
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        raise RunStoreError(
+            "AUTOFLOW_DB_URI cannot be used: AutoFlow keeps its runs in a file of SQLite's or in PostgreSQL, for "
+            "example sqlite:////outputs/autoflow.db or postgresql://user:{}@host:5432/autoflow"
+        ) from error
+    if url.get_backend_name() == "sqlite":
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _connect_args(url: sa.URL) -> dict[str, object]:
+    if url.get_backend_name() == "sqlite" and url.database not in {None, "", ":memory:"}:
+        return {"timeout": SQLITE_BUSY_SECONDS}
+    if url.get_backend_name() == "postgresql":
+        return {
+            "connect_timeout": 10,
+            "application_name": "autoflow",
+            # A server that vanishes from the network is noticed before claims run out, not after hours.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+        }
+    raise ValueError(f"{url.get_backend_name()}, or a database in memory, which would not outlive AutoFlow")
+
+
+def alembic_config() -> alembic.config.Config:
+    """Return Alembic's configuration, with the migrations of this package."""
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config
+
+
+def place_of(url: sa.URL) -> str:
+    """Return where a database is, for people, without user and password."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
+
+
+def _set_up_sqlite(connection: object, _record: object) -> None:
+    # SQLAlchemy begins transactions itself (below); sqlite3 would begin them too late, at the first write.
+    connection.isolation_level = None  # type: ignore[attr-defined]
+    cursor = connection.cursor()  # type: ignore[attr-defined]
+    # Readers and a writer do not block each other. The switch does not wait for others, who make it just as well.
+    with contextlib.suppress(sqlite3.OperationalError):
+        cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A transaction that reads first and writes later fails at once when another has written in between.
+    writes = connection.get_execution_options().get("autoflow_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def reason_of(error: SQLAlchemyError) -> str:
+    """Return the first line of what the database itself said."""
+    cause = getattr(error, "orig", None) or error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0]

@@ -1,0 +1,59 @@
+"""The tables of the run store."""
+
+import sqlalchemy as sa
+
+from autoflow.runs.records import CLAIMED_STATES, RunState
+
+metadata = sa.MetaData()
+
+
+runs_table = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("workflow", sa.Text, nullable=False),
+    sa.Column("parameters_hash", sa.String(64), nullable=False),
+    sa.Column("parameters", sa.Text, nullable=False),
+    sa.Column("reference_date", sa.Date, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("started_at", sa.DateTime, nullable=False),
+    sa.Column("heartbeat_at", sa.DateTime, nullable=False),
+    sa.Column("finished_at", sa.DateTime),
+    sa.Column("error_notebook", sa.Text),
+    sa.Column("error_cell", sa.Integer),
+    sa.Column("error_class", sa.Text),
+    sa.Column("error_message", sa.Text),
+    sa.Column("outputs", sa.Text),
+    sa.Column("flow_run_id", sa.String(36)),
+    # When somebody asked that the run should no longer count as a failure.
+    sa.Column("forgiven_at", sa.DateTime),
+    # When its outputs were deleted because they were old.
+    sa.Column("pruned_at", sa.DateTime),
+)
+
+
+is_claimed = runs_table.c.state.in_([str(state) for state in CLAIMED_STATES])
+
+
+is_rerunning = runs_table.c.state == str(RunState.RERUNNING)
+sa.Index(
+    "one_claim_per_date",
+    runs_table.c.workflow,
+    runs_table.c.parameters_hash,
+    runs_table.c.reference_date,
+    unique=True,
+    sqlite_where=is_claimed,
+    postgresql_where=is_claimed,
+)
+sa.Index(
+    "one_rerun_per_date",
+    runs_table.c.workflow,
+    runs_table.c.parameters_hash,
+    runs_table.c.reference_date,
+    unique=True,
+    sqlite_where=is_rerunning,
+    postgresql_where=is_rerunning,
+)
+sa.Index("runs_by_state", runs_table.c.state)

@@ -1,0 +1,275 @@
+"""Runs one notebook, through papermill, and writes down what came of it."""
+
+import asyncio
+import contextlib
+import datetime
+import json
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient.exceptions import DeadKernelError
+
+from autoflow.errors import NotebookError, RunStopped
+from autoflow.kernels.fork_server import ForkServer
+from autoflow.kernels.kernel import PYTHON_KERNEL, SHUTDOWN_GRACE, Kernel, is_installed, new_kernel
+from autoflow.lean_imports import hidden
+from autoflow.notebooks.outputs import BoundedClient, CellFailedError
+from autoflow.notebooks.reading import choose_kernel, read_notebook
+from autoflow.notebooks.redaction import Redaction, without_ansi_codes
+from autoflow.specs import Json
+from autoflow.stop_signal import StopSignal
+from autoflow.utils import whole_file
+
+# It looks after hdfs:// with it, and our notebooks are files.
+with hidden("pyarrow"):
+    import papermill
+    from papermill.engines import NotebookExecutionManager
+
+KERNEL_START_TIMEOUT = 60.0
+"""How long a kernel may take until it answers, in seconds."""
+
+LONGEST_MESSAGE = 2000
+"""How much of the message of a notebook's exception an error tells, characters."""
+
+
+CellCallback = Callable[[int, int], None]
+"""Called as each cell starts, with its number counted from 1 and the number of cells."""
+
+# What these say at INFO and WARNING the parser has checked already, what they say at ERROR is raised as well.
+logging.getLogger("papermill").setLevel(logging.ERROR)
+logging.getLogger("traitlets").setLevel(logging.CRITICAL)
+
+
+def execute(  # noqa: PLR0913 - each is a thing of its own
+    notebook: Path,
+    executed: Path,
+    *,
+    label: str,
+    parameters: Mapping[str, Json],
+    environment: Mapping[str, str],
+    secrets: Iterable[str] = (),
+    timeout: float | None = None,
+    start_timeout: float = KERNEL_START_TIMEOUT,
+    stop: StopSignal | None = None,
+    on_cell: CellCallback | None = None,
+    fork_server: ForkServer | None = None,
+) -> None:
+    """Run `notebook` with `parameters` in a kernel of its own and write the executed notebook to `executed`.
+
+    The kernel works in the folder of `notebook`, with the variables of `environment`; it starts sooner if there is a
+    `fork_server`. `timeout` is for the whole notebook, `start_timeout` for the start of the kernel, both in seconds.
+    `executed` is written when the run has ended, well or not, as far as it came, unless `notebook` cannot be read;
+    none of `secrets` appears in it, nor in an error. `label` is what errors call the notebook. Blocks, so it is
+    nothing to call in an event loop's thread.
+
+    Raises
+    ------
+    NotebookError
+        If a cell raised an exception, the kernel died or did not start, the timeout passed, or the notebook ended
+        itself before its last cell.
+    RunStopped
+        If `stop` was set.
+    OSError
+        If `executed` cannot be written.
+
+    """
+    redaction = Redaction(secrets)
+    run = _Run(
+        node=_read(notebook, label),
+        folder=notebook.parent,
+        environment=environment,
+        on_cell=on_cell,
+        start_timeout=start_timeout,
+        fork_server=fork_server,
+    )
+    limits = _Limits(timeout=timeout, stop=stop or StopSignal())
+    try:
+        run.prepare(parameters)
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(run.carry_out(limits))
+    except Exception as error:  # noqa: BLE001 - whatever it is, this run has failed by it, and others have not
+        raise _explained(error, label, run, redaction) from None
+    finally:
+        run.node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)
+        _write(redaction.of_notebook(run.node), executed)
+
+
+def _read(notebook: Path, label: str) -> nbformat.NotebookNode:
+    try:
+        return read_notebook(notebook)
+    except (ValueError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise NotebookError(label, None, type(error).__name__, f"{notebook.name} cannot be run: {reason}") from error
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What may end a run before its notebook does."""
+
+    timeout: float | None
+    stop: StopSignal
+
+    async def watch(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work`, unless the time is up or the stop signal is set before it is done."""
+        loop = asyncio.get_running_loop()
+        asked = asyncio.Event()
+
+        def ask() -> None:
+            with contextlib.suppress(RuntimeError):  # The loop is closed: the run has ended at the same moment.
+                loop.call_soon_threadsafe(asked.set)
+
+        working, asking = asyncio.ensure_future(work), asyncio.ensure_future(asked.wait())
+        try:
+            with self.stop.calling(ask):
+                await asyncio.wait({working, asking}, timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise (
+                    RunStopped(self.stop.reason)
+                    if asking.done()
+                    else _FailedError("Timeout", f"the notebook took longer than {self.timeout:g} s")
+                )
+        finally:
+            working.cancel()
+            asking.cancel()
+            await asyncio.gather(working, asking, return_exceptions=True)
+        working.result()
+
+
+class _FailedError(Exception):
+    """Why a notebook did not run to its end, where it is not for a cell that failed."""
+
+    def __init__(self, error_class: str, message: str) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+
+
+@dataclass
+class _Run:
+    """A notebook on its way through a kernel. `position` is the index of the cell that it has come to."""
+
+    node: nbformat.NotebookNode
+    folder: Path
+    environment: Mapping[str, str]
+    start_timeout: float
+    on_cell: CellCallback | None
+    fork_server: ForkServer | None
+    kernel_name: str = PYTHON_KERNEL
+    kernel: Kernel | None = None
+    position: int | None = None
+
+    def prepare(self, parameters: Mapping[str, Json]) -> None:
+        """Choose the kernel, forget earlier outputs, and have papermill put the parameters into the notebook."""
+        for cell in self.node.cells:
+            if cell.cell_type == "code":
+                cell.update(outputs=[], execution_count=None)
+        self.kernel_name = choose_kernel(self.node)
+        if not is_installed(self.kernel_name):
+            raise _FailedError("NoSuchKernel", f"there is no kernel called '{self.kernel_name}' on this machine")
+        values = {name: _strict_json(name, value) for name, value in parameters.items()}
+        self.node = papermill.execute_notebook(
+            self.node, None, values, kernel_name=self.kernel_name, prepare_only=True, progress_bar=False
+        )
+
+    async def carry_out(self, limits: _Limits) -> None:
+        """Run the notebook in a kernel of its own, of which nothing is left at the end."""
+        if limits.stop.is_set:
+            raise RunStopped(limits.stop.reason)
+        record = NotebookExecutionManager(self.node, progress_bar=False, autosave_cell_every=0)
+        record.notebook_start()
+        grace = 0.0
+        with new_kernel(self.kernel_name, self.fork_server) as kernel:
+            self.kernel = kernel
+            try:
+                await limits.watch(self._run_cells(kernel, record))
+                grace = SHUTDOWN_GRACE
+            except CellFailedError:
+                grace = SHUTDOWN_GRACE
+                raise
+            finally:
+                _complete(record)
+                await kernel.end(grace=grace)
+
+    async def _run_cells(self, kernel: Kernel, record: NotebookExecutionManager) -> None:
+        connection = await kernel.connect(self.environment, self.folder, start_timeout=self.start_timeout)
+        self.node.metadata["language_info"] = connection.language_info
+        client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name)
+        client.kc = connection
+        for index, cell in enumerate(self.node.cells):
+            self.position = index
+            if _is_skipped(cell):
+                continue
+            if client.asked_to_exit and cell.cell_type == "code" and cell.source.strip():
+                raise CellFailedError("NotRun", "the notebook ended itself before this cell")
+            await self._run_cell(index, client, record)
+        client.set_widgets_metadata()
+
+    async def _run_cell(self, index: int, client: BoundedClient, record: NotebookExecutionManager) -> None:
+        cell = self.node.cells[index]
+        if self.on_cell:
+            self.on_cell(index + 1, len(self.node.cells))
+        record.cell_start(cell, index)
+        try:
+            await client.run_cell(cell, index)
+        except BaseException:
+            record.cell_exception(cell, index)
+            raise
+        finally:
+            record.cell_complete(cell, index)
+
+    def reason(self, error: Exception) -> tuple[str, str]:
+        """Return the class and the message of what `error`, raised anywhere below, means for the notebook."""
+        if isinstance(error, _FailedError | CellFailedError):
+            return error.error_class, str(error)
+        if isinstance(error, DeadKernelError) and self.kernel:
+            return "DeadKernelError", f"the kernel died: {self.kernel.death()}"
+        return type(error).__name__, str(error)
+
+
+def _explained(error: Exception, label: str, run: _Run, redaction: Redaction) -> NotebookError | RunStopped:
+    """Return what `error`, raised by anything that a run needs, tells people, without secrets."""
+    if isinstance(error, RunStopped):
+        return error
+    error_class, message = (redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
+    if len(message) > LONGEST_MESSAGE:
+        message = f"{message[:LONGEST_MESSAGE]}..."
+    cell = None if run.position is None else run.position + 1
+    return NotebookError(label, cell, error_class[:LONGEST_MESSAGE], message)
+
+
+def _complete(record: NotebookExecutionManager) -> None:
+    """Note the end of a run; papermill would have it that the cells that were not started have been completed."""
+    not_started = [cell for cell in record.nb.cells if cell.metadata.papermill["status"] == record.PENDING]
+    record.notebook_complete()
+    for cell in not_started:
+        cell.metadata.papermill["status"] = record.PENDING
+
+
+def _is_skipped(cell: nbformat.NotebookNode) -> bool:
+    """Tell whether `cell` is tagged as code that is not to be run."""
+    return cell.cell_type == "code" and "skip-execution" in cell.metadata.get("tags", [])
+
+
+def _strict_json(name: str, value: Json) -> Any:
+    """Return the value of the parameter `name` as JSON has it: papermill writes a tuple as a text, and NaN as such."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False, default=_isoformat))
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"the value of parameter '{name}' cannot be passed to a notebook: {error}"
+        raise _FailedError("ParameterError", message) from error
+
+
+def _isoformat(value: object) -> str:
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is nothing that JSON knows")
+
+
+def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write `notebook` to `path`, whole or not at all."""
+    with whole_file(path) as temporary:
+        # A notebook can put out halves of characters, which no file can hold.
+        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", errors="replace")

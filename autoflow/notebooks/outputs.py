@@ -1,0 +1,240 @@
+"""What is kept of what the cells of a notebook put out, however much that is."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import nbformat
+from nbclient.exceptions import CellExecutionError
+
+from autoflow.kernels.kernel import SCRAP_TYPE, TOO_LONG
+from autoflow.lean_imports import hidden
+
+# It looks after hdfs:// with it, and our notebooks are files.
+with hidden("pyarrow"):
+    from papermill.clientwrap import PapermillNotebookClient
+
+OUTPUT_LIMIT = 20_000_000
+"""How much of its outputs a notebook keeps, in characters; each line and each output counts for some more.
+
+Half of it is for what is printed, so that this does not keep pictures, tables or glued data out.
+"""
+
+LONGEST_ERROR = 100_000
+"""How much is kept of the message, and of each part of the traceback, of an exception, characters."""
+
+DEEPEST_OUTPUT = 100
+"""How deeply an output, JSON for instance, may be nested to be kept."""
+
+OUTPUT_TIMEOUT = 60
+"""How long what a cell has put out may take to arrive after it has ended, seconds; what comes later is lost."""
+
+_SUCCESS = frozenset({"", "0", "None"})
+"""What is said of a SystemExit with which a program would end well."""
+
+_TOO_DEEP = f"[AutoFlow left out an output that is nested more than {DEEPEST_OUTPUT} deep]"
+
+_LINE_COST = 60
+_OUTPUT_COST = 1000
+"""What it takes in memory to hold a line (lines are written one by one) and an output, besides their characters."""
+
+Message = dict[str, Any]
+
+
+class CellFailedError(Exception):
+    """A cell has failed, by an exception of its own or for what it put out."""
+
+    def __init__(self, error_class: str, message: str) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+
+
+class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
+    """Runs cells, and keeps of their outputs what `OUTPUT_LIMIT` allows; a line in the cell says what is missing.
+
+    `asked_to_exit` tells whether a cell has ended the notebook, by `quit()` or `sys.exit(0)` for instance, and
+    `lost_scrap` whether something was left out that other notebooks were meant to read.
+    """
+
+    def __init__(self, *args: Any, limit: int = OUTPUT_LIMIT, **kwargs: Any) -> None:
+        super().__init__(*args, iopub_timeout=OUTPUT_TIMEOUT, raise_on_iopub_timeout=False, **kwargs)
+        self._remaining = limit
+        self._limit = limit
+        self._stream = _Stream()
+        self._cost_of_cell = 0
+        self._cost_of_display: dict[str, int] = {}
+        self._left_out = 0
+        self.asked_to_exit = False
+        self.lost_scrap = False
+        self.on_cell_executed = self._look_for_exit
+
+    async def run_cell(self, cell: nbformat.NotebookNode, index: int) -> None:
+        """Run `cell`, the one at `index`.
+
+        Raises
+        ------
+        CellFailedError
+            If the cell raised an exception that it is not tagged for.
+        DeadKernelError
+            If the kernel has died.
+
+        """
+        self._cost_of_cell = self._left_out = 0
+        try:
+            await self.async_execute_cell(cell, index)
+        except CellExecutionError as error:
+            if error.ename != "SystemExit" or error.evalue not in _SUCCESS:
+                raise CellFailedError(error.ename, error.evalue) from None
+            self.asked_to_exit = True
+        finally:
+            self._stream.close()
+            if self._left_out:
+                cell.outputs.append(_note(self._left_out, self._limit))
+        if self.lost_scrap:
+            raise CellFailedError("OutputTooLarge", "what it glues is more than a notebook can keep")
+
+    def process_message(self, msg: Message, cell: nbformat.NotebookNode, cell_index: int) -> Any:
+        """Let a message of the kernel take effect, as far as the limit allows."""
+        if _is_deep(msg["content"]):
+            self.lost_scrap |= _holds_scrap(msg["content"])
+            # In place of what nothing that reads notebooks could follow.
+            msg["content"] = {**msg["content"], "data": {"text/plain": _TOO_DEEP}, "metadata": {}}
+        if msg["msg_type"] == "update_display_data" and not self._pays_for_update(msg["content"]):
+            return None
+        return super().process_message(msg, cell, cell_index)
+
+    def output(self, outs: list[Any], msg: Message, display_id: str | None, cell_index: int) -> Any:
+        """Keep an output, as far as the limit allows."""
+        content = msg["content"]
+        if self.clear_before_next_output:
+            self._forget_cell()
+        if msg["msg_type"] == TOO_LONG:
+            self._left_out += content["size"]
+            self.lost_scrap |= content["holds_scrap"]
+            return None
+        if self.output_hook_stack[msg["parent_header"].get("msg_id")]:
+            # A widget takes the output, to become a part of its state.
+            return super().output(outs, msg, display_id, cell_index) if self._pays(_cost(content)) else None
+        if msg["msg_type"] == "stream":
+            content["text"] = self._affordable(content["text"])
+            if not content["text"] or self._stream.goes_on(outs, content):
+                return None
+        elif msg["msg_type"] == "error":
+            content.update(evalue=_clip(content["evalue"]), traceback=[_clip(line) for line in content["traceback"]])
+        elif not self._pays(cost := _cost(content) + _OUTPUT_COST):
+            self.lost_scrap |= _holds_scrap(content)
+            return None
+        elif display_id:
+            self._cost_of_display[display_id] = cost
+        self._stream.close()
+        out = super().output(outs, msg, display_id, cell_index)
+        if out is not None and msg["msg_type"] == "stream":
+            self._stream.open(out)
+        return out
+
+    def clear_output(self, outs: list[Any], msg: Message, cell_index: int) -> None:
+        """Forget what the cell has put out, now or when it puts out something else."""
+        if not msg["content"].get("wait"):
+            self._forget_cell()
+        super().clear_output(outs, msg, cell_index)
+
+    def handle_comm_msg(self, outs: list[Any], msg: Message, cell_index: int) -> None:
+        """Note the state of a widget, which `OUTPUT_LIMIT` covers as well; what changes later takes no more room."""
+        cost = _cost(msg["content"]) + sum(len(buffer) for buffer in msg["buffers"]) + _OUTPUT_COST
+        is_change = msg["msg_type"] != "comm_open" and cost <= self._remaining
+        if is_change or self._pays(cost):
+            super().handle_comm_msg(outs, msg, cell_index)
+
+    def _look_for_exit(self, *, execute_reply: Message, **_: object) -> None:
+        payload = execute_reply["content"].get("payload") or []
+        self.asked_to_exit |= any(item.get("source") == "ask_exit" for item in payload)
+
+    def _pays(self, cost: int) -> bool:
+        """Tell whether an output of this cost can be kept; take note of it in either case."""
+        if cost > self._remaining:
+            self._left_out += cost
+            return False
+        self._remaining -= cost
+        self._cost_of_cell += cost
+        return True
+
+    def _pays_for_update(self, content: Mapping[str, Any]) -> bool:
+        display_id = str((content.get("transient") or {}).get("display_id"))
+        new = _cost(content) + _OUTPUT_COST
+        old = self._cost_of_display.get(display_id, 0)
+        if not self._pays(max(0, new - old)):
+            return False
+        self._cost_of_display[display_id] = max(new, old)
+        return True
+
+    def _affordable(self, text: str) -> str:
+        """Return as much of a printed `text` as can be kept: half of the room is for what is no mere text."""
+        cost = _cost(text) + _LINE_COST
+        affordable = min(cost, max(0, self._remaining - self._limit // 2))
+        kept = text[: len(text) * affordable // cost]
+        self._left_out += len(text) - len(kept)
+        self._pays(affordable)
+        return kept
+
+    def _forget_cell(self) -> None:
+        self._stream.close()
+        self._remaining += self._cost_of_cell
+        self._cost_of_cell = self._left_out = 0
+
+
+class _Stream:
+    """What is printed piece by piece, and becomes one output: for each piece to be one would take far more room."""
+
+    def __init__(self) -> None:
+        self._output: nbformat.NotebookNode | None = None
+        self._pieces: list[str] = []
+
+    def open(self, output: nbformat.NotebookNode) -> None:
+        self._output = output
+        self._pieces = [output.text]
+
+    def goes_on(self, outputs: list[nbformat.NotebookNode], content: Mapping[str, str]) -> bool:
+        """Take in `content`, if it belongs to the last of `outputs`, and tell whether it does."""
+        if self._output is None or not outputs or outputs[-1] is not self._output:
+            return False
+        if self._output.name != content["name"]:
+            return False
+        self._pieces.append(content["text"])
+        return True
+
+    def close(self) -> None:
+        if self._output is not None:
+            self._output.text = "".join(self._pieces)
+        self._output, self._pieces = None, []
+
+
+def _cost(value: Any) -> int:
+    """Return about how much room `value` takes, in characters."""
+    if isinstance(value, str):
+        return len(value) + _LINE_COST * value.count("\n")
+    if isinstance(value, Mapping):
+        return sum(_cost(key) + _cost(item) for key, item in value.items()) + _LINE_COST
+    if isinstance(value, list | tuple):
+        return sum(map(_cost, value)) + _LINE_COST
+    return 8
+
+
+def _is_deep(value: Any, levels: int = DEEPEST_OUTPUT) -> bool:
+    """Tell whether there are more than so many `levels` of lists and mappings in `value`, which is one."""
+    items = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deep(item, levels - 1) for item in items if isinstance(item, dict | list))
+
+
+def _holds_scrap(content: Mapping[str, Any]) -> bool:
+    return any(kind.startswith(SCRAP_TYPE) for kind in content.get("data", ()))
+
+
+def _clip(text: str) -> str:
+    if len(text) <= LONGEST_ERROR:
+        return text
+    return f"{text[:LONGEST_ERROR]}\n[{len(text) - LONGEST_ERROR} more characters]"
+
+
+def _note(left_out: int, limit: int) -> nbformat.NotebookNode:
+    amount = f"{left_out / 1e6:.1f} MB" if left_out >= 100_000 else f"{left_out} characters"
+    text = f"[AutoFlow left out {amount} of this cell's output: a notebook keeps {limit / 1e6:g} MB in all]\n"
+    return cast("nbformat.NotebookNode", nbformat.v4.new_output("stream", name="stderr", text=text))

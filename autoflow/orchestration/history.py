@@ -1,0 +1,53 @@
+"""What Prefect remembers of old runs, and how it is made to forget them. Importing this imports Prefect."""
+
+import datetime
+from collections.abc import Iterable
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+)
+from prefect.exceptions import ObjectNotFound
+
+from autoflow.errors import PrefectApiError
+from autoflow.orchestration.failures import PREFECT_FAILURES
+
+FLOWS = ["available_dates_sensor", "run_workflow"]
+"""The flows of AutoFlow's own, of which the run store has no record. A server may have those of other programs, too."""
+
+
+def delete_flow_runs(recorded: Iterable[str], *, before: datetime.datetime) -> int:
+    """Delete the flow runs whose ids are `recorded`, and AutoFlow's own that ended before `before` (UTC).
+
+    Returns how many there were. Raises PrefectApiError if the Prefect API is gone or refuses.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            deleted = sum(_delete(client, UUID(each)) for each in recorded)
+            while ids := _old_ticks(client, before):
+                deleted += sum(_delete(client, each) for each in ids)
+            return deleted
+    except PREFECT_FAILURES as error:
+        raise PrefectApiError(f"Prefect's history cannot be pruned: {type(error).__name__}") from error
+
+
+def _old_ticks(client: SyncPrefectClient, before: datetime.datetime) -> list[UUID]:
+    ended = FlowRunFilterEndTime.model_validate({"before_": before.replace(tzinfo=datetime.UTC)})
+    found = client.read_flow_runs(
+        flow_filter=FlowFilter(name=FlowFilterName(any_=FLOWS)),
+        flow_run_filter=FlowRunFilter(end_time=ended),
+        limit=200,
+    )
+    return [flow_run.id for flow_run in found]
+
+
+def _delete(client: SyncPrefectClient, flow_run_id: UUID) -> bool:
+    try:
+        client.delete_flow_run(flow_run_id)
+    except ObjectNotFound:
+        return False
+    return True

@@ -1,0 +1,183 @@
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from autoflow.cli import main
+from autoflow.orchestration.prefect_api import free_port
+from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
+from tests.waiting import LONG
+
+pytestmark = pytest.mark.usefixtures("log_as_before")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended: `seconds` are those that it kept the processor busy."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+def run(environ: Mapping[str, str], *arguments: str) -> Ended:
+    """Run AutoFlow, or another program of Python's, in an environment until it ends."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, *(arguments or ["-m", "autoflow"])]
+    ended = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=LONG, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert TOKEN_OF_NO_USE not in ended.stdout + ended.stderr
+    return Ended(ended.returncode, ended.stdout, ended.stderr, seconds)
+
+
+def broken(how: str) -> tuple[str, str]:
+    """Return the arguments that run AutoFlow with a bug, a line of Python that is run instead of all of it."""
+    code = f"""
+import sys
+import autoflow.app
+from autoflow.cli import main
+
+def main_with_a_bug(settings, **_):
+    {how}
+
+autoflow.app.main = main_with_a_bug
+sys.argv = ["autoflow"]
+sys.exit(main())
+"""
+    return "-c", code
+
+
+GOOD = """\
+workflows:
+  - name: flows
+    notebooks:
+      run: {filename: run.ipynb}
+available_dates_sensor:
+  schedule: null
+  workflows:
+    - workflow_name: flows
+"""
+
+
+def test_all_that_is_missing_is_told_in_one_report() -> None:
+    ended = run({"PATH": "/usr/bin:/bin"})
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.splitlines() == [
+        "AutoFlow cannot start: its settings are not right:",
+        "FLOWAPI_URL is not set: the address of FlowAPI, such as https://flowapi.example.org:9090",
+        "AUTOFLOW_INPUTS_DIR is not set: the folder with workflows.yml and the notebooks",
+        "AUTOFLOW_OUTPUTS_DIR is not set: the folder for executed notebooks and reports",
+        "FLOWAPI_TOKEN is not set: the access token for FlowAPI",
+    ]
+    assert ended.seconds < 5
+
+
+def test_single_mistake_is_told_in_one_line(deployed: Deployed) -> None:
+    ended = run({**deployed.environ, "AUTOFLOW_MAX_PARALLEL_RUNS": "many"})
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == (
+        "AutoFlow cannot start: its settings are not right: "
+        "AUTOFLOW_MAX_PARALLEL_RUNS: 'many' is not a whole number from 1 to 1000000\n"
+    )
+
+
+def test_ten_mistakes_in_workflows_file_are_told_in_one_report_with_their_lines(deployed: Deployed) -> None:
+    write_notebook(deployed.inputs / "run.ipynb", "print(1)", parameters="unit = 'admin2'")
+    deployed.write_workflows(
+        """\
+        workflows:
+          - name: flows
+            notebooks:
+              run: {filename: run.ipynb, parameters: {unti: unit}}
+              report: {filename: report.ipynb}
+              reference_date: {filename: run.ipynb}
+          - name: flows
+            notebooks: {run: {filename: run.ipynb, output: {format: docx}}}
+          - name: empty
+            notebooks: {}
+        available_dates_sensor:
+          schedule: every day
+          cdr_types: [calls, letters]
+          surprise: 1
+          workflows:
+            - workflow_name: 7
+            - workflow_name: flows
+              date_stencil: [[1, 2, 3]]
+              earliest_date: 2016-02-30
+        """
+    )
+    ended = run(deployed.environ)
+    assert (ended.code, ended.out) == (1, "")
+    first, *problems = ended.err.splitlines()
+    assert first == "AutoFlow cannot start:"
+    lines = [int(match[1]) for problem in problems if (match := re.match(r"workflows\.yml:(\d+): \S+: ", problem))]
+    assert len(lines) == len(problems)
+    assert {4, 5, 6, 7, 8, 10, 12, 13, 14, 18, 19} <= set(lines)
+    assert lines == sorted(lines)
+    assert ended.seconds < 5
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[" * 10_000, b"just text"])
+def test_what_is_no_workflows_file_is_told_in_one_report(
+    deployed: Deployed, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (deployed.inputs / "workflows.yml").write_bytes(content)
+    assert main([], deployed.environ) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("AutoFlow cannot start: workflows.yml:1")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["runs", "--workflow", b"\xff"], ["run", b"\xff", "--date", "2016-01-01"]])
+def test_argument_that_is_no_text_is_told_in_one_line(deployed: Deployed, arguments: list[str | bytes]) -> None:
+    command = [sys.executable, "-m", "autoflow", *arguments]
+    ended = subprocess.run(command, env=deployed.environ, cwd=ROOT, capture_output=True, timeout=LONG, check=False)
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert ended.stderr == b"Error: '\\udcff' is not text in UTF-8\n"
+
+
+def test_database_that_does_not_answer_is_told_in_one_line_without_its_password(
+    deployed: Deployed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_notebook(deployed.inputs / "run.ipynb", "print(1)")
+    deployed.write_workflows(GOOD)
+    port = free_port()
+    password = {
+        "AUTOFLOW_DB_URI": f"postgresql://autoflow:{{}}@127.0.0.1:{port}/runs",
+        "AUTOFLOW_DB_PASSWORD": "p@ss/w:rd{}%",
+    }
+    assert main([], {**deployed.environ, **password}) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"AutoFlow cannot start: the database of runs at 127.0.0.1:{port}/runs cannot be prepared")
+    assert len(err.splitlines()) == 1
+    assert "p@ss" not in err
+    assert "p%40ss" not in err
+
+
+def test_bug_ends_with_a_traceback_that_shows_no_secret(deployed: Deployed) -> None:
+    ended = run(deployed.environ, *broken("int(settings.flowapi_token)"))
+    assert (ended.code, ended.out) == (3, "")
+    assert "Traceback (most recent call last)" in ended.err
+    assert "ValueError: invalid literal for int() with base 10: '[secret]'" in ended.err
+    assert ended.err.endswith("AutoFlow has a bug; please report the lines above.\n")
+
+
+def test_interruption_ends_without_a_traceback(deployed: Deployed) -> None:
+    ended = run(deployed.environ, *broken("raise KeyboardInterrupt"))
+    assert (ended.code, ended.out, ended.err) == (130, "", "")
+
+
+def test_result_of_the_run_is_the_exit_code(deployed: Deployed) -> None:
+    assert run(deployed.environ, *broken("return 0")).code == 0
+    assert run(deployed.environ, *broken("return 1")).code == 1

@@ -1,0 +1,364 @@
+"""Real kernels and their guards: how they start, what they may send, and that nothing of them is left."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from autoflow.kernels.fork_server import ForkServer
+from autoflow.kernels.kernel import (
+    LONGEST_MESSAGE,
+    SHUTDOWN_GRACE,
+    TOO_LONG,
+    Kernel,
+    KernelConnection,
+    KernelStartError,
+    is_installed,
+    new_kernel,
+    remove_unused_folders,
+)
+from tests.waiting import LONG, wait_for
+
+
+@pytest.fixture(autouse=True)
+def kernels_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    assert tmp_path.exists()  # made before the folder for temporary files changes
+    processes = psutil.Process().children(recursive=True)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
+        assert list(Path(folder).iterdir()) == []
+    assert psutil.Process().children(recursive=True) == processes
+
+
+@pytest.fixture
+def install_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    def install(*command: str, name: str = "fake", language: str = "python") -> str:
+        spec = tmp_path / "kernels" / name / "kernel.json"
+        spec.parent.mkdir(parents=True)
+        spec.write_text(json.dumps({"argv": command, "display_name": name, "language": language}))
+        return name
+
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    return install
+
+
+@pytest.fixture(scope="module", autouse=True, params=["ordinary", "forked"])
+def fork_server(request: pytest.FixtureRequest) -> Iterator[ForkServer | None]:
+    if request.param == "ordinary":
+        yield None
+        return
+    with ForkServer(["numpy"]) as server:
+        server.warm_up(os.environ)
+        assert server.wait_until_warm(LONG)
+        yield server
+
+
+def connect(name: str, cwd: Path, server: ForkServer | None, *, start_timeout: float = 60) -> None:
+    async def start_and_end() -> None:
+        with new_kernel(name, server) as kernel:
+            try:
+                await kernel.connect(os.environ, cwd, start_timeout=start_timeout)
+            finally:
+                await kernel.end()
+
+    with asyncio.Runner() as runner:
+        runner.run(start_and_end())
+
+
+async def messages_of(connection: KernelConnection, code: str) -> list[dict[str, object]]:
+    request = connection.execute(code)
+    messages = []
+    while True:
+        message = await connection.get_iopub_msg(timeout=LONG)
+        if message["parent_header"].get("msg_id") == request:
+            messages.append(message)
+            if message["content"].get("execution_state") == "idle":
+                return messages
+
+
+async def printed(connection: KernelConnection, code: str) -> str:
+    messages = await messages_of(connection, code)
+    contents: list[dict[str, str]] = [message["content"] for message in messages]  # type: ignore[misc]
+    return "".join(content["text"] for content in contents if content.get("name") == "stdout")
+
+
+def wait_until_gone(pid: int, *, seconds: float = LONG) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        if process.status() != psutil.STATUS_ZOMBIE:
+            process.wait(seconds)
+
+
+START_ESCAPED_CHILD = """
+import os, subprocess
+read, write = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.write(write, str(os.getpid()).encode())
+    os.execve("/bin/sleep", ["sleep", "600"], {})
+print(int(os.read(read, 20)))
+"""
+
+
+def test_kernel_runs_code_and_ends_when_asked(tmp_path: Path, fork_server: ForkServer | None) -> None:
+    async def run(kernel: Kernel) -> None:
+        connection = await kernel.connect({**os.environ, "COLOUR": "blue"}, tmp_path, start_timeout=LONG)
+        assert connection.language_info["name"] == "python"
+        code = "import os; print(os.environ['COLOUR'], os.getcwd())"
+        assert await printed(connection, code) == f"blue {tmp_path}\n"
+        mark = tmp_path / "mark"
+        await messages_of(connection, f"import atexit, pathlib; atexit.register(pathlib.Path({str(mark)!r}).touch)")
+        await kernel.end(grace=SHUTDOWN_GRACE)
+        assert mark.exists()
+
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
+        runner.run(run(kernel))
+
+
+def test_what_is_said_outside_of_cells_is_logged_for_those_who_look_for_bugs(
+    tmp_path: Path, fork_server: ForkServer | None, logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "autoflow")
+
+    async def run(kernel: Kernel) -> None:
+        connection = await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
+        await messages_of(connection, "import os; os.write(2, b'a library complains\\n')")
+        await kernel.end(grace=SHUTDOWN_GRACE)
+
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
+        runner.run(run(kernel))
+    assert logged == ["a kernel has said, outside of cells: a library complains"]
+
+
+def test_no_part_of_a_word_is_logged_of_what_is_said_outside_of_cells(
+    tmp_path: Path, logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "autoflow")
+
+    async def run(kernel: Kernel) -> None:
+        connection = await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
+        await messages_of(connection, "import os; os.write(2, b'start ' + b'secret' * 100 + b' .' * 2000)")
+        await kernel.end(grace=SHUTDOWN_GRACE)
+
+    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+        runner.run(run(kernel))
+    [line] = logged
+    assert line.endswith(" . .")
+    assert "secret" not in line
+
+
+def test_code_is_in_no_history_for_others_to_see(tmp_path: Path, fork_server: ForkServer | None) -> None:
+    async def run() -> str:
+        with new_kernel("python3", fork_server) as kernel:
+            connection = await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
+            await printed(connection, "secret = 'of this notebook'")
+            history = await printed(connection, "%history -g")
+            await kernel.end(grace=SHUTDOWN_GRACE)
+            return history
+
+    with asyncio.Runner() as runner:
+        runner.run(run())
+        assert runner.run(run()).count("of this notebook") == 1
+
+
+def test_what_a_kernel_started_ends_with_it_even_if_it_left_its_session_and_environment(
+    tmp_path: Path, fork_server: ForkServer | None
+) -> None:
+    async def run(kernel: Kernel) -> int:
+        connection = await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
+        escaped = int(await printed(connection, START_ESCAPED_CHILD))
+        assert psutil.pid_exists(escaped)
+        await kernel.end()
+        return escaped
+
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
+        assert not psutil.pid_exists(runner.run(run(kernel)))
+
+
+def test_kernel_is_killed_from_another_thread(tmp_path: Path, fork_server: ForkServer | None) -> None:
+    async def run(kernel: Kernel) -> None:
+        await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
+        thread = threading.Thread(target=kernel.kill_group)
+        thread.start()
+        await kernel.ended.wait()
+        thread.join()
+        await kernel.end()
+
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
+        runner.run(run(kernel))
+
+
+def test_kernel_killed_before_it_starts_does_not_start(tmp_path: Path, fork_server: ForkServer | None) -> None:
+    async def run(kernel: Kernel) -> None:
+        kernel.kill_group()
+        with pytest.raises(KernelStartError):
+            await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
+        await kernel.end()
+
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
+        runner.run(run(kernel))
+
+
+def test_kernel_that_kills_its_process_group_leaves_nothing(tmp_path: Path, fork_server: ForkServer | None) -> None:
+    async def run(kernel: Kernel) -> int:
+        connection = await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
+        escaped = int(await printed(connection, START_ESCAPED_CHILD))
+        connection.execute("import os, signal; os.killpg(0, signal.SIGKILL)")
+        await kernel.ended.wait()
+        assert kernel.death() == "killed by SIGKILL, perhaps for want of memory"
+        await kernel.end()
+        return escaped
+
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
+        assert not psutil.pid_exists(runner.run(run(kernel)))
+
+
+def test_kernel_whose_guard_is_killed_ends(tmp_path: Path, fork_server: ForkServer | None) -> None:
+    async def run(kernel: Kernel) -> None:
+        connection = await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
+        pid = int(await printed(connection, "import os; print(os.getpid())"))
+        os.kill(psutil.Process(pid).ppid(), signal.SIGKILL)
+        await kernel.ended.wait()
+        wait_until_gone(pid)
+        await kernel.end()
+
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
+        runner.run(run(kernel))
+
+
+def test_messages_that_are_too_long_are_told_by_their_size(tmp_path: Path, fork_server: ForkServer | None) -> None:
+    async def run(kernel: Kernel) -> None:
+        connection = await kernel.connect(os.environ, tmp_path, start_timeout=LONG)
+        await messages_of(connection, "from IPython.display import HTML")
+        messages = await messages_of(connection, f"HTML('x' * {LONGEST_MESSAGE + 1})")
+        [stand_in] = [message for message in messages if message["msg_type"] == TOO_LONG]
+        assert stand_in["content"]["size"] > LONGEST_MESSAGE  # type: ignore[index]
+        messages = await messages_of(connection, f"raise ValueError('x' * {LONGEST_MESSAGE})")
+        [error] = [message for message in messages if message["msg_type"] == "error"]
+        assert error["content"]["ename"] == "ExceptionTooLong"  # type: ignore[index]
+        await kernel.end()
+
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
+        runner.run(run(kernel))
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (
+            ("sh", "-c", "echo first; echo 'no module named ipykernel' >&2; exit 3"),
+            r"the kernel did not start: it ended with exit status 3 \(no module named ipykernel\)",
+        ),
+        (("no-such-program",), r"exit status 127 \(no-such-program cannot be run: No such file or directory\)"),
+        (("sh", "-c", "kill -SEGV $$"), "the kernel did not start: killed by SIGSEGV"),
+        (("sh", "-c", "head -c 5000000 /dev/zero | tr '\\0' x; echo; echo last; exit 1"), r"status 1 \(last\)"),
+    ],
+)
+def test_kernel_that_ends_at_once_says_why(
+    install_kernel: Callable[..., str],
+    tmp_path: Path,
+    command: tuple[str, ...],
+    message: str,
+    fork_server: ForkServer | None,
+) -> None:
+    with pytest.raises(KernelStartError, match=message):
+        connect(install_kernel(*command), tmp_path, fork_server)
+
+
+def test_kernel_that_never_answers_is_given_up(
+    install_kernel: Callable[..., str], tmp_path: Path, fork_server: ForkServer | None
+) -> None:
+    name = install_kernel("sh", "-c", "echo waiting; sleep 600 & sleep 600")
+    with pytest.raises(KernelStartError, match=r"the kernel did not start within 0\.5 s \(waiting\)"):
+        connect(name, tmp_path, fork_server, start_timeout=0.5)
+
+
+def test_folder_that_is_gone_keeps_the_kernel_from_starting(tmp_path: Path, fork_server: ForkServer | None) -> None:
+    with pytest.raises(FileNotFoundError, match="gone"):
+        connect("python3", tmp_path / "gone", fork_server)
+
+
+def test_folders_that_no_kernel_was_started_in_are_removed_after_a_day(kernels_folder: Path) -> None:
+    folders = {name: kernels_folder / f"autoflow-kernel-{name}" for name in ("empty", "unused", "used", "new")}
+    for folder in folders.values():
+        folder.mkdir()
+    (folders["unused"] / "connection.json").touch()
+    (folders["used"] / "socket-1").touch()
+    (kernels_folder / "of-somebody-else").mkdir()
+    for path in kernels_folder.iterdir():
+        if path != folders["new"]:
+            os.utime(path, (time.time() - 25 * 3600,) * 2)
+    remove_unused_folders()
+    assert {path.name for path in kernels_folder.iterdir()} == {
+        "autoflow-kernel-used",
+        "autoflow-kernel-new",
+        "of-somebody-else",
+    }
+    for path in kernels_folder.iterdir():
+        shutil.rmtree(path)
+
+
+def test_only_installed_kernels_are_installed(install_kernel: Callable[..., str]) -> None:
+    assert is_installed("python3")
+    assert not is_installed("fake")
+    assert is_installed(install_kernel("sh"))
+    assert not is_installed("no/such kernel")
+
+
+def test_nothing_is_left_when_the_owner_of_a_kernel_is_killed(
+    tmp_path: Path, kernels_folder: Path, fork_server: ForkServer | None
+) -> None:
+    script = tmp_path / "owner.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import asyncio, os, tempfile
+        from pathlib import Path
+        from autoflow.kernels.fork_server import ForkServer
+        from autoflow.kernels.kernel import new_kernel
+        tempfile.tempdir = {str(kernels_folder)!r}
+        async def main():
+            server = ForkServer([]) if {fork_server is not None} else None
+            if server:
+                server.warm_up(os.environ)
+                assert server.wait_until_warm({LONG})
+            with new_kernel("python3", server) as kernel:
+                connection = await kernel.connect(os.environ, Path("/"), start_timeout={LONG})
+                request = connection.execute({(START_ESCAPED_CHILD + "print(os.getpid())")!r})
+                text = ""
+                while text.count("\\n") < 2:
+                    content = (await connection.get_iopub_msg(timeout={LONG}))["content"]
+                    text += content["text"] if content.get("name") == "stdout" else ""
+                print(text.replace("\\n", " "), server.pid if server else "", flush=True)
+                await asyncio.sleep(600)
+        asyncio.run(main())
+        """)
+    )
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environ) as owner:
+        try:
+            assert owner.stdout
+            processes = [int(word) for word in owner.stdout.readline().split()]
+            assert len(processes) == (3 if fork_server else 2)
+            assert all(psutil.pid_exists(pid) for pid in processes)
+        finally:
+            owner.kill()
+    for pid in processes:
+        wait_until_gone(pid)
+    wait_for(lambda: not any(kernels_folder.iterdir()))

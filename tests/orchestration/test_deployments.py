@@ -1,0 +1,102 @@
+"""Deployments on a real Prefect server: what is scheduled is run once, and again if Prefect failed before it began."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import prefect
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.objects import FlowRun
+
+from autoflow.orchestration.deployments import Deployment, DeploymentRunner
+from tests.waiting import LONG
+
+pytestmark = pytest.mark.usefixtures("prefect_url")
+
+
+class FlowBeforeWhichPrefectFails(prefect.Flow[[], None]):
+    """A flow with which the API is gone, so many times, when its run is about to begin."""
+
+    failures_left = 0
+
+    @property
+    def version(self) -> str:
+        if self.failures_left:
+            self.failures_left -= 1
+            raise httpx.ConnectError("gone")
+        return "1"
+
+    @version.setter
+    def version(self, value: str | None) -> None:
+        pass
+
+
+@contextmanager
+def deployed(flow: "prefect.Flow[..., Any]", *, exclusive: bool = False) -> Iterator[Deployment]:
+    deployment = Deployment(flow, name="test", description="A test.", exclusive=exclusive)
+    deployment.apply()
+    yield deployment
+    with get_client(sync_client=True) as client:
+        client.delete_deployment(deployment.id)
+
+
+def runs_of(deployment: Deployment) -> list[FlowRun]:
+    with get_client(sync_client=True) as client:
+        of_deployment = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]))
+        return client.read_flow_runs(flow_run_filter=of_deployment)
+
+
+def test_run_that_is_scheduled_is_run_once() -> None:
+    ran = []
+
+    @prefect.flow(name="once", persist_result=False)
+    def once() -> None:
+        ran.append(1)
+
+    with deployed(once) as deployment, DeploymentRunner([deployment]) as runner:
+        deployment.run_soon()
+        for _ in range(2):
+            runner.poll()
+            assert runner.join(LONG)
+        [flow_run] = runs_of(deployment)
+    assert ran == [1]
+    assert flow_run.state
+    assert flow_run.state.is_completed()
+
+
+def test_run_before_which_prefect_failed_is_run_later() -> None:
+    ran = []
+    flow = FlowBeforeWhichPrefectFails(lambda: ran.append(1), name="later", persist_result=False)
+    with deployed(flow) as deployment, DeploymentRunner([deployment]) as runner:
+        flow.failures_left = 1
+        deployment.run_soon()
+        runner.poll()
+        assert runner.join(LONG)
+        assert ran == []
+        for _ in range(2):  # it is scheduled again, and then begun
+            runner.poll()
+            assert runner.join(LONG)
+        [flow_run] = runs_of(deployment)
+    assert ran == [1]
+    assert flow_run.state
+    assert flow_run.state.is_completed()
+
+
+def test_only_the_newest_of_several_exclusive_runs_that_are_late_is_run() -> None:
+    ran = []
+
+    @prefect.flow(name="exclusive", persist_result=False)
+    def exclusive() -> None:
+        ran.append(1)
+
+    with deployed(exclusive, exclusive=True) as deployment, DeploymentRunner([deployment]) as runner:
+        for _ in range(3):
+            deployment.run_soon()
+        runner.poll()
+        assert runner.join(LONG)
+        states = sorted(str(flow_run.state_type) for flow_run in runs_of(deployment))
+    assert ran == [1]
+    assert states == ["StateType.CANCELLED", "StateType.CANCELLED", "StateType.COMPLETED"]

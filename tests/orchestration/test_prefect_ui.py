@@ -1,0 +1,224 @@
+"""What AutoFlow shows in Prefect's UI, and obeys of what people do there, through the API that the UI uses."""
+
+import datetime
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Cancelling
+
+from autoflow.model.heartbeat import Heartbeat
+from autoflow.model.store import RunStore
+from autoflow.orchestration.cancellation import Cancellations
+from autoflow.orchestration.deployments import Deployment
+from autoflow.parser import read_workflows
+from autoflow.runs.plan import due_runs
+from autoflow.runs.records import RunState
+from autoflow.runs.run import WorkflowRun
+from autoflow.sensor import Sensor, make_available_dates_sensor, make_run_workflow
+from autoflow.settings import Settings
+from autoflow.stop_signal import Shutdown
+from autoflow.workflows.runner import WorkflowRunner
+from examples.flowapi import ExampleFlowApi
+from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
+from tests.test_acceptance import processes_with
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.usefixtures("prefect_url")
+
+DATE = datetime.date(2016, 1, 12)
+WAITS = "open('started', 'w').close()\nimport time; time.sleep(600)"
+
+
+@dataclass(frozen=True)
+class Working:
+    settings: Settings
+    store: RunStore
+    runner: WorkflowRunner
+
+
+@contextmanager
+def working(deployed: Deployed, name: str, **environ: str) -> Iterator[Working]:
+    """Deploy one workflow called `name`, which runs n.ipynb."""
+    deployed.write_workflows(f"""
+        workflows: [{{name: {name}, notebooks: {{n: {{filename: n.ipynb}}}}}}]
+        available_dates_sensor: {{schedule: null, workflows: [{{workflow_name: {name}, earliest_date: 2016-01-12}}]}}
+    """)
+    settings = deployed.settings(**environ)
+    store = RunStore(settings.db_uri)
+    store.migrate()
+    with Heartbeat(store) as heartbeat, Cancellations() as cancellations:
+        yield Working(
+            settings,
+            store,
+            WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, cancellations=cancellations),
+        )
+    store.close()
+
+
+def the_run(settings: Settings) -> WorkflowRun:
+    workflow = read_workflows(settings).workflows[0]
+    return WorkflowRun(workflow=workflow, parameters={}, reference_date=DATE, date_ranges=())
+
+
+def flow_runs(**conditions: Any) -> list[Any]:
+    with get_client(sync_client=True) as client:
+        return list(client.read_flow_runs(**conditions))
+
+
+def flow_run_of(name: str) -> Any:
+    (found,) = flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[name])))
+    return found
+
+
+def artifact(flow_run_id: UUID) -> str:
+    with get_client(sync_client=True) as client:
+        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
+        (found,) = [each for each in client.read_artifacts(artifact_filter=of_run) if each.type == "markdown"]
+    return str(found.data)
+
+
+def cancel_when_started(deployed: Deployed, find: Callable[[], UUID], state: State[Any]) -> threading.Thread:
+    """Do in Prefect, as its UI does, what ends a run, once its notebook has started."""
+
+    def wait_and_cancel() -> None:
+        wait_for((deployed.inputs / "started").exists)
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(find(), state, force=True)
+
+    thread = threading.Thread(target=wait_and_cancel)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("state", [Cancelling(), Cancelled()], ids=["cancelling", "cancelled"])
+def test_a_run_that_is_cancelled_in_prefect_ends_within_seconds_and_is_not_due(
+    deployed: Deployed, state: State[Any]
+) -> None:
+    name = f"waits-{state.name}"
+    write_notebook(deployed.inputs / "n.ipynb", WAITS)
+    with working(deployed, name) as work:
+        canceller = cancel_when_started(deployed, lambda: UUID(str(flow_run_of(name).id)), state)
+        ended = work.runner.run(the_run(work.settings), shutdown=Shutdown())
+        canceller.join()
+        histories = work.store.histories()
+        triggers = read_workflows(work.settings).sensor.triggers
+        assert due_runs(triggers, frozenset({DATE}), histories, datetime.datetime(2100, 1, 1)) == []
+        (record,) = work.store.runs()
+
+    assert ended is RunState.CANCELLED
+    assert record.state is RunState.CANCELLED
+    assert record.error
+    assert record.error.message == "it was cancelled in Prefect"
+    assert flow_run_of(name).state.type.value == "CANCELLED"
+    assert processes_with(str(deployed.outputs)) == []
+
+
+def test_a_requested_run_whose_dates_are_not_available_is_not_run(
+    deployed: Deployed, example_flowapi: ExampleFlowApi
+) -> None:
+    write_notebook(deployed.inputs / "n.ipynb", "1")
+    environ = {"FLOWAPI_URL": example_flowapi.url, "FLOWAPI_TOKEN": example_flowapi.token()}
+    with working(deployed, "early", **environ) as work:
+        flow = make_run_workflow(work.settings, work.runner, workflows=["early"], shutdown=Shutdown())
+        state: Any = flow("early", datetime.date(2016, 1, 13), return_state=True)
+        assert work.store.runs() == []
+
+    assert state.type.value == "FAILED"
+    assert state.message.startswith("early 2016-01-13 cannot run: FlowAPI has no data of 2016-01-13")
+
+
+def test_cancelling_a_requested_run_cancels_the_workflows_run(
+    deployed: Deployed, example_flowapi: ExampleFlowApi
+) -> None:
+    write_notebook(deployed.inputs / "n.ipynb", WAITS)
+    environ = {"FLOWAPI_URL": example_flowapi.url, "FLOWAPI_TOKEN": example_flowapi.token()}
+    with working(deployed, "requested", **environ) as work:
+        shutdown = Shutdown()
+        flow = make_run_workflow(work.settings, work.runner, workflows=["requested"], shutdown=shutdown)
+
+        def outer() -> UUID:
+            (found,) = [each for each in flow_runs() if each.name == "requested 2016-01-12" and not each.tags]
+            return UUID(str(found.id))
+
+        canceller = cancel_when_started(deployed, outer, Cancelling())
+        state: Any = flow("requested", DATE, return_state=True)
+        canceller.join()
+        (record,) = work.store.runs()
+
+    assert record.state is RunState.CANCELLED
+    assert state.type.value == "CANCELLED"
+
+
+def test_cancelling_a_tick_cancels_the_runs_that_it_has_started(
+    deployed: Deployed, example_flowapi: ExampleFlowApi
+) -> None:
+    write_notebook(deployed.inputs / "n.ipynb", WAITS)
+    environ = {"FLOWAPI_URL": example_flowapi.url, "FLOWAPI_TOKEN": example_flowapi.token()}
+    with working(deployed, "ticks", **environ) as work:
+        sensor = Sensor(settings=work.settings, store=work.store, runner=work.runner)
+        ticks: list[Any] = []
+        tick = make_available_dates_sensor(sensor, shutdown=Shutdown(), done=ticks.append)
+
+        def running_tick() -> UUID:
+            (found,) = [each for each in flow_runs() if each.name == "tick" and each.state.type.value == "RUNNING"]
+            return UUID(str(found.id))
+
+        canceller = cancel_when_started(deployed, running_tick, Cancelling())
+        state: Any = tick(return_state=True)
+        canceller.join()
+        (record,) = work.store.runs()
+
+    assert record.state is RunState.CANCELLED
+    assert state.type.value == "CANCELLED"
+    assert not ticks[0].more_due
+
+
+def test_a_run_has_tags_and_links_to_its_outputs(deployed: Deployed) -> None:
+    write_notebook(deployed.inputs / "n.ipynb", "1")
+    with working(deployed, "linked", AUTOFLOW_REPORT_URL_BASE="https://reports.example.org/a") as work:
+        assert work.runner.run(the_run(work.settings), shutdown=Shutdown()) is RunState.SUCCEEDED
+
+    flow_run = flow_run_of("linked")
+    assert set(flow_run.tags) == {"linked", "2016-01-12"}
+    (notebook,) = deployed.executed()
+    assert f"(<https://reports.example.org/a/notebooks/{notebook.name}>)" in artifact(flow_run.id)
+
+
+def test_a_failed_run_shows_the_notebook_the_cell_and_its_source_without_secrets(deployed: Deployed) -> None:
+    source = "import os\n# ```\nraise ValueError('bad ' + os.environ['FLOWAPI_TOKEN'])"
+    write_notebook(deployed.inputs / "n.ipynb", "1", source)
+    with working(deployed, "failing") as work:
+        assert work.runner.run(the_run(work.settings), shutdown=Shutdown()) is RunState.FAILED
+
+    markdown = artifact(flow_run_of("failing").id)
+    assert "### Failed in n, cell 2" in markdown
+    assert "ValueError: bad [secret]" in markdown
+    assert f"````python\n{source}\n````" in markdown
+    assert str(deployed.executed()[0]) in markdown
+    assert TOKEN_OF_NO_USE not in markdown
+
+
+def test_the_form_to_run_a_workflow_offers_names_a_date_and_parameters(deployed: Deployed) -> None:
+    with working(deployed, "offered") as work:
+        flow = make_run_workflow(work.settings, work.runner, workflows=["a", "b"], shutdown=Shutdown())
+        deployment = Deployment(flow, name="form", description="A form.")
+        deployment.apply()
+    with get_client(sync_client=True) as client:
+        schema = client.read_deployment(deployment.id).parameter_openapi_schema
+        client.delete_deployment(deployment.id)
+
+    assert schema
+    properties = schema["properties"]
+    assert properties["workflow"]["enum"] == ["a", "b"]
+    assert properties["reference_date"]["format"] == "date"
+    assert (properties["parameters"]["type"], properties["parameters"]["default"]) == ("object", {})
+    assert schema["required"] == ["workflow", "reference_date"]
+    assert "workflows.yml" in properties["workflow"]["description"]

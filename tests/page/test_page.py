@@ -1,0 +1,272 @@
+import datetime
+import json
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.expected_conditions import visibility_of_element_located
+from selenium.webdriver.support.wait import WebDriverWait
+
+from autoflow.date_stencil import DateStencil
+from autoflow.model.store import RunStore
+from autoflow.page.readable import readable_html
+from autoflow.page.writer import PAGE_NAME, PageWriter, write_page
+from autoflow.runs.records import RunError, RunKey, RunState
+from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
+from autoflow.settings import Settings
+from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowSpec
+from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
+
+SPEC = WorkflowSpec(name="flows & <more>", notebooks=(NotebookSpec(label="n", path=Path("/inputs/n.ipynb")),))
+STAMP = "20261123T040000.000Z"
+
+
+def day(number: int) -> datetime.date:
+    return datetime.date(2016, 1, number)
+
+
+def key(number: int) -> RunKey:
+    return RunKey.of(SPEC.name, {}, day(number))
+
+
+def finish(store: RunStore, number: int, state: RunState, settings: Settings, *, error: RunError | None = None) -> Path:
+    """Record a run as it ends, with its executed notebook and report; return the notebook."""
+    stem = f"flows 100% #1__n__{day(number)}__abcdef01__{STAMP}"
+    notebook, report = settings.notebooks_dir / f"{stem}.ipynb", settings.reports_dir / f"{stem}.pdf"
+    write_notebook(notebook, "print(1)")
+    report.write_bytes(b"%PDF")
+    claim = store.claim(key(number))
+    assert claim
+    store.finish(claim, state, outputs={"n": {"notebook": str(notebook), "reports": [str(report)]}}, error=error)
+    return notebook
+
+
+@pytest.fixture
+def store(deployed: Deployed) -> Any:
+    store = RunStore(deployed.settings().db_uri)
+    store.migrate()
+    yield store
+    store.close()
+
+
+def content(settings: Settings) -> Any:
+    html = (settings.outputs_dir / PAGE_NAME).read_text()
+    found = re.search(r'<script type="application/json" id="content">(.*?)</script>', html, re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def states(settings: Settings) -> dict[int, str]:
+    page = content(settings)
+    (series,) = page["series"]
+    first = (day(1) - datetime.date(1970, 1, 1)).days
+    return {number - first + 1: page["states"][state] for number, state, *_ in series["days"]}
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[WebDriver]:
+    options = Options()
+    options.binary_location = "/usr/bin/chromium"
+    for switch in ("headless", "no-sandbox", "disable-gpu", "disable-quic", "disable-background-networking"):
+        options.add_argument(f"--{switch}")
+    options.add_argument(f"--user-data-dir={tmp_path / 'chromium'}")
+    driver = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    yield driver
+    driver.quit()
+
+
+def shown(browser: WebDriver, selector: str) -> WebElement:
+    """Return the element as soon as it is there: calendars are drawn when they come near to the window."""
+    return WebDriverWait(browser, 60).until(visibility_of_element_located((By.CSS_SELECTOR, selector)))
+
+
+def test_each_date_has_the_state_that_the_run_store_tells(deployed: Deployed, store: RunStore) -> None:
+    settings = deployed.settings()
+    error = RunError("ValueError", "no data", "n", 3)
+    finish(store, 1, RunState.SUCCEEDED, settings)
+    finish(store, 2, RunState.FAILED, settings, error=error)
+    for _ in range(2):
+        finish(store, 3, RunState.FAILED, settings, error=error)
+    finish(store, 4, RunState.CANCELLED, settings)
+    assert store.claim(key(5))
+    finish(store, 6, RunState.INTERRUPTED, settings)
+
+    write_page(settings, store, triggers=[TriggerSpec(workflow=SPEC, max_attempts=2)])
+
+    assert states(settings) == {
+        1: "done",
+        2: "waiting for a retry",
+        3: "given up",
+        4: "cancelled",
+        5: "running",
+        6: "waiting for a retry",
+    }
+    assert content(settings)["reasons"] == ["notebook 'n', cell 3: ValueError: no data"]
+
+
+def test_what_workflows_yml_does_not_run_again_is_not_waiting_for_a_retry(deployed: Deployed, store: RunStore) -> None:
+    settings = deployed.settings()
+    for number in (1, 2, 3):
+        finish(store, number, RunState.FAILED, settings, error=RunError("ValueError", "no data", "n", 3))
+    stencil = DateStencil([["2016-01-02", -1]])
+
+    write_page(settings, store, triggers=[TriggerSpec(workflow=SPEC, earliest_date=day(2), date_stencil=stencil)])
+    assert states(settings) == {1: "failed", 2: "failed", 3: "waiting for a retry"}
+    write_page(settings, store, triggers=[TriggerSpec(workflow=SPEC, parameters={"other": 1})])
+    assert set(states(settings).values()) == {"failed"}
+
+
+def test_a_secret_that_is_a_word_of_the_page_spoils_nothing(
+    deployed: Deployed, store: RunStore, browser: WebDriver
+) -> None:
+    for secret in ("workflow", "content"):
+        settings = deployed.settings(FLOWAPI_TOKEN=secret)
+        finish(store, 1, RunState.FAILED, settings, error=RunError("ValueError", f"a {secret} <b>", "n", 1))
+        write_page(settings, store)
+        browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
+        shown(browser, '[aria-label="2016-01-01: failed"]').click()
+        assert shown(browser, ".details pre").text == "notebook 'n', cell 1: ValueError: a [secret] <b>"
+
+
+def test_a_calendar_opens_at_the_newest_date_that_is_done(
+    deployed: Deployed, store: RunStore, browser: WebDriver
+) -> None:
+    settings = deployed.settings()
+    finish(store, 1, RunState.SUCCEEDED, settings)
+    claim = store.claim(RunKey.of(SPEC.name, {}, datetime.date(2061, 1, 1)))
+    assert claim
+    store.finish(claim, RunState.FAILED)
+    write_page(settings, store)
+
+    browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
+
+    assert shown(browser, '[aria-label="2016-01-01: done"]')
+    (years,) = browser.find_elements(By.TAG_NAME, "select")
+    assert years.text.split() == ["2061", "2016"]
+
+
+def test_nothing_in_the_run_store_can_break_out_of_the_page_and_no_secret_is_shown(
+    deployed: Deployed, store: RunStore
+) -> None:
+    settings = deployed.settings()
+    poison = f"</script><script>alert(1)</script><!-- {TOKEN_OF_NO_USE}"
+    finish(store, 1, RunState.FAILED, settings, error=RunError("ValueError", poison, "n", 1))
+    finish(store, 2, RunState.SUCCEEDED, settings)
+
+    write_page(settings, store)
+
+    html = (settings.outputs_dir / PAGE_NAME).read_text()
+    assert TOKEN_OF_NO_USE not in html
+    assert html.count("<script") == 2
+    assert "flows &amp; &lt;more&gt;" in html
+    assert "</script><script>alert(1)</script><!-- [secret]" in content(settings)["reasons"][0]
+
+
+def test_a_browser_shows_calendars_and_links_that_lead_to_files(
+    deployed: Deployed, store: RunStore, browser: WebDriver
+) -> None:
+    settings = deployed.settings()
+    notebook = finish(store, 1, RunState.SUCCEEDED, settings)
+    finish(store, 2, RunState.FAILED, settings, error=RunError("ValueError", "no data", "n", 3))
+    write_page(settings, store, triggers=[TriggerSpec(workflow=SPEC)])
+
+    browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
+
+    failed = shown(browser, '[aria-label="2016-01-02: waiting for a retry"]')
+    assert shown(browser, '[aria-label="2016-01-03: nothing"]')
+    assert len(browser.find_elements(By.CSS_SELECTOR, '[tabindex="0"]')) == 2  # of all days one, and the table
+    assert not re.search(r'(src|href)="(https?:)?//', browser.page_source)
+    failed.click()
+    assert "no data" in shown(browser, ".details pre").text
+    failed.send_keys(Keys.ARROW_UP)
+    done = browser.switch_to.active_element
+    assert done.get_attribute("aria-label") == "2016-01-01: done"
+    done.send_keys(Keys.ENTER)
+    found = browser.find_elements(By.CSS_SELECTOR, ".details a")
+    files = [Path(unquote(urlsplit(link.get_attribute("href") or "").path)) for link in found]
+    assert files == [settings.reports_dir / f"{notebook.stem}.pdf", notebook]
+    assert all(file.exists() for file in files)
+
+
+def test_executed_notebooks_are_made_into_html_beside_them_in_the_background(
+    deployed: Deployed, store: RunStore
+) -> None:
+    settings = deployed.settings()
+    before = finish(store, 1, RunState.SUCCEEDED, settings)
+    with PageWriter(settings, store, shortest_pause=0.0) as page:
+        page.follow([TriggerSpec(workflow=SPEC)])
+        after = finish(store, 2, RunState.SUCCEEDED, settings)
+        run = WorkflowRun(workflow=SPEC, parameters={}, reference_date=day(2), date_ranges=())
+        page.run_ended(EndedRun(run=run, state=RunState.SUCCEEDED, outcome=Outcome()))
+        page.finish()
+
+    assert states(settings) == {1: "done", 2: "done"}
+    for notebook in (before, after):
+        assert "print(1)" in notebook.with_suffix(".html").read_text()
+    (series,) = content(settings)["series"]
+    assert series["sets"] == [
+        [
+            [
+                "n",
+                "notebooks/flows%20100%25%20%231__n__{d}__abcdef01__{t}.ipynb",
+                True,
+                ["reports/flows%20100%25%20%231__n__{d}__abcdef01__{t}.pdf"],
+            ]
+        ]
+    ]
+
+
+def test_a_page_that_cannot_be_written_does_not_stop_anybody(deployed: Deployed, store: RunStore) -> None:
+    settings = deployed.settings()
+    (settings.outputs_dir / PAGE_NAME).mkdir()
+    with PageWriter(settings, store, shortest_pause=0.0) as page:
+        page.follow([TriggerSpec(workflow=SPEC)])
+        page.finish()
+    assert not [thread for thread in threading.enumerate() if thread.name == "page"]
+
+
+def test_a_notebook_as_html_has_its_outputs_and_nothing_that_runs() -> None:
+    output: Any = nbformat.v4.new_output
+    table = (
+        "<style>p{}</style><table onclick=x()><tr><td>7</td></tr></table><script>evil()</script><img src=x onerror=y()>"
+    )
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell("# A *title*\n<script>evil()</script>\n\n[x](javascript:evil())"),
+            nbformat.v4.new_code_cell(
+                "1 < 2",
+                outputs=[
+                    output("stream", text="\x1b[31mred\x1b[0m <b>"),
+                    output("display_data", data={"text/html": table}),
+                    output("display_data", data={"image/png": "iVBORw0KGgo="}),
+                    output("display_data", data={"image/svg+xml": "<svg onload='evil()'/>"}),
+                    output("error", ename="ValueError", evalue="no", traceback=["ValueError: <no>"]),
+                ],
+            ),
+        ]
+    )
+    html = readable_html(notebook, title="a<b")
+    for shown in (
+        "<h1>A <em>title</em></h1>",
+        "1 &lt; 2",
+        "<td>7</td>",
+        "data:image/png;base64,iVBORw0KGgo=",
+        "&lt;no&gt;",
+    ):
+        assert shown in html
+    for hidden in ("<script", "onclick", "onerror", "onload", 'href="javascript', "evil()</", "p{}", "<b>"):
+        assert hidden not in html
+    assert "default-src 'none'" in html
+    assert "<title>a&lt;b</title>" in html
