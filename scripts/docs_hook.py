@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
+# `mkdocs` itself, unlike `python -m mkdocs`, does not look for modules here.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from autoflow.cli import autoflow  # noqa: E402 - the path comes first, since mkdocs may run from another folder
+from autoflow.cli import autoflow
 
 MARKER = "<!-- the commands -->"
 """The line of a page that is replaced with the description of every command."""

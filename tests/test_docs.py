@@ -1,7 +1,12 @@
-"""README's tables say what the code does."""
+"""README and the documentation match the code, and their links work."""
 
+import os
 import re
+import subprocess
+import sys
+import unicodedata
 from collections.abc import Iterator, Mapping
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +31,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MOST_WORDS = 900
 
 
-def section(title: str) -> str:
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+def page(name: str) -> str:
+    """Return the Markdown of a page in docs/."""
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
 def rows(text: str, header: str) -> list[list[str]]:
@@ -64,7 +71,7 @@ class Asked(Mapping[str, str]):
 def test_settings_are_those_that_are_read(deployed: Deployed) -> None:
     environ = Asked(deployed.environ)
     Settings.read(environ)
-    settings = section("Settings")
+    settings = page("reference/settings.md")
     told = names(settings, "variable")
     overrides = [re.findall(r"`([^`]+)`", row[1])[0] for row in rows(settings, "key")]
     assert len(told) == len(set(told))
@@ -72,7 +79,7 @@ def test_settings_are_those_that_are_read(deployed: Deployed) -> None:
 
 
 def test_keys_of_config_toml_are_those_that_are_known() -> None:
-    told = {row[0].strip("`"): row[2].strip("`") for row in rows(section("Settings"), "key")}
+    told = {row[0].strip("`"): row[2].strip("`") for row in rows(page("reference/settings.md"), "key")}
     assert told == dict(CONFIG_KEYS)
 
 
@@ -85,7 +92,7 @@ def test_keys_of_workflows_yml_are_those_of_the_schemas() -> None:
         "available_dates_sensor.workflows[].": TriggerSchema(),
     }
     known = {prefix + key for prefix, schema in parts.items() for key in schema.fields}
-    table = rows(section("Inputs: workflows.yml"), "key")
+    table = rows(page("reference/workflows.md"), "key")
     assert {row[0].strip("`") for row in table} == known - {"available_dates_sensor"}
     (output,) = [row[1] for row in table if row[0].endswith(".output`")]
     assert all(f"{key}:" in output for key in OutputSchema().fields)
@@ -95,9 +102,9 @@ def test_scopes_that_are_told_are_those_of_the_examples_token() -> None:
     scopes = re.compile(r"`(get_available_dates|run|get_result|[a-z0-9]+:[a-z_]+:[a-z_]+)`")
     told = (ROOT / "examples" / "README.md").read_text(encoding="utf-8").split("### The token's scopes")[1]
     assert set(scopes.findall(told.split("\n### ")[0])) == EXAMPLE_SCOPES
-    in_readme = scopes.findall(section("Notebooks"))
-    assert "get_available_dates" in in_readme
-    assert set(in_readme) <= EXAMPLE_SCOPES
+    in_docs = scopes.findall(page("reference/notebooks.md"))
+    assert "get_available_dates" in in_docs
+    assert set(in_docs) <= EXAMPLE_SCOPES
 
 
 def verbs(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -111,10 +118,10 @@ def verbs(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Com
 
 
 def test_verbs_are_those_of_the_command_line() -> None:
-    assert sorted(names(section("Command line"), "verb")) == sorted(name for name, _ in verbs(autoflow))
+    assert sorted(names(page("reference/command-line.md"), "verb")) == sorted(name for name, _ in verbs(autoflow))
 
 
-@pytest.mark.parametrize("row", rows(section("Command line"), "verb"), ids=lambda row: row[0])
+@pytest.mark.parametrize("row", rows(page("reference/command-line.md"), "verb"), ids=lambda row: row[0])
 def test_options_and_examples_of_verbs_are_good(row: list[str]) -> None:
     verb = row[0].strip("`")
     command = dict(verbs(autoflow))[verb]
@@ -129,9 +136,79 @@ def test_file_map_is_what_is_there() -> None:
     package = ROOT / "autoflow"
     files = {f"autoflow/{path.name}" for path in package.glob("*.py")} - {"autoflow/__init__.py"}
     folders = {f"autoflow/{path.parent.name}/" for path in package.glob("*/__init__.py")}
-    told = [name for name in names(section("What is where"), "path") if name.startswith("autoflow/")]
+    paths = names(page("architecture.md"), "path")
+    told = [name for name in paths if name.startswith("autoflow/")]
     assert len(told) == len(set(told))
     assert set(told) == files | folders
-    others = [name for name in names(section("What is where"), "path") if not name.startswith("autoflow/")]
+    others = [name for name in paths if not name.startswith("autoflow/")]
     assert {path.name for path in ROOT.glob("docker-stack*.yml")} <= set(others)
     assert [name for name in others if not (ROOT / name).exists()] == []
+
+
+def test_readme_is_short() -> None:
+    assert len(README.split()) < MOST_WORDS
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    kept = (re.sub(r"[^\w\- ]", "", unicodedata.normalize("NFC", title)) for title in titles)
+    return {title.lower().replace(" ", "-") for title in kept}
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "examples/README.md", "benchmarks/README.md"])
+def test_links_outside_of_the_site_lead_somewhere(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text)
+    for link in (markdown or html for markdown, html in links):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / name).parent / path if path else ROOT / name
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site as `make docs` does; return its folder."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    built = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder
+
+
+class Loaded(HTMLParser):
+    """Collects the addresses that a page loads when it is opened, and the titles of its sections."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: set[str] = set()
+        self.ids: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids.add(given.get("id") or "")
+        loads = given.get("src") or (given.get("href") if tag == "link" and given.get("rel") != "canonical" else None)
+        if loads:
+            self.addresses.add(loads)
+
+
+def test_site_loads_nothing_from_outside(site: Path) -> None:
+    pages = [Loaded(file.read_text(encoding="utf-8")) for file in site.rglob("*.html")]
+    addresses = {address for page in pages for address in page.addresses}
+    assert "assets/images/favicon.png" in addresses
+    assert {address for address in addresses if re.match(r"\w+:|//", address)} == set()
+
+
+def test_site_describes_every_command_and_option(site: Path) -> None:
+    text = (site / "reference" / "command-line.html").read_text(encoding="utf-8")
+    assert {name.replace(" ", "-") for name, _ in verbs(autoflow)} <= Loaded(text).ids
+    for _, command in verbs(autoflow):
+        for option in command.params:
+            assert all(f"<code>{name}" in text or f" {name}" in text for name in option.opts if name.startswith("-"))
