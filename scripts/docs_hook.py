@@ -1,5 +1,6 @@
-"""MkDocs hook that fills in the reference of the command line from the commands themselves."""
+"""MkDocs hook that writes the command line reference from the commands themselves."""
 
+import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,11 @@ MARKER = "<!-- the commands -->"
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Return a page with the commands in place of the marker; MkDocs calls this for each page."""
     return markdown.replace(MARKER, command_reference()) if MARKER in markdown else markdown
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Return a page whose options, such as `--once`, are not broken at their hyphens; MkDocs calls this, too."""
+    return re.sub(r"<code>(--?[a-z][a-z-]*)</code>", r'<code class="option">\1</code>', html)
 
 
 def command_reference() -> str:
@@ -43,10 +49,18 @@ def contexts(parent: click.Context) -> Iterator[click.Context]:
 def _described(context: click.Context) -> str:
     title = context.command_path.removeprefix("autoflow ")
     usage = context.get_usage().removeprefix("Usage: ")
-    parts = [f"### {title}", f"```text\n{usage}\n```", *_paragraphs(context.command.help or "")]
-    records = (parameter.get_help_record(context) for parameter in context.command.get_params(context))
-    parts += [f"`{option}`\n:   {_escaped(meaning)}" for option, meaning in filter(None, records)]
+    help_text = inspect.cleandoc(context.command.help or "")
+    parts = [f"### {title}", f"```text\n{usage}\n```", *_paragraphs(help_text), "\n".join(_options(context))]
     return "\n\n".join(parts)
+
+
+def _options(context: click.Context) -> Iterator[str]:
+    """Yield the rows of a table of the command's options, apart from `--help`, which every command has."""
+    records = [parameter.get_help_record(context) for parameter in context.command.params]
+    described = [record for record in records if record and record[1]]
+    if described:
+        yield from ("| option | meaning |", "| --- | --- |")
+    yield from (f"| `{option}` | {_escaped(meaning)} |" for option, meaning in described)
 
 
 def _paragraphs(text: str) -> Iterator[str]:
