@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from autoflow.notebooks.reading import declared_parameters
+from autoflow.notebooks import reading
 from autoflow.parser.cross_checks import check_triggers
 from autoflow.parser.document import read_document
 from autoflow.parser.inputs_folder import InputsFolder, InspectNotebook
@@ -20,7 +20,7 @@ __all__ = ["InspectNotebook", "parse_workflows_file", "read_workflows"]
 def read_workflows(settings: Settings) -> WorkflowsFile:
     """Read workflows.yml as it is now; raise WorkflowsFileError with all that is wrong in it."""
     return parse_workflows_file(
-        settings.workflows_file, inspect_notebook=declared_parameters, inputs_dir=settings.inputs_dir
+        settings.workflows_file, inspect_notebook=reading.declared_parameters, inputs_dir=settings.inputs_dir
     )
 
 
