@@ -30,10 +30,10 @@ def on_page_content(html: str, **_: object) -> str:
 def command_reference() -> str:
     """Return the description of every command in Markdown, in alphabetical order."""
     root = click.Context(autoflow, info_name="autoflow")
-    return "\n\n".join(_described(context) for context in contexts(root))
+    return "\n\n".join(_described(context) for context in (root, *_contexts(root)))
 
 
-def contexts(parent: click.Context) -> Iterator[click.Context]:
+def _contexts(parent: click.Context) -> Iterator[click.Context]:
     """Yield a context for each command below `parent`, and for those below them."""
     group = parent.command
     if not isinstance(group, click.Group):
@@ -43,7 +43,7 @@ def contexts(parent: click.Context) -> Iterator[click.Context]:
         if command is not None:
             context = click.Context(command, info_name=name, parent=parent)
             yield context
-            yield from contexts(context)
+            yield from _contexts(context)
 
 
 def _described(context: click.Context) -> str:
@@ -66,11 +66,14 @@ def _options(context: click.Context) -> Iterator[str]:
 def _paragraphs(text: str) -> Iterator[str]:
     r"""Yield the paragraphs of a help text; those that click leaves unwrapped (`\b`) become blocks of code."""
     for paragraph in re.split(r"\n\s*\n", text):
-        if paragraph.startswith("\b"):
-            lines = re.sub(r"^Examples?: ", "", paragraph.removeprefix("\b").strip()).splitlines()
-            yield "\n".join(["```bash", *(line.strip() for line in lines), "```"])
-        else:
+        unwrapped = paragraph.removeprefix("\b").strip()
+        example = re.sub(r"^Examples?: ", "", unwrapped)
+        if unwrapped == paragraph:
             yield _escaped(paragraph)
+        elif example == unwrapped:
+            yield f"```text\n{unwrapped}\n```"
+        else:
+            yield "\n".join(["```bash", *(line.strip() for line in example.splitlines()), "```"])
 
 
 def _escaped(text: str) -> str:
