@@ -170,16 +170,46 @@ def test_links_outside_of_the_site_lead_somewhere(name: str) -> None:
         assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
+def build(folder: Path, *, config: Path = ROOT / "mkdocs.yml") -> subprocess.CompletedProcess[str]:
+    """Build a site into `folder` as `make docs` does; with --quiet, --strict would not see warnings."""
+    command = ["mkdocs", "build", "--strict", "--config-file", str(config), "--site-dir", str(folder)]
+    environ = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site as `make docs` does; return its folder."""
+    """Return the folder of the built site."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
-    built = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False
-    )
+    built = build(folder)
     assert built.returncode == 0, built.stdout + built.stderr
     return folder
+
+
+@pytest.mark.parametrize(
+    ("pages", "complaint"),
+    [
+        ({"index.md": "[page](nowhere.md)"}, "nowhere.md"),
+        ({"index.md": "[anchor](#nowhere)"}, "#nowhere"),
+        ({"index.md": "[absolute](/index.md)"}, "/index.md"),
+        ({"index.md": "[unrecognized](folder/)"}, "folder/"),
+        ({"index.md": "", "forgotten.md": ""}, "forgotten.md"),
+    ],
+    ids=["page", "anchor", "absolute", "unrecognized", "not in the navigation"],
+)
+def test_link_or_page_that_leads_nowhere_fails_the_build(
+    tmp_path: Path, pages: Mapping[str, str], complaint: str
+) -> None:
+    (tmp_path / "docs").mkdir()
+    for name, text in pages.items():
+        (tmp_path / "docs" / name).write_text(text, encoding="utf-8")
+    config = tmp_path / "mkdocs.yml"
+    config.write_text(f"INHERIT: {ROOT / 'mkdocs.yml'}\nhooks: []\nnav: [index.md]\n", encoding="utf-8")
+    built = build(tmp_path / "site", config=config)
+    assert built.returncode == 1
+    assert complaint in built.stderr.partition("WARNING")[2]
 
 
 class Loaded(HTMLParser):
