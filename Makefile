@@ -41,7 +41,8 @@ gallery: test-packages .venv/.installed ## Make a report that shows all that a r
 
 .PHONY: docs
 docs: .venv/.installed ## Build the documentation into site/; a broken link fails
-	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --clean --site-dir site
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+	@echo "Open site/index.html in a browser"
 
 .PHONY: lock
 lock: .tools/.installed ## Lock the newest versions that the Pipfile allows
