@@ -39,6 +39,11 @@ format: .venv/.installed ## Put the code into the project's format
 gallery: test-packages .venv/.installed ## Make a report that shows all that a report can hold, in gallery/
 	$(PYTHON) examples/gallery/make.py gallery
 
+.PHONY: docs
+docs: .venv/.installed ## Build the documentation into site/; a broken link fails
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+	@echo "Open site/index.html in a browser"
+
 .PHONY: lock
 lock: .tools/.installed ## Lock the newest versions that the Pipfile allows
 	$(PIPENV) lock
@@ -47,7 +52,7 @@ lock: .tools/.installed ## Lock the newest versions that the Pipfile allows
 .PHONY: clean
 clean: ## Remove what the example, the tests and the set-up have made
 	find examples/outputs -mindepth 1 ! -name .gitkeep -delete
-	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* gallery
+	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* gallery site
 
 .PHONY: example-packages test-packages
 example-packages:

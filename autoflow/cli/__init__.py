@@ -55,8 +55,8 @@ class LazyGroup(click.Group):
 def autoflow(context: click.Context, /, session: Session) -> int | None:  # noqa: ARG001 - verbs take it
     """Run workflows of Jupyter notebooks for each new date of data that FlowAPI has.
 
-    Without a verb: start, the daemon. What it is to do is in the environment (see README.md, Settings) and in the
-    workflows.yml of the inputs folder.
+    Without a verb, start the daemon. Environment variables (see docs/reference/settings.md) and the workflows.yml
+    in the inputs folder define what it does.
 
     \b
     Exit codes: 0 good, 1 something failed or is wrong, 2 wrong usage, 3 a bug, 130 Ctrl-C.
