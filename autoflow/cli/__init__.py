@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from autoflow import __version__
 from autoflow.cli import act, daemon, look
 from autoflow.cli.session import Session, pass_session
 from autoflow.errors import AutoflowError, SettingsError
@@ -16,6 +17,7 @@ SUCCESS, FAILURE, USAGE, BUG, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
 @pass_session
 @click.pass_context
 def autoflow(context: click.Context, /, session: Session) -> int | None:
