@@ -18,12 +18,14 @@ from examples.flowapi import ExampleFlowApi  # noqa: E402 - it is found only now
 INPUTS, OUTPUTS = ROOT / "examples" / "inputs", ROOT / "examples" / "outputs"
 PAGE = OUTPUTS / "index.html"
 SILENCE = 5.0
-"""After how long without output the example says that it is still working, in seconds."""
+"""The longest time without a line of output, in seconds."""
 
 
 def main() -> int:
     """Run AutoFlow until nothing is due, and print what it has made. Return its exit code."""
     before = set(found())
+    # Ctrl-C reaches AutoFlow as well, which then shuts down; what it prints meanwhile is passed on.
+    signal.signal(signal.SIGINT, lambda _number, _frame: None)
     workflows = relative(INPUTS / "workflows.yml")
     print(f"AutoFlow runs the workflows of {workflows}, which takes about a minute.", flush=True)
     with ExampleFlowApi(queued_seconds=0.2, executing_seconds=0.5) as flowapi:
@@ -40,16 +42,17 @@ def main() -> int:
     return exit_code
 
 
-def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run `command` and pass on what it prints, with a sign of life whenever it is silent. Return its exit code."""
-    # Ctrl-C reaches the command as well, which then shuts down; what it prints meanwhile is passed on.
-    signal.signal(signal.SIGINT, lambda _number, _frame: None)
+def run(command: Sequence[str], environ: Mapping[str, str], *, silence: float = SILENCE) -> int:
+    """Run `command` and pass on what it prints. Return its exit code.
+
+    Whenever it has printed nothing for `silence` seconds, say that it is still working.
+    """
     began = time.monotonic()
     output, writing_end = os.pipe()
     with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=writing_end, stderr=writing_end) as process:
         os.close(writing_end)
         while process.poll() is None or is_readable(output, 0):
-            if not is_readable(output, SILENCE):
+            if not is_readable(output, silence):
                 print(f"  still working after {time.monotonic() - began:.0f} s", flush=True)
             elif text := os.read(output, 65536):
                 sys.stdout.buffer.write(text)
