@@ -30,7 +30,7 @@ lint: .venv/.installed ## Check style and types
 	@echo "Checking style with ruff"
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m ruff format --check
-	@STEP_LINES=1000 scripts/step "Checking types with mypy (up to a minute; a few seconds once it has a cache)" $(PYTHON) -m mypy
+	@STEP_LINES=1000 scripts/step "Checking types with mypy (up to a minute the first time)" $(PYTHON) -m mypy
 
 .PHONY: format
 format: .venv/.installed ## Put the code into the project's format
@@ -38,8 +38,9 @@ format: .venv/.installed ## Put the code into the project's format
 	@$(PYTHON) -m ruff check --fix
 
 .PHONY: gallery
-gallery: test-packages .venv/.installed ## Make a report that shows all that a report can hold, in gallery/
-	@$(PYTHON) examples/gallery/make.py gallery
+gallery: test-packages .venv/.installed ## Make a report with one of everything, in gallery/
+	@scripts/step "Making the gallery (about 15 s)" $(PYTHON) examples/gallery/make.py gallery
+	@echo "See gallery/gallery.pdf and gallery/gallery.html"
 
 .PHONY: lock
 lock: .tools/.installed ## Lock the newest versions that the Pipfile allows
@@ -47,10 +48,10 @@ lock: .tools/.installed ## Lock the newest versions that the Pipfile allows
 	@.tools/bin/python scripts/lock.py
 
 .PHONY: clean
-clean: ## Remove what the example, the tests and the set-up have made
-	@echo "Removing the example's outputs, .venv, .tools and caches"
+clean: ## Remove what the other targets have made
 	@find examples/outputs -mindepth 1 ! -name .gitkeep -delete
-	@rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* gallery
+	@scripts/step "Removing the example's outputs, .venv, .tools and caches (up to a minute)" \
+		rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* gallery
 
 .PHONY: example-packages test-packages
 example-packages:
@@ -66,6 +67,6 @@ test-packages:
 	@touch $@
 
 .venv/.installed: .tools/.installed Pipfile.lock
-	@STEP_VENV=.venv scripts/step "Installing the Python packages of Pipfile.lock into .venv (1 to 2 minutes)" \
+	@STEP_VENV=.venv scripts/step "Installing the Python packages of Pipfile.lock into .venv (1 to 3 minutes)" \
 		$(PIPENV) sync --dev
 	@touch $@
