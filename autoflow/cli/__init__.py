@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from autoflow import __version__
 from autoflow.cli.session import Session, pass_session
 from autoflow.errors import AutoflowError, SettingsError
 from autoflow.utils import redact
@@ -50,6 +51,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
 @pass_session
 @click.pass_context
 def autoflow(context: click.Context, /, session: Session) -> int | None:  # noqa: ARG001 - verbs take it
