@@ -14,7 +14,7 @@ import apprise
 
 from autoflow.errors import FlowApiError, SettingsError
 from autoflow.log import logger
-from autoflow.runs.records import RunKey, RunState, utc_now
+from autoflow.runs.records import RunKey, utc_now
 from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
 from autoflow.stop_signal import PeriodicThread
@@ -75,7 +75,7 @@ class Notifier:
         if ended.is_given_up:
             # Again if it was given up before: someone has asked for a retry since.
             self._notify_given_up([ended.run.key], _failure(ended, self._settings), again=True)
-        elif ended.state is RunState.SUCCEEDED:
+        elif ended.state.is_success:
             self._notify_recovered(ended)
 
     def given_up(self, keys: Iterable[RunKey]) -> None:

@@ -19,7 +19,7 @@ from autoflow.errors import RunStoreError
 from autoflow.log import logger
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
-from autoflow.page.content import STATES, Compact, Links, latest_reports, read_series
+from autoflow.page.content import STATUSES, Compact, Links, latest_reports, read_series
 from autoflow.runs.records import utc_now
 from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
@@ -54,7 +54,7 @@ def write_page(
 ) -> list[Path]:
     """Write the page atomically; return the executed notebooks that have no HTML yet, newest first.
 
-    `triggers` determine which dates are retried, and after how many attempts they are given up.
+    `triggers` decide which dates are retried, and after how many attempts they are given up.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def write_page(
     compact = Compact(links)
     redaction = Redaction(settings.secrets)
     content = {
-        "states": STATES,
+        "states": STATUSES,
         "series": [_without_secrets(compact.series(each), redaction) for each in series],
         "reasons": _without_secrets(list(compact.reasons), redaction),
     }
@@ -90,7 +90,7 @@ def _rendered(content: Mapping[str, Any], latest: Any, made_at: datetime.datetim
         script_hash=_hash(script),
         style=style,
         style_hash=_hash(style),
-        states=STATES,
+        states=STATUSES,
     )
 
 
@@ -113,7 +113,7 @@ def _hash(text: str) -> str:
 class PageWriter:
     """Updates the page in the background for the duration of the `with` block, and once more at its end.
 
-    It starts with the first `follow`: only workflows.yml says whether a failed date is retried or given up.
+    It starts with the first `follow`: the status of a failed date depends on workflows.yml.
     """
 
     def __init__(self, settings: Settings, store: RunStore, *, shortest_pause: float = SHORTEST_PAUSE) -> None:
@@ -150,7 +150,7 @@ class PageWriter:
         self._thread.wake()
 
     def follow(self, triggers: Sequence[TriggerSpec]) -> None:
-        """Show failed dates as retried or given up according to `triggers` from now on."""
+        """Use `triggers` from now on to decide the status of dates that failed."""
         if triggers != self._triggers:
             self._triggers = triggers
             self._thread.wake()

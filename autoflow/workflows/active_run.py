@@ -80,7 +80,7 @@ class ActiveRun:
         Why they were stopped is decided at the end of the flow: it may take a query to Prefect, which may not respond.
         """
         end = judge(self.run, self.outcome)
-        if end.state is not RunState.INTERRUPTED:
+        if not end.state.is_stopped:
             self._record(end)
 
     def _flow_parameters(self) -> Mapping[str, Any]:
@@ -105,7 +105,7 @@ class ActiveRun:
         """Return `end`, or the end of a cancelled run if someone cancelled it."""
         # A run that AutoFlow stops itself is shown as cancelled in Prefect, too.
         is_stopped_by_us = self.shutdown.stop.is_set or self.stop.is_set_directly
-        if end.state is not RunState.INTERRUPTED or is_stopped_by_us:
+        if is_stopped_by_us or not end.state.is_stopped:
             return end
         if self.cancel.is_set_directly or self.watched.is_cancelled:
             return End(RunState.CANCELLED, RunError("Cancelled", self.watched.stop.reason))

@@ -123,7 +123,7 @@ class WorkflowRunner:
 
 def _log_end(run: WorkflowRun, state: RunState, outcome: Outcome, error: RunError | None, *, seconds: float) -> None:
     """Log how the run ended, and where to find its outputs, in one line."""
-    if state is RunState.SUCCEEDED:
+    if state.is_success:
         paths = EndedRun(run=run, state=state, outcome=outcome).paths
         logger.info("finished %s in %.0f s: %s", run, seconds, ", ".join(str(path) for path in paths))
         return
@@ -131,5 +131,5 @@ def _log_end(run: WorkflowRun, state: RunState, outcome: Outcome, error: RunErro
     reason = str(failure) if failure else (f"{error.error_class}: {error.message}" if error else "")
     executed = outcome.outputs.get(error.notebook or "") if error else None
     where = f" (see {executed.executed})" if executed else ""
-    after = f"; {run.retry.after(run.failures + 1)}" if run.retry and state is RunState.FAILED else ""
+    after = f"; {run.retry.after(run.failures + 1)}" if run.retry and state.is_failure else ""
     logger.error("%s %s after %.0f s: %s%s%s", state, run, seconds, " ".join(reason.split()), where, after)
