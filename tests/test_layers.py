@@ -37,6 +37,8 @@ DOORS = {
     "papermill": {"notebooks"},
     "prefect": {"orchestration", "workflows", "sensor", "service"},
     "psycopg": set[str](),
+    "pydantic": {"settings", "sensor"},
+    "pydantic_settings": {"settings"},
     "sqlalchemy": {"model", "orchestration"},
     "uvicorn": {"orchestration"},
     "yaml": {"parser"},

@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         error.show()
         return USAGE if isinstance(error, click.UsageError) else FAILURE
     except SettingsError as error:
-        _say("AutoFlow cannot start: its settings are not right", error, session.secrets)
+        _say("AutoFlow cannot start, because settings are missing or invalid", error, session.secrets)
     except AutoflowError as error:
         _say("AutoFlow cannot start" if session.is_daemon else "Error", error, session.secrets)
     except (click.Abort, KeyboardInterrupt):

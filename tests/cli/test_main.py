@@ -72,10 +72,10 @@ def test_all_that_is_missing_is_told_in_one_report() -> None:
     ended = run({"PATH": "/usr/bin:/bin"})
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.splitlines() == [
-        "AutoFlow cannot start: its settings are not right:",
-        "FLOWAPI_URL is not set: the address of FlowAPI, such as https://flowapi.example.org:9090",
+        "AutoFlow cannot start, because settings are missing or invalid:",
         "AUTOFLOW_INPUTS_DIR is not set: the folder with workflows.yml and the notebooks",
-        "AUTOFLOW_OUTPUTS_DIR is not set: the folder for executed notebooks and reports",
+        "AUTOFLOW_OUTPUTS_DIR is not set: the folder for executed notebooks, reports and AutoFlow's own databases",
+        "FLOWAPI_URL is not set: the address of FlowAPI, such as https://flowapi.example.org:9090",
         "FLOWAPI_TOKEN is not set: the access token for FlowAPI",
     ]
     assert ended.seconds < 5
@@ -85,7 +85,7 @@ def test_single_mistake_is_told_in_one_line(deployed: Deployed) -> None:
     ended = run({**deployed.environ, "AUTOFLOW_MAX_PARALLEL_RUNS": "many"})
     assert (ended.code, ended.out) == (1, "")
     assert ended.err == (
-        "AutoFlow cannot start: its settings are not right: "
+        "AutoFlow cannot start, because settings are missing or invalid: "
         "AUTOFLOW_MAX_PARALLEL_RUNS: 'many' is not a whole number from 1 to 1000000\n"
     )
 
@@ -166,7 +166,7 @@ def test_database_that_does_not_answer_is_told_in_one_line_without_its_password(
 
 
 def test_bug_ends_with_a_traceback_that_shows_no_secret(deployed: Deployed) -> None:
-    ended = run(deployed.environ, *broken("int(settings.flowapi_token)"))
+    ended = run(deployed.environ, *broken("int(settings.flowapi_token.get_secret_value())"))
     assert (ended.code, ended.out) == (3, "")
     assert "Traceback (most recent call last)" in ended.err
     assert "ValueError: invalid literal for int() with base 10: '[secret]'" in ended.err
