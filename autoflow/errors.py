@@ -1,6 +1,21 @@
-"""What can go wrong, as AutoFlow tells it: each message says what is wrong, where, and what to do."""
+"""Errors, whose messages say what is wrong, where, and what to do, and exit codes."""
 
+import enum
 from collections.abc import Sequence
+
+
+class ExitCode(enum.IntEnum):
+    """How the process ended."""
+
+    SUCCESS = 0
+    FAILURE = 1
+    """A run failed, or something that AutoFlow needs is missing or wrong."""
+    USAGE = 2
+    """The command line was wrong."""
+    BUG = 3
+    """AutoFlow has a bug."""
+    INTERRUPTED = 130
+    """Somebody pressed Ctrl-C."""
 
 
 class AutoflowError(Exception):
