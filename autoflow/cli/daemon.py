@@ -25,5 +25,5 @@ def start(session: Session, *, once: bool) -> ExitCode:
     try:
         return app.main(settings, once=once)
     except KeyboardInterrupt:
-        # Here AutoFlow did not handle signals yet or any more. Click would print an empty line.
+        # Before AutoFlow handles Ctrl-C itself. Click would print an empty line.
         return ExitCode.INTERRUPTED
