@@ -43,9 +43,10 @@ CRASHES_PER_FAILURE = 3
 class RunStore:
     """AutoFlow's own database, with a row for each attempt at a run. Safe to use from several threads.
 
-    `uri` is one of SQLAlchemy's, for SQLite or PostgreSQL. A run whose heartbeat is older than `crashed_after` has
-    crashed; all daemons on one database should agree on it. `clock` gives the time in UTC without a time zone; left
-    out, that is the database's where it has one, because the clocks of two daemons' machines may differ.
+    `uri` is one of SQLAlchemy's, for SQLite or PostgreSQL; the path of an SQLite file is taken as it is written. A run
+    whose heartbeat is older than `crashed_after` has crashed; all daemons on one database should agree on it. `clock`
+    gives the time in UTC without a time zone; left out, that is the database's where it has one, because the clocks of
+    two daemons' machines may differ.
 
     Every method raises RunStoreError if the database cannot be reached.
     """
