@@ -10,7 +10,7 @@ import click
 from autoflow import app
 from autoflow.cli.options import as_json
 from autoflow.cli.session import Session, pass_session
-from autoflow.cli.show import print_json
+from autoflow.cli.show import count, print_json
 from autoflow.errors import AutoflowError
 from autoflow.model.store import RunStore
 from autoflow.runs.records import RunRecord, utc_now
@@ -54,8 +54,8 @@ def prune(session: Session, *, days: int, dry_run: bool, as_json: bool) -> None:
     if as_json:
         print_json({"dry_run": dry_run, "files": files, "bytes": size, "flow_runs": flow_runs})
         return
-    done = "would delete" if dry_run else "deleted"
-    click.echo(f"{done} {files} files ({size / 1e6:.1f} MB) of {len(found)} runs, and {flow_runs} runs in Prefect")
+    deleted = f"{count(files, 'file')} ({size / 1e6:.1f} MB) of {count(len(found), 'run')}"
+    click.echo(f"{'would delete' if dry_run else 'deleted'} {deleted}, and {count(flow_runs, 'run')} in Prefect")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     console().print(table)
 
 
+def count(number: int, noun: str, nouns: str | None = None) -> str:
+    """Return "1 file", "2 files", and the like; `nouns` is a plural without "s"."""
+    return f"{number} {noun if number == 1 else nouns or noun + 's'}"
+
+
 def print_json(value: object) -> None:
     """Print `value` as JSON, with dates and the like as text."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))

@@ -11,6 +11,7 @@ import click
 from autoflow.cli.checks import Check, check_database, print_checks
 from autoflow.cli.options import as_json
 from autoflow.cli.session import Session, pass_session
+from autoflow.cli.show import count
 from autoflow.errors import ExitCode, FlowApiError, SettingsError, WorkflowsFileError
 from autoflow.flowapi import FlowApi
 from autoflow.orchestration.server_process import is_ready
@@ -69,11 +70,9 @@ def _check_inputs(file: WorkflowsFile, settings: Settings) -> Iterator[Check]:
     notebooks = [notebook for workflow in file.workflows for notebook in workflow.notebooks]
     templates = {notebook.output.template for notebook in notebooks if notebook.output} - {None}
     schedule = f"schedule '{file.sensor.schedule}'" if file.sensor.schedule else "no schedule"
-    yield Check(
-        subject="workflows.yml",
-        note=f"{len(file.workflows)} workflows, {len(file.sensor.triggers)} entries of the sensor, {schedule}",
-    )
-    yield Check(subject="notebooks", note=f"{len({notebook.path for notebook in notebooks})} files")
+    entries = count(len(file.sensor.triggers), "sensor entry", "sensor entries")
+    yield Check(subject="workflows.yml", note=f"{count(len(file.workflows), 'workflow')}, {entries}, {schedule}")
+    yield Check(subject="notebooks", note=count(len({notebook.path for notebook in notebooks}), "file"))
     names = sorted(str(template) for template in templates) or [str(settings.asciidoc_template_path)]
     yield Check(subject="templates", note=", ".join(names))
 
@@ -128,7 +127,7 @@ def _check_flowapi(flowapi: FlowApi, file: WorkflowsFile | None) -> Check:
     except FlowApiError as error:
         return Check(subject="FlowAPI", problems=(str(error),))
     span = f" from {min(dates)} to {max(dates)}" if dates else ""
-    return Check(subject="FlowAPI", note=f"{flowapi.url} has {len(dates)} dates{span}")
+    return Check(subject="FlowAPI", note=f"{flowapi.url} has {count(len(dates), 'date')}{span}")
 
 
 def _check_token(flowapi: FlowApi, now: datetime.datetime) -> Check:
@@ -143,4 +142,5 @@ def _check_token(flowapi: FlowApi, now: datetime.datetime) -> Check:
     missing = [action for action in ACTIONS if action not in allowed]
     hint = f"; it does not allow {', '.join(missing)}" if missing else ""
     when = f"expires {expiry:%Y-%m-%d %H:%M} UTC" if expiry else "never expires"
-    return Check(subject="token", note=f"{when}; {len(allowed)} scopes in {len(scopes)} roles{hint}")
+    found = f"{count(len(allowed), 'scope')} in {count(len(scopes), 'role')}"
+    return Check(subject="token", note=f"{when}; {found}{hint}")

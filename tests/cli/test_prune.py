@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 from tests.cli.conftest import Cli
@@ -14,6 +15,8 @@ def test_prune_deletes_old_outputs_and_keeps_dates_done(running_cli: Cli) -> Non
 
     cli.execute_sql("UPDATE runs SET finished_at = '2020-01-01 00:00:00.000000'")
     assert cli.json("prune", "--older-than", "1", "--dry-run")["files"] == 1
+    assert cli("prune", "--older-than", "1", "--dry-run") == 0
+    assert re.fullmatch(r"would delete 1 file \(0.0 MB\) of 1 run, and 1 run in Prefect\n", cli.printed())
     assert executed.exists()
     pruned = cli.json("prune", "--older-than", "1")
     assert (pruned["files"], pruned["flow_runs"]) == (1, 1)

@@ -17,6 +17,7 @@ def test_validate_has_a_line_for_each_check(cli: Cli) -> None:
     notes = {check["subject"]: check["note"] for check in found["checks"]}
     assert notes["FlowAPI"].endswith("has 12 dates from 2016-01-01 to 2016-01-12")
     assert notes["token"].startswith("expires ")
+    assert notes["workflows.yml"] == "1 workflow, 1 sensor entry, no schedule"
     assert {"settings", "workflows.yml", "notebooks", "templates", "tools", "database", "outputs folder"} < notes.keys()
 
 
