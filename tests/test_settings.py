@@ -1,5 +1,6 @@
 import datetime
 import os
+import re
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.conftest import TOKEN_OF_NO_USE, Deployed
 from tests.postgres import Postgres
 
 PASSWORD = "p@ss/w:rd{}%"
+SETTINGS_PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "settings.md"
 SIGNATURE = TOKEN_OF_NO_USE.rpartition(".")[2]
 
 
@@ -191,6 +193,16 @@ def test_slash_after_flowapi_url_does_not_matter(deployed: Deployed) -> None:
 def test_every_setting_is_described() -> None:
     described = {name for name, field in Settings.model_fields.items() if field.description and field.validation_alias}
     assert described == Settings.model_fields.keys() - {"environ"}
+
+
+def test_documented_defaults_are_those_of_the_settings() -> None:
+    table = dict(re.findall(r"^\| `([A-Z_]+)` \| .* \| ([^|]+) \|$", SETTINGS_PAGE.read_text("utf-8"), re.MULTILINE))
+    for field in Settings.model_fields.values():
+        documented = table.get(str(field.validation_alias), "none")
+        if field.is_required():
+            assert documented in {"required", "none"}
+        elif isinstance(field.default, str | int | float):
+            assert documented.strip("`").lower() == str(field.default).lower().removesuffix(".0")
 
 
 def test_settings_do_not_change(deployed: Deployed) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from autoflow import __version__
 from autoflow.cli.invocation import Invocation
 from autoflow.errors import AutoflowError, ExitCode, SettingsError
 from autoflow.utils import redact
@@ -46,12 +47,13 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def autoflow(context: click.Context, /) -> int | None:
     """Run workflows of Jupyter notebooks for each new date of data in FlowAPI.
 
-    Without a command, AutoFlow starts the daemon. It reads its settings from the environment (see README.md,
-    Settings), and what to run from workflows.yml in the inputs folder.
+    Without a command, AutoFlow starts the daemon. It reads its settings from the environment (see
+    docs/reference/settings.md), and what to run from workflows.yml in the inputs folder.
 
     \b
     Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a bug in AutoFlow,

@@ -65,8 +65,7 @@ def backfill(  # noqa: PLR0913 - an argument for each option
         if dry_run or not wanted:
             return _print_plan(wanted, others, as_json=as_json)
         runs = ForegroundRuns(session, store, again=reprocess == "all")
-        keys = [RunKey.of(workflow, each.trigger.parameters, each.date) for each in wanted]
-        code = runs.carry_out([(file, key, each.trigger.parameters) for key, each in zip(keys, wanted, strict=True)])
+        code = runs.carry_out([(file, each.key, each.trigger.parameters) for each in wanted])
     _print_summary(runs.states, len(wanted), others, as_json=as_json, interrupted=code is ExitCode.INTERRUPTED)
     return code
 

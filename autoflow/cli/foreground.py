@@ -13,8 +13,8 @@ from autoflow.cli.session import Session
 from autoflow.cli.show import console
 from autoflow.errors import AutoflowError, ExitCode, RunStopped
 from autoflow.model.store import RunStore
-from autoflow.runs.plan import requested_run
 from autoflow.runs.records import RunKey, RunState
+from autoflow.runs.requests import requested_run
 from autoflow.runs.run import WorkflowRun
 from autoflow.specs import WorkflowsFile
 from autoflow.stop_signal import Shutdown, closing_on_signals
@@ -75,6 +75,7 @@ class ForegroundRuns:
         self._session = session
         self._store = store
         self._again = again
+        self._has_failures = False
         self.states: dict[RunKey, str] = {}
 
     def carry_out(self, wanted: Sequence[tuple[WorkflowsFile, RunKey, Mapping[str, Any]]]) -> ExitCode:
@@ -87,8 +88,7 @@ class ForegroundRuns:
                 return ExitCode.INTERRUPTED
         if interrupted or shutdown.is_closing:
             return ExitCode.INTERRUPTED
-        are_good = all(state in {RunState.SUCCEEDED, LEFT_TO_OTHERS} for state in self.states.values())
-        return ExitCode.SUCCESS if are_good else ExitCode.FAILURE
+        return ExitCode.FAILURE if self._has_failures else ExitCode.SUCCESS
 
     def _run_all(self, wanted: Sequence[tuple[WorkflowsFile, RunKey, Mapping[str, Any]]], shutdown: Shutdown) -> None:
         settings = self._session.settings
@@ -108,7 +108,9 @@ class ForegroundRuns:
             state = runner.run(run, shutdown=shutdown, again=self._again, progress=progress)
             if state is not None or not shutdown.is_closing:
                 self.states[run.key] = str(state or LEFT_TO_OTHERS)
+                self._has_failures |= state is not None and not state.is_success
         except AutoflowError as error:
             self.states[run.key] = str(RunState.FAILED)
+            self._has_failures = True
             console(stderr=True).print(f"could not start {run}: {error}", markup=False)
         watch.ended(run.key)

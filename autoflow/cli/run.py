@@ -15,8 +15,9 @@ from autoflow.flowapi import FlowApi
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
 from autoflow.parser.single_value import parse_value
-from autoflow.runs.plan import check_available, date_ranges, requested_trigger
-from autoflow.runs.records import History, RunKey, RunState
+from autoflow.runs.plan import DateStatus, recorded_status
+from autoflow.runs.records import RunKey, RunRecord
+from autoflow.runs.requests import check_available, date_ranges, requested_trigger
 from autoflow.runs.run import check_parameters
 from autoflow.specs import Json, WorkflowsFile
 
@@ -60,48 +61,49 @@ def run(
         record = next(iter(store.runs(workflow=workflow, first=date.date(), last=date.date(), limit=1)), None)
     if record is None or code is ExitCode.INTERRUPTED:
         return code or ExitCode.FAILURE
-    _print_end(record.id, runs.states[key], record.outputs, as_json=as_json)
+    _print_end(record, runs.states[key], as_json=as_json)
     return code
 
 
-def _print_end(run_id: int, state: str, outputs: Mapping[str, Any], *, as_json: bool) -> None:
+def _print_end(record: RunRecord, state: str, *, as_json: bool) -> None:
     if as_json:
-        print_json({"id": run_id, "state": state, "outputs": outputs})
+        print_json({"id": record.id, "state": state, "outputs": record.outputs})
         return
     out = console()
-    for files in outputs.values():
+    for files in record.outputs.values():
         for path in (files.get("notebook"), *files.get("reports", ())):
             out.print(f"  {path}", markup=False, soft_wrap=True)
-    more = "" if state == RunState.SUCCEEDED else f"; for details: autoflow runs show {run_id}"
-    out.print(f"run {run_id} {state}{more}", markup=False)
+    more = "" if record.state.is_success else f"; for details: autoflow runs show {record.id}"
+    out.print(f"run {record.id} {state}{more}", markup=False)
 
 
 def _parameters(file: WorkflowsFile, workflow: str, given: Sequence[str]) -> dict[str, Json]:
-    """Return the parameters from workflows.yml, updated with the `given` ones."""
-    trigger = requested_trigger(file, workflow, None)
-    parameters = dict(trigger.parameters)
+    """Return the parameters in workflows.yml, overridden by those given."""
+    spec = file.workflow(workflow)
+    triggers = file.triggers_of(workflow)
+    parameters = dict(triggers[0].parameters) if triggers else {}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals:
             raise click.BadParameter(f"'{text}' is not NAME=VALUE", param_hint="-p")
         parameters[name] = parse_value(value)
-    check_parameters(trigger.workflow, parameters)
+    check_parameters(spec, parameters)
     return parameters
 
 
 def _refuse(store: RunStore, key: RunKey, *, force: bool) -> None:
-    """Raise AutoflowError if the run is done or goes on elsewhere: at once, before a Prefect server is started."""
-    history = store.histories().get((key.workflow, key.parameters_hash), History())
-    if key.reference_date in history.running:
+    """Raise AutoflowError if the date is done or running, before a Prefect server is started."""
+    status = recorded_status(store.histories(), key)
+    if status is DateStatus.RUNNING:
         raise AutoflowError(f"{key} is running already: see 'autoflow runs --state running'")
-    if key.reference_date in history.done and not force:
+    if status is DateStatus.DONE and not force:
         raise AutoflowError(f"{key} is done already; --force runs it again")
 
 
 def _refuse_dates(
     session: Session, file: WorkflowsFile, key: RunKey, parameters: Mapping[str, Any], *, force: bool
 ) -> None:
-    """Raise AutoflowError if dates that the run needs are unavailable, or FlowAPI fails: at once, as above."""
+    """Raise AutoflowError if dates that the run needs are unavailable, or FlowAPI cannot be asked, just as early."""
     trigger = requested_trigger(file, key.workflow, parameters)
     date_ranges(trigger, key.reference_date)
     if not force:

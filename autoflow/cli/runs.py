@@ -85,7 +85,7 @@ def show(session: Session, run_id: int, *, as_json: bool) -> None:
     with session.store() as store:
         record = store.run(run_id)
     if record is None:
-        raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists those that there are")
+        raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists the runs")
     url = session.settings.prefect_api_url or DaemonFiles(home=session.settings.prefect_home).api_url
     content = _record_json(record) | _details(record, url)
     if as_json:

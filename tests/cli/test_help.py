@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -24,6 +25,14 @@ def test_help_imports_no_large_library() -> None:
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     large = {"prefect", "pydantic", "papermill", "pandas", "sqlalchemy", "nbformat", "flowclient", "rich", "yaml"}
     assert large.isdisjoint(out.splitlines()[-1].split())
+
+
+def test_version_needs_no_settings_and_is_that_of_pyproject_and_image() -> None:
+    command = [sys.executable, "-m", "autoflow", "--version"]
+    out = subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True, check=True).stdout
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert out == f"autoflow {project['version']}\n"
+    assert f"ARG VERSION={project['version']}\n" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

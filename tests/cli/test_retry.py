@@ -15,28 +15,28 @@ def test_retry_makes_given_up_dates_due_again(running_cli: Cli) -> None:
     (cli.deployed.inputs / "fail").touch()
     failed = [cli.json("run", "simple", "--date", date, code=1)["id"] for date in ("2016-01-09", "2016-01-10")]
 
-    def standing() -> list[str]:
+    def statuses() -> list[str]:
         dates = cli.json("plan", "--dates")["workflows"][0]["dates"]
         return [each["standing"] for each in dates if each["date"] in {"2016-01-09", "2016-01-10"}]
 
-    assert standing() == ["given up", "given up"]
+    assert statuses() == ["given up", "given up"]
     due = {"workflow": "simple", "never_due": None}
     assert cli.json("retry", str(failed[1])) == [{**due, "reference_date": "2016-01-10"}]
-    assert standing() == ["given up", "due"]
+    assert statuses() == ["given up", "due"]
     assert cli.json("retry", "--failed") == [{**due, "reference_date": "2016-01-09"}]
-    assert standing() == ["due", "due"]
+    assert statuses() == ["due", "due"]
     assert cli.json("retry", "--failed") == []
 
 
 @pytest.mark.parametrize(
     ("workflow", "level", "date", "reason"),
     [
-        ("simple", 2, "2016-01-05", f"{EARLY}; this does: autoflow run simple --date 2016-01-05 -p level=2"),
+        ("simple", 2, "2016-01-05", f"{EARLY}; to run it now: autoflow run simple --date 2016-01-05 -p level=2"),
         (
             "simple",
             "a",
             "2016-01-10",
-            f"""{NO_ENTRY}; this does: autoflow run simple --date 2016-01-10 -p 'level="a"'""",
+            f"""{NO_ENTRY}; to run it now: autoflow run simple --date 2016-01-10 -p 'level="a"'""",
         ),
         ("gone", 2, "2016-01-10", NO_ENTRY),
     ],

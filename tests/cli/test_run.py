@@ -36,12 +36,12 @@ def test_run_needs_available_dates_or_force(running_cli: Cli) -> None:
     cli("runs")
     # The stencil is the day before and the day itself; FlowAPI has the first to the twelfth of January.
     for date, missing in {
-        "2016-01-01": "2015-12-31, which is needed; wait for it",
-        "2016-01-13": "2016-01-13, which is needed; wait for it",
-        "2016-01-14": "2016-01-13 to 2016-01-14, which are needed; wait for them",
+        "2016-01-01": "2015-12-31; wait for it",
+        "2016-01-13": "2016-01-13; wait for it",
+        "2016-01-14": "2016-01-13 to 2016-01-14; wait for them",
     }.items():
         error = cli.fails("run", "simple", "--date", date)
-        reason = f"simple {date} cannot run: FlowAPI has no data of {missing}, or use 'autoflow run --force'"
+        reason = f"simple {date} cannot run: FlowAPI has no data for {missing}, or use 'autoflow run --force'"
         assert error == f"Error: {reason}\n"
     unreachable = cli.with_environ(FLOWAPI_URL="http://127.0.0.1:9")
     assert "FlowAPI at http://127.0.0.1:9" in unreachable.fails("run", "simple", "--date", "2016-01-05")

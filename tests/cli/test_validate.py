@@ -73,9 +73,9 @@ def test_validate_refuses_the_databases_that_start_refuses(cli: Cli, tmp_path: P
         return next((check["note"], check["problems"]) for check in checks if check["subject"] == "database")
 
     made = tmp_path / "made" / "at" / "start"
-    assert database(AUTOFLOW_OUTPUTS_DIR=str(made)) == (f"{made}/autoflow.db, made at the first start", [])
+    assert database(AUTOFLOW_OUTPUTS_DIR=str(made)) == (f"{made}/autoflow.db, created at the first start", [])
     _, (problem,) = database(AUTOFLOW_DB_URI=f"sqlite:///{tmp_path}/missing/runs.db")
-    assert problem.endswith(f"there is no folder {tmp_path}/missing; make it, or check AUTOFLOW_DB_URI")
+    assert problem.endswith(f"there is no folder {tmp_path}/missing; create it, or check AUTOFLOW_DB_URI")
     assert not (tmp_path / "missing").exists()
 
     assert cli("runs") == 0
