@@ -37,7 +37,8 @@ SLOWEST = (
     "test_faults.py",
     "test_acceptance.py",
     "orchestration/test_prefect_api.py",
-    "cli/test_verbs.py",
+    "cli/test_backfill.py",
+    "cli/test_run.py",
 )
 """The files that take longest. They come first, so that no worker is left alone with one of them at the end."""
 

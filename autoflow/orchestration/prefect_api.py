@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from autoflow.errors import PrefectApiError
+from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.server_process import (
     READY_TIMEOUT,
     START_TIMEOUT,
@@ -21,7 +22,7 @@ from autoflow.orchestration.server_process import (
     _url,
     is_ready,
 )
-from autoflow.settings import Settings
+from autoflow.settings import OWN_SECRETS, Settings
 from autoflow.stop_signal import Shutdown
 
 DEFAULT_PORT = 4200
@@ -105,14 +106,7 @@ def server_environment(settings: Settings, environ: Mapping[str, str], port: int
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
-    withheld = {
-        "AUTOFLOW_DB_PASSWORD",
-        "AUTOFLOW_DB_URI",
-        "AUTOFLOW_NOTIFY_URLS",
-        "FLOWAPI_TOKEN",
-        "PREFECT__DB_URI",
-        "PREFECT_API_URL",
-    }
+    withheld = OWN_SECRETS | {"FLOWAPI_TOKEN", "PREFECT_API_URL"}
     return ours | {name: value for name, value in environ.items() if name not in withheld} | always
 
 
@@ -130,6 +124,21 @@ def prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterat
     environ.update(client_environment(settings, url) | _around_proxies(environ, host) | _same_protection(environ))
     with server:
         yield PrefectApi(url, server)
+
+
+@contextmanager
+def shared_prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterator["PrefectApi"]:
+    """Yield the Prefect API that is set, or the daemon's, or that of a temporary server; `environ` is prepared for it.
+
+    A temporary server uses a port on which nobody looks for a daemon, and no daemon wants to start.
+    """
+    url = settings.prefect_api_url or DaemonFiles(home=settings.prefect_home).api_url
+    if url and (settings.prefect_api_url or is_ready(url)):
+        shared = settings.model_copy(update={"prefect_api_url": url})
+    else:
+        shared = settings.model_copy(update={"prefect_host": "127.0.0.1", "prefect_port": free_port()})
+    with prefect_api(shared, environ) as api:
+        yield api
 
 
 @dataclass(frozen=True)

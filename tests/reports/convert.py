@@ -9,7 +9,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from autoflow.reports import CONFIG_DIR, ReportContext, convert
+from autoflow.reports import ReportContext, convert
+from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
 from autoflow.stop_signal import StopSignal
 

@@ -17,7 +17,8 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
 from autoflow.errors import ReportError
-from autoflow.reports import CONFIG_DIR, ReportContext, missing_fonts, missing_tools
+from autoflow.reports import ReportContext, missing_fonts, missing_tools
+from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
 from autoflow.stop_signal import StopSignal
 from tests.reports.convert import images_in, pages_of, report_of, right_edge_of, text_of, title_of
