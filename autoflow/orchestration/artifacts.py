@@ -53,11 +53,11 @@ def _failure(label: str, error: Exception, outcome: Outcome) -> list[str]:
     lines = [f"### Failed in {place}", "", _fenced(message), ""]
     executed = outcome.outputs.get(label)
     source = cell_source(executed.executed, error.cell) if executed and error.cell else None
-    return [*lines, "Source of the cell:", "", _fenced(source[:LONGEST_SOURCE], "python"), ""] if source else lines
+    return [*lines, "The cell:", "", _fenced(source[:LONGEST_SOURCE], "python"), ""] if source else lines
 
 
 def cell_source(notebook: Path, cell: int) -> str | None:
-    """Return the source of a cell, counted from 1, of an executed notebook; None if the file cannot be read."""
+    """Return the source of a cell of an executed notebook, counted from 1; None if it cannot be read."""
     try:
         source = json.loads(notebook.read_text(encoding="utf-8"))["cells"][cell - 1]["source"]
     except (OSError, ValueError, LookupError, TypeError):
