@@ -17,7 +17,6 @@ import nbformat
 import yaml
 
 from autoflow.errors import WorkflowsFileError
-from autoflow.notebooks.reading import declared_parameters
 from autoflow.parser import parse_workflows_file
 
 SENSOR = "available_dates_sensor: {schedule: null, workflows: []}\n"
@@ -47,7 +46,7 @@ def write_circles(folder: Path) -> None:
 def parse(folder: Path) -> None:
     """Read the file as AutoFlow does."""
     with contextlib.suppress(WorkflowsFileError):
-        parse_workflows_file(folder / "workflows.yml", inspect_notebook=declared_parameters)
+        parse_workflows_file(folder / "workflows.yml")
 
 
 def load(folder: Path) -> None:

@@ -18,7 +18,7 @@ from autoflow.kernels.fork_server import ForkServer
 from autoflow.kernels.kernel import PYTHON_KERNEL, SHUTDOWN_GRACE, Kernel, is_installed, new_kernel
 from autoflow.lean_imports import hidden
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
-from autoflow.notebooks.reading import choose_kernel, read_notebook
+from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, read_notebook
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
 from autoflow.specs import Json
 from autoflow.stop_signal import StopSignal
@@ -101,9 +101,12 @@ def execute(  # noqa: PLR0913 - each is a thing of its own
 def _read(notebook: Path, label: str) -> nbformat.NotebookNode:
     try:
         return read_notebook(notebook)
-    except (ValueError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise NotebookError(label, None, type(error).__name__, f"{notebook.name} cannot be run: {reason}") from error
+    except InvalidNotebookError as error:
+        message = f"{notebook.name} is not a valid notebook: {error}"
+        raise NotebookError(label, None, type(error).__name__, message) from error
+    except OSError as error:
+        message = f"cannot read {notebook.name}: {error.strerror}"
+        raise NotebookError(label, None, type(error).__name__, message) from error
 
 
 @dataclass(frozen=True)

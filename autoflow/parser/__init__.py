@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from autoflow.notebooks.reading import declared_parameters
 from autoflow.parser.cross_checks import check_triggers
 from autoflow.parser.document import read_document
-from autoflow.parser.inputs_folder import InputsFolder, InspectNotebook
+from autoflow.parser.inputs_folder import InputsFolder
 from autoflow.parser.problems import Problems
 from autoflow.parser.reader import Reader
 from autoflow.parser.schemas import FileSchema
@@ -14,22 +13,15 @@ from autoflow.parser.workflows import read_definitions
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
 
-__all__ = ["InspectNotebook", "parse_workflows_file", "read_workflows"]
+__all__ = ["parse_workflows_file", "read_workflows"]
 
 
 def read_workflows(settings: Settings) -> WorkflowsFile:
     """Read workflows.yml as it is now; raise WorkflowsFileError with all that is wrong in it."""
-    return parse_workflows_file(
-        settings.workflows_file, inspect_notebook=declared_parameters, inputs_dir=settings.inputs_dir
-    )
+    return parse_workflows_file(settings.workflows_file, inputs_dir=settings.inputs_dir)
 
 
-def parse_workflows_file(
-    path: Path,
-    *,
-    inspect_notebook: InspectNotebook,
-    inputs_dir: Path | None = None,
-) -> WorkflowsFile:
+def parse_workflows_file(path: Path, *, inputs_dir: Path | None = None) -> WorkflowsFile:
     """Read the workflows.yml at `path`; its notebooks and templates are in `inputs_dir`, by default its own folder.
 
     Raises
@@ -41,7 +33,7 @@ def parse_workflows_file(
     problems = Problems(path.name)
     reader = Reader(problems)
     keys = reader.keys(FileSchema(), read_document(path, problems), ())
-    folder = InputsFolder((inputs_dir or path.parent).absolute(), inspect_notebook)
+    folder = InputsFolder((inputs_dir or path.parent).absolute())
     workflows = read_definitions(keys.get("workflows", []), reader=reader, folder=folder)
     sensor = read_sensor(keys.get("available_dates_sensor"), reader)
     check_triggers(sensor.triggers, workflows, problems=problems)

@@ -1,23 +1,16 @@
-"""The inputs folder: whether a file is there, and whether it is a notebook."""
+"""The inputs folder: find its files and read what its notebooks declare."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
-from autoflow.notebooks.reading import has_parameters_cell
-from autoflow.parser.declared_parameters import DeclaredParameters
+from autoflow.notebooks.reading import DeclaredParameters, InvalidNotebookError, declared_parameters
 from autoflow.parser.wording import did_you_mean, show
-
-InspectNotebook: TypeAlias = Callable[[Path], frozenset[str] | None]
-"""Returns the names of the parameters that a notebook declares, or None where that cannot be told."""
 
 
 class InputsFolder:
-    """The folder with the notebooks and templates; what a notebook declares is looked at once for each parse."""
+    """The folder with the notebooks and templates; it reads each notebook once."""
 
-    def __init__(self, path: Path, inspect_notebook: InspectNotebook) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._inspect_notebook = inspect_notebook
         self._declared: dict[Path, DeclaredParameters] = {}
 
     def file(self, name: str) -> Path:
@@ -42,12 +35,13 @@ class InputsFolder:
             raise ValueError(f"{show(name)} is not a notebook: its name does not end in .ipynb")
         if path not in self._declared:
             try:
-                has_cell = has_parameters_cell(path)
-                self._declared[path] = DeclaredParameters(self._inspect_notebook(path), has_cell)
-            except (ValueError, OSError) as error:
-                raise ValueError(f"{show(name)} {error}") from error
+                self._declared[path] = declared_parameters(path)
+            except InvalidNotebookError as error:
+                raise ValueError(f"{show(name)} is not a valid notebook: {error}") from error
+            except OSError as error:
+                raise ValueError(f"cannot read {show(name)}: {error.strerror}") from error
         return path
 
     def declared(self, path: Path) -> DeclaredParameters:
-        """Return what the notebook says of its parameters; `path` is one that `notebook` has returned."""
+        """Return the parameters that a notebook declares; `path` must come from `notebook`."""
         return self._declared[path]

@@ -1,15 +1,17 @@
 """The notebooks of a workflow, with the files that they name."""
 
+import keyword
 from collections.abc import Collection
 from pathlib import Path
 
-from autoflow.parser.declared_parameters import DeclaredParameters
+from autoflow.notebooks.reading import DeclaredParameters
 from autoflow.parser.inputs_folder import InputsFolder
 from autoflow.parser.places import Place
 from autoflow.parser.problems import Problems
 from autoflow.parser.reader import Reader
 from autoflow.parser.schemas import NotebookSchema, OutputSchema
 from autoflow.parser.values import report_format, source
+from autoflow.parser.wording import did_you_mean
 from autoflow.specs import RESERVED_NAMES, NotebookSpec, OutputSpec, ReportFormat
 
 
@@ -48,12 +50,23 @@ def _read_sources(values: dict[str, object], place: Place, reader: Reader) -> di
 
 
 def _check_declared(names: Collection[str], declared: DeclaredParameters, *, place: Place, problems: Problems) -> None:
+    if declared.names is None:
+        return
     for name in names:
-        if problem := declared.problem(name):
+        if problem := _undeclared(name, declared.names, has_cell=declared.has_cell):
             problems.add((*place, name), problem, at_key=True)
-    if names and declared.names is not None and not declared.has_cell:
+    if names and not declared.has_cell:
         message = "the notebook has no cell tagged 'parameters', so nothing can be passed to it; tag one"
         problems.add(place, message, at_key=True)
+
+
+def _undeclared(parameter: str, names: frozenset[str], *, has_cell: bool) -> str | None:
+    """Return why a Python notebook that declares `names` cannot take `parameter`; None if it can."""
+    if not parameter.isidentifier() or keyword.iskeyword(parameter):
+        return "a parameter of a Python notebook has to be a valid Python name"
+    if not has_cell or parameter in names:
+        return None
+    return f"the notebook does not declare this in its cell tagged 'parameters'{did_you_mean(parameter, names)}"
 
 
 def _read_output(value: object, place: Place, *, reader: Reader, folder: InputsFolder) -> OutputSpec:

@@ -4,6 +4,7 @@ import contextlib
 import datetime as dt
 import json
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -22,7 +23,7 @@ from autoflow.errors import NotebookError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.notebooks.execution import execute
 from autoflow.notebooks.outputs import OUTPUT_LIMIT
-from autoflow.notebooks.reading import declared_parameters, read_notebook
+from autoflow.notebooks.reading import DeclaredParameters, InvalidNotebookError, declared_parameters, read_notebook
 from autoflow.stop_signal import StopSignal
 from tests.conftest import PYTHON, Deployed, write_notebook
 from tests.waiting import LONG
@@ -392,18 +393,26 @@ OLD = {
 def test_notebook_in_an_old_format_is_run_in_the_new_one(tmp_path: Path, run: Runner) -> None:
     path = tmp_path / "n.ipynb"
     path.write_text(json.dumps(OLD))
-    assert declared_parameters(path) == frozenset()
+    assert declared_parameters(path) == DeclaredParameters(frozenset(), has_cell=True)
     ran = run.run(path)
     assert ran.error is None
     assert ran.notebook.nbformat == 4
     assert ran.printed(1) == "42\n"
 
 
-@pytest.mark.parametrize("worksheets", [None, [{"cells": None}]])
-def test_notebook_in_an_old_format_without_its_cells_is_none(tmp_path: Path, worksheets: object) -> None:
+@pytest.mark.parametrize(
+    ("worksheets", "reason"),
+    [
+        (None, "worksheets: None is not of type 'array'"),
+        ([{"cells": None}], "worksheets[0].cells: None is not of type 'array'"),
+    ],
+)
+def test_notebook_in_an_old_format_without_its_cells_is_refused(
+    tmp_path: Path, worksheets: object, reason: str
+) -> None:
     path = tmp_path / "n.ipynb"
     path.write_text(json.dumps({**OLD, "worksheets": worksheets, "cells": [{"cell_type": "code"}]}))
-    with pytest.raises(ValueError, match="it is not a Jupyter notebook"):
+    with pytest.raises(InvalidNotebookError, match=f"^{re.escape(reason)}$"):
         read_notebook(path)
 
 
@@ -486,12 +495,18 @@ def test_kernel_that_does_not_start_fails_the_run(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{not json", "it is not JSON"),
-        (b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": ["\xff"]}', "it is not UTF-8 text"),
-        (b'["x"]', "it is not a Jupyter notebook"),
-        (b'{"cells": 3, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}', "it is not a Jupyter notebook"),
-        (b"[" * 100_000, "it is not JSON"),
-        (None, "No such file or directory"),
+        (b"{not json", "n.ipynb is not a valid notebook: it is not JSON"),
+        (
+            b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": ["\xff"]}',
+            "n.ipynb is not a valid notebook: it is not UTF-8 text",
+        ),
+        (b'["x"]', "n.ipynb is not a valid notebook: its JSON has no 'nbformat'"),
+        (
+            b'{"cells": 3, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
+            "n.ipynb is not a valid notebook: cells: 3 is not of type 'array'",
+        ),
+        (b"[" * 100_000, "n.ipynb is not a valid notebook: it is not JSON"),
+        (None, "cannot read n.ipynb: No such file or directory"),
     ],
 )
 def test_file_that_is_no_notebook_fails_the_run(
@@ -502,7 +517,7 @@ def test_file_that_is_no_notebook_fails_the_run(
         path.write_bytes(content)
     ran = run.run(path)
     assert ran.failure()[0] is None
-    assert f"n.ipynb cannot be run: {message}" in ran.failure()[2]
+    assert message in ran.failure()[2]
     assert not ran.executed.exists()
 
 
@@ -517,8 +532,10 @@ def test_cell_ids_that_are_missing_or_wrong_are_mended_without_a_word(tmp_path: 
 
 
 def test_declared_parameters_are_those_of_the_tagged_cell(tmp_path: Path) -> None:
-    assert declared_parameters(write_notebook(tmp_path / "n.ipynb", "y = 1", parameters="x = 1")) == frozenset({"x"})
-    assert declared_parameters(write_notebook(tmp_path / "n.ipynb", "y = 1")) == frozenset()
+    path = write_notebook(tmp_path / "n.ipynb", "y = 1", parameters="x = 1")
+    assert declared_parameters(path) == DeclaredParameters(frozenset({"x"}), has_cell=True)
+    path = write_notebook(tmp_path / "n.ipynb", "y = 1")
+    assert declared_parameters(path) == DeclaredParameters(frozenset(), has_cell=False)
 
 
 def test_secrets_are_taken_out_of_everything(tmp_path: Path, run: Runner) -> None:

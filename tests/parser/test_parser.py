@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from autoflow.date_stencil import DateStencil
 from autoflow.errors import AutoflowError, WorkflowsFileError
-from autoflow.notebooks.reading import declared_parameters
 from autoflow.parser import parse_workflows_file
 from autoflow.parser.single_value import parse_value
 from autoflow.specs import OutputSpec, ReportFormat, TriggerSpec, WorkflowsFile
@@ -85,7 +84,7 @@ def lasting_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def parse(inputs: Path, text: str | bytes) -> WorkflowsFile:
     path = inputs / "workflows.yml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return parse_workflows_file(path, inspect_notebook=declared_parameters)
+    return parse_workflows_file(path)
 
 
 def problems(inputs: Path, text: str | bytes) -> list[str]:
@@ -266,7 +265,7 @@ def test_inputs_folder_can_be_another_than_the_files_own(
 ) -> None:
     path = tmp_path_factory.mktemp("elsewhere") / "workflows.yml"
     path.write_text(GOOD)
-    file = parse_workflows_file(path, inspect_notebook=declared_parameters, inputs_dir=inputs)
+    file = parse_workflows_file(path, inputs_dir=inputs)
     assert file.workflow("other").notebooks[0].path == inputs / "plain.ipynb"
 
 
@@ -623,16 +622,16 @@ def test_one_mistake_gives_one_line(inputs: Path, old: str, new: str, expected: 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("{", "is not a notebook: it is not JSON"),
-        ("[" * 100_000, "is not a notebook: it is not JSON"),
-        ("[]", "is not a notebook: its JSON has no 'nbformat'"),
-        ('{"cells": []}', "is not a notebook: its JSON has no 'nbformat'"),
+        ("{", "is not a valid notebook: it is not JSON"),
+        ("[" * 100_000, "is not a valid notebook: it is not JSON"),
+        ("[]", "is not a valid notebook: its JSON has no 'nbformat'"),
+        ('{"cells": []}', "is not a valid notebook: its JSON has no 'nbformat'"),
         (
             '{"nbformat": 4, "nbformat_minor": 5, "cells": []}',
             "is not a valid notebook: 'metadata' is a required property",
         ),
-        ('{"nbformat": 9, "nbformat_minor": 5, "cells": []}', "is not a valid notebook: format 9.5 is not known"),
-        (b"\xff\xfe", "is not a notebook: it is not UTF-8 text"),
+        ('{"nbformat": 9, "nbformat_minor": 5, "cells": []}', "is not a valid notebook: unknown format 9.5"),
+        (b"\xff\xfe", "is not a valid notebook: it is not UTF-8 text"),
     ],
 )
 def test_file_that_is_no_notebook_is_refused(inputs: Path, content: str | bytes, expected: str) -> None:
@@ -675,14 +674,14 @@ def test_notebook_without_a_kernelspec_is_taken_for_python(inputs: Path) -> None
 
 def test_missing_file_is_told_with_its_folder(tmp_path: Path) -> None:
     with pytest.raises(WorkflowsFileError, match="there is no such file") as raised:
-        parse_workflows_file(tmp_path / "workflows.yml", inspect_notebook=declared_parameters)
+        parse_workflows_file(tmp_path / "workflows.yml")
     assert raised.value.problems == (f"workflows.yml: there is no such file in {tmp_path}",)
 
 
 def test_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "workflows.yml").mkdir()
     with pytest.raises(WorkflowsFileError, match=r"^workflows\.yml: this is a folder; a file is expected$"):
-        parse_workflows_file(tmp_path / "workflows.yml", inspect_notebook=declared_parameters)
+        parse_workflows_file(tmp_path / "workflows.yml")
 
 
 @pytest.mark.parametrize("target", ["elsewhere.yml", "workflows.yml"])
@@ -691,13 +690,13 @@ def test_link_that_leads_nowhere_in_place_of_the_file_is_refused(tmp_path: Path,
     with pytest.raises(
         WorkflowsFileError, match=rf"^workflows\.yml: this is a link to '{target}', which is not there$"
     ):
-        parse_workflows_file(tmp_path / "workflows.yml", inspect_notebook=declared_parameters)
+        parse_workflows_file(tmp_path / "workflows.yml")
 
 
 def test_pipe_in_place_of_the_file_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "workflows.yml")
     with pytest.raises(WorkflowsFileError, match=r"^workflows\.yml: this is not an ordinary file$"):
-        parse_workflows_file(tmp_path / "workflows.yml", inspect_notebook=declared_parameters)
+        parse_workflows_file(tmp_path / "workflows.yml")
 
 
 @contextmanager
@@ -718,7 +717,7 @@ def test_file_that_may_not_be_read_is_refused() -> None:
         path = Path(folder) / "workflows.yml"
         path.touch(mode=0o200)
         with without_roots_rights(), pytest.raises(WorkflowsFileError) as raised:
-            parse_workflows_file(path, inspect_notebook=declared_parameters)
+            parse_workflows_file(path)
     assert str(raised.value) == "workflows.yml: the file cannot be read: Permission denied"
 
 
