@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import jwt
 import pytest
 
@@ -87,7 +88,7 @@ def running_cli(cli: Cli, prefect_running: Mapping[str, str]) -> Cli:
     return Cli({**cli.environ, **prefect_running, "AUTOFLOW_MAX_PARALLEL_RUNS": "2"}, cli.deployed, cli.capsys)
 
 
-@pytest.mark.parametrize("verb", sorted(autoflow.commands))
+@pytest.mark.parametrize("verb", sorted(autoflow.list_commands(click.Context(autoflow))))
 def test_every_verb_has_a_help_text_with_an_example(verb: str, cli: Cli) -> None:
     assert cli(verb, "--help") == 0
     assert f": autoflow {verb}" in cli.capsys.readouterr().out
