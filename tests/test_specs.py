@@ -33,7 +33,7 @@ def test_notebook_that_depends_on_itself_is_refused() -> None:
 def test_specs_survive_pickling() -> None:
     sensor = SensorSpec(schedule=None, cdr_types=None, triggers=(TriggerSpec(workflow=WORKFLOW),))
     file = WorkflowsFile(workflows=(WORKFLOW,), sensor=sensor)
-    assert pickle.loads(pickle.dumps(file)) == file  # noqa: S301 - made a moment ago
+    assert pickle.loads(pickle.dumps(file)) == file
     assert file.workflow("flows") == WORKFLOW
     with pytest.raises(KeyError):
         file.workflow("others")

@@ -60,37 +60,26 @@ def execute(  # noqa: PLR0913 - each is a thing of its own
 ) -> None:
     """Run `notebook` with `parameters` in a kernel of its own and write the executed notebook to `executed`.
 
-    The kernel works in the folder of `notebook`, with the variables of `environment`; it starts sooner if there is a
-    `fork_server`. `timeout` is for the whole notebook, `start_timeout` for the start of the kernel, both in seconds.
-    `executed` is written when the run has ended, well or not, as far as it came, unless `notebook` cannot be read;
-    none of `secrets` appears in it, nor in an error. `label` is what errors call the notebook. Blocks, so it is
-    nothing to call in an event loop's thread.
+    The kernel works in the folder of `notebook` with the variables of `environment`, and starts sooner with a
+    `fork_server`. `timeout` limits the whole notebook and `start_timeout` the start of the kernel, in seconds.
+    `executed` is written even if the run fails, with the outputs so far, unless `notebook` cannot be read. `secrets`
+    appear neither in it nor in errors, which call the notebook `label`. Blocks: do not call it in an event loop.
 
     Raises
     ------
     NotebookError
-        If a cell raised an exception, the kernel died or did not start, the timeout passed, or the notebook ended
-        itself before its last cell.
+        If a cell raises, the kernel dies or does not start, the timeout passes, or the notebook exits early.
     RunStopped
-        If `stop` was set.
+        If `stop` is set.
     OSError
         If `executed` cannot be written.
 
     """
     redaction = Redaction(secrets)
-    run = _Run(
-        node=_read(notebook, label),
-        folder=notebook.parent,
-        environment=environment,
-        on_cell=on_cell,
-        start_timeout=start_timeout,
-        fork_server=fork_server,
-    )
-    limits = _Limits(timeout=timeout, stop=stop or StopSignal())
+    node, folder = _read(notebook, label), notebook.parent
+    run = _Run(node, folder, environment, start_timeout, on_cell, fork_server)
     try:
-        run.prepare(parameters)
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            runner.run(run.carry_out(limits))
+        run.to_the_end(parameters, _Limits(timeout, stop or StopSignal()))
     except Exception as error:  # noqa: BLE001 - whatever it is, this run has failed by it, and others have not
         raise _explained(error, label, run, redaction) from None
     finally:
@@ -164,8 +153,14 @@ class _Run:
     kernel: Kernel | None = None
     position: int | None = None
 
-    def prepare(self, parameters: Mapping[str, Json]) -> None:
-        """Choose the kernel, forget earlier outputs, and have papermill put the parameters into the notebook."""
+    def to_the_end(self, parameters: Mapping[str, Json], limits: _Limits) -> None:
+        """Run all cells with `parameters`."""
+        self._prepare(parameters)
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(self._run_in_kernel(limits))
+
+    def _prepare(self, parameters: Mapping[str, Json]) -> None:
+        """Choose the kernel, clear earlier outputs, and have papermill insert the parameters."""
         for cell in self.node.cells:
             if cell.cell_type == "code":
                 cell.update(outputs=[], execution_count=None)
@@ -177,8 +172,8 @@ class _Run:
             self.node, None, values, kernel_name=self.kernel_name, prepare_only=True, progress_bar=False
         )
 
-    async def carry_out(self, limits: _Limits) -> None:
-        """Run the notebook in a kernel of its own, of which nothing is left at the end."""
+    async def _run_in_kernel(self, limits: _Limits) -> None:
+        """Run the cells in a kernel of their own, which is gone afterwards."""
         if limits.stop.is_set:
             raise RunStopped(limits.stop.reason)
         record = NotebookExecutionManager(self.node, progress_bar=False, autosave_cell_every=0)

@@ -1,4 +1,4 @@
-"""workflows.yml → specs: all that is wrong with the file is told at once, each mistake with its line."""
+"""Read workflows.yml into specs, and report all its mistakes at once, each with its line."""
 
 from pathlib import Path
 
@@ -17,17 +17,17 @@ __all__ = ["parse_workflows_file", "read_workflows"]
 
 
 def read_workflows(settings: Settings) -> WorkflowsFile:
-    """Read workflows.yml as it is now; raise WorkflowsFileError with all that is wrong in it."""
+    """Read the current workflows.yml; raise WorkflowsFileError with all its mistakes."""
     return parse_workflows_file(settings.workflows_file, inputs_dir=settings.inputs_dir)
 
 
 def parse_workflows_file(path: Path, *, inputs_dir: Path | None = None) -> WorkflowsFile:
-    """Read the workflows.yml at `path`; its notebooks and templates are in `inputs_dir`, by default its own folder.
+    """Read the workflows.yml at `path`, with the notebooks and templates of `inputs_dir`, by default its own folder.
 
     Raises
     ------
     WorkflowsFileError
-        If anything is wrong with it; each mistake has a line, and no line is a mere consequence of another.
+        If it has mistakes; each gives one line, and none is a mere consequence of another.
 
     """
     problems = Problems(path.name)

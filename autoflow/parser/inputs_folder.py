@@ -14,25 +14,26 @@ class InputsFolder:
         self._declared: dict[Path, DeclaredParameters] = {}
 
     def file(self, name: str) -> Path:
-        """Return the absolute path of the file called `name`; ValueError says why it cannot be used."""
+        """Return the absolute path of the file called `name`; ValueError with the reason if it cannot be used."""
         try:
             path = self._path / name
             if Path(name).is_absolute() or not path.resolve().is_relative_to(self._path.resolve()):
-                raise ValueError(f"{show(name)} is outside of the inputs folder")
+                raise ValueError(f"{show(name)} is outside the inputs folder")
             if path.is_file():
                 return path
             if path.exists():
                 raise ValueError(f"{show(name)} is not a file")
             names = [entry.relative_to(self._path).as_posix() for entry in path.parent.glob("*") if entry.is_file()]
         except (OSError, RuntimeError) as error:
-            raise ValueError(f"{show(name)} cannot be looked at: {error}") from error
-        raise ValueError(f"{show(name)} is not in the inputs folder{did_you_mean(name, names, cutoff=0.8)}")
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ValueError(f"cannot access {show(name)}: {reason}") from error
+        raise ValueError(f"no file {show(name)} in the inputs folder{did_you_mean(name, names, cutoff=0.8)}")
 
     def notebook(self, name: str) -> Path:
-        """Return the absolute path of the notebook called `name`; ValueError says why it cannot be used."""
+        """Return the absolute path of the notebook called `name`; ValueError with the reason if it cannot be used."""
         path = self.file(name)
         if path.suffix != ".ipynb":
-            raise ValueError(f"{show(name)} is not a notebook: its name does not end in .ipynb")
+            raise ValueError(f"{show(name)} is not a notebook; expected a name that ends in .ipynb")
         if path not in self._declared:
             try:
                 self._declared[path] = declared_parameters(path)

@@ -1,4 +1,4 @@
-"""Which keys each part of the file has, and what each key may hold."""
+"""The keys of each part of the file, and the values they accept."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -10,14 +10,14 @@ from autoflow.parser import values
 
 
 class Key(fields.Field[Any]):
-    """A key of the file; `read` takes its value and returns what it means, or raises ValueError with the reason.
+    """A key of the file; `read` returns the meaning of its value, or raises ValueError with the reason.
 
-    An optional key without a value counts as left out.
+    An optional key without a value counts as absent.
     """
 
     default_error_messages = {  # noqa: RUF012 - marshmallow's way
-        "required": "this key is missing",
-        "null": "a value is missing",
+        "required": "missing key",
+        "null": "missing value",
     }
 
     def __init__(self, read: Callable[[object], object], *, required: bool = False, allow_none: bool = False) -> None:
@@ -55,7 +55,7 @@ class NotebookSchema(Schema):
 
 
 class OutputSchema(Schema):
-    """What a notebook is converted to; `format` is one format or a list of them."""
+    """The reports of a notebook; `format` is one format or a list of them."""
 
     format = Key(values.any_value, required=True)
     template = Key(values.text)
@@ -81,7 +81,7 @@ class TriggerSchema(Schema):
 
 
 def load(schema: Schema, given: dict[str, object]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what is valid among the keys that are given, and what is wrong with each of the others."""
+    """Return the valid ones of the given keys, and what is wrong with each of the others."""
     try:
         return schema.load(given), {}
     except ValidationError as error:

@@ -104,7 +104,7 @@ class Asciidoctor:
             if pid:
                 kill_group(pid)
         if status != "0" and stop.is_set:
-            raise ReportError(f"{_PROGRAM} was ended: {stop.reason}")
+            raise ReportError(f"{_PROGRAM} was stopped: {stop.reason}")
         message = self._message(folder)
         if status != "0":
             raise ReportError(f"{_PROGRAM} failed: {message or 'it ended without a message'}")

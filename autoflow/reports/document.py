@@ -15,13 +15,14 @@ from nbformat import NotebookNode
 from autoflow.errors import ReportError
 from autoflow.reports.exporting import fill
 from autoflow.reports.hypertext import clean_html
+from autoflow.reports.inlines import InlineWriter, missing_picture
 from autoflow.reports.markup import Asciidoc, escape_line
 from autoflow.reports.nodes import Node, nodes
 from autoflow.reports.outline import Outline
 from autoflow.reports.pictures import PictureShelf, content_of, formula_of
 from autoflow.reports.reading import Dialect, Fragment, read_fragments
 from autoflow.reports.shown import beginning, fragments_of, plain_output, reduce_to_shown
-from autoflow.reports.writing import BlockWriter, literal, missing_picture, picture_block
+from autoflow.reports.writing import BlockWriter, literal, picture_block
 from autoflow.stop_signal import StopSignal
 
 _LONGEST_TITLE = 300
@@ -35,11 +36,11 @@ class Document:
     colours: Mapping[str, tuple[str, str]]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Workplace:
-    """Where a conversion takes place: its own folder, the notebook's, the template's, AutoFlow's, and until when.
+    """The files and limits of a conversion, which works in `folder`.
 
-    `deadline` is on `time.monotonic`'s clock; `stop` ends the programs that are at work here.
+    `deadline` is a time of `time.monotonic`; `stop` ends the programs at work here.
     """
 
     folder: Path
@@ -74,7 +75,7 @@ def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Do
         pictures.result()
     texts.keep(read)
     outline = Outline.of(texts.all_blocks())
-    writer = BlockWriter(shelf, outline)
+    writer = BlockWriter(InlineWriter(shelf, outline))
     title = outline.title or str(contents.metadata.get("title", "")) or notebook.stem.replace("_", " ")
     report = {
         "title": Asciidoc(escape_line(beginning(title, _LONGEST_TITLE)).strip()),
@@ -87,7 +88,7 @@ def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Do
         filters=_filters(texts, shelf, writer) | {"beside": partial(_beside, workplace)},
         variables=report,
     )
-    return Document(text=text, colours=writer.colours)
+    return Document(text=text, colours=writer.text.colours)
 
 
 def _read(notebook: Path) -> NotebookNode:

@@ -267,10 +267,10 @@ def test_run_for_dates_that_are_not_available_is_refused_at_once_but_by_force(ru
     [
         (["run", "other", "--date", "2016-01-05"], "there is no workflow 'other'"),
         (["backfill", "other", "--from", "2016-01-05", "--to", "2016-01-05"], "there is no workflow 'other'"),
-        (["run", "simple", "--date", "2016-01-05", "-p", "level=[1"], "it is no YAML"),
+        (["run", "simple", "--date", "2016-01-05", "-p", "level=[1"], "invalid YAML"),
         (
             ["run", "simple", "--date", "2016-01-05", "-p", "level=012"],
-            "'012' would be read as the number 10; put it in quotes, or write 10",
+            "YAML reads 012 as the number 10; write '012' for text, or 10",
         ),
         (
             ["run", "simple", "--date", "2016-01-05", "-p", 'level="\\ud800"'],

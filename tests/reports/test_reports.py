@@ -516,7 +516,7 @@ def test_a_conversion_that_is_stopped_ends_at_once(tmp_path: Path, monkeypatch: 
     stop = StopSignal()
     threading.Timer(1.0, stop.set, ["the operator asked for it"]).start()
 
-    with pytest.raises(ReportError, match="pandoc was ended: the operator asked for it"):
+    with pytest.raises(ReportError, match="pandoc was stopped: the operator asked for it"):
         report_of(notebook("text"), tmp_path, stop=stop)
 
 
