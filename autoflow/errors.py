@@ -1,16 +1,16 @@
-"""What can go wrong, as AutoFlow tells it: each message says what is wrong, where, and what to do."""
+"""Errors that AutoFlow expects; each message says what is wrong, where, and what to do."""
 
 from collections.abc import Sequence
 
 
 class AutoflowError(Exception):
-    """Anything that is not a bug of AutoFlow's; its message is meant for an operator or an analyst."""
+    """An error that is not a bug in AutoFlow; its message is for an operator or an analyst."""
 
 
 class SettingsError(AutoflowError):
-    """The environment, a secret or config.toml is missing something or holds something wrong.
+    """The environment, a secret or config.toml has missing or invalid settings.
 
-    `problems` has a line for each, all of them at once.
+    `problems` has one line for each of them.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -19,9 +19,9 @@ class SettingsError(AutoflowError):
 
 
 class WorkflowsFileError(AutoflowError):
-    """workflows.yml does not say what it should.
+    """workflows.yml has mistakes.
 
-    `problems` has a line for each mistake, in the order of the file: ``FILE:LINE: PATH: what was expected``.
+    `problems` has one line for each, in the order of the file: ``FILE:LINE: PLACE: what is wrong; what to do``.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -30,18 +30,18 @@ class WorkflowsFileError(AutoflowError):
 
 
 class FlowApiError(AutoflowError):
-    """FlowAPI cannot be reached, refuses the token, or answers something else than it should."""
+    """FlowAPI cannot be reached, refuses the token, or gives an unexpected answer."""
 
 
 class RunStoreError(AutoflowError):
-    """The database of runs cannot be reached, or was made by another version of AutoFlow."""
+    """The run store cannot be reached, or is of another version of AutoFlow."""
 
 
 class NotebookError(AutoflowError):
     """A notebook did not run to its end.
 
-    `notebook` is its label; `cell` the number of the cell counted from 1, or None where no cell is to blame;
-    `error_class` and `error_message` are those of the notebook's own exception, or of what ended it.
+    `notebook` is its label. `cell` is the number of the failed cell, counted from 1, or None if no cell failed.
+    `error_class` and `error_message` are those of the notebook's exception, or of what ended it.
     """
 
     def __init__(self, notebook: str, cell: int | None, error_class: str, error_message: str) -> None:
@@ -54,16 +54,16 @@ class NotebookError(AutoflowError):
 
 
 class ReportError(AutoflowError):
-    """An executed notebook could not be made into a report."""
+    """An executed notebook could not be converted to a report."""
 
 
 class PrefectApiError(AutoflowError):
-    """The Prefect API that AutoFlow needs does not answer."""
+    """The Prefect API does not answer."""
 
 
 class UnexpectedError(AutoflowError):
-    """A bug of AutoFlow's or of a library: what was being done has failed by it, and the rest goes on."""
+    """A bug in AutoFlow or a library made one operation fail; the others go on."""
 
 
-class RunStopped(AutoflowError):  # noqa: N818 - it is not an error of anybody's
-    """A run was asked to end before it was done: AutoFlow is stopping, or somebody cancelled the run."""
+class RunStopped(AutoflowError):  # noqa: N818 - stopping is not an error
+    """A run was stopped before its end: AutoFlow is shutting down, or somebody cancelled the run."""

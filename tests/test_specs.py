@@ -20,13 +20,13 @@ def test_workflow_needs_what_is_neither_a_label_nor_automatic() -> None:
 
 
 def test_notebook_before_one_that_it_depends_on_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"notebook 'report' comes before \['run'\]"):
+    with pytest.raises(ValueError, match=r"notebook 'report' must come after \['run'\]"):
         WorkflowSpec(name="flows", notebooks=(REPORT, RUN))
 
 
 def test_notebook_that_depends_on_itself_is_refused() -> None:
     alone = NotebookSpec(label="run", path=Path("/inputs/run.ipynb"), parameters={"path": "run"})
-    with pytest.raises(ValueError, match=r"notebook 'run' comes before \['run'\]"):
+    with pytest.raises(ValueError, match=r"notebook 'run' must come after \['run'\]"):
         WorkflowSpec(name="flows", notebooks=(alone,))
 
 

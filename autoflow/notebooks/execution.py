@@ -1,4 +1,4 @@
-"""Runs one notebook, through papermill, and writes down what came of it."""
+"""Run one notebook with papermill and write the executed notebook."""
 
 import asyncio
 import contextlib
@@ -24,22 +24,22 @@ from autoflow.specs import Json
 from autoflow.stop_signal import StopSignal
 from autoflow.utils import whole_file
 
-# It looks after hdfs:// with it, and our notebooks are files.
+# papermill would import pyarrow for hdfs:// paths; our notebooks are files.
 with hidden("pyarrow"):
     import papermill
     from papermill.engines import NotebookExecutionManager
 
 KERNEL_START_TIMEOUT = 60.0
-"""How long a kernel may take until it answers, in seconds."""
+"""How long a kernel may take to answer, in seconds."""
 
 LONGEST_MESSAGE = 2000
-"""How much of the message of a notebook's exception an error tells, characters."""
+"""How much of the message of a notebook's exception an error repeats, in characters."""
 
 
 CellCallback = Callable[[int, int], None]
-"""Called as each cell starts, with its number counted from 1 and the number of cells."""
+"""Called as each cell starts, with its number, counted from 1, and the number of cells."""
 
-# What these say at INFO and WARNING the parser has checked already, what they say at ERROR is raised as well.
+# The parser has checked what papermill warns about; what they log as errors is raised as well.
 logging.getLogger("papermill").setLevel(logging.ERROR)
 logging.getLogger("traitlets").setLevel(logging.CRITICAL)
 
@@ -100,18 +100,18 @@ def _read(notebook: Path, label: str) -> nbformat.NotebookNode:
 
 @dataclass(frozen=True)
 class _Limits:
-    """What may end a run before its notebook does."""
+    """What can end a run before the end of its notebook."""
 
     timeout: float | None
     stop: StopSignal
 
     async def watch(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do `work`, unless the time is up or the stop signal is set before it is done."""
+        """Do `work`; raise if the timeout passes or the stop signal is set before it is done."""
         loop = asyncio.get_running_loop()
         asked = asyncio.Event()
 
         def ask() -> None:
-            with contextlib.suppress(RuntimeError):  # The loop is closed: the run has ended at the same moment.
+            with contextlib.suppress(RuntimeError):  # The loop is closed: the run ended at the same moment.
                 loop.call_soon_threadsafe(asked.set)
 
         working, asking = asyncio.ensure_future(work), asyncio.ensure_future(asked.wait())
@@ -132,7 +132,7 @@ class _Limits:
 
 
 class _FailedError(Exception):
-    """Why a notebook did not run to its end, where it is not for a cell that failed."""
+    """A notebook failed for another reason than a failed cell."""
 
     def __init__(self, error_class: str, message: str) -> None:
         super().__init__(message)
@@ -141,7 +141,7 @@ class _FailedError(Exception):
 
 @dataclass
 class _Run:
-    """A notebook on its way through a kernel. `position` is the index of the cell that it has come to."""
+    """A notebook that runs in a kernel. `position` is the index of the current cell."""
 
     node: nbformat.NotebookNode
     folder: Path
@@ -166,7 +166,7 @@ class _Run:
                 cell.update(outputs=[], execution_count=None)
         self.kernel_name = choose_kernel(self.node)
         if not is_installed(self.kernel_name):
-            raise _FailedError("NoSuchKernel", f"there is no kernel called '{self.kernel_name}' on this machine")
+            raise _FailedError("NoSuchKernel", f"no kernel named '{self.kernel_name}' is installed")
         values = {name: _strict_json(name, value) for name, value in parameters.items()}
         self.node = papermill.execute_notebook(
             self.node, None, values, kernel_name=self.kernel_name, prepare_only=True, progress_bar=False
@@ -201,7 +201,7 @@ class _Run:
             if _is_skipped(cell):
                 continue
             if client.asked_to_exit and cell.cell_type == "code" and cell.source.strip():
-                raise CellFailedError("NotRun", "the notebook ended itself before this cell")
+                raise CellFailedError("NotRun", "the notebook exited before this cell")
             await self._run_cell(index, client, record)
         client.set_widgets_metadata()
 
@@ -219,7 +219,7 @@ class _Run:
             record.cell_complete(cell, index)
 
     def reason(self, error: Exception) -> tuple[str, str]:
-        """Return the class and the message of what `error`, raised anywhere below, means for the notebook."""
+        """Return the class and the message to report for `error`."""
         if isinstance(error, _FailedError | CellFailedError):
             return error.error_class, str(error)
         if isinstance(error, DeadKernelError) and self.kernel:
@@ -228,7 +228,7 @@ class _Run:
 
 
 def _explained(error: Exception, label: str, run: _Run, redaction: Redaction) -> NotebookError | RunStopped:
-    """Return what `error`, raised by anything that a run needs, tells people, without secrets."""
+    """Return the error to report for `error`, without secrets."""
     if isinstance(error, RunStopped):
         return error
     error_class, message = (redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
@@ -239,7 +239,7 @@ def _explained(error: Exception, label: str, run: _Run, redaction: Redaction) ->
 
 
 def _complete(record: NotebookExecutionManager) -> None:
-    """Note the end of a run; papermill would have it that the cells that were not started have been completed."""
+    """Record the end of a run; cells that were not started stay pending, which papermill would mark as completed."""
     not_started = [cell for cell in record.nb.cells if cell.metadata.papermill["status"] == record.PENDING]
     record.notebook_complete()
     for cell in not_started:
@@ -247,12 +247,12 @@ def _complete(record: NotebookExecutionManager) -> None:
 
 
 def _is_skipped(cell: nbformat.NotebookNode) -> bool:
-    """Tell whether `cell` is tagged as code that is not to be run."""
+    """Return whether `cell` is code tagged to be skipped."""
     return cell.cell_type == "code" and "skip-execution" in cell.metadata.get("tags", [])
 
 
 def _strict_json(name: str, value: Json) -> Any:
-    """Return the value of the parameter `name` as JSON has it: papermill writes a tuple as a text, and NaN as such."""
+    """Return the value of the parameter `name` as strict JSON; papermill would write a tuple as text, and NaN."""
     try:
         return json.loads(json.dumps(value, allow_nan=False, default=_isoformat))
     except (TypeError, ValueError, RecursionError) as error:
@@ -263,11 +263,11 @@ def _strict_json(name: str, value: Json) -> Any:
 def _isoformat(value: object) -> str:
     if isinstance(value, datetime.date):
         return value.isoformat()
-    raise TypeError(f"{type(value).__name__} is nothing that JSON knows")
+    raise TypeError(f"{type(value).__name__} is not a JSON type")
 
 
 def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Write `notebook` to `path`, whole or not at all."""
+    """Write `notebook` to `path`, completely or not at all."""
     with whole_file(path) as temporary:
-        # A notebook can put out halves of characters, which no file can hold.
+        # A notebook can print lone surrogates, which UTF-8 cannot encode.
         temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", errors="replace")

@@ -14,7 +14,7 @@ from nbformat.validator import iter_validate
 from autoflow.kernels.kernel import PYTHON_KERNEL, is_installed
 from autoflow.lean_imports import hidden
 
-# It would import pyarrow to read hdfs:// paths, which we do not have.
+# papermill would import pyarrow for hdfs:// paths; our notebooks are files.
 with hidden("pyarrow"):
     import papermill
 

@@ -194,7 +194,7 @@ def test_dead_kernel_fails_the_cell_that_was_running(run: Runner, code: str, dea
 @pytest.mark.parametrize("code", ["import sys; sys.exit(0)", "exit()", "raise SystemExit"])
 def test_notebook_that_ends_itself_early_has_not_succeeded(run: Runner, code: str) -> None:
     ran = run("1", code, "3")
-    assert ran.failure() == (3, "NotRun", "the notebook ended itself before this cell")
+    assert ran.failure() == (3, "NotRun", "the notebook exited before this cell")
     assert ran.states == ["completed", "completed", "pending"]
 
 
@@ -343,7 +343,7 @@ def test_output_that_is_nested_too_deeply_is_left_out(run: Runner) -> None:
         """,
         "import scrapbook as sb; sb.glue('deep', deep, encoder='json')",
     )
-    assert "left out an output that is nested" in ran.notebook.cells[0].outputs[0].data["text/plain"]
+    assert "left out an output nested" in ran.notebook.cells[0].outputs[0].data["text/plain"]
     assert ran.failure()[:2] == (2, "OutputTooLarge")
 
 
@@ -460,7 +460,7 @@ def test_python_notebook_falls_back_to_the_python_that_is_there(
 def test_kernel_of_another_language_that_is_missing_is_told(tmp_path: Path, run: Runner) -> None:
     kernelspec = {"name": "ir", "display_name": "R", "language": "R"}
     ran = run.run(write_notebook(tmp_path / "n.ipynb", "1", kernelspec=kernelspec))
-    assert ran.failure() == (None, "NoSuchKernel", "there is no kernel called 'ir' on this machine")
+    assert ran.failure() == (None, "NoSuchKernel", "no kernel named 'ir' is installed")
     assert len(ran.notebook.cells) == 1
 
 
