@@ -30,7 +30,8 @@ import pandas as pd
 from nbconvert.exporters import ASCIIDocExporter
 from nbformat import v4
 
-from autoflow.reports import CONFIG_DIR, ReportContext, convert
+from autoflow.reports import ReportContext, convert
+from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
 
 LONGEST = 300.0

@@ -16,14 +16,12 @@ from autoflow.reports.document import Document, Workplace, write_document
 from autoflow.reports.fonts import font_theme, missing_fonts
 from autoflow.reports.markup import escape_line
 from autoflow.reports.programs import missing_tools
+from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
 from autoflow.stop_signal import StopSignal
 from autoflow.utils import whole_file
 
 __all__ = ["ReportContext", "convert", "missing_fonts", "missing_tools"]
-
-CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
-"""The folder of AutoFlow's own template, theme and filters."""
 
 _ATTRIBUTES = {
     "attribute-undefined": "drop",

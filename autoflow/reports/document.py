@@ -1,4 +1,4 @@
-"""From an executed notebook to one asciidoc document."""
+"""Write an executed notebook as an asciidoc document."""
 
 import shutil
 import time
@@ -30,7 +30,7 @@ _LONGEST_TITLE = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """An asciidoc document, and the roles that its text uses for colours: text and background by role."""
+    """An asciidoc document, and the text colour and background of each role that it uses."""
 
     text: str
     colours: Mapping[str, tuple[str, str]]
@@ -52,12 +52,12 @@ class Workplace:
 
     @property
     def seconds_left(self) -> float:
-        """The time that is left."""
+        """The time left until the deadline."""
         return self.deadline - time.monotonic()
 
 
 def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Document:
-    """Return the asciidoc of `notebook`; its pictures are then in the workplace's folder.
+    """Return the asciidoc of `notebook`, and write its pictures to the workplace's folder.
 
     Raises
     ------
@@ -94,12 +94,12 @@ def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Do
 def _read(notebook: Path) -> NotebookNode:
     try:
         return nbformat.read(notebook, as_version=4)  # type: ignore[no-any-return]
-    except Exception as error:  # nbformat raises whatever the libraries below it raise
-        raise ReportError(f"{notebook} is not a notebook: {error}") from error
+    except Exception as error:  # nbformat lets the errors of other libraries through
+        raise ReportError(f"{notebook} is not a valid notebook: {error}") from error
 
 
 class _Texts:
-    """The notebook's markdown, HTML and LaTeX, as pandoc read them."""
+    """The notebook's markdown, HTML and LaTeX, as read by pandoc."""
 
     def __init__(self, workplace: Workplace, shelf: PictureShelf) -> None:
         self._workplace = workplace
@@ -107,13 +107,13 @@ class _Texts:
         self._blocks: dict[Fragment, Sequence[Node]] = {}
 
     def pandoc(self, fragments: Iterable[Fragment]) -> Mapping[Fragment, Sequence[Node]]:
-        """Return what one pandoc makes of `fragments`."""
+        """Read `fragments` with one pandoc."""
         reader = self._workplace.config_dir / "report_reader.lua"
         folder, timeout = self._workplace.folder, self._workplace.seconds_left
         return read_fragments(fragments, reader=reader, folder=folder, timeout=timeout, stop=self._workplace.stop)
 
     def keep(self, read: Mapping[Fragment, Sequence[Node]]) -> None:
-        """Keep what was read, and make the pictures and formulas that it names."""
+        """Keep the blocks read, and make their pictures and formulas."""
         for node in nodes(list(read.values())):
             if formula := formula_of(node):
                 self._shelf.add_formula(formula)
@@ -123,7 +123,7 @@ class _Texts:
         self._blocks |= read
 
     def blocks(self, dialect: Dialect, text: str) -> Sequence[Node]:
-        """Return the blocks of a text; one that a template changed is read now."""
+        """Return the blocks of a text; read it now if a template has changed it."""
         fragment = Fragment(dialect, text)
         if fragment not in self._blocks:
             if dialect is Dialect.HTML:
@@ -137,14 +137,14 @@ class _Texts:
 
 
 def _filters(texts: _Texts, shelf: PictureShelf, writer: BlockWriter) -> dict[str, Any]:
-    """Return the filters that templates find, by name."""
+    """Return the filters for templates, by name."""
 
     def written(dialect: Dialect, text: str) -> Asciidoc:
         return Asciidoc("\n\n" + writer.blocks(texts.blocks(dialect, text)))
 
     def convert_pandoc(text: str, from_format: str, to_format: str = "asciidoc") -> Asciidoc:
         if not to_format.startswith("asciidoc"):
-            raise ValueError(f"convert_pandoc makes asciidoc, not {to_format}")
+            raise ValueError(f"convert_pandoc can make only asciidoc, not {to_format}")
         return written(Dialect.HTML if from_format.startswith("html") else Dialect.MARKDOWN, text)
 
     def figure(encoded: str, metadata: Mapping[str, Any] | None = None) -> Asciidoc:
@@ -165,14 +165,14 @@ def _filters(texts: _Texts, shelf: PictureShelf, writer: BlockWriter) -> dict[st
 
 
 def _beside(workplace: Workplace, name: str) -> Asciidoc:
-    """Return the name by which a template's asciidoc can use a file that lies beside the template."""
+    """Copy a file beside the template into the workplace, and return its name there."""
     copied = workplace.folder / f"template-{Path(name).name}"
     shutil.copyfile(workplace.template.parent / name, copied)
     return Asciidoc(copied.name)
 
 
 def _failure(output: NotebookNode) -> Asciidoc:
-    """Return what an error output says: the exception, and its traceback."""
+    """Return the exception and the traceback of an error output."""
     name, message = output.get("ename", ""), output.get("evalue", "")
     headline = escape_line(beginning(f"{name}: {message}" if message else name, 1000)).strip()
     traceback = literal(plain_output("\n".join(output.get("traceback", ()))))

@@ -55,7 +55,7 @@ class InlineWriter:
         return writer(inline.get("c")) if writer else ""
 
     def marked(self, mark: str, inlines: Sequence[Node], *, role: str = "") -> str:
-        """Return text between marks; spaces at its ends stay outside, where they cannot make a list of it."""
+        """Return text between marks; spaces at its ends stay outside, so that it does not become a list item."""
         if mark in self._marks:
             return self.joined(inlines)
         with self._within(mark):
@@ -172,7 +172,7 @@ class InlineWriter:
         return self._inline_picture(picture, alt)
 
     def _inline_picture(self, picture: Picture, alt: str) -> str:
-        """Return a picture in a line; asciidoctor would end a link's text at a comma of the HTML made of it."""
+        """Return a picture in a line; within a link, asciidoctor must not see the commas of its HTML."""
         macro = f"image:{picture.name}[{picture_attributes(picture, alt)}]"
         return f"pass:m[{macro[:-1]}\\]]" if _LINK in self._marks else macro
 
@@ -191,7 +191,7 @@ class InlineWriter:
 
 
 def missing_picture(alt: str) -> str:
-    """Return what stands for a picture that cannot be shown."""
+    """Return a placeholder for a picture that cannot be shown."""
     return f"__&#91;{escape_line(alt).strip() or 'picture'}&#93;__"
 
 

@@ -13,9 +13,9 @@ from autoflow.reports.tables import Cell, alignment_sign, table_of, write_table
 
 _DEEPEST_HEADING = 5
 _DEEPEST_BLOCK = 5
-"""Blocks within blocks: asciidoctor-pdf lays each out twice, so that every level takes twice as long."""
+"""Of blocks within blocks: asciidoctor-pdf lays each out twice, so every level takes twice as long."""
 _DEEPEST_INDENTATION = 10
-"""Lists and blocks within each other: asciidoctor-pdf fails where there is no room left on the page."""
+"""Of lists and blocks within each other: asciidoctor-pdf fails if no room is left on the page."""
 _FILE_NAME = re.compile(r"\S*\.\w{2,4}|image|")
 
 
@@ -31,7 +31,7 @@ class BlockWriter:
     _has_title: bool = False
 
     def blocks(self, blocks: Sequence[Node]) -> str:
-        """Return asciidoc for `blocks`, each ended by an empty line."""
+        """Return asciidoc for `blocks`, each followed by an empty line."""
         return "".join(self._block(block) for block in blocks)
 
     def _block(self, block: Node) -> str:
@@ -63,7 +63,7 @@ class BlockWriter:
         return f"{attributes}{'=' * (self._last_level + 1)} {text}\n\n"
 
     def _is_title(self, text: str) -> bool:
-        """Whether this is the heading that became the report's title; it is the first with that text."""
+        """Return whether this heading became the report's title: it is the first with that text."""
         if self._has_title or text != self.text.outline.title:
             return False
         self._has_title = True
@@ -131,9 +131,9 @@ class BlockWriter:
         )
 
     def _enclosed(self, character: str, blocks: Sequence[Node]) -> str:
-        """Return `blocks` between two lines of `character`, one more than around what they are in.
+        """Return `blocks` between two lines of `character`, one longer than those of the enclosing block.
 
-        Where that is deep already, no quotes and lists are left in them.
+        If that is nested deeply already, leave out the quotes and lists within them.
         """
         if self._depth >= _DEEPEST_BLOCK or self._indentation >= _DEEPEST_INDENTATION:
             blocks = list(flat_blocks(blocks))
@@ -155,7 +155,7 @@ class BlockWriter:
         return "".join(self._items(markers, items)) + "\n//-\n\n"
 
     def _items(self, markers: Sequence[str], items: Sequence[Sequence[Node]]) -> Iterator[str]:
-        """Yield the items of a list: text, then blocks that are enclosed, then perhaps a list one level below."""
+        """Yield the items of a list: text, then enclosed blocks, then perhaps a list one level below."""
         for marker, blocks in zip(markers, items, strict=True):
             has_text = bool(blocks) and blocks[0]["t"] in {"Plain", "Para"}
             text, rest = (self.text.lines(blocks[0]["c"]), blocks[1:]) if has_text else ("", blocks)
@@ -186,7 +186,7 @@ class BlockWriter:
 
 
 def _simple_list(block: Node) -> tuple[str, Sequence[Sequence[Node]]] | None:
-    """Return marker and items of a list that asciidoc can have right below an item; None if `block` is none."""
+    """Return the marker and items of a list that can be directly below an item; None if `block` is not one."""
     if block["t"] == "BulletList":
         return "*", block["c"]
     if block["t"] == "OrderedList" and block["c"][0][0] == 1:
@@ -201,6 +201,6 @@ def literal(text: str) -> str:
 
 
 def picture_block(picture: Picture, *, alt: str = "", caption: str = "") -> str:
-    """Return a picture in a paragraph of its own, as large as it is but within the page."""
+    """Return a picture in a paragraph of its own, in its own size or that of the page."""
     title = f".{escape_line(caption).strip()}\n" if caption.strip() else ""
     return f"{title}image::{picture.name}[{picture_attributes(picture, alt)}]\n\n"
