@@ -1,5 +1,5 @@
 # AutoFlow with all that it runs: Python packages as Pipfile.lock has them, and from Debian what reports are made with.
-# docs/container.md tells how to build, run and extend it.
+# docs/how-to/container.md explains how to build and run it, docs/how-to/packages.md how to extend it.
 
 # The Python packages, in a virtual environment that the image takes over whole.
 FROM python:3.11-slim-bookworm AS packages

@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 PIPENV_VERSION := 2026.10.3
 # In a folder of this checkout, whatever else may be set.
-PIPENV := PIPENV_VENV_IN_PROJECT=1 PIPENV_IGNORE_VIRTUALENVS=1 PIPENV_VERBOSITY=-1 .tools/bin/pipenv
+PIPENV := env PIPENV_VENV_IN_PROJECT=1 PIPENV_IGNORE_VIRTUALENVS=1 PIPENV_VERBOSITY=-1 .tools/bin/pipenv
 
 # What reports are made with, and the fonts for the scripts that they may hold.
 REPORT_PACKAGES := pandoc ruby-asciidoctor-pdf fonts-noto-core fonts-dejavu-core fonts-droid-fallback fonts-symbola
@@ -22,32 +22,41 @@ example: example-packages .venv/.installed ## Run the example against a FlowAPI 
 
 .PHONY: test
 test: test-packages lint ## Lint, then run all tests, with coverage
-	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
+	@echo "Running all tests (about 8 minutes on two cores)"
+	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 .PHONY: lint
 lint: .venv/.installed ## Check style and types
-	$(PYTHON) -m ruff check
-	$(PYTHON) -m ruff format --check
-	$(PYTHON) -m mypy
+	@echo "Checking style with ruff"
+	@$(PYTHON) -m ruff check
+	@$(PYTHON) -m ruff format --check
+	@STEP_LINES=1000 scripts/step "Checking types with mypy (up to a minute the first time)" $(PYTHON) -m mypy
 
 .PHONY: format
 format: .venv/.installed ## Put the code into the project's format
-	$(PYTHON) -m ruff format
-	$(PYTHON) -m ruff check --fix
+	@$(PYTHON) -m ruff format
+	@$(PYTHON) -m ruff check --fix
 
 .PHONY: gallery
-gallery: test-packages .venv/.installed ## Make a report that shows all that a report can hold, in gallery/
-	$(PYTHON) examples/gallery/make.py gallery
+gallery: test-packages .venv/.installed ## Make a report with one of everything, in gallery/
+	@scripts/step "Making the gallery (about 15 s)" $(PYTHON) examples/gallery/make.py gallery
+	@echo "See gallery/gallery.pdf and gallery/gallery.html"
+
+.PHONY: docs
+docs: .venv/.installed ## Build the documentation into site/; a broken link fails
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+	@echo "Open site/index.html in a browser"
 
 .PHONY: lock
 lock: .tools/.installed ## Lock the newest versions that the Pipfile allows
-	$(PIPENV) lock
-	$(PYTHON) scripts/lock.py
+	@scripts/step "Locking the newest versions with pipenv (up to 3 minutes)" $(PIPENV) lock
+	@.tools/bin/python scripts/lock.py
 
 .PHONY: clean
-clean: ## Remove what the example, the tests and the set-up have made
-	find examples/outputs -mindepth 1 ! -name .gitkeep -delete
-	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* gallery
+clean: ## Remove what the other targets have made
+	@find examples/outputs -mindepth 1 ! -name .gitkeep -delete
+	@scripts/step "Removing the example's outputs, .venv, .tools and caches (up to a minute)" \
+		rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* gallery site
 
 .PHONY: example-packages test-packages
 example-packages:
@@ -56,10 +65,13 @@ test-packages:
 	@scripts/install-system-packages $(TEST_PACKAGES)
 
 .tools/.installed: Makefile
-	"$$(scripts/find-python)" -m venv --clear .tools
-	.tools/bin/python -m pip install --quiet --disable-pip-version-check pipenv==$(PIPENV_VERSION)
+	@python=$$(scripts/find-python); scripts/step "Making a virtual environment for pipenv, .tools (a few seconds)" \
+		"$$python" -m venv --clear .tools
+	@STEP_VENV=.tools scripts/step "Installing pipenv $(PIPENV_VERSION) into .tools (about 10 s)" \
+		.tools/bin/python -m pip install --disable-pip-version-check pipenv==$(PIPENV_VERSION)
 	@touch $@
 
 .venv/.installed: .tools/.installed Pipfile.lock
-	$(PIPENV) sync --dev
+	@STEP_VENV=.venv scripts/step "Installing the Python packages of Pipfile.lock into .venv (1 to 3 minutes)" \
+		$(PIPENV) sync --dev
 	@touch $@

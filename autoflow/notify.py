@@ -14,7 +14,7 @@ import apprise
 
 from autoflow.errors import FlowApiError, SettingsError
 from autoflow.log import logger
-from autoflow.runs.records import RunKey, RunState, utc_now
+from autoflow.runs.records import RunKey, utc_now
 from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
 from autoflow.utils import redact, whole_file
@@ -77,7 +77,7 @@ class Notifier:
         if ended.is_given_up:
             # Also where that was told before: somebody may have had it tried again.
             self._tell_given_up([ended.run.key], _failure(ended, self._settings), again=True)
-        elif ended.state is RunState.SUCCEEDED:
+        elif ended.state.is_success:
             self._tell_recovered(ended)
 
     def given_up(self, keys: Iterable[RunKey]) -> None:

@@ -1,7 +1,7 @@
 """Which runs are due, and the flow that finds them and runs them: the available dates sensor."""
 
 import datetime
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,8 +21,9 @@ from autoflow.model.store import RunStore
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.flow_runs import result_storage
 from autoflow.parser import read_workflows
-from autoflow.runs.plan import check_available, due_runs, given_up, requested_run, requested_trigger
-from autoflow.runs.records import History, RunKey, RunState, utc_now
+from autoflow.runs.plan import due_runs, given_up_keys
+from autoflow.runs.records import Histories, RunKey, RunState, utc_now
+from autoflow.runs.requests import check_available, requested_run, requested_trigger
 from autoflow.runs.run import WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import SensorSpec, WorkflowsFile
@@ -100,14 +101,16 @@ class Sensor:
         runs = due_runs(sensor.triggers, available_dates, histories, self.clock())
         batch = list(islice(runs, self.settings.max_runs_per_tick))
         logger.info("tick: %s, %s", _count(len(available_dates), "date") + " available", _due_text(runs, batch))
-        states = self._run_side_by_side(batch, shutdown, cancel or StopSignal(shutdown.stop))
+        states = [
+            state for state in self._run_side_by_side(batch, shutdown, cancel or StopSignal(shutdown.stop)) if state
+        ]
         return Tick(
             file=file,
-            given_up=tuple(given_up(sensor.triggers, histories)),
+            given_up=tuple(given_up_keys(sensor.triggers, histories)),
             dates=len(available_dates),
-            succeeded=states.count(RunState.SUCCEEDED),
-            failed=states.count(RunState.FAILED),
-            interrupted=states.count(RunState.INTERRUPTED) + states.count(RunState.CANCELLED),
+            succeeded=sum(state.is_success for state in states),
+            failed=sum(state.is_failure for state in states),
+            interrupted=sum(state.is_stopped for state in states),
             more_due=len(runs) > len(batch) and not shutdown.is_closing and not (cancel and cancel.is_set),
         )
 
@@ -115,7 +118,7 @@ class Sensor:
         """Return the runs that are due now, of dates whose run has crashed as well; it takes three queries."""
         return due_runs(sensor.triggers, available_dates, self._histories(), self.clock())
 
-    def _histories(self) -> Mapping[tuple[str, str], History]:
+    def _histories(self) -> Histories:
         if crashed := self.store.give_up_crashed():
             logger.warning("%s crashed: no sign of life for a minute; due again", _count(crashed, "run"))
         return self.store.histories()
@@ -221,11 +224,11 @@ def _run_on_request(run: WorkflowRun, runner: WorkflowRunner, shutdown: Shutdown
 
 
 def _end_state(run: WorkflowRun, state: RunState | None) -> Any:
-    if state is RunState.SUCCEEDED:
-        return prefect.states.Completed(message=f"{run} succeeded")
     if state is None:
         return Cancelled(message=f"{run} is done already, or is running")
-    if state in {RunState.CANCELLED, RunState.INTERRUPTED}:
+    if state.is_success:
+        return prefect.states.Completed(message=f"{run} succeeded")
+    if state.is_stopped:
         return Cancelled(message=f"{run}: {state}")
     return Failed(message=f"{run}: {state}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from autoflow.date_stencil import DateStencil
+from autoflow.errors import AutoflowError
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 """A value of strict JSON: no NaN, no infinity, text keys only."""
@@ -124,5 +125,13 @@ class WorkflowsFile:
     sensor: SensorSpec
 
     def workflow(self, name: str) -> WorkflowSpec:
-        """Return the workflow called `name`; KeyError if there is none."""
-        return {workflow.name: workflow for workflow in self.workflows}[name]
+        """Return the workflow called `name`; raise AutoflowError if there is none."""
+        found = {workflow.name: workflow for workflow in self.workflows}
+        if name not in found:
+            names = ", ".join(sorted(found))
+            raise AutoflowError(f"there is no workflow '{name}' in workflows.yml, which defines {names}")
+        return found[name]
+
+    def triggers_of(self, workflow: str) -> list[TriggerSpec]:
+        """Return the sensor's entries for the workflow of this name, in their order."""
+        return [trigger for trigger in self.sensor.triggers if trigger.workflow.name == workflow]

@@ -74,3 +74,14 @@ def redact(text: str, secrets: Iterable[str]) -> str:
         if len(secret) >= SHORTEST_SECRET:
             text = text.replace(secret, "[secret]")
     return text
+
+
+def keep_sqlite_path(uri: str) -> str:
+    """Return `uri` so that SQLAlchemy opens the file whose path it spells out, if it is one for SQLite.
+
+    SQLAlchemy decodes percent signs from version 2.1 on: without this, `b%20c` would open the file `b c`.
+    """
+    if not uri.startswith("sqlite"):
+        return uri
+    path, mark, query = uri.partition("?")
+    return path.replace("%", "%25") + mark + query

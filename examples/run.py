@@ -1,9 +1,12 @@
 """Run the example as ``make example`` does: AutoFlow, against a FlowAPI of its own with synthetic data."""
 
 import os
+import select
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,15 +17,19 @@ from examples.flowapi import ExampleFlowApi  # noqa: E402 - it is found only now
 
 INPUTS, OUTPUTS = ROOT / "examples" / "inputs", ROOT / "examples" / "outputs"
 PAGE = OUTPUTS / "index.html"
+SILENCE = 5.0
+"""The longest time without a line of output, in seconds."""
 
 
 def main() -> int:
-    """Run AutoFlow until nothing is due; say what it left. Return its exit code."""
+    """Run AutoFlow until nothing is due, and print what it has made. Return its exit code."""
     before = set(found())
-    print(f"AutoFlow runs the workflows of {relative(INPUTS / 'workflows.yml')}, which takes about a minute.")
+    # Ctrl-C reaches AutoFlow as well, which then shuts down; what it prints meanwhile is passed on.
+    signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    workflows = relative(INPUTS / "workflows.yml")
+    print(f"AutoFlow runs the workflows of {workflows}, which takes about a minute.", flush=True)
     with ExampleFlowApi(queued_seconds=0.2, executing_seconds=0.5) as flowapi:
-        command = [sys.executable, "-m", "autoflow"]
-        exit_code = subprocess.run(command, cwd=ROOT, env=environment(flowapi), check=False).returncode
+        exit_code = run([sys.executable, "-m", "autoflow"], environment(flowapi))
     new = sorted(set(found()) - before)
     for path in new:
         print(f"  {relative(path)}")
@@ -33,6 +40,32 @@ def main() -> int:
     else:
         print(f"Open {relative(PAGE)} in a browser: it has links to the reports and executed notebooks.")
     return exit_code
+
+
+def run(command: Sequence[str], environ: Mapping[str, str], *, silence: float = SILENCE) -> int:
+    """Run `command` and pass on what it prints. Return its exit code.
+
+    Whenever it has printed nothing for `silence` seconds, say that it is still working.
+    """
+    began = time.monotonic()
+    output, writing_end = os.pipe()
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=writing_end, stderr=writing_end) as process:
+        os.close(writing_end)
+        while process.poll() is None or is_readable(output, 0):
+            if not is_readable(output, silence):
+                print(f"  still working after {time.monotonic() - began:.0f} s", flush=True)
+            elif text := os.read(output, 65536):
+                sys.stdout.buffer.write(text)
+                sys.stdout.flush()
+            else:
+                break
+    os.close(output)
+    return process.returncode
+
+
+def is_readable(file: int, seconds: float) -> bool:
+    """Return whether `file` has something to read, or has ended, within `seconds`."""
+    return bool(select.select([file], [], [], seconds)[0])
 
 
 def environment(flowapi: ExampleFlowApi) -> Mapping[str, str]:

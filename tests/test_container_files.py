@@ -16,13 +16,12 @@ from autoflow.page.writer import PAGE_NAME
 from autoflow.reports.fonts import LATIN, MONOSPACED, SCRIPTS
 from autoflow.settings import CONFIG_KEYS, Settings
 from tests.conftest import Deployed
-from tests.test_readme import README, names, section
+from tests.test_docs import README, names, page
 
 ROOT = Path(__file__).resolve().parent.parent
 STACK = ROOT / "docker-stack.yml"
 PREFECT_STACK = ROOT / "docker-stack.prefect.yml"
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-DOCS = (ROOT / "docs" / "container.md").read_text(encoding="utf-8")
 DEFAULT_PACKAGES = json.loads((ROOT / "Pipfile.lock").read_text(encoding="utf-8"))["default"]
 
 
@@ -47,17 +46,20 @@ def variables_of(stack: Path) -> list[str]:
     return re.findall(r"(?<!\$)\$\{?[A-Z_]+[^}]*\}?", comments.sub("", stack.read_text(encoding="utf-8")))
 
 
-def section_of_docs(title: str) -> str:
-    """Return a section of docs/container.md, with those below it."""
-    _, text = re.split(rf"^(?=#+ {title}$)", DOCS, flags=re.MULTILINE)
-    level = len(text) - len(text.lstrip("#"))
-    return re.split(rf"^#{{2,{level}}} ", text[level:], flags=re.MULTILINE)[0]
+def section(text: str, title: str) -> str:
+    """Return a section of a page, with those below it."""
+    _, rest = re.split(rf"^(?=##+ {title}$)", text, flags=re.MULTILINE)
+    level = len(rest) - len(rest.lstrip("#"))
+    return re.split(rf"^#{{2,{level}}} ", rest[level:], flags=re.MULTILINE)[0]
 
 
-def documented(language: str, title: str) -> str:
-    """Return the one block of code in a language in a section of docs/container.md."""
-    (block,) = re.findall(rf"^```{language}\n(.*?)^```", section_of_docs(title), re.MULTILINE | re.DOTALL)
+def code(language: str, text: str) -> str:
+    """Return the one block of code in `language` in a text."""
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return str(block)
+
+
+OTHER_SETTINGS = section(page("how-to/stack.md"), "Add other settings")
 
 
 def image_environment() -> dict[str, str]:
@@ -113,20 +115,23 @@ def test_image_has_the_fonts_of_all_scripts() -> None:
 def test_packages_of_debian_are_the_same_everywhere() -> None:
     (line,) = re.findall(r"^REPORT_PACKAGES := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     packages = set(line.split())
-    (command,) = re.findall(r"`apt-get install (pandoc .+)`", README)
-    assert set(command.split()) == packages
+    commands = re.findall(r"apt-get install (pandoc [\w -]+)", README + page("how-to/host.md"))
+    assert [set(command.split()) for command in commands] == [packages, packages]
     (installed,) = re.findall(r"^ +(fonts-[^\\]+)\\$", DOCKERFILE, re.MULTILINE)
     assert set(installed.split()) == packages | {"tini"}
-    reports = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"`(fonts-[a-z-]+)`", reports)) == {name for name in packages if name.startswith("fonts-")}
+    assert set(re.findall(r"`(fonts-[a-z-]+)`", page("reference/reports.md"))) == {
+        name for name in packages if name.startswith("fonts-")
+    }
 
 
 def test_container_as_a_service_is_started_again_after_a_reboot() -> None:
-    assert re.findall(r"^docker run --detach .*--restart (\S+)", DOCS, re.MULTILINE) == ["unless-stopped"]
+    assert re.findall(r"^docker run --detach .*--restart (\S+)", page("how-to/container.md"), re.MULTILINE) == [
+        "unless-stopped"
+    ]
 
 
 def test_web_server_shows_what_is_for_readers_and_nothing_else() -> None:
-    locations = dict(re.findall(r"location (.+) \{(.*)\}", documented("nginx", "A web server for readers")))
+    locations = dict(re.findall(r"location (.+) \{(.*)\}", code("nginx", page("how-to/web-server.md"))))
     assert locations.pop("/").strip() == "return 404;"
     folders = {CONFIG_KEYS[f"outputs.{name}"].rpartition("/")[2] for name in ("notebooks_dir", "reports_dir")}
     assert locations.keys() == {"= /", f"= /{PAGE_NAME}", *(f"/{folder}/" for folder in folders)}
@@ -179,16 +184,16 @@ def test_every_other_variable_of_a_stack_has_a_default(stack: Path) -> None:
 
 @pytest.mark.parametrize("stack", [STACK, PREFECT_STACK], ids=["autoflow", "prefect"])
 def test_variables_of_a_stack_are_told(stack: Path) -> None:
-    told = re.findall(r"`([A-Z_]+)`", section_of_docs("A stack with secrets"))
+    told = re.findall(r"`([A-Z_]+)`", page("how-to/stack.md") + page("how-to/prefect-server.md"))
     assert {re.findall("[A-Z_]+", variable)[0] for variable in variables_of(stack)} <= set(told)
 
 
 def test_every_setting_reaches_autoflow_in_a_stack() -> None:
-    addition = yaml.safe_load(documented("yaml", "More settings"))
+    addition = yaml.safe_load(code("yaml", OTHER_SETTINGS))
     given = {"AUTOFLOW_INPUTS_DIR", "AUTOFLOW_OUTPUTS_DIR"}
     for service in (content["services"]["autoflow"] for content in (loaded(STACK), addition)):
         given |= service["environment"].keys() | secrets_of(service)
-    told = names(section("Settings"), "variable")
+    told = names(page("reference/settings.md"), "variable")
     assert [name for name in told if name not in given and not name.startswith("PREFECT_")] == []
 
 
@@ -200,14 +205,14 @@ def test_settings_that_a_stack_leaves_empty_are_at_their_defaults(deployed: Depl
 
 
 def test_addition_to_the_stack_has_what_it_names() -> None:
-    addition = yaml.safe_load(documented("yaml", "More settings"))
+    addition = yaml.safe_load(code("yaml", OTHER_SETTINGS))
     service = addition["services"]["autoflow"]
     assert addition["version"] == loaded(STACK)["version"]
     assert addition["secrets"] == {name: {"external": True} for name in secrets_of(service)}
     (config,) = service["configs"]
     assert addition["configs"] == {config["source"]: {"external": True}}
     assert service["environment"]["SSL_CERTIFICATE_FILE"] == config["target"]
-    commands = documented("bash", "More settings")
+    commands = code("bash", OTHER_SETTINGS)
     assert all(f" {name} " in commands for name in (*addition["secrets"], *addition["configs"]))
 
 

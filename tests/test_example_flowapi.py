@@ -702,6 +702,22 @@ def test_program_says_in_one_line_that_its_port_is_taken(api: ExampleFlowApi) ->
     assert re.fullmatch("python -m examples.flowapi: .*in use.*\n", ended.stderr)
 
 
+def test_token_comes_from_the_server_at_flowapi_url(api: ExampleFlowApi) -> None:
+    command = [sys.executable, "-m", "examples.flowapi", "token"]
+    environ = {**os.environ, "FLOWAPI_URL": f"{api.url}/"}
+    minted = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=True).stdout
+    with client_of(api, minted.strip()) as client:
+        assert client.get("available_dates").status_code == 200
+
+
+def test_program_says_in_one_line_that_flowapi_url_is_invalid() -> None:
+    command = [sys.executable, "-m", "examples.flowapi", "token"]
+    environ = {**os.environ, "FLOWAPI_URL": "localhost"}
+    ended = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert re.fullmatch("python -m examples.flowapi: unknown url type: .*localhost.*\n", ended.stderr)
+
+
 def test_program_writes_url_and_token_and_ends_on_sigterm(tmp_path: Path) -> None:
     url_file, token_file = tmp_path / "url", tmp_path / "token"
     command = [sys.executable, "-m", "examples.flowapi"]

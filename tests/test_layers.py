@@ -30,6 +30,7 @@ RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 DOORS = {
     "alembic": {"model"},
     "flowclient": {"flowapi"},
+    "cronsim": {"parser"},
     "get_secret_or_env_var": {"settings"},
     "jupyter_client": {"kernels"},
     "jwt": {"flowapi"},

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from autoflow.errors import AutoflowError
 from autoflow.specs import NotebookSpec, SensorSpec, TriggerSpec, WorkflowsFile, WorkflowSpec
 
 RUN = NotebookSpec(label="run", path=Path("/inputs/run.ipynb"), parameters={"date": "reference_date", "n": "count"})
@@ -35,5 +36,5 @@ def test_specs_survive_pickling() -> None:
     file = WorkflowsFile(workflows=(WORKFLOW,), sensor=sensor)
     assert pickle.loads(pickle.dumps(file)) == file
     assert file.workflow("flows") == WORKFLOW
-    with pytest.raises(KeyError):
+    with pytest.raises(AutoflowError, match=r"no workflow 'others' in workflows\.yml, which defines flows"):
         file.workflow("others")

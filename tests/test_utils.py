@@ -3,8 +3,9 @@ import time
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from autoflow.utils import redact, remove_unfinished, whole_file
+from autoflow.utils import keep_sqlite_path, redact, remove_unfinished, whole_file
 
 
 def test_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -86,3 +87,18 @@ def test_secrets_are_taken_out_wherever_they_stand() -> None:
 
 def test_short_secrets_are_no_reason_to_mutilate_texts() -> None:
     assert redact("the data of a day", ["a", "", "data"]) == "the data of a day"
+
+
+@pytest.mark.parametrize(
+    "path", ["/a/b.db", "/b%20c/a.db", "/100%/a.db", "/a b/%3F#é{}/a.db", "relative.db", "file:/a%20b.db"]
+)
+@pytest.mark.parametrize("driver", ["sqlite", "sqlite+aiosqlite"])
+def test_sqlite_path_is_opened_as_it_is_written(driver: str, path: str) -> None:
+    url = sa.make_url(keep_sqlite_path(f"{driver}:///{path}?mode=ro&name=a%20b"))
+    assert url.database == path
+    assert url.query == {"mode": "ro", "name": "a b"}
+
+
+def test_uri_of_another_database_is_left_alone() -> None:
+    uri = "postgresql://user:a%20b@host/runs"
+    assert keep_sqlite_path(uri) == uri

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from autoflow import __version__
 from autoflow.cli.session import Session, pass_session
 from autoflow.errors import AutoflowError, SettingsError
 from autoflow.utils import redact
@@ -50,13 +51,14 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
 @pass_session
 @click.pass_context
 def autoflow(context: click.Context, /, session: Session) -> int | None:  # noqa: ARG001 - verbs take it
     """Run workflows of Jupyter notebooks for each new date of data that FlowAPI has.
 
-    Without a verb: start, the daemon. What it is to do is in the environment (see README.md, Settings) and in the
-    workflows.yml of the inputs folder.
+    Without a verb, start the daemon. Environment variables (see docs/reference/settings.md) and the workflows.yml
+    in the inputs folder define what it does.
 
     \b
     Exit codes: 0 good, 1 something failed or is wrong, 2 wrong usage, 3 a bug, 130 Ctrl-C.

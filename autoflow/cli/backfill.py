@@ -15,10 +15,11 @@ from autoflow.flowapi import FlowApi
 from autoflow.parser import read_workflows
 from autoflow.runs.backfill import Reprocess, WantedDate, left_out, triggers_of, wanted_dates
 from autoflow.runs.plan import TriggerPlan, in_ranges, make_plan
-from autoflow.runs.records import RunKey, utc_now
+from autoflow.runs.records import utc_now
 
 if TYPE_CHECKING:
     from autoflow.model.store import RunStore
+    from autoflow.runs.records import RunKey
     from autoflow.specs import WorkflowsFile
 
 
@@ -67,8 +68,7 @@ def backfill(  # noqa: PLR0913 - its options
         if dry_run or not wanted:
             return _tell_plan(wanted, others, as_json=as_json)
         runs = ForegroundRuns(session, store, again=reprocess == "all")
-        keys = [RunKey.of(workflow, each.trigger.parameters, each.date) for each in wanted]
-        code = runs.carry_out([(file, key, each.trigger.parameters) for key, each in zip(keys, wanted, strict=True)])
+        code = runs.carry_out([(file, each.key, each.trigger.parameters) for each in wanted])
     _tell_summary(runs.states, len(wanted), others, as_json=as_json, interrupted=code == INTERRUPTED)
     return code
 

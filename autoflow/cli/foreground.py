@@ -21,7 +21,7 @@ from autoflow.model.store import RunStore
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.prefect_api import free_port, prefect_api
 from autoflow.orchestration.server_process import is_ready
-from autoflow.runs.plan import requested_run
+from autoflow.runs.requests import requested_run
 from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown, closing_on_signals
 

@@ -9,7 +9,7 @@ from autoflow.cli.session import Session, as_json, pass_session
 from autoflow.cli.show import iso_time, print_json, print_table
 from autoflow.flowapi import FlowApi
 from autoflow.parser import read_workflows
-from autoflow.runs.plan import Standing, TriggerPlan, make_plan
+from autoflow.runs.plan import PLAN_STATUSES, TriggerPlan, make_plan
 from autoflow.runs.records import utc_now
 
 
@@ -33,20 +33,20 @@ def plan(session: Session, *, dates: bool, as_json: bool) -> None:
         return
     _print_plans(plans)
     for each in plans if dates else ():
-        rows = ((date.date, date.standing, date.why) for date in each.dates)
-        print_table(["date", "", "why"], rows, title=_title(each))
+        rows = ((date.date, date.status, date.why) for date in each.dates)
+        print_table(["date", "status", "why"], rows, title=_title(each))
 
 
 def _print_plans(plans: Iterable["TriggerPlan"]) -> None:
 
     plans = list(plans)
-    shown = [standing for standing in Standing if any(each.counts[standing] for each in plans)]
-    rows = ([_title(each), *(each.counts[standing] or "" for standing in shown)] for each in plans)
-    print_table(["workflow", *(f"{standing}#" for standing in shown)], rows)
+    shown = [status for status in PLAN_STATUSES if any(each.counts[status] for each in plans)]
+    rows = ([_title(each), *(each.counts[status] or "" for status in shown)] for each in plans)
+    print_table(["workflow", *(f"{status}#" for status in shown)], rows)
 
 
 def _title(plan: "TriggerPlan") -> str:
-    """Name a trigger: a workflow can have several, which differ in their parameters."""
+    """Return the name of an entry; entries of the same workflow differ in their parameters."""
     parameters = ", ".join(f"{name}={value}" for name, value in plan.trigger.parameters.items())
     return f"{plan.trigger.workflow.name} ({parameters})" if parameters else plan.trigger.workflow.name
 
@@ -61,7 +61,7 @@ def _plan_json(plan: "TriggerPlan", *, dates: bool) -> dict[str, Any]:
         content["dates"] = [
             {
                 "date": each.date,
-                "standing": each.standing,
+                "standing": each.status,
                 "failures": each.failures,
                 "next_attempt": iso_time(each.next_attempt),
                 "missing": each.missing,

@@ -1,6 +1,5 @@
 """The verb retry."""
 
-import datetime
 import json
 import shlex
 from typing import TYPE_CHECKING
@@ -12,8 +11,9 @@ from autoflow.cli.session import Session, as_json, pass_session
 from autoflow.cli.show import print_json
 from autoflow.errors import AutoflowError
 from autoflow.parser import read_workflows
-from autoflow.runs.plan import date_ranges, requested_trigger, why_never_due
-from autoflow.runs.records import History, RunKey
+from autoflow.runs.plan import DateStatus, failed_keys, recorded_status, why_never_due
+from autoflow.runs.records import RunKey, WorkflowKey
+from autoflow.runs.requests import date_ranges, requested_trigger
 from autoflow.runs.run import check_parameters
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def retry(session: Session, *, run_id: int | None, failed: bool, as_json: bool) 
 
     file = read_workflows(session.settings)
     with session.store() as store:
-        keys = [_failed_key(store, run_id)] if run_id is not None else _failed_keys(file, store)
+        keys = (
+            [_failed_key(store, run_id)] if run_id is not None else failed_keys(file.sensor.triggers, store.histories())
+        )
         store.forgive(keys)
     problems = {key: _why_never_due(file, key) for key in keys}
     if as_json:
@@ -57,25 +59,21 @@ def retry(session: Session, *, run_id: int | None, failed: bool, as_json: bool) 
 
 
 def _failed_key(store: "RunStore", run_id: int) -> "RunKey":
-
     record = store.run(run_id)
     if record is None:
         raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists those that there are")
-    key = record.key
-    history = store.histories().get((key.workflow, key.parameters_hash), History())
-    if key.reference_date in history.running:
-        raise AutoflowError(f"{key} is running")
-    if key.reference_date in history.done:
-        raise AutoflowError(f"{key} is done; 'autoflow run --force' runs it again")
-    return key
+    status = recorded_status(store.histories(), record.key)
+    if status is DateStatus.RUNNING:
+        raise AutoflowError(f"{record.key} is running")
+    if status is DateStatus.DONE:
+        raise AutoflowError(f"{record.key} is done; 'autoflow run --force' runs it again")
+    return record.key
 
 
 def _why_never_due(file: "WorkflowsFile", key: "RunKey") -> str | None:
-    """Return why no tick will run `key`, and what to do about it; FlowAPI is not asked which dates it has."""
-    entries = {
-        RunKey.of(each.workflow.name, each.parameters, key.reference_date): each for each in file.sensor.triggers
-    }
-    problem = why_never_due(entries.get(key), key.reference_date)
+    """Return why no tick will run `key`, whichever dates FlowAPI has, and what to do about it."""
+    entries = {WorkflowKey.of_trigger(each): each for each in file.sensor.triggers}
+    problem = why_never_due(entries.get(key.workflow_key), key.reference_date)
     if problem is None:
         return None
     parameters = json.loads(key.parameters)
@@ -88,17 +86,4 @@ def _why_never_due(file: "WorkflowsFile", key: "RunKey") -> str | None:
     words = ["autoflow", "run", key.workflow, "--date", str(key.reference_date)]
     for name, value in parameters.items():
         words += ["-p", f"{name}={json.dumps(value, ensure_ascii=False)}"]
-    return f"{problem}; this does: {shlex.join(words)}"
-
-
-def _failed_keys(file: "WorkflowsFile", store: "RunStore") -> "list[RunKey]":
-
-    histories = store.histories()
-    keys = []
-    for trigger in file.sensor.triggers:
-        key = RunKey.of(trigger.workflow.name, trigger.parameters, datetime.date.min)
-        history = histories.get((key.workflow, key.parameters_hash), History())
-        undone = sorted(history.failures.keys() - history.done - history.running)
-        dates = [date for date in undone if history.failures[date].count and not history.failures[date].cancelled]
-        keys += [RunKey(key.workflow, key.parameters, date) for date in dates]
-    return keys
+    return f"{problem}; to run it now: {shlex.join(words)}"

@@ -14,8 +14,9 @@ from autoflow.errors import AutoflowError
 from autoflow.flowapi import FlowApi
 from autoflow.parser import read_workflows
 from autoflow.parser.single_value import parse_value
-from autoflow.runs.plan import check_available, date_ranges, requested_trigger
-from autoflow.runs.records import History, RunKey
+from autoflow.runs.plan import DateStatus, recorded_status
+from autoflow.runs.records import RunKey
+from autoflow.runs.requests import check_available, date_ranges, requested_trigger
 from autoflow.runs.run import check_parameters
 
 if TYPE_CHECKING:
@@ -77,34 +78,32 @@ def _tell_end(run_id: int, state: str, outputs: Mapping[str, Any], *, as_json: b
 
 
 def _parameters(file: "WorkflowsFile", workflow: str, given: Sequence[str]) -> dict[str, "Json"]:
-    """Return the parameters of workflows.yml, with those that are given in the place of theirs."""
-    if workflow not in {spec.name for spec in file.workflows}:
-        names = ", ".join(sorted(spec.name for spec in file.workflows))
-        raise AutoflowError(f"there is no workflow '{workflow}' in workflows.yml; there are {names}")
-    triggers = [trigger for trigger in file.sensor.triggers if trigger.workflow.name == workflow]
+    """Return the parameters in workflows.yml, overridden by those given."""
+    spec = file.workflow(workflow)
+    triggers = file.triggers_of(workflow)
     parameters = dict(triggers[0].parameters) if triggers else {}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals:
             raise click.BadParameter(f"'{text}' is not NAME=VALUE", param_hint="-p")
         parameters[name] = parse_value(value)
-    check_parameters(file.workflow(workflow), parameters)
+    check_parameters(spec, parameters)
     return parameters
 
 
 def _refuse(store: "RunStore", key: "RunKey", *, force: bool) -> None:
-    """Raise AutoflowError if the run is done or goes on elsewhere: at once, before a Prefect server is started."""
-    history = store.histories().get((key.workflow, key.parameters_hash), History())
-    if key.reference_date in history.running:
+    """Raise AutoflowError if the date is done or running, before a Prefect server is started."""
+    status = recorded_status(store.histories(), key)
+    if status is DateStatus.RUNNING:
         raise AutoflowError(f"{key} is running already: see 'autoflow runs --state running'")
-    if key.reference_date in history.done and not force:
+    if status is DateStatus.DONE and not force:
         raise AutoflowError(f"{key} is done already; --force runs it again")
 
 
 def _refuse_dates(
     session: Session, file: "WorkflowsFile", key: "RunKey", parameters: Mapping[str, Any], *, force: bool
 ) -> None:
-    """Raise AutoflowError if dates that the run needs are not available, or FlowAPI does not tell, at once as well."""
+    """Raise AutoflowError if dates that the run needs are unavailable, or FlowAPI cannot be asked, just as early."""
     trigger = requested_trigger(file, key.workflow, parameters)
     date_ranges(trigger, key.reference_date)
     if not force:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from autoflow.errors import RunStoreError
+from autoflow.utils import keep_sqlite_path
 
 SQLITE_BUSY_SECONDS = 30
 """How long a statement waits for another process that is writing to the same SQLite file."""
@@ -17,7 +18,7 @@ SQLITE_BUSY_SECONDS = 30
 def make_engine(uri: str) -> sa.Engine:
     """Return an engine for `uri`, with the settings that its database needs."""
     try:
-        url = sa.make_url(uri)
+        url = sa.make_url(keep_sqlite_path(uri))
         if url.get_backend_name() in {"postgres", "postgresql"}:
             url = url.set(drivername="postgresql+psycopg")
         engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=_connect_args(url))

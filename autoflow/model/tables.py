@@ -6,7 +6,6 @@ from autoflow.runs.records import CLAIMED_STATES, RunState
 
 metadata = sa.MetaData()
 
-
 runs_table = sa.Table(
     "runs",
     metadata,
@@ -27,17 +26,15 @@ runs_table = sa.Table(
     sa.Column("error_message", sa.Text),
     sa.Column("outputs", sa.Text),
     sa.Column("flow_run_id", sa.String(36)),
-    # When somebody asked that the run should no longer count as a failure.
+    # When somebody asked to retry the date: the run no longer counts as a failure.
     sa.Column("forgiven_at", sa.DateTime),
-    # When its outputs were deleted because they were old.
+    # When its outputs were deleted because of their age.
     sa.Column("pruned_at", sa.DateTime),
 )
 
-
 is_claimed = runs_table.c.state.in_([str(state) for state in CLAIMED_STATES])
-
-
 is_rerunning = runs_table.c.state == str(RunState.RERUNNING)
+
 sa.Index(
     "one_claim_per_date",
     runs_table.c.workflow,

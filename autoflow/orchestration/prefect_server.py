@@ -30,7 +30,10 @@ from prefect.server.database.configurations import AioSqliteConfiguration
 from prefect.server.database.dependencies import MODELS_DEPENDENCIES
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 from prefect.settings.context import get_current_settings
+from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
+
+from autoflow.utils import keep_sqlite_path
 
 STDIN = 0
 
@@ -75,10 +78,11 @@ async def _taking_turns() -> AsyncGenerator[None, None]:
 def serve(listener: socket.socket) -> None:
     """Run the server on `listener` until it is told to end, or whoever started it is gone."""
     database = get_current_settings().server.database
+    url = keep_sqlite_path(PREFECT_API_DATABASE_CONNECTION_URL.value())
+    database.connection_url = SecretStr(url)
     if database.migrate_on_start and _migrate(listener):
         database.migrate_on_start = False
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    url = PREFECT_API_DATABASE_CONNECTION_URL.value()
     if url.startswith("sqlite"):
         MODELS_DEPENDENCIES["database_config"] = PatientSqliteConfiguration(connection_url=url)
     # By default it looks ten times a second, which is most of what an idle server does.

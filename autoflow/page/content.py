@@ -1,4 +1,4 @@
-"""What the page shows, from the run store: for each workflow and set of parameters, how it stands with each date."""
+"""The content of the page, from the run store: for each workflow and set of parameters, the status of each date."""
 
 import datetime
 import os
@@ -10,84 +10,76 @@ from typing import Any
 from urllib.parse import quote
 
 from autoflow.model.store import RunStore
-from autoflow.runs.plan import why_never_due
-from autoflow.runs.records import Failures, History, RunKey, RunRecord, RunState
+from autoflow.runs.plan import DateStatus, past_status
+from autoflow.runs.records import RunKey, RunRecord, WorkflowKey
 from autoflow.specs import TriggerSpec
 
-STATES = ("done", "running", "waiting for a retry", "given up", "cancelled", "failed")
-"""How it can stand with a date that has run; a date's number for it is its place here."""
-
-DONE, RUNNING, WAITING, GIVEN_UP, CANCELLED, FAILED = range(len(STATES))
+STATUSES = (
+    DateStatus.DONE,
+    DateStatus.RUNNING,
+    DateStatus.WAITING,
+    DateStatus.GIVEN_UP,
+    DateStatus.CANCELLED,
+    DateStatus.FAILED,
+)
+"""The statuses of dates that were run. In the page, a status is its number here."""
 
 LONGEST_REASON = 600
-"""Of what went wrong, in characters; the executed notebook has all of it."""
+"""Longest error message on the page, in characters. The executed notebook has all of it."""
 
+_NUMBERS = {status: number for number, status in enumerate(STATUSES)}
 _EPOCH = datetime.date(1970, 1, 1)
 _STAMP = re.compile(r"\d{8}T\d{6}\.\d{3}Z")
 
 
 @dataclass(frozen=True)
 class Day:
-    """How it stands with a date: `state` is one of `STATES`, by number; `record` is the run that tells most of it."""
+    """A date that was run: its status, one of `STATUSES`, and the run that explains it."""
 
     date: datetime.date
-    state: int
+    status: DateStatus
     record: RunRecord
 
 
 @dataclass
 class Series:
-    """A workflow with one set of parameters, and its dates, newest first."""
+    """A workflow with its parameters, and its dates, newest first."""
 
-    workflow: str
-    parameters: str
+    key: WorkflowKey
     days: list[Day] = field(default_factory=list)
 
     @property
     def latest(self) -> Day | None:
         """The newest date that is done, if any."""
-        return next((day for day in self.days if day.state == DONE), None)
+        return next((day for day in self.days if day.status is DateStatus.DONE), None)
 
 
 def read_series(store: RunStore, triggers: Iterable[TriggerSpec]) -> list[Series]:
-    """Return what the page shows, in the order of `triggers`, what is no longer among these last."""
-    entries: dict[tuple[str, str], TriggerSpec] = {}
-    for trigger in triggers:
-        key = RunKey.of(trigger.workflow.name, trigger.parameters, _EPOCH)
-        entries[key.workflow, key.parameters_hash] = trigger
+    """Return the series of the page in the order of `triggers`; those that no trigger asks for come last."""
+    entries = {WorkflowKey.of_trigger(trigger): trigger for trigger in triggers}
     histories = store.histories()
-    newest: dict[RunKey, RunRecord] = {}
-    for record in store.runs():  # newest first; a success tells more than a later attempt that came to nothing
-        before = newest.get(record.key)
-        if before is None or (record.state is RunState.SUCCEEDED and before.state is not RunState.SUCCEEDED):
-            newest[record.key] = record
-    found: dict[tuple[str, str], Series] = {}
-    hashes: dict[str, str] = {}
-    for key in sorted(newest, key=lambda key: key.reference_date, reverse=True):
-        parameters_hash = hashes.get(key.parameters) or hashes.setdefault(key.parameters, key.parameters_hash)
-        name = (key.workflow, parameters_hash)
-        series = found.setdefault(name, Series(key.workflow, key.parameters))
-        state = _state(key.reference_date, histories.get(name, History()), entries.get(name))
-        series.days.append(Day(key.reference_date, state, newest[key]))
-    order = {name: number for number, name in enumerate(entries)}
-    return [found[name] for name in sorted(found, key=lambda name: (order.get(name, len(order)), name))]
+    found: dict[WorkflowKey, Series] = {}
+    for key, record in sorted(_telling_runs(store).items(), key=lambda item: item[0].reference_date, reverse=True):
+        # A date stays done while it is run again: people can read the older report.
+        is_done = record.state.is_success
+        status = DateStatus.DONE if is_done else past_status(histories, key, entries.get(key.workflow_key))
+        series = found.setdefault(key.workflow_key, Series(key.workflow_key))
+        series.days.append(Day(key.reference_date, status, record))
+    order = {key: number for number, key in enumerate(entries)}
+    return [found[key] for key in sorted(found, key=lambda key: (order.get(key, len(order)), key))]
 
 
-def _state(date: datetime.date, history: History, trigger: TriggerSpec | None) -> int:
-    if date in history.done:
-        return DONE
-    if date in history.running:
-        return RUNNING
-    failures = history.failures.get(date, Failures())
-    if failures.cancelled:
-        return CANCELLED
-    if trigger is None or why_never_due(trigger, date):
-        return FAILED
-    return GIVEN_UP if failures.count >= trigger.max_attempts else WAITING
+def _telling_runs(store: RunStore) -> dict[RunKey, RunRecord]:
+    """Return, for each date, the run that succeeded or, if there is none, the newest one."""
+    found: dict[RunKey, RunRecord] = {}
+    for record in store.runs():  # newest first
+        if record.key not in found or record.state.is_success:
+            found[record.key] = record
+    return found
 
 
 class Links:
-    """Turns paths of outputs into links from the page, and knows which notebooks are there to be read as HTML."""
+    """Turns paths of outputs into links for the page, and knows which notebooks exist as HTML."""
 
     def __init__(self, outputs_dir: Path, notebooks_dir: Path) -> None:
         self._outputs_dir = outputs_dir
@@ -99,11 +91,11 @@ class Links:
         self.unreadable: list[Path] = []
 
     def link(self, path: str) -> str:
-        """Return a link that works from a file server and from the disk."""
+        """Return a link that works both on a web server and from the disk."""
         return quote(os.path.relpath(path, self._outputs_dir))
 
     def is_readable(self, path: str) -> bool:
-        """Tell whether an executed notebook is there as HTML, too; where it could be, remember it as unreadable."""
+        """Return whether an executed notebook exists as HTML, too; if it does not, remember it in `unreadable`."""
         folder, name = os.path.split(path)
         is_readable = folder == self._notebooks_dir and readable(name) in self._names
         if not is_readable and name in self._names:
@@ -112,9 +104,9 @@ class Links:
 
 
 class Compact:
-    """Makes series small: what ten years of dates have in common is said once.
+    """Encodes series in a compact form: what ten years of dates have in common is written once.
 
-    The names of a run's outputs differ from those of another date by the date and the time of the run alone.
+    The names of the outputs of two dates differ only in the date and in the time of the run.
     """
 
     def __init__(self, links: Links) -> None:
@@ -125,8 +117,8 @@ class Compact:
     def series(self, series: Series) -> dict[str, Any]:
         """Return a series for JSON.
 
-        Each day has its number since 1970-01-01, its state, the number of its set of outputs, the time in their
-        names, and the number of the reason why it failed (-1: none).
+        Each day has its number since 1970-01-01, the number of its status, the number of its set of outputs, the time
+        in their names, and the number of the reason why it failed (-1: none).
         """
         sets: dict[str, int] = {}
         templates: list[Any] = []
@@ -137,14 +129,14 @@ class Compact:
             if text not in sets:
                 sets[text] = len(sets)
                 templates.append(outputs)
-            days.append([(day.date - _EPOCH).days, day.state, sets[text], stamp, self._reason(day)])
-        name = {"workflow": series.workflow, "parameters": series.parameters}
+            days.append([(day.date - _EPOCH).days, _NUMBERS[day.status], sets[text], stamp, self._reason(day)])
+        name = {"workflow": series.key.workflow, "parameters": series.key.parameters}
         return {**name, "sets": templates, "days": days}
 
     def _template(self, day: Day) -> tuple[list[list[Any]], str]:
-        """Return, for each notebook of a run: its label, link, whether it is there as HTML, and links to reports.
+        """Return, for each notebook of a run: its label, its link, whether it exists as HTML, and links to reports.
 
-        In the links, {d} stands for the date and {t} for the time of the run, which is returned as well.
+        Return the time of the run as well. In the links, {d} stands for the date and {t} for that time.
         """
         outputs, date = day.record.outputs, day.date.isoformat()
         found = next((_STAMP.search(each["notebook"]) for each in outputs.values()), None)
@@ -174,7 +166,7 @@ class Compact:
 
     def _reason(self, day: Day) -> int:
         error = day.record.error
-        if day.state in {DONE, RUNNING} or error is None:
+        if day.status in {DateStatus.DONE, DateStatus.RUNNING} or error is None:
             return -1
         place = f"notebook '{error.notebook}', cell {error.cell}: " if error.cell else ""
         text = f"{place}{error.error_class}: {error.message}"
@@ -183,17 +175,17 @@ class Compact:
 
 
 def latest_reports(series: Iterable[Series], links: Links) -> list[Mapping[str, Any]]:
-    """Return for the head of the page, of each series, the newest date that is done, with links to what to read."""
+    """Return the newest date of each series that is done, with links to its reports, for the top of the page."""
     found: list[Mapping[str, Any]] = []
     for each in series:
         if day := each.latest:
-            name = {"workflow": each.workflow, "parameters": each.parameters, "date": day.date.isoformat()}
+            name = {"workflow": each.key.workflow, "parameters": each.key.parameters, "date": day.date.isoformat()}
             found.append({**name, "links": _to_read(day.record.outputs, links)})
     return found
 
 
 def _to_read(outputs: Mapping[str, Any], links: Links) -> list[tuple[str, str, str]]:
-    """Return kind, label and link of the reports or, if there are none, of the notebooks."""
+    """Return the kind, label and link of each report or, if there are none, of each notebook."""
     reports = [(label, report) for label, each in outputs.items() for report in each["reports"]]
     if reports:
         return [(Path(report).suffix[1:].upper(), label, links.link(report)) for label, report in reports]
@@ -205,5 +197,5 @@ def _to_read(outputs: Mapping[str, Any], links: Links) -> list[tuple[str, str, s
 
 
 def readable(notebook: str) -> str:
-    """Return what a notebook is called as HTML."""
+    """Return the name of a notebook as HTML."""
     return notebook.removesuffix(".ipynb") + ".html"

@@ -19,7 +19,7 @@ from autoflow.errors import RunStoreError
 from autoflow.log import logger
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
-from autoflow.page.content import STATES, Compact, Links, latest_reports, read_series
+from autoflow.page.content import STATUSES, Compact, Links, latest_reports, read_series
 from autoflow.runs.records import utc_now
 from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
@@ -56,7 +56,7 @@ def write_page(
 ) -> list[Path]:
     """Write the page, whole or not at all; return the executed notebooks of which there is no HTML, newest first.
 
-    `triggers` say which dates are tried again, and after how many attempts they are given up.
+    `triggers` decide which dates are retried, and after how many attempts they are given up.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def write_page(
     compact = Compact(links)
     redaction = Redaction(settings.secrets)
     content = {
-        "states": STATES,
+        "states": STATUSES,
         "series": [_without_secrets(compact.series(each), redaction) for each in series],
         "reasons": _without_secrets(list(compact.reasons), redaction),
     }
@@ -92,7 +92,7 @@ def _rendered(content: Mapping[str, Any], latest: Any, made_at: datetime.datetim
         script_hash=_hash(script),
         style=style,
         style_hash=_hash(style),
-        states=STATES,
+        states=STATUSES,
     )
 
 
@@ -115,7 +115,7 @@ def _hash(text: str) -> str:
 class PageWriter:
     """Writes the page from a thread of its own while the `with` block goes on, and at its end.
 
-    It begins with the first `follow`: without workflows.yml, nobody knows how it stands with a date that failed.
+    It begins with the first `follow`: the status of a date that failed depends on workflows.yml.
     """
 
     def __init__(self, settings: Settings, store: RunStore, *, shortest_pause: float = SHORTEST_PAUSE) -> None:
@@ -155,7 +155,7 @@ class PageWriter:
         self._changed.set()
 
     def follow(self, triggers: Sequence[TriggerSpec]) -> None:
-        """Take from now on what workflows.yml says of dates that failed from `triggers`."""
+        """Use `triggers` from now on to decide the status of dates that failed."""
         if triggers != self._triggers:
             self._triggers = triggers
             self._changed.set()

@@ -1,143 +1,102 @@
-"""Cron strings: what is wrong with one, field by field.
+"""Check cron strings.
 
-The grammar is written down here because the libraries at hand do not serve: Prefect's own check comes with an import of
-all of Prefect (a second, and settings read from the environment) and does not say which field is wrong; CronSim reads
-fields for seconds, and `l`, otherwise than Prefect. A test holds that Prefect takes whatever is let through here.
+Prefect reads them with croniter, but importing Prefect takes a second. So cronsim reads them here, with what croniter
+writes differently translated for it. A test checks that Prefect accepts whatever passes, and finds times for it.
 """
 
-import calendar
 import datetime as dt
 import re
-from collections.abc import Collection, Iterable
 
-_LONGEST = 200
-_PLAIN_FIELDS = 5
+from cronsim import CronSim, CronSimError
+from cronsim.cronsim import Field
+
 _ALIASES = {"@midnight", "@hourly", "@daily", "@weekly", "@monthly", "@yearly", "@annually"}
-_DAY_NAME = "sun|mon|tue|wed|thu|fri|sat"
-_MONTH_NAME = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
-
-
-def _items(value: str, *, end: str | None = None) -> str:
-    """Return the pattern of what commas separate: ``*`` or a value or a range up to `end`, perhaps with a step."""
-    return rf"(\*|({value})(-({end or value}))?)(/0*[1-9][0-9]*)?"
-
-
-_DAY = "0*[1-9]|0*[12][0-9]|0*3[01]"
+_DAY, _WEEKDAY = "day of the month", "day of the week"
+# As cronsim calls each field, and its first and last value.
 _FIELDS = {
-    "minute": _items("0*[0-5]?[0-9]"),
-    "hour": _items("0*1?[0-9]|0*2[0-3]"),
-    # `l` is the last day of the month.
-    "day of the month": f"l|{_items(_DAY, end=f'{_DAY}|l')}",
-    "month": _items(f"0*[1-9]|0*1[0-2]|{_MONTH_NAME}"),
-    # `fri#2` is the second Friday of the month, `l5` the last.
-    "day of the week": f"l[0-7]|([0-7]|({_DAY_NAME})(-({_DAY_NAME}))?)#[1-5]|{_items(f'0*[0-7]|{_DAY_NAME}')}",
-    "second": _items("0*[0-5]?[0-9]"),
-    "year": _items("19[7-9][0-9]|20[0-9][0-9]"),
+    "minute": (Field.MINUTE, 0, 59),
+    "hour": (Field.HOUR, 0, 23),
+    _DAY: (Field.DAY, 1, 31),
+    "month": (Field.MONTH, 1, 12),
+    _WEEKDAY: (Field.DOW, 0, 6),
+    "second": (Field.SECOND, 0, 59),
 }
-_BOUNDS = {
-    "minute": (0, 59),
-    "hour": (0, 23),
-    "day of the month": (1, 31),
-    "month": (1, 12),
-    "day of the week": (0, 6),
-    "second": (0, 59),
-    "year": (1970, 2099),
-}
-_NUMBERS = {
-    "l": 31,
-    **{name: number for number, name in enumerate(_DAY_NAME.split("|"))},
-    **{name: number for number, name in enumerate(_MONTH_NAME.split("|"), 1)},
-}
-_YEARS_WITH_A_LEAP_YEAR = 9
+_SHORTEST_MONTH = 28
 
 
-def cron_problem(cron: str, today: dt.date | None = None) -> str | None:
-    """Tell what is wrong with `cron`; None if Prefect takes it. `today`, left out, is the day in UTC.
+def cron_problem(cron: str) -> str | None:
+    """Return what is wrong with `cron`, or None if Prefect accepts it and finds times for it.
 
-    As with croniter, which Prefect uses, there can be fields for seconds and for years after the usual five. Refused
-    beyond what croniter refuses are days that never come, or come no more, ranges that start where they end, which
-    croniter takes for everything, and random values (`r`), which Prefect does not support.
+    As in Prefect, a field for seconds may follow the usual five. One for years, which Prefect accepts, is refused.
     """
     if cron.lower() in _ALIASES:
         return None
-    texts = cron.lower().split()
-    if len(cron) > _LONGEST or not _PLAIN_FIELDS <= len(texts) <= len(_FIELDS):
+    texts = dict(zip((*_FIELDS, "year"), cron.lower().split(), strict=False))
+    if _WEEKDAY not in texts or len(cron.split()) > len(texts):
         return "five fields are expected: minute, hour, day of the month, month, day of the week"
-    for (name, pattern), text in zip(_FIELDS.items(), texts, strict=False):
-        if text == "?" and name.startswith("day"):
-            continue
-        for item in text.split(","):
-            if not re.fullmatch(pattern, item):
-                return f"{item!r} is not a valid {name}"
-            if problem := _problem_of_range(name, item):
-                return problem
-    year = (today or dt.datetime.now(dt.UTC).date()).year
-    return _problem_of_weekdays(texts) or _problem_of_dates(texts, year)
+    if "year" in texts:
+        return "a field for years is not supported"
+    try:
+        fields = {name: _translated(name, text) for name, text in texts.items()}
+    except ValueError as error:
+        return str(error)
+    return _problem_of_weekdays(texts) or _problem_of_days(fields[_DAY], fields["month"])
 
 
-def _problem_of_range(name: str, item: str) -> str | None:
-    start, end, step = _parts(item)
-    if start == "*" or not (end or step):
-        return None
-    low, high = _number(start), _number(end) if end else _BOUNDS[name][1]
-    # Sunday is 0 where a range starts with 7.
-    if high not in {low, low % 7 if name == "day of the week" else low}:
-        return None
-    alone = start + item[item.index("#") :] if "#" in item else start
-    return f"{item!r} starts where it ends, which Prefect takes for every {name}; write {alone}"
+def _translated(name: str, text: str) -> str:
+    """Return the field called `name` as cronsim writes it; raise ValueError if it is not valid."""
+    if text == "?" and name in {_DAY, _WEEKDAY}:
+        return "*"
+    items = []
+    for item in text.split(","):
+        try:
+            items.append(_translated_item(name, item))
+            _FIELDS[name][0].parse(items[-1].upper())
+        except CronSimError:
+            raise ValueError(f"{item!r} is not a valid {name}") from None
+    return ",".join(items)
 
 
-def _problem_of_weekdays(texts: list[str]) -> str | None:
-    weekdays = texts[4]
-    if len({bool(re.search("[#l]", item)) for item in weekdays.split(",")}) > 1:
+def _translated_item(name: str, item: str) -> str:
+    field, first, last = _FIELDS[name]
+    values, slash, step = item.partition("/")
+    start, dash, end = values.partition("-")
+    if not item.isascii():
+        raise CronSimError
+    if "l" in item and name in {_DAY, _WEEKDAY}:
+        # The last day of the month is `l` and its last Friday `l5`, for cronsim `L` and `5L`.
+        return f"{item[1:]}l" if re.fullmatch("l[0-7]?", item) else "invalid"
+    if start == "*" or not (dash or slash):
+        return item
+    low, high = field.int(start.upper()), field.int(end.upper()) if dash else last
+    if name == _WEEKDAY:
+        low %= 7
+    if low == high:
+        raise ValueError(f"{item!r} starts where it ends, which Prefect reads as every {name}; write {start}")
+    if low < high:
+        return f"{low}-{high}{slash}{step}"
+    if slash:
+        raise ValueError(f"{item!r} must not have a step, because the range ends before it starts")
+    return f"{low}-{last},{first}-{high}"
+
+
+def _problem_of_weekdays(texts: dict[str, str]) -> str | None:
+    weekdays = texts[_WEEKDAY]
+    is_nth = {"#" in item or "l" in item for item in weekdays.split(",")}
+    if len(is_nth) > 1:
         return "days of the week such as 'fri' and 'fri#2' cannot be mixed"
-    if "7" in weekdays and len(texts) > _PLAIN_FIELDS:
-        return "Sunday is 0, not 7, where there are fields for seconds or years"
+    if True in is_nth and texts[_DAY] not in {"*", "?"}:
+        return f"a day of the week such as {weekdays!r} cannot be combined with a {_DAY}"
+    if "second" in texts and "7" in re.sub("/[0-9]+", "", weekdays):
+        return "Sunday is 0, not 7, where there is a field for seconds"
     return None
 
 
-def _problem_of_dates(texts: list[str], this_year: int) -> str | None:
-    years: Collection[int] = range(this_year, this_year + _YEARS_WITH_A_LEAP_YEAR)
-    if len(texts) == len(_FIELDS):
-        years = [year for year in _numbers("year", texts[-1].split(",")) if year >= this_year]
-        if not years:
-            return "all its years are in the past"
-    # Beside other days, croniter does not look for the last one; alone, it comes in each month.
-    days = _numbers("day of the month", [item for item in texts[2].split(",") if item != "l"]) or {1}
-    months = _numbers("month", texts[3].split(","))
-    # Days of the week do not help: where no such day of the month comes, croniter gives up.
-    if any(min(days) <= calendar.monthrange(year, month)[1] for year in years for month in months):
-        return None
-    return "such a day of the month never comes"
-
-
-def _numbers(name: str, items: Iterable[str]) -> set[int]:
-    """Return what `items` of the field called `name` stand for."""
-    return {number for item in items for number in _numbers_of_item(item, *_BOUNDS[name])}
-
-
-def _numbers_of_item(item: str, first: int, last: int) -> Iterable[int]:
-    start, end, step = _parts(item)
-    if start in {"*", "?"}:
-        return range(first, last + 1, int(step or 1))
-    low = _number(start)
-    high = _number(end or start) if end or not step else last
-    each = int(step or 1)
-    if low <= high:
-        return range(low, high + 1, each)
-    to_end = range(low, last + 1, each)
-    left = last - to_end[-1]
-    # One more than the step would skip: it is how croniter goes on.
-    skipped = each - left if each > left + 1 else 0
-    return (*to_end, *range(first + skipped, high + 1, each))
-
-
-def _parts(item: str) -> tuple[str, str, str]:
-    """Return the start, the end and the step of an item; the last two are empty where it has none."""
-    values, _, step = item.partition("#")[0].partition("/")
-    start, _, end = values.partition("-")
-    return start, end, step
-
-
-def _number(text: str) -> int:
-    return _NUMBERS[text] if text in _NUMBERS else int(text)
+def _problem_of_days(days: str, months: str) -> str | None:
+    try:
+        schedule = CronSim(f"0 0 {days} {months} *", dt.datetime.now(dt.UTC))
+    except CronSimError:
+        return "such a day of the month never comes"
+    if CronSim.LAST in schedule.days and max(schedule.days) > _SHORTEST_MONTH:
+        return f"'l' cannot be combined with days after the {_SHORTEST_MONTH}th"
+    return None

@@ -1,1 +1,1 @@
-"""The domain: what a run is, when it is due, and when it is tried again."""
+"""The domain: what a run is, what is due, and what is retried."""

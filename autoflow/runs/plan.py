@@ -1,67 +1,78 @@
-"""What the sensor would do now: for each date of each trigger, whether it is done, due, or why not."""
+"""The status of each date: done, running, due, or why it is not due.
+
+This module alone decides a date's status. Whoever needs it (the sensor, the page, the command line) asks here.
+"""
 
 import datetime
 import enum
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
 
-from autoflow.date_stencil import DateInterval, UnresolvableStencilError
-from autoflow.errors import AutoflowError
-from autoflow.runs.records import Failures, History, RunKey
-from autoflow.runs.retries import RetryPolicy, may_try_again
-from autoflow.runs.run import WorkflowRun, check_parameters
-from autoflow.specs import Json, TriggerSpec, WorkflowsFile
+from autoflow.date_stencil import UnresolvableStencilError
+from autoflow.runs.records import Failures, Histories, History, RunKey, WorkflowKey
+from autoflow.runs.retries import RetryPolicy
+from autoflow.runs.run import WorkflowRun
+from autoflow.specs import TriggerSpec
 
 
-class Standing(enum.StrEnum):
-    """How it stands with a date; the text is what people read."""
+class DateStatus(enum.StrEnum):
+    """The status of a date; people read the text."""
 
     DONE = "done"
-    """A run of it has succeeded."""
+    """A run has succeeded."""
     RUNNING = "running"
-    """Somebody runs it."""
+    """A run is in progress."""
     DUE = "due"
-    """A tick would run it."""
+    """The next tick runs it."""
     WAITING = "waiting for a retry"
-    """It failed, and is due when its delay is over."""
+    """It failed, and is due again after a delay."""
     GIVEN_UP = "given up"
     """It failed, and has no attempts left."""
     CANCELLED = "cancelled"
-    """Somebody cancelled its last run."""
+    """Somebody cancelled the newest run."""
     TOO_EARLY = "before earliest_date"
-    """It is left out because of the trigger's `earliest_date`."""
+    """The entry's `earliest_date` excludes it."""
     INCOMPLETE = "dates missing"
-    """Dates of its stencil are not available, or the stencil makes no sense for it."""
+    """Dates of its stencil are not available, or the stencil cannot be resolved for it."""
+    FAILED = "failed"
+    """It failed, and workflows.yml no longer asks for it. Only `past_status` returns this."""
 
 
-UNDONE = (Standing.DUE, Standing.WAITING, Standing.GIVEN_UP, Standing.CANCELLED)
-"""Standings of dates that could be run if somebody wanted to."""
+PLAN_STATUSES = tuple(status for status in DateStatus if status is not DateStatus.FAILED)
+"""The statuses that a date in a plan can have."""
+
+UNDONE = (DateStatus.DUE, DateStatus.WAITING, DateStatus.GIVEN_UP, DateStatus.CANCELLED)
+"""The statuses of dates that could be run if somebody asked for it."""
+
+_BEGUN = (DateStatus.RUNNING, DateStatus.DONE)
+_NO_HISTORY = History()
+_NO_FAILURES = Failures()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedDate:
-    """A date and how it stands with it.
+    """A date and its status.
 
-    `next_attempt` (UTC) is for `WAITING`; `missing` has the dates that keep it `INCOMPLETE`, sorted.
+    `next_attempt` (UTC) is set if it is `WAITING`; `missing` lists the dates that keep it `INCOMPLETE`, sorted.
     """
 
     date: datetime.date
-    standing: Standing
+    status: DateStatus
     failures: int = 0
     next_attempt: datetime.datetime | None = None
     missing: tuple[datetime.date, ...] = ()
 
     @property
     def has_failed(self) -> bool:
-        """Whether a run of it failed or was cancelled, and none has succeeded since."""
-        return self.standing in UNDONE and (self.failures > 0 or self.standing is Standing.CANCELLED)
+        """Whether a run failed or was cancelled, and none has succeeded since."""
+        return self.status in UNDONE and (self.failures > 0 or self.status is DateStatus.CANCELLED)
 
     @property
     def why(self) -> str:
-        """The reason, in a few words, where the standing alone does not say all."""
-        if self.standing is Standing.INCOMPLETE:
+        """The reason for the status in a few words, where the status alone does not say it."""
+        if self.status is DateStatus.INCOMPLETE:
             return f"missing {in_ranges(self.missing)}" if self.missing else "the stencil is backwards for this date"
         times = f"failed {self.failures} time{'' if self.failures == 1 else 's'}" if self.failures else ""
         if self.next_attempt:
@@ -71,137 +82,195 @@ class PlannedDate:
 
 @dataclass(frozen=True, kw_only=True)
 class TriggerPlan:
-    """All dates that matter to a trigger, oldest first: those available, and those that have been run."""
+    """All dates that matter to an entry of the sensor, oldest first: those available, and those done or running."""
 
     trigger: TriggerSpec
     dates: tuple[PlannedDate, ...]
 
     @property
-    def counts(self) -> Mapping[Standing, int]:
-        """How many dates there are of each standing."""
-        found = Counter(each.standing for each in self.dates)
-        return {standing: found[standing] for standing in Standing}
+    def counts(self) -> Mapping[DateStatus, int]:
+        """How many dates have each status."""
+        found = Counter(each.status for each in self.dates)
+        return {status: found[status] for status in PLAN_STATUSES}
 
-    def key(self, date: datetime.date) -> RunKey:
-        """Return what identifies the run for `date`."""
-        return RunKey.of(self.trigger.workflow.name, self.trigger.parameters, date)
+
+@dataclass(frozen=True, kw_only=True)
+class _Planner:
+    """Decides the status of the dates of one entry of the sensor at `now` (UTC)."""
+
+    trigger: TriggerSpec
+    history: History
+    available_dates: frozenset[datetime.date]
+    now: datetime.datetime
+
+    @cached_property
+    def policy(self) -> RetryPolicy:
+        """The retry policy of the entry."""
+        return RetryPolicy.of(self.trigger)
+
+    def status(self, date: datetime.date) -> DateStatus:
+        """Return the status of `date`."""
+        recorded = _recorded_status(self.history, date)
+        if recorded in _BEGUN:
+            return recorded
+        if _is_too_early(self.trigger, date):
+            return DateStatus.TOO_EARLY
+        if not self.trigger.date_stencil.is_available(date, self.available_dates):
+            return DateStatus.INCOMPLETE
+        return recorded or self._retry_status(self._failures(date))
+
+    def planned(self, date: datetime.date) -> PlannedDate:
+        """Return `date` with its status, and with what explains it."""
+        status = self.status(date)
+        if status is DateStatus.INCOMPLETE:
+            return PlannedDate(date=date, status=status, missing=self._missing(date))
+        if status not in UNDONE:
+            return PlannedDate(date=date, status=status)
+        failures = self._failures(date)
+        next_attempt = self.policy.next_attempt(failures) if status is DateStatus.WAITING else None
+        return PlannedDate(date=date, status=status, failures=failures.count, next_attempt=next_attempt)
+
+    def plan(self) -> TriggerPlan:
+        """Return all dates that are available, done or running, with their status."""
+        dates = sorted(self.available_dates | self.history.done | self.history.running)
+        return TriggerPlan(trigger=self.trigger, dates=tuple(self.planned(date) for date in dates))
+
+    def due_runs(self) -> Iterator[WorkflowRun]:
+        """Yield the runs of the dates whose status is `DUE`."""
+        # Dates that are done or running are not due. Removing these sets first keeps a tick fast after years of dates.
+        for date in self.available_dates - self.history.done - self.history.running:
+            if self.status(date) is DateStatus.DUE:
+                yield WorkflowRun(
+                    workflow=self.trigger.workflow,
+                    parameters=self.trigger.parameters,
+                    reference_date=date,
+                    date_ranges=self.trigger.date_stencil.resolve(date),
+                    failures=self._failures(date).count,
+                    retry=self.policy,
+                )
+
+    def _failures(self, date: datetime.date) -> Failures:
+        return self.history.failures.get(date, _NO_FAILURES)
+
+    def _retry_status(self, failures: Failures) -> DateStatus:
+        if not self.policy.has_attempts_left(failures.count):
+            return DateStatus.GIVEN_UP
+        next_attempt = self.policy.next_attempt(failures)
+        return DateStatus.WAITING if next_attempt and self.now < next_attempt else DateStatus.DUE
+
+    def _missing(self, date: datetime.date) -> tuple[datetime.date, ...]:
+        try:
+            return self.trigger.date_stencil.missing_dates(date, self.available_dates)
+        except UnresolvableStencilError:
+            return ()
 
 
 def make_plan(
     triggers: Iterable[TriggerSpec],
     available_dates: frozenset[datetime.date],
-    histories: Mapping[tuple[str, str], History],
+    histories: Histories,
     now: datetime.datetime,
 ) -> list[TriggerPlan]:
-    """Return how it stands with each date of each trigger at `now` (UTC); those due are what `due_runs` returns."""
-    return [_trigger_plan(trigger, available_dates, histories, now) for trigger in triggers]
+    """Return the status of each date of each of `triggers` at `now` (UTC)."""
+    return [planner.plan() for planner in _planners(triggers, available_dates, histories, now)]
 
 
-def _trigger_plan(
-    trigger: TriggerSpec,
+def due_runs(
+    triggers: Iterable[TriggerSpec],
     available_dates: frozenset[datetime.date],
-    histories: Mapping[tuple[str, str], History],
+    histories: Histories,
     now: datetime.datetime,
-) -> TriggerPlan:
-    key = RunKey.of(trigger.workflow.name, trigger.parameters, datetime.date.min)
-    history = histories.get((key.workflow, key.parameters_hash), History())
-    dates = sorted(available_dates | history.done | history.running)
-    return TriggerPlan(
-        trigger=trigger, dates=tuple(_planned(trigger, date, available_dates, history, now) for date in dates)
-    )
+) -> list[WorkflowRun]:
+    """Return the runs of all dates whose status is `DUE` at `now` (UTC), oldest first, then in order of `triggers`."""
+    planners = _planners(triggers, available_dates, histories, now)
+    runs = [run for planner in planners for run in planner.due_runs()]
+    return sorted(runs, key=lambda run: run.reference_date)
 
 
-def _planned(
-    trigger: TriggerSpec,
-    date: datetime.date,
+def _planners(
+    triggers: Iterable[TriggerSpec],
     available_dates: frozenset[datetime.date],
-    history: History,
+    histories: Histories,
     now: datetime.datetime,
-) -> PlannedDate:
-    if date in history.running:
-        return PlannedDate(date=date, standing=Standing.RUNNING)
-    if date in history.done:
-        return PlannedDate(date=date, standing=Standing.DONE)
-    if trigger.earliest_date and date < trigger.earliest_date:
-        return PlannedDate(date=date, standing=Standing.TOO_EARLY)
-    if not trigger.date_stencil.is_available(date, available_dates):
-        return _incomplete(trigger, date, available_dates)
-    return _undone(trigger, date, history.failures.get(date, Failures()), now)
+) -> Iterator[_Planner]:
+    for trigger in triggers:
+        history = _history(histories, WorkflowKey.of_trigger(trigger))
+        yield _Planner(trigger=trigger, history=history, available_dates=available_dates, now=now)
 
 
-def _incomplete(trigger: TriggerSpec, date: datetime.date, available_dates: frozenset[datetime.date]) -> PlannedDate:
-    try:
-        missing = trigger.date_stencil.missing_dates(date, available_dates)
-    except UnresolvableStencilError:
-        missing = ()
-    return PlannedDate(date=date, standing=Standing.INCOMPLETE, missing=missing)
+def recorded_status(histories: Histories, key: RunKey) -> DateStatus | None:
+    """Return `RUNNING`, `DONE` or `CANCELLED` if the run store says so.
 
-
-def _undone(trigger: TriggerSpec, date: datetime.date, failures: Failures, now: datetime.datetime) -> PlannedDate:
-    policy = RetryPolicy(trigger.retry_delay, trigger.max_attempts)
-    if failures.cancelled:
-        return PlannedDate(date=date, standing=Standing.CANCELLED, failures=failures.count)
-    if may_try_again(failures, policy, now):
-        return PlannedDate(date=date, standing=Standing.DUE, failures=failures.count)
-    delay = policy.delay(failures.count)
-    if failures.last is None or delay is None:
-        return PlannedDate(date=date, standing=Standing.GIVEN_UP, failures=failures.count)
-    return PlannedDate(
-        date=date, standing=Standing.WAITING, failures=failures.count, next_attempt=failures.last + delay
-    )
-
-
-def requested_trigger(file: WorkflowsFile, workflow: str, parameters: Mapping[str, Json] | None) -> TriggerSpec:
-    """Return how `workflow` runs if somebody asks for it: as the sensor's entry with these `parameters` says.
-
-    Where there is no such entry, or without `parameters`, it is as the first entry of the workflow says, if any.
-
-    Raises
-    ------
-    AutoflowError
-        If there is no such workflow.
-
+    Return None if the date has failed or was never run: then the status depends on workflows.yml and FlowAPI. A date
+    that is run again is `RUNNING`.
     """
-    known = {spec.name: spec for spec in file.workflows}
-    if workflow not in known:
-        raise AutoflowError(f"there is no workflow '{workflow}' in workflows.yml; there are {', '.join(sorted(known))}")
-    triggers = [trigger for trigger in file.sensor.triggers if trigger.workflow.name == workflow]
-    if parameters is not None:
-        triggers.sort(key=lambda trigger: trigger.parameters != parameters)
-    trigger = triggers[0] if triggers else TriggerSpec(workflow=known[workflow])
-    return trigger if parameters is None else replace(trigger, parameters=parameters)
+    return _recorded_status(_history(histories, key.workflow_key), key.reference_date)
 
 
-def date_ranges(trigger: TriggerSpec, reference_date: datetime.date) -> tuple[DateInterval, ...]:
-    """Return what the stencil stands for; raise AutoflowError where that makes no sense for `reference_date`."""
-    try:
-        return trigger.date_stencil.resolve(reference_date)
-    except UnresolvableStencilError as error:
-        raise AutoflowError(f"workflow '{trigger.workflow.name}' cannot run for {reference_date}: {error}") from error
+def past_status(histories: Histories, key: RunKey, trigger: TriggerSpec | None) -> DateStatus:
+    """Return the status of a date that was run, without asking which dates FlowAPI has.
+
+    Without these, nobody knows whether a date that is to be retried is due: it is `WAITING`. `trigger` is the sensor's
+    entry with this workflow and these parameters, None if there is none: then a date that failed is `FAILED`.
+    """
+    if recorded := recorded_status(histories, key):
+        return recorded
+    if trigger is None or why_never_due(trigger, key.reference_date):
+        return DateStatus.FAILED
+    failures = _history(histories, key.workflow_key).failures.get(key.reference_date, _NO_FAILURES)
+    has_attempts_left = RetryPolicy.of(trigger).has_attempts_left(failures.count)
+    return DateStatus.WAITING if has_attempts_left else DateStatus.GIVEN_UP
 
 
-def check_available(
-    trigger: TriggerSpec, reference_date: datetime.date, available_dates: frozenset[datetime.date]
-) -> None:
-    """Raise AutoflowError if the sensor would not run `reference_date` because of dates that are not available."""
-    ranges = date_ranges(trigger, reference_date)
-    needed = {reference_date, *(day for interval in ranges for day in interval.dates())}
-    if missing := sorted(needed - available_dates):
-        are, them = ("is", "it") if len(missing) == 1 else ("are", "them")
-        raise AutoflowError(
-            f"{trigger.workflow.name} {reference_date} cannot run: FlowAPI has no data of {in_ranges(missing)}, which "
-            f"{are} needed; wait for {them}, or use 'autoflow run --force'"
-        )
+def _recorded_status(history: History, date: datetime.date) -> DateStatus | None:
+    if date in history.running:
+        return DateStatus.RUNNING
+    if date in history.done:
+        return DateStatus.DONE
+    failures = history.failures.get(date)
+    return DateStatus.CANCELLED if failures and failures.cancelled else None
+
+
+def _history(histories: Histories, key: WorkflowKey) -> History:
+    return histories.get(key, _NO_HISTORY)
+
+
+def _is_too_early(trigger: TriggerSpec, date: datetime.date) -> bool:
+    return trigger.earliest_date is not None and date < trigger.earliest_date
+
+
+def given_up_keys(triggers: Iterable[TriggerSpec], histories: Histories) -> list[RunKey]:
+    """Return the dates that are given up, available or not, oldest first for each of `triggers`."""
+    return [
+        key
+        for trigger in triggers
+        for key, _ in _undone(trigger, histories)
+        if past_status(histories, key, trigger) is DateStatus.GIVEN_UP
+    ]
+
+
+def failed_keys(triggers: Iterable[TriggerSpec], histories: Histories) -> list[RunKey]:
+    """Return the dates that failed and are neither done, running nor cancelled, oldest first for each of `triggers`."""
+    return [key for trigger in triggers for key, failures in _undone(trigger, histories) if failures.count]
+
+
+def _undone(trigger: TriggerSpec, histories: Histories) -> Iterator[tuple[RunKey, Failures]]:
+    """Yield the dates that ended without success, with their failures, oldest first; none that is cancelled."""
+    key = WorkflowKey.of_trigger(trigger)
+    history = _history(histories, key)
+    for date, failures in sorted(history.failures.items(), key=lambda item: item[0]):
+        if _recorded_status(history, date) is None:
+            yield key.on(date), failures
 
 
 def why_never_due(trigger: TriggerSpec | None, date: datetime.date) -> str | None:
-    """Return why no tick will run `date`, whatever FlowAPI has; None where one may.
+    """Return why no tick will ever run `date`, whichever dates FlowAPI has; None if a tick may run it.
 
     `trigger` is the sensor's entry with the workflow and the parameters, None if there is none.
     """
     if trigger is None:
         return "the sensor in workflows.yml has no entry with its workflow and parameters"
-    if trigger.earliest_date and date < trigger.earliest_date:
+    if _is_too_early(trigger, date):
         return f"it is before its earliest_date in workflows.yml, {trigger.earliest_date}"
     try:
         trigger.date_stencil.resolve(date)
@@ -211,7 +280,7 @@ def why_never_due(trigger: TriggerSpec | None, date: datetime.date) -> str | Non
 
 
 def in_ranges(dates: Iterable[datetime.date]) -> str:
-    """Write sorted dates in short: days in a row as ``FIRST to LAST``."""
+    """Write sorted dates in short: consecutive days as ``FIRST to LAST``."""
     rows: list[list[datetime.date]] = []
     for date in dates:
         if rows and date - rows[-1][-1] == datetime.timedelta(days=1):
@@ -219,80 +288,3 @@ def in_ranges(dates: Iterable[datetime.date]) -> str:
         else:
             rows.append([date])
     return ", ".join(" to ".join(str(date) for date in row) for row in rows)
-
-
-def due_runs(
-    triggers: Iterable[TriggerSpec],
-    available_dates: frozenset[datetime.date],
-    histories: Mapping[tuple[str, str], History],
-    now: datetime.datetime,
-) -> list[WorkflowRun]:
-    """Return all runs that are due at `now` (UTC), oldest date first, then in the order of `triggers`.
-
-    A date is due if it is neither done nor running, not before the trigger's earliest date, all dates of its stencil
-    are available, and, where it has failed, its delay is over and there are attempts left.
-    """
-    runs = [run for trigger in triggers for run in _due_for(trigger, available_dates, histories, now)]
-    return sorted(runs, key=lambda run: run.reference_date)
-
-
-def _due_for(
-    trigger: TriggerSpec,
-    available_dates: frozenset[datetime.date],
-    histories: Mapping[tuple[str, str], History],
-    now: datetime.datetime,
-) -> Iterator[WorkflowRun]:
-    key = RunKey.of(trigger.workflow.name, trigger.parameters, datetime.date.min)
-    history = histories.get((key.workflow, key.parameters_hash), History())
-    policy = RetryPolicy(trigger.retry_delay, trigger.max_attempts)
-    for date in sorted(available_dates - history.done - history.running):
-        if trigger.earliest_date and date < trigger.earliest_date:
-            continue
-        failures = history.failures.get(date, Failures())
-        if not may_try_again(failures, policy, now):
-            continue
-        if trigger.date_stencil.is_available(date, available_dates):
-            yield WorkflowRun(
-                workflow=trigger.workflow,
-                parameters=trigger.parameters,
-                reference_date=date,
-                date_ranges=trigger.date_stencil.resolve(date),
-                failures=failures.count,
-                retry=policy,
-            )
-
-
-def given_up(triggers: Iterable[TriggerSpec], histories: Mapping[tuple[str, str], History]) -> list[RunKey]:
-    """Return the dates that have no attempts left, oldest first for each of `triggers`."""
-    keys = []
-    for trigger in triggers:
-        key = RunKey.of(trigger.workflow.name, trigger.parameters, datetime.date.min)
-        history = histories.get((key.workflow, key.parameters_hash), History())
-        undone = history.failures.keys() - history.done - history.running
-        dates = (date for date in sorted(undone) if history.failures[date].count >= trigger.max_attempts)
-        keys += [replace(key, reference_date=date) for date in dates]
-    return keys
-
-
-def requested_run(
-    file: WorkflowsFile, workflow: str, reference_date: datetime.date, parameters: Mapping[str, Any] | None
-) -> WorkflowRun:
-    """Return the run of `workflow` for `reference_date` that somebody asks for.
-
-    Without `parameters`, they and the stencil are those of the sensor's entry for the workflow; with them, the
-    stencil is that of the entry with these parameters, or else of the first one.
-
-    Raises
-    ------
-    AutoflowError
-        If there is no such workflow, or the parameters are not those that it takes.
-
-    """
-    trigger = requested_trigger(file, workflow, parameters)
-    check_parameters(trigger.workflow, trigger.parameters)
-    return WorkflowRun(
-        workflow=trigger.workflow,
-        parameters=trigger.parameters,
-        reference_date=reference_date,
-        date_ranges=date_ranges(trigger, reference_date),
-    )

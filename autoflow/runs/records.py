@@ -1,4 +1,4 @@
-"""The states, keys and records of runs."""
+"""What a run is called, which states it has, and what the run store knows about it."""
 
 import datetime
 import enum
@@ -6,78 +6,134 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeAlias
 
-from autoflow.specs import Json
+from autoflow.specs import Json, TriggerSpec
 
 CRASHED_AFTER = datetime.timedelta(seconds=60)
-"""A run whose heartbeat is older than this has crashed, unless the run store is told otherwise."""
-
-
-class RunState(enum.StrEnum):
-    """What has become of a run."""
-
-    RUNNING = "running"
-    """Somebody has claimed it and says so with a heartbeat."""
-    SUCCEEDED = "succeeded"
-    """All notebooks ran to their end and all reports were made. Final: its date is done."""
-    FAILED = "failed"
-    """A notebook or a report failed. Tried again until there have been too many such attempts."""
-    CRASHED = "crashed"
-    """Its heartbeat stopped. Due again."""
-    INTERRUPTED = "interrupted"
-    """AutoFlow was stopped while it ran. Due again."""
-    CANCELLED = "cancelled"
-    """Somebody cancelled it. Not tried again by itself."""
-    RERUNNING = "rerunning"
-    """As `RUNNING`, of a date that is done and stays so, by its older run, until this one has succeeded."""
-    SUPERSEDED = "superseded"
-    """It succeeded, and so did a newer run, which somebody asked for. Its date is done by that one."""
-
-
-GOING_ON = (RunState.RUNNING, RunState.RERUNNING)
-"""States that need a heartbeat."""
-
-
-CLAIMED_STATES = (RunState.RUNNING, RunState.SUCCEEDED)
-"""States of which there is at most one run for each workflow, parameters and reference date."""
+"""A run has crashed if its heartbeat is older than this. A run store can be given another limit."""
 
 
 def utc_now() -> datetime.datetime:
-    """Return the time, in UTC and, as the database has it, without a time zone."""
+    """Return the current time in UTC, without a time zone, as the database stores it."""
     return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
 
 
-@dataclass(frozen=True, order=True)
-class RunKey:
-    """What identifies a run: of all runs with one key, one succeeds.
+class RunState(enum.StrEnum):
+    """The state of a run."""
 
-    `parameters` is canonical JSON, see `RunKey.of`.
+    RUNNING = "running"
+    """A process has claimed the run and renews its heartbeat."""
+    SUCCEEDED = "succeeded"
+    """All notebooks were executed and all reports were made. Final: the date is done."""
+    FAILED = "failed"
+    """A notebook or a report failed. The date is retried until it has no attempts left."""
+    CRASHED = "crashed"
+    """The heartbeat stopped. The date is due again."""
+    INTERRUPTED = "interrupted"
+    """AutoFlow was stopped during the run. The date is due again."""
+    CANCELLED = "cancelled"
+    """Somebody cancelled the run. The date is not retried automatically."""
+    RERUNNING = "rerunning"
+    """Like `RUNNING`, for a date that an older run has done. That run counts until this one succeeds."""
+    SUPERSEDED = "superseded"
+    """It succeeded, but a newer run that somebody asked for has succeeded since, and counts instead."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a process works on the run, and has to renew its heartbeat."""
+        return self in ACTIVE_STATES
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the date is done because of this run."""
+        return self is RunState.SUCCEEDED
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether a notebook or a report failed."""
+        return self is RunState.FAILED
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the run was stopped before its end, by AutoFlow or by a person."""
+        return self in {RunState.INTERRUPTED, RunState.CANCELLED}
+
+
+ACTIVE_STATES = (RunState.RUNNING, RunState.RERUNNING)
+"""States of runs that a process works on, and whose heartbeat it renews."""
+
+CLAIMED_STATES = (RunState.RUNNING, RunState.SUCCEEDED)
+"""For each workflow, parameters and reference date, at most one run is in one of these states."""
+
+
+@dataclass(frozen=True, order=True)
+class WorkflowKey:
+    """Identifies a workflow with its parameters.
+
+    `parameters` is canonical JSON, see `WorkflowKey.of`.
     """
 
     workflow: str
     parameters: str
-    reference_date: datetime.date
 
     @classmethod
-    def of(cls, workflow: str, parameters: Mapping[str, Json], reference_date: datetime.date) -> "RunKey":
-        """Return the key of a run with `parameters`, whose order does not matter."""
+    def of(cls, workflow: str, parameters: Mapping[str, Json]) -> "WorkflowKey":
+        """Return the key of `workflow` with `parameters`, whose order does not matter."""
         text = json.dumps(parameters, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return cls(workflow, text, reference_date)
+        return cls(workflow, text)
 
-    @property
+    @classmethod
+    def of_trigger(cls, trigger: TriggerSpec) -> "WorkflowKey":
+        """Return the key of an entry of the sensor."""
+        return cls.of(trigger.workflow.name, trigger.parameters)
+
+    @cached_property
     def parameters_hash(self) -> str:
         """SHA-256 of the parameters, as hexadecimal digits."""
         return hashlib.sha256(self.parameters.encode()).hexdigest()
 
+    def on(self, reference_date: datetime.date) -> "RunKey":
+        """Return the key of the run for `reference_date`."""
+        return RunKey(self, reference_date)
+
+
+@dataclass(frozen=True, order=True)
+class RunKey:
+    """Identifies a run: a workflow with its parameters, and a reference date. At most one run with a key succeeds."""
+
+    workflow_key: WorkflowKey
+    reference_date: datetime.date
+
+    @classmethod
+    def of(cls, workflow: str, parameters: Mapping[str, Json], reference_date: datetime.date) -> "RunKey":
+        """Return the key of a run of `workflow` with `parameters`, whose order does not matter."""
+        return WorkflowKey.of(workflow, parameters).on(reference_date)
+
+    @property
+    def workflow(self) -> str:
+        """Name of the workflow."""
+        return self.workflow_key.workflow
+
+    @property
+    def parameters(self) -> str:
+        """Parameters as canonical JSON."""
+        return self.workflow_key.parameters
+
+    @property
+    def parameters_hash(self) -> str:
+        """SHA-256 of the parameters, as hexadecimal digits."""
+        return self.workflow_key.parameters_hash
+
     def __str__(self) -> str:
-        """Name the run for people."""
+        """Return the name of the run for people."""
         return f"{self.workflow} {self.reference_date.isoformat()}"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to do a run, for as long as its heartbeat goes on. `is_rerun` tells that its date is done already."""
+    """The right to execute a run, valid while its heartbeat is renewed. `is_rerun`: its date is done already."""
 
     id: int
     key: RunKey
@@ -87,7 +143,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class RunError:
-    """Why a run failed: `cell` counts from 1; a report, or AutoFlow itself, has no cell."""
+    """Why a run failed. `cell` counts from 1; it is None if a report or AutoFlow itself failed."""
 
     error_class: str
     message: str
@@ -97,10 +153,10 @@ class RunError:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """All that the run store knows of one run; times are in UTC.
+    """Everything that the run store knows about a run; times are in UTC.
 
-    `outputs` has, by the labels of the notebooks, the paths of the executed notebook and of its reports; it is empty
-    once they have been pruned. `holder` names the process that ran it.
+    `outputs` maps labels of notebooks to the paths of the executed notebook and its reports; it is empty after these
+    were pruned. `holder` names the process that executed the run.
     """
 
     id: int
@@ -120,10 +176,10 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Failures:
-    """What has gone wrong for a date that is not done.
+    """The failed attempts of a date.
 
-    `count` is of failures, to which crashes in a row add; `last` is when the newest of them ended, in UTC.
-    `cancelled` tells that somebody cancelled the newest run.
+    `count` is the number of failures; several crashes in a row count as one. `last` is when the newest of them ended,
+    in UTC. `cancelled`: somebody cancelled the newest run.
     """
 
     count: int = 0
@@ -133,8 +189,15 @@ class Failures:
 
 @dataclass(frozen=True)
 class History:
-    """What the run store says of one workflow with one set of parameters."""
+    """What the run store knows about a workflow with its parameters.
+
+    `running` includes dates in `done` that are being run again; `failures` includes dates that have succeeded since.
+    """
 
     done: frozenset[datetime.date] = frozenset()
     running: frozenset[datetime.date] = frozenset()
     failures: Mapping[datetime.date, Failures] = field(default_factory=dict)
+
+
+Histories: TypeAlias = Mapping[WorkflowKey, History]
+"""The histories of all workflows that have been run."""

@@ -1,4 +1,4 @@
-"""What a run is: a workflow for a date, what its notebooks leave, and how it ends."""
+"""A run: a workflow for a date, the outputs of its notebooks, and how it ended."""
 
 import datetime
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ from autoflow.specs import Json, WorkflowSpec
 
 @dataclass(frozen=True, kw_only=True)
 class WorkflowRun:
-    """A workflow to run for a date. `date_ranges` is what the stencil stands for on that date, ends included.
+    """A workflow to run for a date. `date_ranges` are the dates of its stencil, both ends included.
 
-    It has failed `failures` times before. `retry` tells what to expect if it fails again.
+    The date has failed `failures` times before. `retry` is its policy; None if somebody asked for the run.
     """
 
     workflow: WorkflowSpec
@@ -28,17 +28,17 @@ class WorkflowRun:
 
     @property
     def key(self) -> RunKey:
-        """What identifies the run in the run store."""
+        """The key of the run in the run store."""
         return RunKey.of(self.workflow.name, self.parameters, self.reference_date)
 
     def __str__(self) -> str:
-        """Name the run for people."""
+        """Return the name of the run for people."""
         return str(self.key)
 
 
 @dataclass(frozen=True)
 class NotebookOutputs:
-    """What a notebook left: itself, executed, and its reports."""
+    """The files that a notebook produced: the executed notebook and its reports."""
 
     executed: Path
     reports: tuple[Path, ...] = ()
@@ -46,20 +46,20 @@ class NotebookOutputs:
 
 @dataclass
 class Outcome:
-    """How the notebooks of a run went, by their labels; a notebook that is in none of these was not run."""
+    """Outputs and errors of the notebooks of a run, by label; a notebook without either was not run."""
 
     outputs: dict[str, NotebookOutputs] = field(default_factory=dict)
     errors: dict[str, AutoflowError] = field(default_factory=dict)
 
     @property
     def error(self) -> AutoflowError | None:
-        """What to blame a failed run on: a real failure rather than what was stopped."""
+        """The error that made the run fail: a real failure rather than a notebook that was stopped because of it."""
         return min(self.errors.values(), key=lambda error: isinstance(error, RunStopped), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndedRun:
-    """How a run ended, for those who follow runs."""
+    """A run that has ended, for those that follow runs."""
 
     run: WorkflowRun
     state: RunState
@@ -67,24 +67,24 @@ class EndedRun:
 
     @property
     def is_given_up(self) -> bool:
-        """Whether it failed, and is not tried again; what a person asked for, who looks, is never given up."""
+        """Whether it failed and is not retried. A run that a person asked for is never given up: they see the error."""
         retry = self.run.retry
-        return self.state is RunState.FAILED and retry is not None and retry.delay(self.run.failures + 1) is None
+        return self.state.is_failure and retry is not None and not retry.has_attempts_left(self.run.failures + 1)
 
     @property
     def paths(self) -> list[Path]:
-        """The files for people to look at: the reports or, if there are none, the executed notebooks."""
+        """The files for people to read: the reports or, if there are none, the executed notebooks."""
         outputs = self.outcome.outputs.values()
         return [path for each in outputs for path in each.reports] or [each.executed for each in outputs]
 
     @property
     def failed_notebooks(self) -> list[Path]:
-        """The executed files of the notebooks that failed."""
+        """The executed notebooks that failed."""
         return [self.outcome.outputs[label].executed for label in self.outcome.errors if label in self.outcome.outputs]
 
 
 def check_parameters(workflow: WorkflowSpec, parameters: Mapping[str, Json]) -> None:
-    """Raise AutoflowError unless `parameters` are those that `workflow` takes."""
+    """Raise AutoflowError unless `parameters` has exactly the parameters that `workflow` takes."""
     if wrong := sorted(parameters.keys() ^ workflow.parameter_names):
         raise AutoflowError(
             f"workflow '{workflow.name}' takes the parameters {sorted(workflow.parameter_names)}; "

@@ -105,7 +105,7 @@ class WorkflowRunner:
 
             def record_unless_stopped() -> None:
                 state, error = _judge(run, outcome, None)
-                if state is not RunState.INTERRUPTED and self._record(claim, state, outcome, error, shutdown.stop):
+                if not state.is_stopped and self._record(claim, state, outcome, error, shutdown.stop):
                     ended.append((state, error))
 
             with self.heartbeat.of(claim, stop):
@@ -124,7 +124,7 @@ class WorkflowRunner:
                     state, error = _judge(run, outcome, problem)
                     # A run that we stop ourselves is shown as cancelled in Prefect, too.
                     stopped_by_us = shutdown.stop.is_set or stop.wait(0)
-                    if state is RunState.INTERRUPTED and not stopped_by_us and (cancel.wait(0) or watched.is_cancelled):
+                    if state.is_stopped and not stopped_by_us and (cancel.wait(0) or watched.is_cancelled):
                         state, error = RunState.CANCELLED, RunError("Cancelled", watched.stop.reason)
                     if self._record(claim, state, outcome, error, shutdown.stop):
                         ended.append((state, error))
@@ -222,7 +222,7 @@ def _outputs_as_json(outcome: Outcome) -> dict[str, Json]:
 
 def _log_end(run: WorkflowRun, state: RunState, outcome: Outcome, error: RunError | None, *, seconds: float) -> None:
     """Log one line: what became of the run, and where to look."""
-    if state is RunState.SUCCEEDED:
+    if state.is_success:
         paths = EndedRun(run=run, state=state, outcome=outcome).paths
         logger.info("finished %s in %.0f s: %s", run, seconds, ", ".join(str(path) for path in paths))
         return
@@ -230,5 +230,5 @@ def _log_end(run: WorkflowRun, state: RunState, outcome: Outcome, error: RunErro
     reason = str(failure) if failure else (f"{error.error_class}: {error.message}" if error else "")
     executed = outcome.outputs.get(error.notebook or "") if error else None
     where = f" (see {executed.executed})" if executed else ""
-    after = f"; {run.retry.after(run.failures + 1)}" if run.retry and state is RunState.FAILED else ""
+    after = f"; {run.retry.after(run.failures + 1)}" if run.retry and state.is_failure else ""
     logger.error("%s %s after %.0f s: %s%s%s", state, run, seconds, " ".join(reason.split()), where, after)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
 import threading
@@ -12,13 +13,15 @@ from pathlib import Path
 from examples.flowapi.server import ExampleFlowApi, first_dates
 from examples.flowapi.tokens import flows_scopes
 
+URL = "http://127.0.0.1:9090"
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the command line says."""
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # The second is what urllib raises for an invalid URL.
         sys.exit(f"python -m examples.flowapi: {error}")
 
 
@@ -45,7 +48,8 @@ def serve(options: argparse.Namespace) -> None:
 def print_token(options: argparse.Namespace) -> None:
     """Print a token that the FlowAPI at --url has minted."""
     wanted = {"expires_in": options.expires_in, "scopes": sorted(options.scope or flows_scopes(options.unit))}
-    request = urllib.request.Request(f"{options.url}/control/token", json.dumps(wanted).encode(), method="POST")  # noqa: S310 - the user's own address
+    address = f"{options.url.rstrip('/')}/control/token"
+    request = urllib.request.Request(address, json.dumps(wanted).encode(), method="POST")  # noqa: S310 - the user's own address
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - the same
         print(json.load(answer)["token"])
 
@@ -72,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--subscribers", type=int, default=12000, help="how many there are (default: %(default)s)")
     token = commands.add_parser("token", help="print a token", description=print_token.__doc__)
     token.set_defaults(command=print_token)
-    token.add_argument("--url", default="http://127.0.0.1:9090", help="URL of the server (default: %(default)s)")
+    url = os.environ.get("FLOWAPI_URL") or URL
+    token.add_argument("--url", default=url, help=f"URL of the server (default: FLOWAPI_URL if that is set, or {URL})")
     token.add_argument(
         "--expires-in", type=float, default=86400, help="seconds; negative: has expired (default: a day)"
     )

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -101,6 +102,14 @@ def test_help_brings_in_no_large_library() -> None:
     assert large.isdisjoint(out.splitlines()[-1].split())
 
 
+def test_version_needs_no_settings_and_is_that_of_pyproject_and_image() -> None:
+    command = [sys.executable, "-m", "autoflow", "--version"]
+    out = subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True, check=True).stdout
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert out == f"autoflow {project['version']}\n"
+    assert f"ARG VERSION={project['version']}\n" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -181,9 +190,9 @@ def test_validate_tells_a_database_that_start_would_refuse(cli: Cli, tmp_path: P
         return next((check["note"], check["problems"]) for check in checks if check["subject"] == "database")
 
     made = tmp_path / "made" / "at" / "start"
-    assert database(AUTOFLOW_OUTPUTS_DIR=str(made)) == (f"{made}/autoflow.db, made at the first start", [])
+    assert database(AUTOFLOW_OUTPUTS_DIR=str(made)) == (f"{made}/autoflow.db, created at the first start", [])
     _, (problem,) = database(AUTOFLOW_DB_URI=f"sqlite:///{tmp_path}/missing/runs.db")
-    assert problem.endswith(f"there is no folder {tmp_path}/missing; make it, or check AUTOFLOW_DB_URI")
+    assert problem.endswith(f"there is no folder {tmp_path}/missing; create it, or check AUTOFLOW_DB_URI")
     assert not (tmp_path / "missing").exists()
 
     assert cli("runs") == 0
@@ -208,7 +217,7 @@ def test_plan_gives_up_runs_that_crashed(cli: Cli) -> None:
     assert (counts["running"], counts["due"]) == (0, 4)
 
 
-def test_plan_tells_how_it_stands_with_each_date(cli: Cli) -> None:
+def test_plan_shows_the_status_of_each_date(cli: Cli) -> None:
     content = cli.json("plan", "--dates")
     (plan,) = content["workflows"]
     assert content["available_dates"] == 12
@@ -249,12 +258,12 @@ def test_run_for_dates_that_are_not_available_is_refused_at_once_but_by_force(ru
     cli("runs")
     # The stencil is the day before and the day itself; FlowAPI has the first to the twelfth of January.
     for date, missing in {
-        "2016-01-01": "2015-12-31, which is needed; wait for it",
-        "2016-01-13": "2016-01-13, which is needed; wait for it",
-        "2016-01-14": "2016-01-13 to 2016-01-14, which are needed; wait for them",
+        "2016-01-01": "2015-12-31; wait for it",
+        "2016-01-13": "2016-01-13; wait for it",
+        "2016-01-14": "2016-01-13 to 2016-01-14; wait for them",
     }.items():
         error = cli.fails("run", "simple", "--date", date)
-        reason = f"simple {date} cannot run: FlowAPI has no data of {missing}, or use 'autoflow run --force'"
+        reason = f"simple {date} cannot run: FlowAPI has no data for {missing}, or use 'autoflow run --force'"
         assert error == f"Error: {reason}\n"
     unreachable = Cli({**cli.environ, "FLOWAPI_URL": "http://127.0.0.1:9"}, cli.deployed, cli.capsys)
     assert "FlowAPI at http://127.0.0.1:9" in unreachable.fails("run", "simple", "--date", "2016-01-05")
@@ -353,28 +362,28 @@ def test_retry_makes_what_was_given_up_due_again(running_cli: Cli) -> None:
     (cli.deployed.inputs / "fail").touch()
     failed = [cli.json("run", "simple", "--date", date, code=1)["id"] for date in ("2016-01-09", "2016-01-10")]
 
-    def standing() -> list[str]:
+    def statuses() -> list[str]:
         dates = cli.json("plan", "--dates")["workflows"][0]["dates"]
         return [each["standing"] for each in dates if each["date"] in {"2016-01-09", "2016-01-10"}]
 
-    assert standing() == ["given up", "given up"]
+    assert statuses() == ["given up", "given up"]
     due = {"workflow": "simple", "never_due": None}
     assert cli.json("retry", str(failed[1])) == [{**due, "reference_date": "2016-01-10"}]
-    assert standing() == ["given up", "due"]
+    assert statuses() == ["given up", "due"]
     assert cli.json("retry", "--failed") == [{**due, "reference_date": "2016-01-09"}]
-    assert standing() == ["due", "due"]
+    assert statuses() == ["due", "due"]
     assert cli.json("retry", "--failed") == []
 
 
 @pytest.mark.parametrize(
     ("workflow", "level", "date", "reason"),
     [
-        ("simple", 2, "2016-01-05", f"{EARLY}; this does: autoflow run simple --date 2016-01-05 -p level=2"),
+        ("simple", 2, "2016-01-05", f"{EARLY}; to run it now: autoflow run simple --date 2016-01-05 -p level=2"),
         (
             "simple",
             "a",
             "2016-01-10",
-            f"""{NO_ENTRY}; this does: autoflow run simple --date 2016-01-10 -p 'level="a"'""",
+            f"""{NO_ENTRY}; to run it now: autoflow run simple --date 2016-01-10 -p 'level="a"'""",
         ),
         ("gone", 2, "2016-01-10", NO_ENTRY),
     ],

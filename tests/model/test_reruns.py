@@ -1,4 +1,4 @@
-"""The run store: runs of what is done, forgiven failures, records to look at and to prune."""
+"""The run store: reruns of dates that are done, forgiven failures, and records to read and to prune."""
 
 import datetime
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ def test_a_rerun_that_succeeds_takes_the_place_of_the_older_success(store: RunSt
     assert states(store) == ["succeeded", "rerunning"]
     assert store.finish(rerun, RunState.SUCCEEDED)
     assert states(store) == ["superseded", "succeeded"]
-    assert store.histories()["flows", KEY.parameters_hash].done == {DATE}
+    assert store.histories()[KEY.workflow_key].done == {DATE}
     assert store.claim(KEY) is None
 
 
@@ -74,7 +74,7 @@ def test_a_rerun_that_does_not_succeed_leaves_the_date_done(store: RunStore, sta
     done(store)
     assert store.finish(taken(store, again=True), state)
     assert states(store) == ["succeeded", state]
-    assert store.histories()["flows", KEY.parameters_hash].done == {DATE}
+    assert store.histories()[KEY.workflow_key].done == {DATE}
     assert store.claim(KEY) is None
 
 
@@ -97,7 +97,7 @@ def test_a_rerun_keeps_its_claim_with_a_heartbeat(store: RunStore, now: list[dat
     assert store.give_up_crashed() == 0
 
 
-def test_neither_a_rerun_nor_a_run_is_taken_while_another_goes_on(store: RunStore) -> None:
+def test_no_run_and_no_rerun_can_be_claimed_while_another_is_active(store: RunStore) -> None:
     first = taken(store, again=True)
     assert not first.is_rerun
     assert store.claim(KEY, again=True) is None
@@ -105,7 +105,7 @@ def test_neither_a_rerun_nor_a_run_is_taken_while_another_goes_on(store: RunStor
     assert taken(store, again=True).is_rerun
     assert store.claim(KEY, again=True) is None
     assert store.claim(KEY) is None
-    assert store.histories()["flows", KEY.parameters_hash].running == {DATE}
+    assert store.histories()[KEY.workflow_key].running == {DATE}
 
 
 @pytest.mark.parametrize("state", [RunState.FAILED, RunState.CANCELLED])
@@ -113,13 +113,13 @@ def test_forgiven_failures_no_longer_count_but_stay_on_record(store: RunStore, s
     for _ in range(5):
         store.finish(taken(store), state, error=RunError("E", "broken"))
     store.forgive([KEY])
-    assert not store.histories().get(("flows", KEY.parameters_hash))
+    assert not store.histories().get(KEY.workflow_key)
     assert [run.forgiven_at for run in store.runs()] == [NOW] * 5
     assert store.finish(taken(store), RunState.FAILED, error=RunError("E", "broken"))
-    assert store.histories()["flows", KEY.parameters_hash].failures[DATE].count == 1
+    assert store.histories()[KEY.workflow_key].failures[DATE].count == 1
 
 
-def test_runs_are_found_by_what_they_are_newest_first(store: RunStore, now: list[datetime.datetime]) -> None:
+def test_runs_can_be_filtered_and_are_listed_newest_first(store: RunStore, now: list[datetime.datetime]) -> None:
     other = RunKey.of("other", {}, DATE + datetime.timedelta(days=3))
     failed, running = taken(store), taken(store, key=other)
     store.finish(failed, RunState.FAILED, error=RunError("ValueError", "bad", "n", 3), outputs={"n": {"reports": []}})

@@ -1,6 +1,5 @@
 import datetime
 import json
-import math
 import multiprocessing
 import sqlite3
 import subprocess
@@ -18,7 +17,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from autoflow.errors import RunStoreError
-from autoflow.model.store import CRASHES_PER_FAILURE, RunStore
+from autoflow.model.queries import CRASHES_PER_FAILURE
+from autoflow.model.store import RunStore
 from autoflow.model.tables import metadata
 from autoflow.orchestration.prefect_api import free_port
 from autoflow.runs.records import CRASHED_AFTER, Claim, Failures, History, RunError, RunKey, RunState
@@ -36,7 +36,7 @@ spawn = multiprocessing.get_context("spawn")
 
 
 class Clock:
-    """Tells the time that a test has set."""
+    """A clock that shows the time that a test has set."""
 
     def __init__(self) -> None:
         self.now = datetime.datetime(2026, 1, 1)
@@ -73,34 +73,16 @@ def claim(store: RunStore, key: RunKey = KEY) -> Claim:
 
 
 def history(store: RunStore, key: RunKey = KEY) -> History:
-    return store.histories()[key.workflow, key.parameters_hash]
+    return store.histories()[key.workflow_key]
 
 
 def rows(uri: str) -> Sequence[sa.RowMapping]:
-    """Return all of the table of runs, as any program would read it."""
+    """Return all rows of the table of runs, read without AutoFlow."""
     engine = sa.create_engine(uri.replace("postgresql://", "postgresql+psycopg://"))
     with engine.connect() as connection:
         found = connection.execute(sa.text("SELECT * FROM runs ORDER BY id")).mappings().all()
     engine.dispose()
     return found
-
-
-def test_key_does_not_depend_on_the_order_of_parameters() -> None:
-    one = RunKey.of("w", {"a": 1, "b": {"c": [1, 2.5, None, True], "d": "é"}}, DATE)
-    other = RunKey.of("w", {"b": {"d": "é", "c": [1, 2.5, None, True]}, "a": 1}, DATE)
-    assert one == other
-    assert one.parameters == '{"a":1,"b":{"c":[1,2.5,null,true],"d":"é"}}'
-    assert str(one) == "w 2016-01-01"
-
-
-@pytest.mark.parametrize("parameters", [{"a": "1"}, {"a": 2}, {}, {"a": [1]}, {"b": 1}])
-def test_other_parameters_make_another_key(parameters: dict[str, str | int | list[int]]) -> None:
-    assert RunKey.of("w", parameters, DATE).parameters_hash != RunKey.of("w", {"a": 1}, DATE).parameters_hash
-
-
-def test_key_refuses_what_strict_json_cannot_hold() -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        RunKey.of("w", {"a": math.nan}, DATE)
 
 
 def test_claim_is_exclusive_while_it_runs_and_when_it_has_succeeded(store: RunStore) -> None:
@@ -137,7 +119,7 @@ def test_claim_is_exclusive_among_threads_of_two_stores(uri: str) -> None:
 
 
 def claim_all(uri: str, start: Barrier, claimed: "Queue[list[datetime.date]]") -> None:
-    """Run in a process of its own, claim what can be claimed, and tell which dates that were."""
+    """Claim all dates that can be claimed, from a separate process, and return these."""
     keys = [RunKey.of("flows", {}, DATE + datetime.timedelta(days=day)) for day in range(40)]
     with closing(RunStore(uri)) as store, ThreadPoolExecutor(4) as threads:
         start.wait(LONG)
@@ -153,7 +135,7 @@ def test_claim_is_exclusive_among_processes(store: RunStore, uri: str) -> None:
 
 
 def in_processes(count: int, what: Callable[..., None], uri: str, start: Barrier, told: "Queue[T]") -> list[T]:
-    """Run `what` in processes, all at once, and return what each has told."""
+    """Call `what` in several processes at the same time, and return the answer of each."""
     processes = [spawn.Process(target=what, args=(uri, start, told)) for _ in range(count)]
     for process in processes:
         process.start()
@@ -165,7 +147,7 @@ def in_processes(count: int, what: Callable[..., None], uri: str, start: Barrier
     return results
 
 
-def test_record_keeps_what_a_run_was_and_left(store: RunStore, uri: str, clock: Clock) -> None:
+def test_record_keeps_a_run_and_its_outputs(store: RunStore, uri: str, clock: Clock) -> None:
     started = clock.now
     run = claim(store)
     store.name_flow_run(run, "0b7c5b7e-0000-4000-8000-000000000000")
@@ -205,7 +187,7 @@ def test_record_keeps_every_attempt_with_its_error(store: RunStore, uri: str) ->
     ]
 
 
-def test_error_of_any_characters_can_be_recorded(store: RunStore, uri: str) -> None:
+def test_error_with_any_characters_can_be_recorded(store: RunStore, uri: str) -> None:
     error = RunError("Err\x00or", "NUL \x00, half a pair \ud83d, emoji 😀", notebook="run", cell=1)
     assert store.finish(claim(store), RunState.FAILED, error=error, outputs={"run": "a\ud83d"})
     (row,) = rows(uri)
@@ -232,7 +214,7 @@ def test_run_without_a_heartbeat_has_crashed(store: RunStore, clock: Clock) -> N
     assert claim(store).attempt == 2
 
 
-def test_heartbeat_keeps_a_run_from_being_given_up(store: RunStore, clock: Clock) -> None:
+def test_run_with_a_heartbeat_is_not_marked_as_crashed(store: RunStore, clock: Clock) -> None:
     kept, lost = claim(store), claim(store, RunKey.of("others", {}, DATE))
     clock.now += CRASHED_AFTER
     assert store.renew([kept]) == {kept}
@@ -242,7 +224,7 @@ def test_heartbeat_keeps_a_run_from_being_given_up(store: RunStore, clock: Clock
     assert claim(store, lost.key).attempt == 2
 
 
-def test_renewal_tells_which_claims_are_still_held(store: RunStore, clock: Clock) -> None:
+def test_renewal_returns_the_claims_that_are_still_valid(store: RunStore, clock: Clock) -> None:
     lost = claim(store)
     clock.now += CRASHED_AFTER + SECOND
     store.give_up_crashed()
@@ -252,7 +234,7 @@ def test_renewal_tells_which_claims_are_still_held(store: RunStore, clock: Clock
     assert store.renew([]) == frozenset()
 
 
-def test_run_that_was_given_up_cannot_be_finished(store: RunStore, uri: str, clock: Clock) -> None:
+def test_run_that_was_marked_as_crashed_cannot_be_finished(store: RunStore, uri: str, clock: Clock) -> None:
     lost = claim(store)
     clock.now += CRASHED_AFTER + SECOND
     store.give_up_crashed()
@@ -263,7 +245,7 @@ def test_run_that_was_given_up_cannot_be_finished(store: RunStore, uri: str, clo
     assert rows(uri)[0]["error_message"].startswith("its heartbeat stopped")
 
 
-def test_success_that_is_recorded_late_counts_unless_another_run_has_begun(store: RunStore, clock: Clock) -> None:
+def test_success_that_is_recorded_late_counts_unless_another_run_has_started(store: RunStore, clock: Clock) -> None:
     late, overtaken = claim(store), claim(store, RunKey.of("others", {}, DATE))
     clock.now += CRASHED_AFTER + SECOND
     store.give_up_crashed()
@@ -292,11 +274,11 @@ def test_own_clock_is_that_of_every_other_store(uri: str) -> None:
         assert other.renew([run]) == {run}
 
 
-def test_history_of_nothing_is_empty(store: RunStore) -> None:
+def test_empty_store_has_no_histories(store: RunStore) -> None:
     assert store.histories() == {}
 
 
-def test_histories_tell_done_running_and_failed_dates_apart(store: RunStore, clock: Clock) -> None:
+def test_histories_separate_done_running_and_failed_dates(store: RunStore, clock: Clock) -> None:
     done, running, failed, cancelled, interrupted = (
         RunKey.of("flows", {}, DATE + datetime.timedelta(days=day)) for day in range(5)
     )
@@ -324,7 +306,7 @@ def test_histories_tell_done_running_and_failed_dates_apart(store: RunStore, clo
 
 
 def end(store: RunStore, clock: Clock, state: RunState) -> None:
-    """Let another attempt at `KEY` end so."""
+    """End another attempt at `KEY` in `state`."""
     run = claim(store)
     clock.now += SECOND
     if state is RunState.CRASHED:
@@ -366,7 +348,7 @@ def test_date_that_ran_again_after_it_was_cancelled_is_not_cancelled(store: RunS
     assert history(store).failures[DATE] == Failures(count=1, last=clock.now)
 
 
-def test_migration_keeps_what_is_there_however_often_it_is_made(store: RunStore, uri: str) -> None:
+def test_repeated_migration_keeps_all_rows(store: RunStore, uri: str) -> None:
     store.finish(claim(store), RunState.SUCCEEDED)
     store.migrate()
     with closing(RunStore(uri)) as again:
@@ -374,7 +356,7 @@ def test_migration_keeps_what_is_there_however_often_it_is_made(store: RunStore,
         assert history(again).done == {DATE}
 
 
-def test_migrations_lead_to_the_tables_of_the_code(store: RunStore, uri: str) -> None:
+def test_migrations_create_the_tables_that_the_code_expects(store: RunStore, uri: str) -> None:
     del store
     engine = sa.create_engine(uri.replace("postgresql://", "postgresql+psycopg://"))
     with engine.connect() as connection:
@@ -383,7 +365,7 @@ def test_migrations_lead_to_the_tables_of_the_code(store: RunStore, uri: str) ->
 
 
 def migrate(uri: str, start: Barrier, told: "Queue[str]") -> None:
-    """Run in a process of its own, migrate, and tell what went wrong."""
+    """Migrate from a separate process, and return what went wrong."""
     with closing(RunStore(uri)) as store:
         start.wait(LONG)
         try:
@@ -394,7 +376,7 @@ def migrate(uri: str, start: Barrier, told: "Queue[str]") -> None:
             told.put("")
 
 
-def test_daemons_that_start_at_once_migrate_one_after_the_other(uri: str) -> None:
+def test_daemons_that_start_at_the_same_time_migrate_one_after_the_other(uri: str) -> None:
     assert in_processes(4, migrate, uri, spawn.Barrier(4), spawn.Queue()) == [""] * 4
 
 
@@ -411,25 +393,25 @@ def test_database_of_a_newer_version_is_refused(store: RunStore, uri: str) -> No
                 ask()
 
 
-def test_database_is_looked_at_without_a_change(uri: str, tmp_path: Path) -> None:
+def test_look_changes_nothing(uri: str, tmp_path: Path) -> None:
     with closing(RunStore(uri)) as store:
-        assert store.look().endswith((", made at the first start", ", empty so far"))
+        assert store.look().endswith((", created at the first start", ", empty so far"))
         assert list(tmp_path.iterdir()) == []
         store.migrate()
         assert store.look().endswith(", version 0002")
 
 
-def test_look_tells_a_folder_that_is_not_there_unless_it_is_made_at_the_start(tmp_path: Path) -> None:
+def test_look_reports_a_missing_folder_unless_it_is_created_at_the_start(tmp_path: Path) -> None:
     folder = tmp_path / "missing"
     for uri in (f"sqlite:///{folder}/runs.db", f"sqlite:///file:{folder}/runs.db?uri=true"):
         with closing(RunStore(uri)) as store:
-            with pytest.raises(RunStoreError, match=f"cannot be made: there is no folder {folder}; make it, or check"):
+            with pytest.raises(RunStoreError, match=f"cannot be created: there is no folder {folder}; create it, or"):
                 store.look()
-            assert store.look(made_at_start=[folder / "notebooks"]).endswith(", made at the first start")
+            assert store.look(made_at_start=[folder / "notebooks"]).endswith(", created at the first start")
     assert not folder.exists()
 
 
-def test_unreachable_database_is_told_in_a_line_without_the_password() -> None:
+def test_unreachable_database_is_reported_in_one_line_without_the_password() -> None:
     port = free_port()
     with closing(RunStore(f"postgresql://autoflow:hunter22@127.0.0.1:{port}/runs")) as store:
         for ask in (store.migrate, store.histories, store.give_up_crashed, lambda: store.claim(KEY)):
@@ -442,7 +424,7 @@ def test_unreachable_database_is_told_in_a_line_without_the_password() -> None:
             assert "hunter22" not in message
 
 
-def test_wrong_password_is_told_without_it(postgres: Postgres) -> None:
+def test_wrong_password_is_reported_without_showing_it(postgres: Postgres) -> None:
     with closing(RunStore(postgres.uri(password="hunter22"))) as store:
         with pytest.raises(RunStoreError, match='password authentication failed for user "autoflow"') as caught:
             store.migrate()
@@ -475,14 +457,14 @@ def not_a_database(folder: Path) -> Path:
         (not_a_database, "file is not a database"),
     ],
 )
-def test_place_where_sqlite_cannot_be_is_told(tmp_path: Path, make: Callable[[Path], Path], reason: str) -> None:
+def test_path_that_sqlite_cannot_use_is_reported(tmp_path: Path, make: Callable[[Path], Path], reason: str) -> None:
     path = make(tmp_path)
     with closing(RunStore(f"sqlite:///{path}")) as store, pytest.raises(RunStoreError) as caught:
         store.migrate()
     assert str(caught.value) == f"the database of runs at {path} cannot be prepared: {reason}"
 
 
-def test_read_only_database_is_told(tmp_path: Path) -> None:
+def test_read_only_database_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     with closing(RunStore(f"sqlite:///{path}")) as store:
         store.migrate()
@@ -493,7 +475,7 @@ def test_read_only_database_is_told(tmp_path: Path) -> None:
         store.claim(KEY)
 
 
-def test_full_disk_is_told() -> None:
+def test_full_disk_is_reported() -> None:
     with (
         closing(RunStore("sqlite:////dev/full")) as store,
         pytest.raises(
@@ -513,14 +495,14 @@ def test_full_disk_is_told() -> None:
         "sqlite:///:memory:",
     ],
 )
-def test_database_that_cannot_keep_runs_is_refused_unshown(uri: str) -> None:
+def test_unusable_uri_is_refused_without_showing_it(uri: str) -> None:
     with pytest.raises(RunStoreError, match=r"^AUTOFLOW_DB_URI cannot be used: ") as caught:
         RunStore(uri)
     assert "hunter22" not in str(caught.value)
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"])
-def test_every_way_to_write_postgresql_just_works(postgres: Postgres, scheme: str) -> None:
+def test_every_scheme_of_postgresql_works(postgres: Postgres, scheme: str) -> None:
     with closing(RunStore(postgres.uri().replace("postgresql", scheme, 1))) as store:
         store.migrate()
         assert store.claim(KEY)
@@ -550,7 +532,7 @@ def test_writer_waits_for_another_writer_and_reader_does_not(tmp_path: Path) -> 
         assert waiting.result(LONG)
 
 
-def test_reader_holds_up_no_writer(tmp_path: Path) -> None:
+def test_reader_does_not_block_a_writer(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     with closing(RunStore(f"sqlite:///{path}")) as store, closing(sqlite3.connect(path)) as reader:
         store.migrate()
@@ -559,12 +541,12 @@ def test_reader_holds_up_no_writer(tmp_path: Path) -> None:
         assert store.finish(claim(store), RunState.SUCCEEDED)
 
 
-def test_success_is_there_after_the_process_was_killed(tmp_path: Path) -> None:
-    """The store of a process that ends without a word has all that it was told was done."""
+def test_success_survives_the_death_of_the_process(tmp_path: Path) -> None:
+    """What a store has confirmed is kept when its process is killed."""
     uri = f"sqlite:///{tmp_path}/runs.db"
     code = f"""
 import datetime, os, signal
-from autoflow.model.store import RunKey, RunState, RunStore
+from autoflow.model import RunKey, RunState, RunStore
 store = RunStore({uri!r})
 store.migrate()
 store.finish(store.claim(RunKey.of("flows", {{"unit": "admin2"}}, datetime.date(2016, 1, 1))), RunState.SUCCEEDED)

@@ -199,6 +199,19 @@ def test_server_that_ends_before_it_answers_is_told_with_what_it_said(
     assert message.endswith(f"(see {log})")
 
 
+def test_servers_database_is_in_its_folder_whatever_that_is_called(
+    deployed: Deployed, prefect_database: Path, tmp_path: Path
+) -> None:
+    home, port = tmp_path / "a%20b %3Fé 100%", free_port()
+    home.mkdir()
+    shutil.copy(prefect_database, home)
+    settings = deployed.settings(PREFECT_HOME=str(home))
+    with PrefectServer(server_environment(settings, deployed.environ, port), home / "server.log") as server:
+        assert PrefectApi(f"http://127.0.0.1:{port}/api", server).wait_until_ready(Shutdown(), timeout=LONG)
+        # What SQLite writes to beside a database that is open.
+        assert (home / "prefect.db-wal").exists()
+
+
 @pytest.fixture
 def _proxies_read_anew() -> Iterator[None]:
     """Have urllib, which keeps what it has read of proxies from its first request on, read that again."""

@@ -132,7 +132,7 @@ def test_a_requested_run_whose_dates_are_not_available_is_not_run(
         assert work.store.runs() == []
 
     assert state.type.value == "FAILED"
-    assert state.message.startswith("early 2016-01-13 cannot run: FlowAPI has no data of 2016-01-13")
+    assert state.message.startswith("early 2016-01-13 cannot run: FlowAPI has no data for 2016-01-13")
 
 
 def test_cancelling_a_requested_run_cancels_the_workflows_run(

@@ -92,7 +92,7 @@ def shown(browser: WebDriver, selector: str) -> WebElement:
     return WebDriverWait(browser, 60).until(visibility_of_element_located((By.CSS_SELECTOR, selector)))
 
 
-def test_each_date_has_the_state_that_the_run_store_tells(deployed: Deployed, store: RunStore) -> None:
+def test_each_date_has_its_status(deployed: Deployed, store: RunStore) -> None:
     settings = deployed.settings()
     error = RunError("ValueError", "no data", "n", 3)
     finish(store, 1, RunState.SUCCEEDED, settings)
@@ -102,6 +102,8 @@ def test_each_date_has_the_state_that_the_run_store_tells(deployed: Deployed, st
     finish(store, 4, RunState.CANCELLED, settings)
     assert store.claim(key(5))
     finish(store, 6, RunState.INTERRUPTED, settings)
+    finish(store, 7, RunState.SUCCEEDED, settings)
+    assert store.claim(key(7), again=True)
 
     write_page(settings, store, triggers=[TriggerSpec(workflow=SPEC, max_attempts=2)])
 
@@ -112,6 +114,7 @@ def test_each_date_has_the_state_that_the_run_store_tells(deployed: Deployed, st
         4: "cancelled",
         5: "running",
         6: "waiting for a retry",
+        7: "done",  # and being run again
     }
     assert content(settings)["reasons"] == ["notebook 'n', cell 3: ValueError: no data"]
 

@@ -5,7 +5,8 @@ import pytest
 
 from autoflow.errors import AutoflowError
 from autoflow.runs.backfill import Reprocess, left_out, triggers_of, wanted_dates
-from autoflow.runs.plan import PlannedDate, Standing, TriggerPlan
+from autoflow.runs.plan import DateStatus, PlannedDate, TriggerPlan
+from autoflow.runs.records import RunKey
 from autoflow.specs import NotebookSpec, SensorSpec, TriggerSpec, WorkflowsFile, WorkflowSpec
 
 WORKFLOW = WorkflowSpec(name="w", notebooks=(NotebookSpec(label="n", path=Path("/n.ipynb"), parameters={"a": "unit"}),))
@@ -19,15 +20,15 @@ def day(number: int) -> datetime.date:
 PLAN = TriggerPlan(
     trigger=TRIGGER,
     dates=(
-        PlannedDate(date=day(1), standing=Standing.DUE),
-        PlannedDate(date=day(2), standing=Standing.DONE),
-        PlannedDate(date=day(3), standing=Standing.RUNNING),
-        PlannedDate(date=day(4), standing=Standing.DUE, failures=1),
-        PlannedDate(date=day(5), standing=Standing.WAITING, failures=1),
-        PlannedDate(date=day(6), standing=Standing.GIVEN_UP, failures=5),
-        PlannedDate(date=day(7), standing=Standing.CANCELLED),
-        PlannedDate(date=day(8), standing=Standing.INCOMPLETE, missing=(day(9),)),
-        PlannedDate(date=day(10), standing=Standing.DUE),
+        PlannedDate(date=day(1), status=DateStatus.DUE),
+        PlannedDate(date=day(2), status=DateStatus.DONE),
+        PlannedDate(date=day(3), status=DateStatus.RUNNING),
+        PlannedDate(date=day(4), status=DateStatus.DUE, failures=1),
+        PlannedDate(date=day(5), status=DateStatus.WAITING, failures=1),
+        PlannedDate(date=day(6), status=DateStatus.GIVEN_UP, failures=5),
+        PlannedDate(date=day(7), status=DateStatus.CANCELLED),
+        PlannedDate(date=day(8), status=DateStatus.INCOMPLETE, missing=(day(9),)),
+        PlannedDate(date=day(10), status=DateStatus.DUE),
     ),
 )
 
@@ -35,26 +36,27 @@ PLAN = TriggerPlan(
 def wanted(reprocess: Reprocess, *, first: int = 1, last: int = 9, newest_first: bool = False) -> list[int]:
     found = wanted_dates([PLAN], first=day(first), last=day(last), reprocess=reprocess, newest_first=newest_first)
     assert all(each.again == (reprocess is Reprocess.ALL) for each in found)
+    assert [each.key for each in found] == [RunKey.of("w", {"unit": "admin2"}, each.date) for each in found]
     return [each.date.day for each in found]
 
 
-def test_what_has_not_been_run_is_run() -> None:
+def test_by_default_only_dates_that_were_never_run_are_run() -> None:
     assert wanted(Reprocess.NONE) == [1]
 
 
-def test_only_what_has_failed_or_was_cancelled_is_run() -> None:
+def test_failed_reprocesses_only_dates_that_failed_or_were_cancelled() -> None:
     assert wanted(Reprocess.FAILED) == [4, 5, 6, 7]
 
 
-def test_all_is_run_but_what_is_running_or_lacks_dates() -> None:
+def test_all_reprocesses_every_date_that_is_neither_running_nor_incomplete() -> None:
     assert wanted(Reprocess.ALL) == [1, 2, 4, 5, 6, 7]
 
 
-def test_both_ends_of_the_range_are_in_it_and_the_newest_can_come_first() -> None:
+def test_range_includes_both_ends_and_the_newest_date_can_come_first() -> None:
     assert wanted(Reprocess.ALL, first=2, last=10, newest_first=True) == [10, 7, 6, 5, 4, 2]
 
 
-def test_what_is_left_out_is_counted_by_why() -> None:
+def test_dates_left_out_are_counted_by_reason() -> None:
     chosen = wanted_dates([PLAN], first=day(1), last=day(9), reprocess=Reprocess.NONE)
     assert left_out([PLAN], chosen, first=day(1), last=day(9)) == {
         "done": 1,
@@ -68,12 +70,12 @@ def file(*triggers: TriggerSpec) -> WorkflowsFile:
     return WorkflowsFile(workflows=(WORKFLOW,), sensor=SensorSpec(schedule=None, cdr_types=None, triggers=triggers))
 
 
-def test_entries_of_a_workflow_are_taken_without_their_earliest_date() -> None:
+def test_earliest_date_of_an_entry_does_not_count() -> None:
     (trigger,) = triggers_of(file(TRIGGER), "w")
     assert trigger.earliest_date is None
     assert trigger.parameters == TRIGGER.parameters
 
 
-def test_a_workflow_that_nobody_gives_parameters_cannot_be_backfilled() -> None:
+def test_a_workflow_whose_parameters_no_entry_gives_cannot_be_backfilled() -> None:
     with pytest.raises(AutoflowError, match="no entry for 'w' that gives its parameters unit"):
         triggers_of(file(), "w")

@@ -1,12 +1,22 @@
 import datetime
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from autoflow.date_stencil import DateStencil
-from autoflow.runs.plan import PlannedDate, Standing, due_runs, in_ranges, make_plan
-from autoflow.runs.records import Failures, History, RunKey
+from autoflow.runs.plan import (
+    DateStatus,
+    PlannedDate,
+    due_runs,
+    failed_keys,
+    given_up_keys,
+    in_ranges,
+    make_plan,
+    past_status,
+    recorded_status,
+)
+from autoflow.runs.records import Failures, Histories, History, WorkflowKey
 from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowSpec
 
 NOW = datetime.datetime(2026, 1, 1, 12)
@@ -32,7 +42,8 @@ HISTORY = History(
         day(12): Failures(1, NOW - 3 * HOUR),
     },
 )
-HISTORIES: Mapping[tuple[str, str], History] = {("w", RunKey.of("w", {}, day(1)).parameters_hash): HISTORY}
+KEY = WorkflowKey.of("w", {})
+HISTORIES: Histories = {KEY: HISTORY}
 
 
 def planned() -> dict[int, PlannedDate]:
@@ -40,40 +51,40 @@ def planned() -> dict[int, PlannedDate]:
     return {each.date.day: each for each in plan.dates}
 
 
-def test_each_date_that_is_available_or_was_run_has_a_standing() -> None:
-    assert {number: each.standing for number, each in planned().items()} == {
-        1: Standing.TOO_EARLY,
-        2: Standing.TOO_EARLY,
-        3: Standing.DUE,
-        4: Standing.DONE,
-        5: Standing.RUNNING,
-        6: Standing.WAITING,
-        7: Standing.GIVEN_UP,
-        8: Standing.CANCELLED,
-        11: Standing.INCOMPLETE,
-        12: Standing.DUE,
-        30: Standing.DONE,
+def test_each_date_that_is_available_or_was_run_has_a_status() -> None:
+    assert {number: each.status for number, each in planned().items()} == {
+        1: DateStatus.TOO_EARLY,
+        2: DateStatus.TOO_EARLY,
+        3: DateStatus.DUE,
+        4: DateStatus.DONE,
+        5: DateStatus.RUNNING,
+        6: DateStatus.WAITING,
+        7: DateStatus.GIVEN_UP,
+        8: DateStatus.CANCELLED,
+        11: DateStatus.INCOMPLETE,
+        12: DateStatus.DUE,
+        30: DateStatus.DONE,
     }
 
 
-def test_what_is_due_is_what_the_sensor_would_run() -> None:
+def test_sensor_runs_exactly_the_dates_that_are_due() -> None:
     due = due_runs([TRIGGER], AVAILABLE, HISTORIES, NOW)
     assert [run.reference_date for run in due] == [
-        each.date for each in planned().values() if each.standing is Standing.DUE
+        each.date for each in planned().values() if each.status is DateStatus.DUE
     ]
 
 
-def test_counts_name_every_standing() -> None:
+def test_counts_name_every_status_of_a_plan() -> None:
     (plan,) = make_plan([TRIGGER], AVAILABLE, HISTORIES, NOW)
     assert plan.counts == {
-        Standing.DONE: 2,
-        Standing.RUNNING: 1,
-        Standing.DUE: 2,
-        Standing.WAITING: 1,
-        Standing.GIVEN_UP: 1,
-        Standing.CANCELLED: 1,
-        Standing.TOO_EARLY: 2,
-        Standing.INCOMPLETE: 1,
+        DateStatus.DONE: 2,
+        DateStatus.RUNNING: 1,
+        DateStatus.DUE: 2,
+        DateStatus.WAITING: 1,
+        DateStatus.GIVEN_UP: 1,
+        DateStatus.CANCELLED: 1,
+        DateStatus.TOO_EARLY: 2,
+        DateStatus.INCOMPLETE: 1,
     }
 
 
@@ -86,23 +97,69 @@ def test_counts_name_every_standing() -> None:
         (11, "missing 2016-01-10"),
     ],
 )
-def test_the_reason_is_told(number: int, why: str) -> None:
+def test_reason_explains_the_status(number: int, why: str) -> None:
     assert planned()[number].why == why
 
 
-def test_a_stencil_that_is_backwards_is_told() -> None:
+def test_a_date_whose_stencil_is_backwards_has_a_reason() -> None:
     trigger = TriggerSpec(workflow=WORKFLOW, date_stencil=DateStencil([["2016-01-02", 0]]))
     (plan,) = make_plan([trigger], frozenset({day(1)}), {}, NOW)
-    assert [(each.standing, each.why) for each in plan.dates] == [
-        (Standing.INCOMPLETE, "the stencil is backwards for this date")
+    assert [(each.status, each.why) for each in plan.dates] == [
+        (DateStatus.INCOMPLETE, "the stencil is backwards for this date")
     ]
 
 
-def test_what_failed_or_was_cancelled_has_failed_until_it_is_done() -> None:
+def test_date_that_failed_or_was_cancelled_has_failed_until_it_is_done() -> None:
     assert [number for number, each in planned().items() if each.has_failed] == [6, 7, 8, 12]
 
 
-def test_days_in_a_row_are_written_in_short() -> None:
+def test_consecutive_days_are_written_as_a_range() -> None:
     assert in_ranges([day(1), day(2), day(3), day(5), day(8), day(9)]) == (
         "2016-01-01 to 2016-01-03, 2016-01-05, 2016-01-08 to 2016-01-09"
     )
+
+
+def test_recorded_status_is_what_the_run_store_alone_decides() -> None:
+    histories: Histories = {KEY: replace(HISTORY, done=frozenset({day(4), day(5)}))}
+    found = {number: recorded_status(histories, KEY.on(day(number))) for number in (3, 4, 5, 6, 7, 8)}
+    assert {number: status for number, status in found.items() if status} == {
+        4: DateStatus.DONE,
+        5: DateStatus.RUNNING,  # again
+        8: DateStatus.CANCELLED,
+    }
+    assert recorded_status({}, KEY.on(day(4))) is None
+
+
+def test_past_status_needs_no_available_dates() -> None:
+    assert {number: past_status(HISTORIES, KEY.on(day(number)), TRIGGER) for number in (1, 4, 5, 6, 7, 8, 12)} == {
+        1: DateStatus.FAILED,  # before earliest_date
+        4: DateStatus.DONE,
+        5: DateStatus.RUNNING,
+        6: DateStatus.WAITING,
+        7: DateStatus.GIVEN_UP,
+        8: DateStatus.CANCELLED,
+        12: DateStatus.WAITING,
+    }
+
+
+def test_past_status_is_failed_if_workflows_yml_no_longer_asks_for_the_date() -> None:
+    found = [past_status(HISTORIES, KEY.on(day(number)), None) for number in (4, 5, 6, 7, 8)]
+    failed = DateStatus.FAILED
+    assert found == [DateStatus.DONE, DateStatus.RUNNING, failed, failed, DateStatus.CANCELLED]
+    backwards = TriggerSpec(workflow=WORKFLOW, date_stencil=DateStencil([["2016-01-07", 0]]))
+    assert past_status(HISTORIES, KEY.on(day(6)), backwards) is DateStatus.FAILED
+
+
+def test_dates_are_given_up_whether_or_not_they_are_still_available() -> None:
+    assert given_up_keys([TRIGGER], HISTORIES) == [KEY.on(day(7))]
+    assert given_up_keys([TRIGGER], {}) == []
+
+
+def test_dates_that_are_done_running_or_cancelled_have_not_failed() -> None:
+    failures = dict.fromkeys(map(day, range(1, 9)), Failures(2, NOW)) | {
+        day(3): Failures(2, NOW, cancelled=True),
+        day(4): Failures(),
+    }
+    histories = {KEY: History(done=frozenset({day(1)}), running=frozenset({day(2)}), failures=failures)}
+    assert failed_keys([TRIGGER], histories) == [KEY.on(day(number)) for number in (5, 6, 7, 8)]
+    assert given_up_keys([TRIGGER], histories) == [KEY.on(day(number)) for number in (5, 6, 7, 8)]

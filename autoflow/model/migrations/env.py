@@ -1,4 +1,4 @@
-"""What Alembic runs: the steps, on the connection that the run store hands over."""
+"""Run the migrations on the connection that the run store passes to Alembic."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""A table of runs, with a row for each attempt."""
+"""Create the table of runs, with one row for each attempt."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make the table and its indexes."""
+    """Create the table and its indexes."""
     op.create_table(
         "runs",
         sa.Column("id", sa.Integer, primary_key=True),

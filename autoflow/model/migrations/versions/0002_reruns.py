@@ -1,4 +1,4 @@
-"""Runs of what is done already, failures that no longer count, and outputs that were pruned."""
+"""Record reruns of dates that are done, failures that no longer count, and outputs that were pruned."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add columns, and an index that lets a date be run again by one at a time."""
+    """Add the columns, and an index that allows one rerun of a date at a time."""
     op.add_column("runs", sa.Column("forgiven_at", sa.DateTime))
     op.add_column("runs", sa.Column("pruned_at", sa.DateTime))
     rerunning = sa.text("state = 'rerunning'")

@@ -1,1 +1,1 @@
-"""The steps, oldest first; each file is one, and is never changed once it has been released."""
+"""Migrations of the tables, oldest first, one per file. A released migration is never changed."""

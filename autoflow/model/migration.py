@@ -1,0 +1,67 @@
+"""Which version the tables of the run store have, and how they are brought up to date."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import alembic.command
+import alembic.script
+import alembic.util
+import sqlalchemy as sa
+
+from autoflow.errors import RunStoreError
+from autoflow.model.database import alembic_config
+from autoflow.model.transactions import Database
+
+
+def migrate(database: Database) -> None:
+    """Create or upgrade the tables to the version that this AutoFlow needs; keep their rows."""
+    config = alembic_config()
+    with database.writing("cannot be prepared") as connection, _refusing_newer_versions(database):
+        if not database.is_sqlite:
+            # Two daemons that start at the same time migrate one after the other.
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(7236401)"))
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "head")
+
+
+def describe(database: Database, *, made_at_start: Iterable[Path] = ()) -> str:
+    """Return where the database is and which version its tables have; change nothing.
+
+    `made_at_start` are folders that need not exist yet.
+
+    Raises
+    ------
+    RunStoreError
+        If AutoFlow could not use the database.
+
+    """
+    file = Path((database.url.database or "").removeprefix("file:"))
+    if database.is_sqlite and not file.exists():
+        _check_folder(database, file.parent.absolute(), made_at_start)
+        return f"{database.place}, created at the first start"
+    with database.reading() as connection:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return f"{database.place}, empty so far"
+        version = str(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar())
+    with _refusing_newer_versions(database):
+        alembic.script.ScriptDirectory.from_config(alembic_config()).get_revision(version)
+    return f"{database.place}, version {version}"
+
+
+def _check_folder(database: Database, folder: Path, made_at_start: Iterable[Path]) -> None:
+    if not folder.is_dir() and not any(made.is_relative_to(folder) for made in made_at_start):
+        raise RunStoreError(
+            f"the database of runs at {database.place} cannot be created: there is no folder {folder}; create it, or "
+            "check AUTOFLOW_DB_URI"
+        )
+
+
+@contextmanager
+def _refusing_newer_versions(database: Database) -> Iterator[None]:
+    try:
+        yield
+    except alembic.util.CommandError as error:
+        raise RunStoreError(
+            f"the database of runs at {database.place} was made by a newer version of AutoFlow: {error}"
+        ) from error

@@ -1,0 +1,77 @@
+"""Runs that somebody asks for, whether they are due or not."""
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from autoflow.date_stencil import DateInterval, UnresolvableStencilError
+from autoflow.errors import AutoflowError
+from autoflow.runs.plan import in_ranges
+from autoflow.runs.run import WorkflowRun, check_parameters
+from autoflow.specs import Json, TriggerSpec, WorkflowsFile
+
+
+def requested_trigger(file: WorkflowsFile, workflow: str, parameters: Mapping[str, Json] | None) -> TriggerSpec:
+    """Return the conditions of a run of `workflow` that somebody asks for: the sensor's entry with these `parameters`.
+
+    If there is no such entry, or no `parameters` are given, the first entry of the workflow counts; if it has none,
+    the defaults do.
+
+    Raises
+    ------
+    AutoflowError
+        If there is no such workflow.
+
+    """
+    spec = file.workflow(workflow)
+    triggers = file.triggers_of(workflow)
+    if parameters is not None:
+        triggers.sort(key=lambda trigger: trigger.parameters != parameters)
+    trigger = triggers[0] if triggers else TriggerSpec(workflow=spec)
+    return trigger if parameters is None else replace(trigger, parameters=parameters)
+
+
+def requested_run(
+    file: WorkflowsFile, workflow: str, reference_date: datetime.date, parameters: Mapping[str, Any] | None
+) -> WorkflowRun:
+    """Return the run of `workflow` for `reference_date` that somebody asks for.
+
+    Its stencil is that of `requested_trigger`; so are its parameters, if no `parameters` are given.
+
+    Raises
+    ------
+    AutoflowError
+        If there is no such workflow, or it does not take these parameters.
+
+    """
+    trigger = requested_trigger(file, workflow, parameters)
+    check_parameters(trigger.workflow, trigger.parameters)
+    return WorkflowRun(
+        workflow=trigger.workflow,
+        parameters=trigger.parameters,
+        reference_date=reference_date,
+        date_ranges=date_ranges(trigger, reference_date),
+    )
+
+
+def date_ranges(trigger: TriggerSpec, reference_date: datetime.date) -> tuple[DateInterval, ...]:
+    """Return the dates of the stencil; raise AutoflowError if it cannot be resolved for `reference_date`."""
+    try:
+        return trigger.date_stencil.resolve(reference_date)
+    except UnresolvableStencilError as error:
+        raise AutoflowError(f"workflow '{trigger.workflow.name}' cannot run for {reference_date}: {error}") from error
+
+
+def check_available(
+    trigger: TriggerSpec, reference_date: datetime.date, available_dates: frozenset[datetime.date]
+) -> None:
+    """Raise AutoflowError if dates that a run for `reference_date` needs are not available."""
+    ranges = date_ranges(trigger, reference_date)
+    needed = {reference_date, *(day for interval in ranges for day in interval.dates())}
+    if missing := sorted(needed - available_dates):
+        them = "it" if len(missing) == 1 else "them"
+        raise AutoflowError(
+            f"{trigger.workflow.name} {reference_date} cannot run: FlowAPI has no data for {in_ranges(missing)}; "
+            f"wait for {them}, or use 'autoflow run --force'"
+        )

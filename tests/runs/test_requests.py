@@ -1,0 +1,68 @@
+import datetime
+from pathlib import Path
+
+import pytest
+
+from autoflow.date_stencil import DateStencil
+from autoflow.errors import AutoflowError
+from autoflow.runs.requests import check_available, requested_run
+from autoflow.specs import Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowsFile, WorkflowSpec
+
+
+def day(number: int) -> datetime.date:
+    return datetime.date(2016, 1, number)
+
+
+def workflow(name: str, parameters: dict[str, str] | None = None) -> WorkflowSpec:
+    notebook = NotebookSpec(label="n", path=Path("/inputs/n.ipynb"), parameters=parameters or {})
+    return WorkflowSpec(name=name, notebooks=(notebook,))
+
+
+TAKES_X = workflow("takes_x", {"value": "x"})
+FILE = WorkflowsFile(
+    workflows=(workflow("a"), TAKES_X),
+    sensor=SensorSpec(
+        schedule=None,
+        cdr_types=None,
+        triggers=(TriggerSpec(workflow=TAKES_X, parameters={"x": 1}, date_stencil=DateStencil([-1])),),
+    ),
+)
+
+
+def test_run_without_parameters_has_those_of_the_sensors_entry() -> None:
+    run = requested_run(FILE, "takes_x", day(2), None)
+    assert run.parameters == {"x": 1}
+    assert [each.as_strings() for each in run.date_ranges] == [["2016-01-01", "2016-01-01"]]
+
+
+def test_other_parameters_can_be_given() -> None:
+    assert requested_run(FILE, "takes_x", day(2), {"x": 5}).parameters == {"x": 5}
+
+
+def test_a_workflow_that_the_sensor_does_not_run_can_be_run_for_a_date() -> None:
+    run = requested_run(FILE, "a", day(2), None)
+    assert [each.as_strings() for each in run.date_ranges] == [["2016-01-02", "2016-01-02"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("b", None, "there is no workflow 'b' in workflows.yml, which defines a, takes_x"),
+        ("takes_x", {}, "missing or too many: x"),
+        ("takes_x", {"x": 1, "y": 2}, "missing or too many: y"),
+    ],
+)
+def test_unknown_workflow_or_wrong_parameters_are_refused(
+    name: str, parameters: dict[str, Json] | None, message: str
+) -> None:
+    with pytest.raises(AutoflowError, match=message):
+        requested_run(FILE, name, day(2), parameters)
+
+
+def test_all_dates_that_a_run_needs_have_to_be_available() -> None:
+    trigger = TriggerSpec(workflow=workflow("a"), date_stencil=DateStencil([[-3, -1]]))
+    check_available(trigger, day(4), frozenset(map(day, (1, 2, 3, 4))))
+    with pytest.raises(AutoflowError, match="a 2016-01-04 cannot run: FlowAPI has no data for 2016-01-04; wait for it"):
+        check_available(trigger, day(4), frozenset(map(day, (1, 2, 3))))
+    with pytest.raises(AutoflowError, match="no data for 2016-01-01 to 2016-01-02, 2016-01-04; wait for them"):
+        check_available(trigger, day(4), frozenset({day(3)}))

@@ -1,0 +1,241 @@
+"""README and the documentation match the code, and their links work."""
+
+import os
+import re
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Iterator, Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from autoflow.cli import autoflow
+from autoflow.parser.schemas import (
+    FileSchema,
+    NotebookSchema,
+    OutputSchema,
+    SensorSchema,
+    TriggerSchema,
+    WorkflowSchema,
+)
+from autoflow.settings import CONFIG_KEYS, Settings
+from examples.flowapi import EXAMPLE_SCOPES
+from tests.conftest import Deployed
+
+if TYPE_CHECKING:
+    from marshmallow import Schema
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MOST_WORDS = 900
+
+
+def page(name: str) -> str:
+    """Return the Markdown of a page in docs/."""
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def rows(text: str, header: str) -> list[list[str]]:
+    """Return the cells of the table that begins with `header`, without backticks around the first."""
+    table = text.split(f"| {header} |", 1)[1].split("\n\n", maxsplit=1)[0]
+    lines = [line for line in table.splitlines()[2:] if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def names(text: str, header: str) -> list[str]:
+    return [name for row in rows(text, header) for name in re.findall(r"`([^`]+)`", row[0])]
+
+
+class Asked(Mapping[str, str]):
+    """An environment that notes what is asked of it."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.names.add(name)
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def test_settings_are_those_that_are_read(deployed: Deployed) -> None:
+    environ = Asked(deployed.environ)
+    Settings.read(environ)
+    settings = page("reference/settings.md")
+    told = names(settings, "variable")
+    overrides = [re.findall(r"`([^`]+)`", row[1])[0] for row in rows(settings, "key")]
+    assert len(told) == len(set(told))
+    assert environ.names == {*told, *overrides}
+
+
+def test_keys_of_config_toml_are_those_that_are_known() -> None:
+    told = {row[0].strip("`"): row[2].strip("`") for row in rows(page("reference/settings.md"), "key")}
+    assert told == dict(CONFIG_KEYS)
+
+
+def test_keys_of_workflows_yml_are_those_of_the_schemas() -> None:
+    parts: dict[str, Schema] = {
+        "": FileSchema(),
+        "workflows[].": WorkflowSchema(),
+        "workflows[].notebooks.LABEL.": NotebookSchema(),
+        "available_dates_sensor.": SensorSchema(),
+        "available_dates_sensor.workflows[].": TriggerSchema(),
+    }
+    known = {prefix + key for prefix, schema in parts.items() for key in schema.fields}
+    table = rows(page("reference/workflows.md"), "key")
+    assert {row[0].strip("`") for row in table} == known - {"available_dates_sensor"}
+    (output,) = [row[1] for row in table if row[0].endswith(".output`")]
+    assert all(f"{key}:" in output for key in OutputSchema().fields)
+
+
+def test_scopes_that_are_told_are_those_of_the_examples_token() -> None:
+    scopes = re.compile(r"`(get_available_dates|run|get_result|[a-z0-9]+:[a-z_]+:[a-z_]+)`")
+    told = (ROOT / "examples" / "README.md").read_text(encoding="utf-8").split("### The token's scopes")[1]
+    assert set(scopes.findall(told.split("\n### ")[0])) == EXAMPLE_SCOPES
+    in_docs = scopes.findall(page("reference/notebooks.md"))
+    assert "get_available_dates" in in_docs
+    assert set(in_docs) <= EXAMPLE_SCOPES
+
+
+def verbs(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command
+        yield f"{prefix}{name}", command
+        if isinstance(command, click.Group):
+            yield from verbs(command, f"{prefix}{name} ")
+
+
+def test_verbs_are_those_of_the_command_line() -> None:
+    assert sorted(names(page("reference/command-line.md"), "verb")) == sorted(name for name, _ in verbs(autoflow))
+
+
+@pytest.mark.parametrize("row", rows(page("reference/command-line.md"), "verb"), ids=lambda row: row[0])
+def test_options_and_examples_of_verbs_are_good(row: list[str]) -> None:
+    verb = row[0].strip("`")
+    command = dict(verbs(autoflow))[verb]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", row[1])) <= known
+    arguments = row[2].strip("`").split()
+    assert arguments[: len(verb.split()) + 1] == ["autoflow", *verb.split()]
+    command.make_context(verb, arguments[len(verb.split()) + 1 :])
+
+
+def test_file_map_is_what_is_there() -> None:
+    package = ROOT / "autoflow"
+    files = {f"autoflow/{path.name}" for path in package.glob("*.py")} - {"autoflow/__init__.py"}
+    folders = {f"autoflow/{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    paths = names(page("architecture.md"), "path")
+    told = [name for name in paths if name.startswith("autoflow/")]
+    assert len(told) == len(set(told))
+    assert set(told) == files | folders
+    others = [name for name in paths if not name.startswith("autoflow/")]
+    assert {path.name for path in ROOT.glob("docker-stack*.yml")} <= set(others)
+    assert [name for name in others if not (ROOT / name).exists()] == []
+
+
+def test_readme_is_short() -> None:
+    assert len(README.split()) < MOST_WORDS
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    kept = (re.sub(r"[^\w\- ]", "", unicodedata.normalize("NFC", title)) for title in titles)
+    return {title.lower().replace(" ", "-") for title in kept}
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "examples/README.md", "benchmarks/README.md"])
+def test_links_outside_of_the_site_lead_somewhere(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text)
+    for link in (markdown or html for markdown, html in links):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / name).parent / path if path else ROOT / name
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+def build(folder: Path, *, config: Path = ROOT / "mkdocs.yml") -> subprocess.CompletedProcess[str]:
+    """Build a site into `folder` as `make docs` does; with --quiet, --strict would not see warnings."""
+    command = ["mkdocs", "build", "--strict", "--config-file", str(config), "--site-dir", str(folder)]
+    environ = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the built site."""
+    folder = tmp_path_factory.mktemp("site")
+    built = build(folder)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pages", "complaint"),
+    [
+        ({"index.md": "[page](nowhere.md)"}, "nowhere.md"),
+        ({"index.md": "[anchor](#nowhere)"}, "#nowhere"),
+        ({"index.md": "[absolute](/index.md)"}, "/index.md"),
+        ({"index.md": "[unrecognized](folder/)"}, "folder/"),
+        ({"index.md": "", "forgotten.md": ""}, "forgotten.md"),
+    ],
+    ids=["page", "anchor", "absolute", "unrecognized", "not in the navigation"],
+)
+def test_link_or_page_that_leads_nowhere_fails_the_build(
+    tmp_path: Path, pages: Mapping[str, str], complaint: str
+) -> None:
+    (tmp_path / "docs").mkdir()
+    for name, text in pages.items():
+        (tmp_path / "docs" / name).write_text(text, encoding="utf-8")
+    config = tmp_path / "mkdocs.yml"
+    config.write_text(f"INHERIT: {ROOT / 'mkdocs.yml'}\nhooks: []\nnav: [index.md]\n", encoding="utf-8")
+    built = build(tmp_path / "site", config=config)
+    assert built.returncode == 1
+    assert complaint in built.stderr.partition("WARNING")[2]
+
+
+class Loaded(HTMLParser):
+    """Collects the addresses that a page loads when it is opened."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        loads = given.get("src") or (given.get("href") if tag == "link" and given.get("rel") != "canonical" else None)
+        if loads:
+            self.addresses.add(loads)
+
+
+def test_site_loads_nothing_from_outside(site: Path) -> None:
+    addresses = set[str]().union(*(Loaded(file.read_text(encoding="utf-8")).addresses for file in site.rglob("*.html")))
+    assert "assets/images/favicon.png" in addresses
+    assert {address for address in addresses if re.match(r"\w+:|//", address)} == set()
+
+
+@pytest.mark.parametrize("verb", [name for name, _ in verbs(autoflow)])
+def test_site_describes_every_command_with_its_options(site: Path, verb: str) -> None:
+    text = (site / "reference" / "command-line.html").read_text(encoding="utf-8")
+    (described,) = re.findall(rf'<h3 id="{verb.replace(" ", "-")}">(.*?)(?=<h3|</article>)', text, re.DOTALL)
+    options = {name for parameter in dict(verbs(autoflow))[verb].params for name in parameter.opts if name[0] == "-"}
+    assert {option for option in options if not re.search(rf"<code[^>]*>{option}\b", described)} == set()

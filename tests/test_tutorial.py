@@ -1,0 +1,59 @@
+"""The tutorial's notebook and workflows.yml, and README's, do what is said of them."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from autoflow.cli import main
+from autoflow.parser import read_workflows
+from examples.flowapi import ExampleFlowApi
+from tests.conftest import Deployed
+from tests.test_docs import README, page
+
+TUTORIAL = page("tutorial.md")
+
+
+def blocks(language: str, text: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def follower(deployed: Deployed, tmp_path: Path) -> Deployed:
+    """Return the folders of somebody who has written the tutorial's notebook."""
+    (command,) = (block for block in blocks("bash", TUTORIAL) if "new_notebook" in block)
+    program = command.removeprefix("python - <<'END'\n").removesuffix("END\n")
+    inputs = tmp_path / "tutorial" / "inputs"
+    inputs.mkdir(parents=True)
+    subprocess.run([sys.executable, "-c", program], env={**deployed.environ, "HOME": str(tmp_path)}, check=True)
+    (inputs / "moves.ipynb").rename(deployed.inputs / "moves.ipynb")
+    return deployed
+
+
+@pytest.mark.parametrize("text", [README, TUTORIAL], ids=["README", "tutorial"])
+def test_first_workflow_is_valid(follower: Deployed, text: str) -> None:
+    follower.write_workflows(blocks("yaml", text)[0])
+    (trigger,) = read_workflows(follower.settings()).sensor.triggers
+    assert trigger.workflow.name == "moves"
+    assert trigger.parameters == {"unit": "admin2"}
+
+
+def test_tutorials_workflow_makes_a_report_and_fails_for_a_unit_that_its_token_does_not_allow(
+    follower: Deployed, example_flowapi: ExampleFlowApi, prefect_running: Mapping[str, str]
+) -> None:
+    follower.write_workflows(blocks("yaml", TUTORIAL)[0])
+    flowapi = {"FLOWAPI_URL": example_flowapi.url, "FLOWAPI_TOKEN": example_flowapi.token()}
+    environ = {**follower.environ, **prefect_running, **flowapi}
+    request = ["run", "moves", "--date", "2016-01-12"]
+    assert main(request, environ) == 0
+    assert [path.suffix for path in follower.reports()] == [".pdf"]
+    (executed,) = follower.executed()
+    shown = nbformat.read(executed, as_version=4).cells[-1].outputs
+    assert {kind for output in shown for kind in output.get("data", {})} >= {"image/png", "text/html"}
+    assert main([*request, "-p", "unit=admin3"], environ) == 1
+    (failed,) = set(follower.executed()) - {executed}
+    assert "User claims verification failed" in failed.read_text(encoding="utf-8")
