@@ -1,6 +1,7 @@
 """The keys of each part of the file, and the values they accept."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from marshmallow import Schema, ValidationError, fields
@@ -9,26 +10,26 @@ from autoflow.date_stencil import as_date
 from autoflow.parser import values
 
 
-class Key(fields.Field[Any]):
+class Key(fields.Function):
     """A key of the file; `read` returns the meaning of its value, or raises ValueError with the reason.
 
     An optional key without a value counts as absent.
     """
 
-    default_error_messages = {  # noqa: RUF012 - marshmallow's way
-        "required": "missing key",
-        "null": "missing value",
-    }
-
     def __init__(self, read: Callable[[object], object], *, required: bool = False, allow_none: bool = False) -> None:
-        super().__init__(required=required, allow_none=allow_none or not required)
-        self._read = read
+        super().__init__(
+            deserialize=partial(_valid, read),
+            required=required,
+            allow_none=allow_none or not required,
+            error_messages={"required": "missing key", "null": "missing value"},
+        )
 
-    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> object:  # noqa: ARG002 - marshmallow's
-        try:
-            return self._read(value)
-        except ValueError as error:
-            raise ValidationError(str(error)) from error
+
+def _valid(read: Callable[[object], object], value: object) -> object:
+    try:
+        return read(value)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
 
 
 class FileSchema(Schema):

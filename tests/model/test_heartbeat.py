@@ -31,7 +31,7 @@ class Clock:
         return self.now
 
     def seconds(self) -> float:
-        return (self.now - datetime.datetime.min).total_seconds()  # noqa: DTZ901 - as above
+        return (self.now - datetime.datetime.min).total_seconds()
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_lines_are_right_in_flow_style_and_after_comments_and_texts_of_several_l
         "12: workflows[0].notebooks.one.timeout: expected more than 0 seconds, not 0",
         (
             "18: available_dates_sensor.schedule: 'x y' is not a valid cron string: "
-            "five fields are expected: minute, hour, day of the month, month, day of the week"
+            "expected five fields: minute, hour, day of the month, month, day of the week"
         ),
         f"22: {ENTRY}.parameters.text: no notebook of workflow 'a b' uses this parameter; remove it",
         f"24: {ENTRY}.parameters.wrong: no notebook of workflow 'a b' uses this parameter; remove it",

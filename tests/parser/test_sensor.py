@@ -13,7 +13,7 @@ from tests.parser.good_file import ENTRY, SENSOR, changed, parse, problems
             "'0 6 * *'",
             (
                 f"20: {SENSOR}.schedule: '0 6 * *' is not a valid cron string: "
-                "five fields are expected: minute, hour, day of the month, month, day of the week"
+                "expected five fields: minute, hour, day of the month, month, day of the week"
             ),
         ),
         (
