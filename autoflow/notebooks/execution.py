@@ -76,8 +76,7 @@ def execute(  # noqa: PLR0913 - each is a thing of its own
 
     """
     redaction = Redaction(secrets)
-    node, folder = _read(notebook, label), notebook.parent
-    run = _Run(node, folder, environment, start_timeout, on_cell, fork_server)
+    run = _Run(_read(notebook, label), notebook.parent, environment, start_timeout, on_cell, fork_server)
     try:
         run.to_the_end(parameters, _Limits(timeout, stop or StopSignal()))
     except Exception as error:  # noqa: BLE001 - whatever it is, this run has failed by it, and others have not

@@ -283,7 +283,7 @@ def test_run_for_dates_that_are_not_available_is_refused_at_once_but_by_force(ru
         ),
         (
             ["run", "simple", "--date", "2016-01-05", "-p", 'level="\\ud800"'],
-            "the text has a character that cannot be stored",
+            "the text contains a character that cannot be stored",
         ),
         (
             ["run", "simple", "--date", "2016-01-05", "-p", "typo=1"],
