@@ -53,14 +53,13 @@ def main(settings: Settings, *, once: bool = False) -> int:
 
             if not api.wait_until_ready(shutdown):
                 return INTERRUPTED if interrupted else SUCCESS
-            schedule = None if once else workflows.sensor.schedule
             with files.published(api.url):
-                all_succeeded = serve(settings, schedule, store=store, shutdown=shutdown, fork_server=fork_server)
+                success = serve(settings, workflows, once=once, store=store, shutdown=shutdown, fork_server=fork_server)
         store.close()
     logger.info("stopped")
     if interrupted:
         return INTERRUPTED
-    return SUCCESS if all_succeeded else FAILURE
+    return SUCCESS if success else FAILURE
 
 
 def check_tools(workflows: WorkflowsFile) -> None:

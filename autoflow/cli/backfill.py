@@ -68,7 +68,7 @@ def backfill(  # noqa: PLR0913 - its options
         if dry_run or not wanted:
             return _tell_plan(wanted, others, as_json=as_json)
         runs = ForegroundRuns(session, store, again=reprocess == "all")
-        code = runs.carry_out([(file, each.key, each.trigger.parameters) for each in wanted])
+        code = runs.carry_out(file, [(each.key, each.trigger.parameters) for each in wanted])
     _tell_summary(runs.states, len(wanted), others, as_json=as_json, interrupted=code == INTERRUPTED)
     return code
 

@@ -5,7 +5,6 @@ import importlib
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,18 +22,15 @@ from autoflow.orchestration.prefect_api import free_port, prefect_api
 from autoflow.orchestration.server_process import is_ready
 from autoflow.runs.requests import requested_run
 from autoflow.settings import Settings
-from autoflow.stop_signal import Shutdown, closing_on_signals
+from autoflow.stop_signal import Shutdown, closing_on_signals, join_threads
 
 if TYPE_CHECKING:
     from autoflow.runs.records import RunKey
     from autoflow.runs.run import WorkflowRun
-    from autoflow.specs import WorkflowsFile
+    from autoflow.specs import TriggerSpec, WorkflowsFile
     from autoflow.workflows.runner import WorkflowRunner
 
 T = TypeVar("T")
-
-LAST_WAIT = 10.0
-"""How long runs that have been told to stop may take to do so, in seconds."""
 
 
 @contextmanager
@@ -71,9 +67,14 @@ def reachable_prefect(
 
 @contextmanager
 def foreground_runner(
-    settings: Settings, store: RunStore, *, environ: MutableMapping[str, str], shutdown: Shutdown
+    settings: Settings,
+    store: RunStore,
+    *,
+    triggers: Sequence["TriggerSpec"],
+    environ: MutableMapping[str, str],
+    shutdown: Shutdown,
 ) -> Iterator["WorkflowRunner"]:
-    """Yield what runs workflows in this process, with a Prefect API for it."""
+    """Yield a runner of workflows in this process, with a Prefect API; `triggers` are those of workflows.yml."""
     make_folders(settings)
     # Kernels warm up while a Prefect server starts.
     with (
@@ -82,7 +83,7 @@ def foreground_runner(
     ):
         from autoflow.workflows.assembly import assembled  # noqa: PLC0415 - as below
 
-        with assembled(settings, store, fork_server=fork_server) as assembly:
+        with assembled(settings, store, triggers=triggers, fork_server=fork_server) as assembly:
             yield assembly.runner
 
 
@@ -96,15 +97,15 @@ def run_side_by_side(
 ) -> None:
     """Call `run` with each of `wanted`, in their order, up to `limit` at a time, until `shutdown` closes.
 
-    What runs then may go on for `grace` seconds, unless it is to stop at once. The runs are in threads of their own:
-    in the main thread, Prefect would take over SIGTERM.
+    Runs in progress may then continue for `grace` seconds, unless they have to stop at once. They are in threads of
+    their own: in the main thread, Prefect would take over SIGTERM.
     """
     waiting = iter(wanted)
-    taking = threading.Lock()
+    lock = threading.Lock()
 
     def work() -> None:
         while not shutdown.is_closing:
-            with taking:
+            with lock:
                 each = next(waiting, None)
             if each is None:
                 return
@@ -116,15 +117,7 @@ def run_side_by_side(
     while any(thread.is_alive() for thread in threads) and not shutdown.wait_until_closing(0.1):
         pass
     if shutdown.is_closing:
-        _join(threads, 0 if shutdown.stop.is_set else grace)
-        shutdown.stop.set("AutoFlow was stopped")
-        _join(threads, LAST_WAIT)
-
-
-def _join(threads: Sequence[threading.Thread], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        shutdown.stop_after(grace, functools.partial(join_threads, threads))
 
 
 INTERRUPTED = 130
@@ -139,16 +132,18 @@ class ForegroundRuns:
         self._again = again
         self.states: dict[RunKey, str] = {}
 
-    def carry_out(self, wanted: Sequence[tuple["WorkflowsFile", "RunKey", Mapping[str, Any]]]) -> int:
-        """Do all that is wanted; return the exit code."""
+    def carry_out(self, file: "WorkflowsFile", wanted: Sequence[tuple["RunKey", Mapping[str, Any]]]) -> int:
+        """Carry out the `wanted` runs of workflows in `file`, with these parameters; return the exit code."""
         settings = self._session.settings
         shutdown = Shutdown()
         with closing_on_signals(shutdown) as interrupted:
             try:
                 if sys.stderr.isatty():
                     console(stderr=True).print("preparing…", end="\r")
-                with foreground_runner(settings, self._store, environ=os.environ, shutdown=shutdown) as runner:
-                    runs = [requested_run(file, key.workflow, key.reference_date, given) for file, key, given in wanted]
+                with foreground_runner(
+                    settings, self._store, triggers=file.sensor.triggers, environ=os.environ, shutdown=shutdown
+                ) as runner:
+                    runs = [requested_run(file, key.workflow, key.reference_date, given) for key, given in wanted]
                     with watching(self._session, total=len(runs)) as watch:
                         one = functools.partial(self._run_one, runner=runner, shutdown=shutdown, watch=watch)
                         run_side_by_side(

@@ -57,7 +57,7 @@ def run(
         _refuse(store, key, force=force)
         _refuse_dates(session, file, key, parameters, force=force)
         runs = ForegroundRuns(session, store, again=force)
-        code = runs.carry_out([(file, key, parameters)])
+        code = runs.carry_out(file, [(key, parameters)])
         record = next(iter(store.runs(workflow=workflow, first=date.date(), last=date.date(), limit=1)), None)
     if record is None or code == INTERRUPTED:
         return code or 1

@@ -279,7 +279,7 @@ def test_server_that_hangs_is_started_anew(
         wait_for(lambda: logged)
         monkeypatch.undo()
         wait_for(lambda: any(server.pid != hung.pid for server in servers_of()))
-    assert logged[0] == "the Prefect server has not answered for 0 s and is killed"
+    assert logged[0] == "the Prefect server has not responded for 0 s; killing it"
 
 
 @pytest.mark.usefixtures("migrated_prefect")
