@@ -33,7 +33,7 @@ class SettingsError(AutoflowError):
 class WorkflowsFileError(AutoflowError):
     """workflows.yml is invalid.
 
-    `problems` has a line for each mistake, in the order of the file: ``FILE:LINE: PATH: what was expected``.
+    `problems` has one line for each, in the order of the file: ``FILE:LINE: PLACE: what is wrong; what to do``.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -70,7 +70,7 @@ class ReportError(AutoflowError):
 
 
 class PrefectApiError(AutoflowError):
-    """The Prefect API that AutoFlow needs does not answer."""
+    """The Prefect API does not answer."""
 
 
 class UnexpectedError(AutoflowError):

@@ -33,7 +33,7 @@ FOLDER = Path(__file__).resolve().parent
 
 SLOWEST = (
     "notebooks/test_execution.py",
-    "reports/test_reports.py",
+    "notebooks/test_outputs.py",
     "test_faults.py",
     "test_acceptance.py",
     "orchestration/test_prefect_api.py",

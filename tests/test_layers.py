@@ -10,10 +10,12 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "autoflow").rglob("*.py"))
 
 LAYERS = (
-    ("date_stencil", "errors", "lean_imports", "stop_signal", "utils"),
-    ("log", "settings", "specs"),
+    ("errors", "lean_imports", "stop_signal", "utils"),
+    ("date_stencil", "log", "settings"),
+    ("specs",),
     ("flowapi", "kernels", "reports", "runs"),
-    ("model", "notebooks", "notify", "orchestration"),
+    ("model", "notebooks", "notify"),
+    ("orchestration",),
     ("page", "parser"),
     ("workflows",),
     ("sensor",),

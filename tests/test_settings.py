@@ -95,7 +95,7 @@ def test_every_default_can_be_changed(deployed: Deployed, tmp_path: Path) -> Non
         AUTOFLOW_PRELOAD="numpy, geopandas.tools",
         PREFECT_API_URL="http://prefect.example.org:4200/api/",
         PREFECT_HOME=str(tmp_path / "home"),
-        PREFECT_SERVER_API_HOST="0.0.0.0",  # noqa: S104 - nothing is bound
+        PREFECT_SERVER_API_HOST="0.0.0.0",
         PREFECT_SERVER_API_PORT="4321",
     )
     assert settings.log_level == "WARNING"
@@ -110,7 +110,7 @@ def test_every_default_can_be_changed(deployed: Deployed, tmp_path: Path) -> Non
     assert settings.preload == ("numpy", "geopandas.tools")
     assert settings.prefect_api_url == "http://prefect.example.org:4200/api"
     assert settings.prefect_home == tmp_path / "home"
-    assert (settings.prefect_host, settings.prefect_port) == ("0.0.0.0", 4321)  # noqa: S104 - the same
+    assert (settings.prefect_host, settings.prefect_port) == ("0.0.0.0", 4321)
 
 
 def test_all_that_is_missing_is_named_at_once() -> None:

@@ -1,6 +1,5 @@
 """Adds an artifact to each run in Prefect's UI: links to its outputs, and the error if it failed."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from autoflow.errors import NotebookError
 from autoflow.log import logger
+from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.orchestration.failures import PREFECT_FAILURES
 from autoflow.runs.run import Outcome, WorkflowRun
 from autoflow.settings import Settings
@@ -52,17 +52,9 @@ def _failure(label: str, error: Exception, outcome: Outcome) -> list[str]:
     message = f"{error.error_class}: {error.error_message}"[:LONGEST_MESSAGE]
     lines = [f"### Failed in {place}", "", _fenced(message), ""]
     executed = outcome.outputs.get(label)
-    source = cell_source(executed.executed, error.cell) if executed and error.cell else None
+    read = ExecutedNotebook.read(executed.executed) if executed and error.cell else None
+    source = read.source(error.cell) if read and error.cell else None
     return [*lines, "The cell:", "", _fenced(source[:LONGEST_SOURCE], "python"), ""] if source else lines
-
-
-def cell_source(notebook: Path, cell: int) -> str | None:
-    """Return the source of a cell of an executed notebook, counted from 1; None if it cannot be read."""
-    try:
-        source = json.loads(notebook.read_text(encoding="utf-8"))["cells"][cell - 1]["source"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return source if isinstance(source, str) else "".join(source)
 
 
 def _link(path: Path, settings: Settings) -> str:

@@ -14,9 +14,9 @@ from nbclient import NotebookClient
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from autoflow.reports import ReportContext, convert, missing_fonts, missing_tools  # noqa: E402
-from autoflow.settings import CONFIG_DIR  # noqa: E402
-from autoflow.specs import ReportFormat  # noqa: E402
+from autoflow.reports import ReportContext, convert, missing_fonts, missing_tools
+from autoflow.settings import CONFIG_DIR
+from autoflow.specs import ReportFormat
 
 
 def make(out_dir: Path) -> list[Path]:

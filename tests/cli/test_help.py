@@ -59,14 +59,14 @@ def test_wrong_usage_has_exit_code_2(cli: Cli, arguments: list[str]) -> None:
     [
         (["run", "other", "--date", "2016-01-05"], "there is no workflow 'other'"),
         (["backfill", "other", "--from", "2016-01-05", "--to", "2016-01-05"], "there is no workflow 'other'"),
-        (["run", "simple", "--date", "2016-01-05", "-p", "level=[1"], "it is no YAML"),
+        (["run", "simple", "--date", "2016-01-05", "-p", "level=[1"], "invalid YAML"),
         (
             ["run", "simple", "--date", "2016-01-05", "-p", "level=012"],
-            "'012' would be read as the number 10; put it in quotes, or write 10",
+            "YAML reads 012 as the number 10; write '012' for text, or 10",
         ),
         (
             ["run", "simple", "--date", "2016-01-05", "-p", 'level="\\ud800"'],
-            "the text has a character that cannot be stored",
+            "the text contains a character that cannot be stored",
         ),
         (
             ["run", "simple", "--date", "2016-01-05", "-p", "typo=1"],

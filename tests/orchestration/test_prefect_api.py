@@ -76,7 +76,7 @@ def test_next_port_is_taken_when_the_usual_one_is_not_free(deployed: Deployed) -
 
 
 def test_port_is_taken_on_all_addresses(deployed: Deployed) -> None:
-    settings = deployed.settings(PREFECT_SERVER_API_HOST="0.0.0.0")  # noqa: S104 - for a moment, and nobody answers
+    settings = deployed.settings(PREFECT_SERVER_API_HOST="0.0.0.0")
     first = choose_port(settings)
     with listening(first):
         assert choose_port(settings) > first
