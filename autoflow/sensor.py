@@ -34,6 +34,9 @@ from autoflow.workflows.runner import WorkflowRunner
 TOKEN_WARNING_DAYS = 7
 """How many days before its expiry the token is the subject of a daily warning."""
 
+MOST_RUNS = 100
+"""How many runs a tick starts."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
@@ -83,7 +86,7 @@ class Sensor:
     token_watch: TokenWatch = field(default_factory=TokenWatch)
 
     def tick(self, *, shutdown: Shutdown, cancel: StopSignal | None = None) -> Tick:
-        """Read workflows.yml, the token and the available dates; run what is due, up to `max_runs_per_tick` runs.
+        """Read workflows.yml, the token and the available dates; run what is due, up to `MOST_RUNS` runs.
 
         `cancel`, a child of the shutdown's signal, cancels the runs of this tick.
 
@@ -100,7 +103,7 @@ class Sensor:
         available_dates = flowapi.available_dates(sensor.cdr_types)
         histories = self._histories()
         runs = due_runs(sensor.triggers, available_dates, histories, self.clock())
-        batch = list(islice(runs, self.settings.max_runs_per_tick))
+        batch = list(islice(runs, MOST_RUNS))
         logger.info("tick: %s, %s", _count(len(available_dates), "date") + " available", _due_text(runs, batch))
         states = [
             state for state in self._run_side_by_side(batch, shutdown, cancel or StopSignal(shutdown.stop)) if state

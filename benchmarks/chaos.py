@@ -251,7 +251,6 @@ def run(options: argparse.Namespace, folder: Path) -> Figures:
             "AUTOFLOW_DB_URI": options.uri,
             "AUTOFLOW_HEARTBEAT_TIMEOUT": str(options.heartbeat),
             "AUTOFLOW_SHUTDOWN_GRACE": "1",
-            "AUTOFLOW_MAX_RUNS_PER_TICK": "10",
             "FLOWAPI_URL": flowapi.url,
             "FLOWAPI_TOKEN": flowapi.token(),
         }

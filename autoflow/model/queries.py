@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from autoflow.model.tables import is_claimed, runs_table
 from autoflow.runs.records import Failures, Histories, History, RunError, RunRecord, RunState, WorkflowKey
+from autoflow.runs.stuck import Durations
 
 CRASHES_PER_FAILURE = 3
 """This many crashes in a row count as one failure: a notebook that brings down the machine is not retried for ever."""
@@ -51,6 +52,26 @@ def _failures(attempts: Iterable[tuple[str, datetime.datetime]]) -> Failures:
             count += 1
             last = finished_at
     return Failures(count=count, last=last, cancelled=state == RunState.CANCELLED)
+
+
+def read_durations(connection: sa.Connection, keys: Iterable[WorkflowKey], *, limit: int) -> Durations:
+    """Return how long the last successes of workflows took, `limit` at most of each."""
+    columns = runs_table.c
+    durations = {}
+    for key in keys:
+        successes = (
+            sa.select(columns.started_at, columns.finished_at)
+            .where(
+                columns.workflow == key.workflow,
+                columns.parameters_hash == key.parameters_hash,
+                columns.state == RunState.SUCCEEDED.value,
+                columns.finished_at.is_not(None),
+            )
+            .order_by(columns.finished_at.desc())
+            .limit(limit)
+        )
+        durations[key] = [finished - started for started, finished in connection.execute(successes)]
+    return durations
 
 
 def read_runs(

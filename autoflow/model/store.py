@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from autoflow.model import migration
-from autoflow.model.queries import read_histories, read_runs
+from autoflow.model.queries import read_durations, read_histories, read_runs
 from autoflow.model.tables import is_claimed, is_rerunning, runs_table
 from autoflow.model.transactions import Database
 from autoflow.runs.records import (
@@ -28,6 +28,7 @@ from autoflow.runs.records import (
     RunState,
     utc_now,
 )
+from autoflow.runs.stuck import LAST_SUCCESSES, SHORTEST_LIMIT, StuckRun, stuck_runs
 from autoflow.specs import Json
 
 
@@ -165,6 +166,17 @@ class RunStore:
         """Return the histories of all workflows; it takes two queries, however long they are."""
         with self._database.reading() as connection:
             return read_histories(connection)
+
+    def stuck_runs(self) -> list[StuckRun]:
+        """Return the active runs, of any process, that take far longer than their like, newest first."""
+        with self._database.reading() as connection:
+            now = self._now()
+            if not isinstance(now, datetime.datetime):
+                now = connection.execute(sa.select(now)).scalar_one()
+            is_old = runs_table.c.started_at < now - SHORTEST_LIMIT
+            active = read_runs(connection, runs_table.c.state.in_(ACTIVE_STATES), is_old)
+            keys = {record.key.workflow_key for record in active}
+            return stuck_runs(active, read_durations(connection, keys, limit=LAST_SUCCESSES), now)
 
     def runs(
         self,
