@@ -98,4 +98,5 @@ def _record(row: Any) -> RunRecord:
         flow_run_id=row.flow_run_id,
         forgiven_at=row.forgiven_at,
         pruned_at=row.pruned_at,
+        cancel_asked_at=row.cancel_asked_at,
     )

@@ -19,6 +19,7 @@ from autoflow.model.tables import is_claimed, is_rerunning, runs_table
 from autoflow.model.transactions import Database
 from autoflow.runs.records import (
     ACTIVE_STATES,
+    CANCELLED_FROM_COMMAND_LINE,
     CRASHED_AFTER,
     Claim,
     Histories,
@@ -132,7 +133,8 @@ class RunStore:
         """Record how a run ended; `outputs` are the files that it produced.
 
         Return False and change nothing if the run was marked as crashed in the meantime. A success is recorded even
-        then, unless another run has been started.
+        then, unless another run has been started. A run that was stopped after somebody asked to cancel it is recorded
+        as cancelled.
         """
         values = _values_of_end(state, outputs, error) | dict.fromkeys(("finished_at", "heartbeat_at"), self._now())
         before = [*ACTIVE_STATES, RunState.CRASHED] if state is RunState.SUCCEEDED else [*ACTIVE_STATES]
@@ -145,22 +147,46 @@ class RunStore:
         except IntegrityError:
             return False
 
+    def ask_to_cancel(self, run_id: int) -> bool:
+        """Ask the process that executes a run to cancel it; return False if the run is not active."""
+        columns = runs_table.c
+        statement = sa.update(runs_table).where(columns.id == run_id, columns.state.in_(ACTIVE_STATES))
+        with self._database.writing("cannot be written") as connection:
+            # The first request counts.
+            asked_at = sa.func.coalesce(columns.cancel_asked_at, self._now())
+            return connection.execute(statement.values(cancel_asked_at=asked_at)).rowcount == 1
+
+    def asked_to_cancel(self, claims: Iterable[Claim]) -> frozenset[Claim]:
+        """Return those of `claims` that somebody has asked to cancel."""
+        by_id = {claim.id: claim for claim in claims}
+        is_asked = runs_table.c.cancel_asked_at.is_not(None)
+        with self._database.reading() as connection:
+            found = connection.execute(sa.select(runs_table.c.id).where(runs_table.c.id.in_(by_id), is_asked))
+            return frozenset(by_id[run_id] for run_id in found.scalars())
+
     def give_up_crashed(self) -> int:
-        """Mark runs whose heartbeat has stopped as crashed, so that their dates are due again; return how many."""
+        """Mark runs whose heartbeat has stopped as crashed, so that their dates are due again; return how many.
+
+        Those that somebody has asked to cancel are cancelled instead, and not counted.
+        """
         now = self._now()
         is_overdue = runs_table.c.heartbeat_at < now - self.crashed_after
         with self._database.writing("cannot look for crashed runs") as connection:
-            statement = (
-                sa.update(runs_table)
-                .where(runs_table.c.state.in_(ACTIVE_STATES), is_overdue)
-                .values(
-                    state=RunState.CRASHED.value,
-                    finished_at=now,
-                    error_class="Crashed",
-                    error_message="its heartbeat stopped: the process or the machine that ran it is gone",
-                )
+            overdue = sa.update(runs_table).where(runs_table.c.state.in_(ACTIVE_STATES), is_overdue)
+            cancelled = {
+                "state": RunState.CANCELLED.value,
+                "error_class": "Cancelled",
+                "error_message": CANCELLED_FROM_COMMAND_LINE,
+            }
+            connection.execute(
+                overdue.where(runs_table.c.cancel_asked_at.is_not(None)).values(**cancelled, finished_at=now)
             )
-            return connection.execute(statement).rowcount
+            crashed = {
+                "state": RunState.CRASHED.value,
+                "error_class": "Crashed",
+                "error_message": "its heartbeat stopped: the process or the machine that ran it is gone",
+            }
+            return connection.execute(overdue.values(**crashed, finished_at=now)).rowcount
 
     def histories(self) -> Histories:
         """Return the histories of all workflows; it takes two queries, however long they are."""
@@ -248,7 +274,7 @@ def _supersede(connection: sa.Connection, claim: Claim) -> None:
 def _values_of_end(state: RunState, outputs: Mapping[str, Json] | None, error: RunError | None) -> dict[str, object]:
     """Return what the columns say about the end of a run, except for the time."""
     values: dict[str, object] = {
-        "state": state.value,
+        "state": _or_cancelled(state) if state is RunState.INTERRUPTED else state.value,
         "outputs": _storable(json.dumps(outputs, ensure_ascii=False)) if outputs is not None else None,
     }
     if error:
@@ -261,6 +287,11 @@ def _values_of_end(state: RunState, outputs: Mapping[str, Json] | None, error: R
     elif state is RunState.SUCCEEDED:
         values |= {"error_class": None, "error_message": None}
     return values
+
+
+def _or_cancelled(state: RunState) -> sa.ColumnElement[str]:
+    """Return the state of a run that was stopped: somebody may have asked to cancel it just before."""
+    return sa.case((runs_table.c.cancel_asked_at.is_not(None), RunState.CANCELLED.value), else_=state.value)
 
 
 def _storable(text: str) -> str:

@@ -30,6 +30,8 @@ runs_table = sa.Table(
     sa.Column("forgiven_at", sa.DateTime),
     # When its outputs were deleted because of their age.
     sa.Column("pruned_at", sa.DateTime),
+    # When somebody asked to cancel the run; the process that executes it ends it.
+    sa.Column("cancel_asked_at", sa.DateTime),
 )
 
 is_claimed = runs_table.c.state.in_([str(state) for state in CLAIMED_STATES])

@@ -141,6 +141,10 @@ class Claim:
     is_rerun: bool = False
 
 
+CANCELLED_FROM_COMMAND_LINE = "it was cancelled with 'autoflow cancel'"
+"""The reason in the record of a run that somebody cancelled from the command line."""
+
+
 @dataclass(frozen=True)
 class RunError:
     """Why a run failed. `cell` counts from 1; it is None if a report or AutoFlow itself failed."""
@@ -156,7 +160,7 @@ class RunRecord:
     """Everything that the run store knows about a run; times are in UTC.
 
     `outputs` maps labels of notebooks to the paths of the executed notebook and its reports; it is empty after these
-    were pruned. `holder` names the process that executed the run.
+    were pruned. `holder` names the process that executed the run. `cancel_asked_at`: when somebody asked to cancel it.
     """
 
     id: int
@@ -172,6 +176,7 @@ class RunRecord:
     flow_run_id: str | None
     forgiven_at: datetime.datetime | None
     pruned_at: datetime.datetime | None
+    cancel_asked_at: datetime.datetime | None = None
 
 
 @dataclass(frozen=True)

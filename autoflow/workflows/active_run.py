@@ -42,8 +42,8 @@ class ActiveRun:
     """A claimed run whose notebooks are about to run, and whose end is recorded once they have.
 
     Three nested signals stop it, for different reasons: `cancel` when someone cancels what the run is part of,
-    `watched.stop` when someone cancels the run itself in Prefect, `stop` when its claim is lost. `shutdown` stops them
-    all. `end` is None until the end has been recorded.
+    `watched.stop` when someone cancels the run itself, in Prefect or with 'autoflow cancel', `stop` when its claim is
+    lost. `shutdown` stops them all. `end` is None until the end has been recorded.
     """
 
     run: WorkflowRun
@@ -107,7 +107,7 @@ class ActiveRun:
         is_stopped_by_us = self.shutdown.stop.is_set or self.stop.is_set_directly
         if is_stopped_by_us or not end.state.is_stopped:
             return end
-        if self.cancel.is_set_directly or self.watched.is_cancelled:
+        if self.cancel.is_set_directly or self.watched.stop.is_set_directly or self.watched.is_cancelled:
             return End(RunState.CANCELLED, RunError("Cancelled", self.watched.stop.reason))
         return end
 

@@ -90,7 +90,7 @@ class WorkflowRunner:
             active = ActiveRun(
                 run=run, claim=claim, store=self.store, shutdown=shutdown, cancel=cancel, watched=watched
             )
-            with self.heartbeat.of(claim, active.stop):
+            with self.heartbeat.of(claim, active.stop, cancel=watched.stop):
                 self._execute(active, progress)
         return self._report_end(active, seconds=time.monotonic() - started)
 
