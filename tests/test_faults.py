@@ -17,9 +17,10 @@ from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.orchestration.prefect_api import free_port
 from autoflow.runs.records import RunState
-from autoflow.sensor import Sensor, Tick
+from autoflow.sensor import Sensor
 from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown
+from autoflow.workflows.dispatcher import Counts, Dispatcher
 from autoflow.workflows.runner import WorkflowRunner
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import Deployed, write_notebook
@@ -30,13 +31,13 @@ from tests.waiting import LONG, wait_for
 WAITS = "import pathlib, time\npathlib.Path('started').touch()\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)"
 
 
-def write_one(deployed: Deployed, *cells: str, earliest_date: str = "2016-01-12") -> None:
+def write_one(deployed: Deployed, *cells: str, earliest_date: str = "2016-01-12", retry_delay: float = 0) -> None:
     write_notebook(deployed.inputs / "n.ipynb", *cells)
     deployed.write_workflows(f"""
         workflows: [{{name: one, notebooks: {{n: {{filename: n.ipynb}}}}}}]
         available_dates_sensor:
           schedule: null
-          workflows: [{{workflow_name: one, earliest_date: {earliest_date}, retry_delay: 0}}]
+          workflows: [{{workflow_name: one, earliest_date: {earliest_date}, retry_delay: {retry_delay}}}]
     """)
 
 
@@ -46,12 +47,17 @@ def sensor_of(settings: Settings) -> Iterator[Sensor]:
     store.migrate()
     with Heartbeat(store) as heartbeat:
         runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
-        yield Sensor(settings=settings, store=store, runner=runner)
+        with Dispatcher(runner, shutdown=Shutdown()) as dispatcher:
+            yield Sensor(settings=settings, store=store, dispatcher=dispatcher)
     store.close()
 
 
-def tick(sensor: Sensor) -> Tick:
-    return sensor.tick(shutdown=Shutdown())
+def tick(sensor: Sensor) -> Counts:
+    """Tick, and wait until nothing is due; return how the runs have ended."""
+    sensor.dispatcher.counts = Counts()
+    sensor.tick()
+    assert sensor.dispatcher.drain()
+    return sensor.dispatcher.counts
 
 
 @contextmanager
@@ -184,7 +190,7 @@ class TestDisks:
     def test_outputs_that_cannot_be_written_fail_the_run_with_a_reason_and_leave_nothing_half_written(
         self, deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path, options: str, reason: str
     ) -> None:
-        write_one(deployed, "import random\nprint([random.random() for _ in range(50_000)])")
+        write_one(deployed, "import random\nprint([random.random() for _ in range(50_000)])", retry_delay=60)
         settings = deployed.settings(
             FLOWAPI_URL=example_flowapi.url,
             FLOWAPI_TOKEN=example_flowapi.token(),

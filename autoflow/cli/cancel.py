@@ -9,7 +9,7 @@ from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import print_json
 from autoflow.errors import AutoflowError
 from autoflow.model.store import RunStore
-from autoflow.runs.records import RunRecord, RunState
+from autoflow.runs.records import RunRecord
 
 POLL_SECONDS = 0.5
 """How often the run store is read while the run has not ended."""
@@ -37,10 +37,10 @@ def cancel(session: Session, *, run_id: int, as_json: bool) -> None:
         record = _wait_for_end(store, run_id)
     if as_json:
         print_json({"id": record.id, "state": record.state})
-    elif record.state is RunState.CANCELLED:
+    elif record.state.is_cancelled:
         click.echo(f"run {run_id} of {record.key} is cancelled; 'autoflow retry {run_id}' makes its date due again")
     else:
-        click.echo(f"run {run_id} of {record.key} had {_ended(record)} before it could be cancelled")
+        click.echo(f"run {run_id} of {record.key} had {record.state.as_predicate} before it could be cancelled")
 
 
 def _wait_for_end(store: RunStore, run_id: int) -> RunRecord:
@@ -61,7 +61,7 @@ def _wait_for_end(store: RunStore, run_id: int) -> RunRecord:
 
 def _why_not_running(store: RunStore, run_id: int) -> str:
     record = _record(store, run_id)
-    return f"run {run_id} of {record.key} is not running: it has {_ended(record)}"
+    return f"run {run_id} of {record.key} is not running: it has {record.state.as_predicate}"
 
 
 def _record(store: RunStore, run_id: int) -> RunRecord:
@@ -69,10 +69,3 @@ def _record(store: RunStore, run_id: int) -> RunRecord:
     if record is None:
         raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists the runs")
     return record
-
-
-def _ended(record: RunRecord) -> str:
-    """Return how a run ended, in words that follow "has" or "had"."""
-    words = {RunState.CANCELLED: "been cancelled", RunState.INTERRUPTED: "been interrupted"}
-    words[RunState.SUPERSEDED] = "succeeded, and a newer run counts instead"
-    return words.get(record.state, str(record.state))

@@ -39,7 +39,7 @@ class RunStore:
     `uri` is a database URL of SQLAlchemy, for SQLite or PostgreSQL; the path of an SQLite file is taken literally. A
     run has crashed if its heartbeat is older than `crashed_after`; all daemons that share a database should use the
     same value. `clock` returns the time in UTC without a time zone. Without it, PostgreSQL's own clock counts, because
-    the clocks of several machines may differ.
+    the clocks of several machines may differ. `holder` names this process in the records of its runs.
 
     Every method raises RunStoreError if the database cannot be reached.
     """
@@ -54,7 +54,7 @@ class RunStore:
         self._database = Database(uri)
         self.crashed_after = crashed_after
         self._clock = clock
-        self._holder = f"{socket.gethostname()} pid {os.getpid()} {uuid.uuid4().hex[:8]}"
+        self.holder = f"{socket.gethostname()} pid {os.getpid()} {uuid.uuid4().hex[:8]}"
 
     def _now(self) -> Any:
         if self._clock:
@@ -91,7 +91,7 @@ class RunStore:
             "parameters": key.parameters,
             "reference_date": key.reference_date,
             "attempt": attempts,
-            "holder": self._holder,
+            "holder": self.holder,
             "started_at": now,
             "heartbeat_at": now,
         }

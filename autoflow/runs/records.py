@@ -56,6 +56,18 @@ class RunState(enum.StrEnum):
         return self is RunState.FAILED
 
     @property
+    def is_cancelled(self) -> bool:
+        """Whether a person has ended the run."""
+        return self is RunState.CANCELLED
+
+    @property
+    def as_predicate(self) -> str:
+        """The end of the run in words that follow "has" or "had"."""
+        was_stopped = f"been {self}"
+        more = {RunState.SUPERSEDED: "succeeded, and a newer run counts instead"}
+        return was_stopped if self.is_stopped else more.get(self, str(self))
+
+    @property
     def is_stopped(self) -> bool:
         """Whether the run was stopped before its end, by AutoFlow or by a person."""
         return self in {RunState.INTERRUPTED, RunState.CANCELLED}
