@@ -7,6 +7,7 @@ from autoflow.errors import AutoflowError, ReportError
 from autoflow.kernels.fork_server import warm_fork_server
 from autoflow.kernels.kernel import remove_unused_folders
 from autoflow.log import log_ends_of_threads, logger
+from autoflow.model.output_paths import OutputFolders
 from autoflow.model.store import RunStore
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.prefect_api import prefect_api
@@ -42,7 +43,11 @@ def main(settings: Settings, *, once: bool = False) -> int:
         check_tools(workflows)
         make_folders(settings)
         remove_unused_folders()
-        store = RunStore(settings.db_uri, crashed_after=datetime.timedelta(seconds=settings.heartbeat_timeout))
+        store = RunStore(
+            settings.db_uri,
+            folders=OutputFolders.of(settings),
+            crashed_after=datetime.timedelta(seconds=settings.heartbeat_timeout),
+        )
         store.migrate()
         files = DaemonFiles(home=settings.prefect_home)
         # Kernels warm up while the Prefect server starts.

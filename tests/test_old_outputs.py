@@ -55,6 +55,7 @@ def test_old_outputs_folder_goes_on_with_no_run_done_twice_and_old_runs_on_the_p
 ) -> None:
     files = restore(deployed)
     with closing(RunStore(deployed.settings().db_uri)) as store:
+        store.migrate()
         old = store.runs()
     environ = {**deployed.environ, "FLOWAPI_URL": example_flowapi.url, "FLOWAPI_TOKEN": example_flowapi.token()}
 

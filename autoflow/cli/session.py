@@ -37,13 +37,15 @@ class Session:
     @contextmanager
     def store(self) -> Iterator["RunStore"]:
         """Yield the run store, with its tables as this version needs them."""
-        from autoflow.model.store import RunStore  # noqa: PLC0415 - so that --help is quick
+        from autoflow.model.output_paths import OutputFolders  # noqa: PLC0415 - so that --help is quick
+        from autoflow.model.store import RunStore  # noqa: PLC0415
 
         settings = self.settings
         if settings.db_uri.startswith("sqlite"):
             settings.outputs_dir.mkdir(parents=True, exist_ok=True)
         crashed_after = datetime.timedelta(seconds=settings.heartbeat_timeout)
-        with closing(RunStore(settings.db_uri, crashed_after=crashed_after)) as store:
+        folders = OutputFolders.of(settings)
+        with closing(RunStore(settings.db_uri, folders=folders, crashed_after=crashed_after)) as store:
             store.migrate()
             yield store
 
