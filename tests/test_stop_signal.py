@@ -119,7 +119,7 @@ def test_unix_signal_at_any_moment_ends_the_wait() -> None:
     def close(_signum: int, _frame: FrameType | None) -> None:
         shutdown.close_at_once("signal")
 
-    moments = random.Random(4)  # noqa: S311 - nothing secret
+    moments = random.Random(4)
     before = signal.signal(signal.SIGALRM, close)
     try:
         end = time.monotonic() + 3

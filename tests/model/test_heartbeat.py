@@ -13,30 +13,13 @@ from autoflow.model.heartbeat import GIVE_UP_AFTER, INTERVAL, Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.runs.records import CRASHED_AFTER, Claim, RunKey, RunState
 from autoflow.stop_signal import StopSignal
+from tests.model.conftest import Clock
 from tests.postgres import Postgres
 from tests.waiting import LONG, wait_for
 
 SECOND = datetime.timedelta(seconds=1)
 SHORT = datetime.timedelta(seconds=0.02)
 KEY = RunKey.of("flows", {}, datetime.date(2016, 1, 1))
-
-
-class Clock:
-    """Tells the time that a test has set."""
-
-    def __init__(self) -> None:
-        self.now = datetime.datetime(2026, 1, 1)
-
-    def __call__(self) -> datetime.datetime:
-        return self.now
-
-    def seconds(self) -> float:
-        return (self.now - datetime.datetime.min).total_seconds()  # noqa: DTZ901 - as above
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

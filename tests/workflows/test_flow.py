@@ -171,7 +171,7 @@ class TestNotebooksWorkflow:
             assert notebook.startswith("the-one")
             assert date == "2016-01-07"
             assert len(parameters) == 8
-            assert datetime.datetime.strptime(time, "%Y%m%dT%H%M%S.%fZ").year >= 2026  # noqa: DTZ007 - it is UTC
+            assert datetime.datetime.strptime(time, "%Y%m%dT%H%M%S.%fZ").year >= 2026
 
     def test_a_notebook_becomes_a_report_with_our_template_or_its_own(self, deployed: Deployed) -> None:
         write_notebook(deployed.inputs / "n.ipynb", "from IPython.display import Markdown; Markdown('# Shown *here*')")
