@@ -222,10 +222,11 @@ class RunStore:
                 unforgiven = (*_is(key), ~is_claimed, ~is_rerunning, runs_table.c.forgiven_at.is_(None))
                 connection.execute(sa.update(runs_table).where(*unforgiven).values(forgiven_at=self._now()))
 
-    def forget_outputs(self, run_id: int) -> None:
-        """Record that the outputs of a run, and its flow run in Prefect, were deleted."""
+    def forget_outputs(self, run_id: int, *, keep_paths: bool = False) -> None:
+        """Record that the outputs of a run (with `keep_paths`, not all) and its flow run in Prefect were deleted."""
         with self._database.writing("cannot be written") as connection:
-            values = {"outputs": None, "outputs_dir": None, "flow_run_id": None, "pruned_at": self._now()}
+            values = {"flow_run_id": None, "pruned_at": self._now()}
+            values |= {} if keep_paths else {"outputs": None, "outputs_dir": None}
             connection.execute(sa.update(runs_table).where(runs_table.c.id == run_id).values(values))
 
 

@@ -63,9 +63,9 @@ def _change(text: str, layout: _Layout) -> dict[str, str] | None:
     try:
         outputs = json.loads(text)
         paths = [(kind, path) for kind, path in _paths(outputs) if not layout.is_outside(kind, path)]
+        root = next(filter(None, layout.roots(paths)), None)
     except (ValueError, TypeError, AttributeError):
         return None  # Not written by AutoFlow.
-    root = next(filter(None, layout.roots(paths)), None)
     if root is None:
         return None
     relative = {path: path.removeprefix(_start(root)) for _, path in paths}
