@@ -25,7 +25,8 @@ from autoflow.notebooks.outputs import OUTPUT_LIMIT
 from autoflow.notebooks.reading import declared_parameters, read_notebook
 from autoflow.stop_signal import StopSignal
 from tests.conftest import PYTHON, Deployed, write_notebook
-from tests.waiting import LONG
+from tests.environment import steady_environ
+from tests.waiting import LONG, wait_for
 
 SECRET = 'tok.en-"with"\\<odd> characters'
 
@@ -35,15 +36,14 @@ def fork_server(request: pytest.FixtureRequest) -> Iterator[ForkServer | None]:
     if request.param == "ordinary":
         yield None
         return
-    with ForkServer() as server:
-        server.warm_up(os.environ)
+    with ForkServer(idle_seconds=600) as server:
+        server.warm_up(steady_environ())
         assert server.wait_until_warm(LONG)
         yield server
 
 
 def state_of_process() -> tuple[object, ...]:
-    environ = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-    return Path.cwd(), environ, signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    return Path.cwd(), steady_environ(), signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield
         assert list(Path(folder).iterdir()) == []
-    assert psutil.Process().children(recursive=True) == processes
+    wait_for(lambda: psutil.Process().children(recursive=True) == processes)
     monkeypatch.undo()
     assert state_of_process() == before
 
@@ -107,7 +107,7 @@ class Runner:
                     executed,
                     label="flows",
                     parameters=values or {},
-                    environment=os.environ,
+                    environment=steady_environ(),
                     fork_server=self.fork_server,
                     **arguments,
                 )
@@ -180,7 +180,7 @@ def test_parameter_that_json_does_not_know_is_refused(run: Runner, value: object
     ("code", "death"),
     [
         ("import os; os._exit(3)", "the kernel died: it ended with exit status 3"),
-        ("import os; os.kill(os.getpid(), 9)", "the kernel died: killed by SIGKILL, perhaps for want of memory"),
+        ("import os; os.kill(os.getpid(), 9)", "the kernel died: killed by SIGKILL, possibly out of memory"),
         ("import ctypes; ctypes.string_at(0)", "the kernel died: killed by SIGSEGV"),
     ],
 )
