@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any, Self
 
 from autoflow.kernels.preload import ON_FIRST_USE
@@ -42,11 +43,6 @@ MAX_FAILURES = 3
 
 CHECK_SECONDS = 1.0
 """How often to check whether preloaded files have changed, in seconds."""
-
-_VARIABLES_OF_ONE_KERNEL = {"FLOWAPI_TOKEN"}
-"""The environment variables that may differ from those of the process: the token is renewed while the daemon runs."""
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 # Neither AutoFlow's folder nor the working folder may be on sys.path, as they would not be in an ordinary kernel.
 _PROGRAM = """
@@ -115,7 +111,7 @@ class _WarmProcess:
         self.reports.setblocking(False)
         self._requests.setblocking(False)
         program = _PROGRAM.format(
-            root=str(_ROOT),
+            root=str(Path(__file__).resolve().parents[2]),
             reports=reports.fileno(),
             requests=requests.fileno(),
             modules=modules,
@@ -126,8 +122,8 @@ class _WarmProcess:
                 [sys.executable, "-c", program],
                 env=environment,
                 cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdin=DEVNULL,
+                stdout=DEVNULL,
                 stderr=stderr,
                 pass_fds=[reports.fileno(), requests.fileno()],
                 start_new_session=True,
@@ -169,11 +165,7 @@ class ForkServer:
     """Forks kernels for any number of threads."""
 
     def __init__(
-        self,
-        preload: Sequence[str] = PRELOAD,
-        *,
-        idle_seconds: float = IDLE_SECONDS,
-        stderr: int | None = subprocess.DEVNULL,
+        self, preload: Sequence[str] = PRELOAD, *, idle_seconds: float = IDLE_SECONDS, stderr: int | None = DEVNULL
     ) -> None:
         """Prepare a process that preloads `preload` and ends after `idle_seconds` without requests and kernels.
 
@@ -197,14 +189,11 @@ class ForkServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the process."""
-        self.close()
-
-    def close(self) -> None:
         """End the process; there are no more forks."""
         with self._lock:
             self._is_closed = True
-            self._end()
+            if self._process:
+                self._end(self._process)
 
     @property
     def pid(self) -> int | None:
@@ -247,7 +236,9 @@ class ForkServer:
                     answer = await process.ask(request, output)
             except TimeoutError:
                 if was_warm:
-                    self._replace(process)
+                    self._log(f"a fork took longer than {FORK_TIMEOUT:g} s")
+                    with self._lock:
+                        self._end(process)
                 return None
             except OSError:
                 continue
@@ -267,7 +258,8 @@ class ForkServer:
             process = self._process
         if not process:
             return None
-        names = (environment.keys() | process.environment.keys()) - _VARIABLES_OF_ONE_KERNEL
+        # The token is renewed while the daemon runs; nothing reads it on import.
+        names = (environment.keys() | process.environment.keys()) - {"FLOWAPI_TOKEN"}
         if changed := sorted(name for name in names if environment.get(name) != process.environment.get(name)):
             self._log(f"packages were preloaded with another environment ({', '.join(changed)})")
             return None
@@ -276,15 +268,9 @@ class ForkServer:
             return None
         return process
 
-    def _replace(self, process: _WarmProcess) -> None:
-        """End `process`, which has not answered; the next fork starts another."""
-        self._log(f"no kernel was forked within {FORK_TIMEOUT:g} s: starting it the ordinary, slower way", prefix="")
-        with self._lock:
-            if self._process is process:
-                self._end()
-
     def _start(self, environment: Mapping[str, str]) -> None:
-        modules = [name for name in (*self._preload, *ON_FIRST_USE) if name not in self._left_out]
+        # A kernel imports psutil when it is asked for its resource usage.
+        modules = [name for name in ("psutil", *self._preload, *ON_FIRST_USE) if name not in self._left_out]
         try:
             self._process = _WarmProcess(modules, environment, idle_seconds=self._idle_seconds, stderr=self._stderr)
         except OSError as error:
@@ -299,15 +285,15 @@ class ForkServer:
         except BlockingIOError:
             return
         if report == OUTDATED:
-            self._end()
+            self._end(process)
             # A module that failed without another may work now.
             self._left_out.clear()
         elif report:
             self._take(process, **json.loads(report))
         elif process.is_warm:
-            self._end()
+            self._end(process)
         else:
-            self._fail("the process that preloads packages ended before it was ready")
+            self._fail(process, "the process that preloads packages ended before it was ready")
 
     def _take(
         self, process: _WarmProcess, *, missing: list[str], changed: str | None, left_out: tuple[str | None, str] | None
@@ -316,34 +302,37 @@ class ForkServer:
         for name in missing:
             if name in self._preload and self._preload != PRELOAD:
                 self._log(f"AUTOFLOW_PRELOAD: there is no module '{name}'", prefix="")
+        module, does = left_out or (None, None)
         if changed:
-            self._fail(f"{changed} changed during preloading")
-        elif not left_out:
+            self._fail(process, f"{changed} changed during preloading")
+        elif module:
+            self._log(f"not preloading {module}: it {does} on import", prefix="")
+            self._left_out.add(module)
+            self._end(process)
+            self._start(process.environment)
+        elif does:
+            self._fail(process, f"Python {does} on startup", is_final=True)
+        else:
             process.is_warm = True
             self._failures = 0
-        elif module := left_out[0]:
-            self._log(f"not preloading {module}: it {left_out[1]} on import", prefix="")
-            self._left_out.add(module)
-            self._end()
-            self._start(process.environment)
-        else:
-            self._fail(f"Python {left_out[1]} on startup", is_final=True)
 
-    def _fail(self, reason: str, *, is_final: bool = False) -> None:
+    def _fail(self, process: _WarmProcess, reason: str, *, is_final: bool = False) -> None:
         """End a process that cannot be used; try again later, unless that would not help."""
-        status = self._end()
         self._failures += 1
         self._not_before = time.monotonic() + RETRY_SECONDS
-        if status == -signal.SIGALRM:
+        if self._end(process) == -signal.SIGALRM:
             reason, is_final = f"preloading {', '.join(self._preload)} takes more than {WARM_UP_TIMEOUT:g} s", True
         elif self._failures >= MAX_FAILURES:
             reason, is_final = f"{reason}, {MAX_FAILURES} times in a row", True
         self._is_closed |= is_final
         self._log(reason)
 
-    def _end(self) -> int | None:
-        process, self._process = self._process, None
-        return process.end() if process else None
+    def _end(self, process: _WarmProcess) -> int | None:
+        """End `process`, unless another thread has ended it; return its exit status."""
+        if process is not self._process:
+            return None
+        self._process = None
+        return process.end()
 
     def _log(self, reason: str, *, prefix: str = "kernels start the ordinary, slower way: ") -> None:
         """Log a warning, but each only once."""

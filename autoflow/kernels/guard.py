@@ -12,7 +12,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -99,17 +99,13 @@ def _kill_children(kernel: int) -> None:
             os.waitpid(-1, 0)
 
 
-def _children() -> list[int]:
+def _children() -> Iterator[int]:
     own = str(os.getpid()).encode()
-    children: list[int] = []
-    if sys.platform != "linux":
-        return children
-    for name in filter(str.isdecimal, os.listdir("/proc")):
+    for name in filter(str.isdecimal, os.listdir("/proc") if sys.platform == "linux" else ()):
         with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
             # PID (NAME) STATE PPID ...: the name may hold anything, even brackets and spaces.
             if stat.read().rpartition(b")")[2].split()[1] == own:
-                children.append(int(name))
-    return children
+                yield int(name)
 
 
 def _send(signum: int, process_group: int) -> None:

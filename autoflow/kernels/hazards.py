@@ -23,10 +23,7 @@ _MEMORY_DEVICES = 1
 
 
 class UnshareableError(BaseException):
-    """Stops the import of a module that asks for something that each kernel needs for itself.
-
-    It is a BaseException because modules catch Exception.
-    """
+    """Stops the import of a module; a BaseException because modules catch Exception."""
 
 
 def process_state() -> dict[str, object]:

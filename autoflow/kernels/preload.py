@@ -25,14 +25,8 @@ from autoflow.kernels.hazards import UnshareableError, hazards, no_temporary_fil
 from autoflow.kernels.stamps import Stamps
 
 OF_A_KERNEL = (
-    "ipykernel.kernelapp",
-    "ipykernel.ipkernel",
-    "ipykernel.zmqshell",
-    "ipykernel.debugger",
-    "IPython.core.completerlib",
-    "IPython.core.debugger",
-    "IPython.core.logger",
-    "IPython.core.oinspect",
+    *(f"ipykernel.{name}" for name in ("kernelapp", "ipkernel", "zmqshell", "debugger")),
+    *(f"IPython.core.{name}" for name in ("completerlib", "debugger", "logger", "oinspect")),
     "IPython.extensions.storemagic",
     "IPython.utils.wildcard",
     "faulthandler",
@@ -46,21 +40,12 @@ ON_FIRST_USE = {
     "matplotlib.backends.backend_agg": ("matplotlib.pyplot",),
     "IPython.core.pylabtools": ("matplotlib.pyplot",),
     # In Pillow's own order: it tries formats in the order of their import.
-    "PIL.BmpImagePlugin": ("matplotlib.pyplot",),
-    "PIL.GifImagePlugin": ("matplotlib.pyplot",),
-    "PIL.JpegImagePlugin": ("matplotlib.pyplot",),
-    "PIL.PpmImagePlugin": ("matplotlib.pyplot",),
+    **{f"PIL.{name}ImagePlugin": ("matplotlib.pyplot",) for name in ("Bmp", "Gif", "Jpeg", "Ppm")},
     "pandas.plotting._matplotlib": ("pandas", "matplotlib.pyplot"),
     "pyarrow.pandas_compat": ("pandas", "pyarrow"),
     "pyarrow.vendored.version": ("pandas", "pyarrow"),
 }
 """What a first plot or table imports, which takes 40 ms, and the modules that must all be loaded for it to be used."""
-
-INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
-"""The value of MPLBACKEND in a kernel, unless it is set; matplotlib reads it on import."""
-
-_READ_ON_IMPORT = {"matplotlibrc": "matplotlib"}
-"""Files in the working folder, and the packages that read them on import."""
 
 
 @dataclass
@@ -92,8 +77,8 @@ class Preloaded:
             name = entry.name.partition(".")[0]
             if name in self.names and (entry.suffix in {".py", ".so", ".pyc"} or any(entry.glob("__init__.*"))):
                 return f"{entry} has the name of a module that preloaded packages try to import"
-            if _READ_ON_IMPORT.get(entry.name) in self.names and entry.is_file():
-                return f"{_READ_ON_IMPORT[entry.name]} reads {entry} on import"
+            if entry.name == "matplotlibrc" and "matplotlib" in self.names and entry.is_file():
+                return f"matplotlib reads {entry} on import"
         return None
 
 
@@ -113,10 +98,10 @@ def preload(modules: Sequence[str], own_descriptors: Collection[int]) -> Preload
         return preloaded
     gc.freeze()
     # As in a kernel; matplotlib reads it on import.
-    os.environ["MPLBACKEND"] = os.environ.get("MPLBACKEND") or INLINE_BACKEND
-    with _recorded_searches() as searched, redirect_stdout(_output("stdout")), redirect_stderr(_output("stderr")):
-        # A kernel imports psutil when it is asked for its resource usage.
-        for name in ("psutil", *modules):
+    os.environ["MPLBACKEND"] = os.environ.get("MPLBACKEND") or "module://matplotlib_inline.backend_inline"
+    output, error = (cast("TextIO", _Output(name)) for name in ("stdout", "stderr"))
+    with _recorded_searches() as searched, redirect_stdout(output), redirect_stderr(error):
+        for name in modules:
             if all(user in sys.modules for user in ON_FIRST_USE.get(name, ())):
                 for does in _import(name, preloaded.missing, own_descriptors):
                     preloaded.left_out = (name, does)
@@ -190,10 +175,6 @@ class _Output:
     def __getattr__(self, attribute: str) -> Any:
         stream = getattr(sys, self._name)
         return getattr(self._nowhere if stream is self else stream, attribute)
-
-
-def _output(name: str) -> TextIO:
-    return cast("TextIO", _Output(name))
 
 
 @contextmanager

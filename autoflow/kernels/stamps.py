@@ -6,9 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-Stamp = tuple[int, int, int, int]
-"""The inode of a file or folder, when its content and its inode changed, in nanoseconds, and its size."""
-
 _OF_IMPORTS = (*importlib.machinery.all_suffixes(), "-info", ".pth")
 
 
@@ -16,7 +13,7 @@ _OF_IMPORTS = (*importlib.machinery.all_suffixes(), "-info", ".pth")
 class Stamps:
     """The state of `files`, and the names in `folders` that could be imported; None stands for what does not exist."""
 
-    files: Mapping[str, Stamp | None]
+    files: Mapping[str, tuple[int, ...] | None]
     folders: Mapping[str, Sequence[str] | None]
 
     @classmethod
@@ -33,13 +30,11 @@ class Stamps:
 
     def changed_since(self, began: int) -> str | None:
         """Return a file that changed after `began`, a time in nanoseconds, and before its stamp was taken."""
-        for path, stamp in self.files.items():
-            if stamp and max(stamp[1:3]) >= began and os.path.isfile(path):
-                return path
-        return None
+        changed = (path for path, stamp in self.files.items() if stamp and max(stamp[1:3]) >= began)
+        return next(filter(os.path.isfile, changed), None)
 
 
-def _stamp_of(path: str) -> Stamp | None:
+def _stamp_of(path: str) -> tuple[int, ...] | None:
     try:
         found = os.stat(path)
     except OSError:

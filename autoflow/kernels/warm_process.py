@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import fcntl
 import gc
-import importlib
 import importlib.util
 import io
 import json
@@ -27,9 +26,9 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 
 from autoflow.kernels.guard import guard
 from autoflow.kernels.hazards import has_children
@@ -48,13 +47,7 @@ _BUFFERED = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 
 
 def main(
-    reports: socket.socket,
-    requests: socket.socket,
-    modules: Sequence[str],
-    *,
-    warm_up: float,
-    check: float,
-    idle: float,
+    reports: socket.socket, requests: socket.socket, modules: list[str], *, warm_up: float, check: float, idle: float
 ) -> None:
     """Preload `modules`, report the result, and fork a kernel for each of `requests`.
 
@@ -70,9 +63,10 @@ def main(
     if preloaded.changed or preloaded.left_out:
         # Without the cleanup of a normal exit, which could wait for threads of a module for ever.
         os._exit(0)
+    vars(importlib.import_module("ipykernel.ipkernel"))["sys"] = _SysWithoutModules("sys")
     # Each kernel does this as well; memory that is freed before the fork is not copied for each of them.
     _forget_caches()
-    _flush_c_streams()
+    ctypes.CDLL(None).fflush(None)
     gc.collect()
     gc.freeze()
     _fork_on_request(reports, requests, preloaded, check=check, idle=idle)
@@ -111,17 +105,15 @@ def _fork_on_request(
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     poll = select.poll()
     poll.register(requests, select.POLLIN)
-    check_at = time.monotonic() + check
-    while True:
-        if not poll.poll(idle * 1000):
-            if not has_children():
-                return
+    checked_at = time.monotonic()
+    while (is_requested := bool(poll.poll(idle * 1000))) or has_children():
+        if not is_requested:
             continue
-        if time.monotonic() >= check_at:
+        if time.monotonic() >= checked_at + check:
             if preloaded.stamps.are_outdated:
                 reports.send(OUTDATED)
                 return
-            check_at = time.monotonic() + check
+            checked_at = time.monotonic()
         message, descriptors, _, _ = socket.recv_fds(requests, 1, 2)
         if not message:
             return
@@ -188,6 +180,15 @@ def _be_kernel(preloaded: Preloaded, *, arguments: list[str], environment: dict[
         os._exit(status)
 
 
+class _SysWithoutModules(ModuleType):
+    """The module `sys` for ipykernel, which lists the files of all modules for debuggers; that takes a kernel 6 ms."""
+
+    modules: Mapping[str, ModuleType] = MappingProxyType({})
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(sys, name)
+
+
 def _start_afresh() -> None:
     """Reset what a newly started Python would not have in common with others."""
     random.seed()
@@ -206,8 +207,16 @@ def _run_kernel(arguments: list[str]) -> int:
     """Run a kernel until it ends; return the exit status."""
     # Not at the top: it would be imported before `preload` does so under supervision.
     from ipykernel.kernelapp import IPKernelApp  # noqa: PLC0415
+    from traitlets.config import Config  # noqa: PLC0415
 
     app = IPKernelApp.instance(parent_handle=os.getppid())
+    match arguments:
+        case ["-f", file, argument] if argument == HISTORY_IN_MEMORY:
+            # The usual arguments; ipykernel's parser would take 4 ms.
+            usual = {"IPKernelApp": {"connection_file": file}, "HistoryManager": {"hist_file": ":memory:"}}
+            app.cli_config = Config(usual)
+            app.update_config(app.cli_config)
+            vars(app)["parse_command_line"] = lambda _: None
     try:
         app.initialize(arguments)  # type: ignore[no-untyped-call]
         app.start()  # type: ignore[no-untyped-call]
@@ -245,10 +254,6 @@ def _flush() -> None:
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream:
             stream.flush()
-    _flush_c_streams()
-
-
-def _flush_c_streams() -> None:
     ctypes.CDLL(None).fflush(None)
 
 

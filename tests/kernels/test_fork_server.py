@@ -787,7 +787,7 @@ def test_server_that_does_not_answer_is_replaced_and_the_kernel_an_ordinary_one(
         os.kill(stopped, signal.SIGSTOP)
         assert not Kernels(server, tmp_path).is_forked()
         assert not psutil.pid_exists(stopped)
-        assert logged == ["no kernel was forked within 0.2 s: starting it the ordinary, slower way"]
+        assert logged == [f"{ORDINARY}a fork took longer than 0.2 s"]
         monkeypatch.undo()
         server.warm_up(steady_environ())
         assert server.wait_until_warm(LONG)

@@ -72,7 +72,7 @@ sys.path.insert(0, ROOT)
 from autoflow.kernels import hazards
 from autoflow.kernels.preload import OF_A_KERNEL, preload
 hazards.PATIENCE = 0.2
-for name in (*OF_A_KERNEL, "psutil", "numpy"):
+for name in (*OF_A_KERNEL, "numpy"):
     importlib.import_module(name)
 for name in sys.argv[1:]:
     heard, said = os.pipe()
