@@ -124,6 +124,11 @@ def run(tmp_path: Path, fork_server: ForkServer | None) -> Runner:
     return Runner(tmp_path, fork_server)
 
 
+def test_kernel_is_forked_where_there_is_a_server(run: Runner) -> None:
+    ran = run("import os; print(open(f'/proc/{os.getppid()}/cmdline').read())")
+    assert ("warm_process" in ran.printed()) == (run.fork_server is not None)
+
+
 def test_notebook_runs_in_its_folder_with_its_environment_and_tells_of_each_cell(tmp_path: Path) -> None:
     notebook = write_notebook(tmp_path / "in" / "n.ipynb", "import os, helper", "print(os.environ['COLOUR'], helper.x)")
     (tmp_path / "in" / "helper.py").write_text("x = 7")
