@@ -140,11 +140,13 @@ class _WarmProcess:
         answer: ForkedProcess | str = ""
         try:
             with theirs:
-                socket.send_fds(self._requests, [b"k"], [theirs.fileno(), output])
+                socket.send_fds(self._requests, [b"k"], [theirs.fileno()])
             channel.setblocking(False)
             await loop.sock_sendall(channel, json.dumps(request).encode() + b"\n")
             answer = (await loop.sock_recv(channel, 65536)).decode()
             if answer.isdigit():
+                # Not earlier: a request that waits must not keep the output open when nobody waits for it any more.
+                socket.send_fds(channel, [b"o"], [output])
                 answer = ForkedProcess(int(answer), channel)
         finally:
             if not isinstance(answer, ForkedProcess):

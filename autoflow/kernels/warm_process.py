@@ -69,7 +69,7 @@ def main(
     ctypes.CDLL(None).fflush(None)
     gc.collect()
     gc.freeze()
-    _fork_on_request(reports, requests, preloaded, check=check, idle=idle)
+    _serve(reports, requests, preloaded, check=check, idle=idle)
     # First, so that whoever finds the requests closed finds the reports at their end.
     reports.close()
 
@@ -98,9 +98,7 @@ def _forget_caches() -> None:
     importlib.invalidate_caches()
 
 
-def _fork_on_request(
-    reports: socket.socket, requests: socket.socket, preloaded: Preloaded, *, check: float, idle: float
-) -> None:
+def _serve(reports: socket.socket, requests: socket.socket, preloaded: Preloaded, *, check: float, idle: float) -> None:
     # The system collects the children.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     poll = select.poll()
@@ -114,45 +112,44 @@ def _fork_on_request(
                 reports.send(OUTDATED)
                 return
             checked_at = time.monotonic()
-        message, descriptors, _, _ = socket.recv_fds(requests, 1, 2)
+        message, descriptors, _, _ = socket.recv_fds(requests, 1, 1)
         if not message:
             return
-        with contextlib.suppress(OSError):
-            if len(descriptors) == 2 and os.fork() == 0:
-                reports.close()
-                requests.close()
-                _be_guard(preloaded, *descriptors)
         for descriptor in descriptors:
-            os.close(descriptor)
+            with contextlib.suppress(OSError), socket.socket(fileno=descriptor) as channel:
+                if os.fork() == 0:
+                    reports.close()
+                    requests.close()
+                    _be_guard(preloaded, channel)
 
 
-def _be_guard(preloaded: Preloaded, channel: int, output: int) -> None:
+def _be_guard(preloaded: Preloaded, channel: socket.socket) -> None:
     """Run as the guard of a new kernel.
 
-    `channel` brings the request, takes the answer, which is the id of this process or why there is no kernel, and
-    finally the exit status; AutoFlow closes it to kill the kernel. `output` takes what is printed outside of cells.
+    `channel` brings the request, takes the answer (why there is no kernel, or the id of this process), brings the file
+    for output outside of cells, and takes the exit status. AutoFlow closes its end to kill the kernel.
     """
     status = 1
     try:
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.dup2(channel, 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        os.close(channel)
-        os.close(output)
-        with open(0, "rb", closefd=False) as lines:
-            request = json.loads(lines.readline() or "null")
-        if request:
+        with channel:
+            with channel.makefile() as lines:
+                request = json.loads(lines.readline())
             conflict = preloaded.conflict_with(request["cwd"])
-            os.write(0, conflict.encode() if conflict else b"%d" % os.getpid())
-            if not conflict:
-                status = guard(request.pop("folder"), lambda: _be_kernel(preloaded, **request))
-                os.write(0, b"%d" % status)
+            channel.sendall(conflict.encode() if conflict else b"%d" % os.getpid())
+            _, outputs, _, _ = socket.recv_fds(channel, 1, 1)
+            os.dup2(channel.fileno(), 0)
+        for output in outputs:  # one, or none if AutoFlow no longer waits for the kernel
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.close(output)
+            status = guard(request.pop("folder"), lambda: _be_kernel(preloaded, **request))
+            os.write(0, b"%d" % status)
         # AutoFlow sees here that nothing is left; the system takes some milliseconds more to end this process.
         os.closerange(0, 3)
-    except BrokenPipeError:
-        pass  # AutoFlow no longer waits for the kernel
+    except ConnectionError:
+        pass  # the same case
     except BaseException:  # noqa: BLE001 - this process must not return to the loop that forked it
         traceback.print_exc()
     finally:

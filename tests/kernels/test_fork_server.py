@@ -65,6 +65,8 @@ class Kernels:
                     return await say(connection, code)
                 finally:
                     await kernel.end(grace=SHUTDOWN_GRACE)
+                    # Nothing else keeps its output open, such as a request that a server has not answered.
+                    assert kernel.ended.is_set()
 
         async def all_of_them() -> list[str]:
             return await asyncio.gather(*map(one, codes))
