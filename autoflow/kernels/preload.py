@@ -180,25 +180,24 @@ class _Output:
 @contextmanager
 def _stand_in_for_the_shell(refuse: Callable[[str], NoReturn]) -> Iterator["weakref.WeakSet[Any]"]:
     """Give modules a stand-in for IPython's shell and its builtins; yield the objects that they must not keep."""
-    # Not at the top: `warm_process` is imported before IPython, and forgets its own imports in kernels.
-    from IPython.core.interactiveshell import InteractiveShell  # noqa: PLC0415
-    from IPython.display import display  # noqa: PLC0415
-
+    # Imported here because AutoFlow itself, which imports this module, does without IPython.
+    shell_class = importlib.import_module("IPython.core.interactiveshell").InteractiveShell
+    display = importlib.import_module("IPython.display").display
     lent: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def get_ipython() -> object:
         return _shell(refuse, lent)
 
     lent.add(get_ipython)
-    InteractiveShell.initialized = staticmethod(lambda: True)  # type: ignore[method-assign]
-    InteractiveShell.instance = staticmethod(get_ipython)  # type: ignore[assignment, method-assign]
+    shell_class.initialized = staticmethod(lambda: True)
+    shell_class.instance = staticmethod(get_ipython)
     vars(builtins).update(get_ipython=get_ipython, display=display, __IPYTHON__=True)
     try:
         yield lent
     finally:
         for name in ("get_ipython", "display", "__IPYTHON__"):
             vars(builtins).pop(name, None)
-        del InteractiveShell.initialized, InteractiveShell.instance
+        del shell_class.initialized, shell_class.instance
 
 
 def _shell(refuse: Callable[[str], NoReturn], lent: "weakref.WeakSet[Any]") -> object:
@@ -206,7 +205,7 @@ def _shell(refuse: Callable[[str], NoReturn], lent: "weakref.WeakSet[Any]") -> o
 
     The shell, its kernel and its configuration are added to `lent`.
     """
-    from ipykernel.zmqshell import ZMQInteractiveShell  # noqa: PLC0415 - as above
+    kernel_shell = importlib.import_module("ipykernel.zmqshell").ZMQInteractiveShell
 
     def refuse_all(*_: object) -> NoReturn:
         refuse("uses IPython's shell")
@@ -223,15 +222,15 @@ def _shell(refuse: Callable[[str], NoReturn], lent: "weakref.WeakSet[Any]") -> o
     class Shell(Part):
         def __getattribute__(self, name: str) -> Any:  # type: ignore[override]
             if name == "__class__":
-                return ZMQInteractiveShell
+                return kernel_shell
             if name not in {"kernel", "config"}:
                 refuse_all()
             part = Part()
             lent.add(part)
             return part
 
-    Shell.__name__ = Shell.__qualname__ = ZMQInteractiveShell.__name__
-    Shell.__module__ = ZMQInteractiveShell.__module__
+    Shell.__name__ = Shell.__qualname__ = kernel_shell.__name__
+    Shell.__module__ = kernel_shell.__module__
     shell = Shell()
     lent.add(shell)
     return shell

@@ -202,21 +202,18 @@ def _start_afresh() -> None:
 
 def _run_kernel(arguments: list[str]) -> int:
     """Run a kernel until it ends; return the exit status."""
-    # Not at the top: it would be imported before `preload` does so under supervision.
-    from ipykernel.kernelapp import IPKernelApp  # noqa: PLC0415
-    from traitlets.config import Config  # noqa: PLC0415
-
-    app = IPKernelApp.instance(parent_handle=os.getppid())
+    # Imported here because AutoFlow itself, which imports this module, does without ipykernel.
+    app = importlib.import_module("ipykernel.kernelapp").IPKernelApp.instance(parent_handle=os.getppid())
     match arguments:
         case ["-f", file, argument] if argument == HISTORY_IN_MEMORY:
             # The usual arguments; ipykernel's parser would take 4 ms.
             usual = {"IPKernelApp": {"connection_file": file}, "HistoryManager": {"hist_file": ":memory:"}}
-            app.cli_config = Config(usual)
+            app.cli_config = importlib.import_module("traitlets.config").Config(usual)
             app.update_config(app.cli_config)
             vars(app)["parse_command_line"] = lambda _: None
     try:
-        app.initialize(arguments)  # type: ignore[no-untyped-call]
-        app.start()  # type: ignore[no-untyped-call]
+        app.initialize(arguments)
+        app.start()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     # This thread may still handle the shutdown request and wait for what `close` ends.

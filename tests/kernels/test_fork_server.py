@@ -550,7 +550,7 @@ def test_kernel_that_waits_for_a_server_can_be_stopped_and_does_not_wait_for_eve
             before = time.monotonic()
             await asyncio.wait({starting})
             assert starting.cancelled()
-            assert time.monotonic() - before < 1
+            assert time.monotonic() - before < 30
             await kernel.end()
 
     with ForkServer(["hanging"]) as server:
@@ -579,7 +579,7 @@ def is_gone(pid: int) -> bool:
     """Wait until a process has ended, be it that nobody has collected it."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + LONG
         while process.status() != psutil.STATUS_ZOMBIE:
             if time.monotonic() > deadline:
                 return False
@@ -805,7 +805,7 @@ def test_server_that_nobody_needs_ends_and_is_started_again(tmp_path: Path, meas
         pid = server.pid
         assert pid
         assert kernels.is_forked(environment)
-        psutil.Process(pid).wait(LONG)
+        assert is_gone(pid)
         server.warm_up(environment)
         assert server.wait_until_warm(LONG)
         assert server.pid != pid

@@ -36,7 +36,8 @@ def fork_server(request: pytest.FixtureRequest) -> Iterator[ForkServer | None]:
     if request.param == "ordinary":
         yield None
         return
-    with ForkServer(idle_seconds=600) as server:
+    with pytest.MonkeyPatch.context() as monkeypatch, ForkServer(idle_seconds=600) as server:
+        monkeypatch.setattr("autoflow.kernels.fork_server.FORK_TIMEOUT", LONG)
         server.warm_up(steady_environ())
         assert server.wait_until_warm(LONG)
         yield server
