@@ -1,4 +1,4 @@
-"""The way in: ``python -m autoflow``."""
+"""The entry point: ``python -m autoflow``."""
 
 import gc
 import os
@@ -10,11 +10,11 @@ from autoflow.stop_signal import LAST_WAIT
 
 if __name__ == "__main__":
     code = main()
-    # Python waits for threads at exit, and one that queries a hung Prefect API would block it for minutes.
+    # Python waits for threads before it exits. One that waits for a Prefect API that hangs would take minutes.
     sys.stdout.flush()
     end = threading.Timer(LAST_WAIT, os._exit, [code])
     end.daemon = True
     end.start()
-    # Otherwise Python would search all objects for garbage at exit, for seconds.
+    # Before it exits, Python would look for garbage: seconds of work, for memory that is freed anyway.
     gc.freeze()
     sys.exit(code)

@@ -1,17 +1,29 @@
-"""Errors that AutoFlow expects; each message says what is wrong, where, and what to do."""
+"""Errors, whose messages say what is wrong, where, and what to do, and exit codes."""
 
+import enum
 from collections.abc import Sequence
 
 
+class ExitCode(enum.IntEnum):
+    """How the process ended."""
+
+    SUCCESS = 0
+    FAILURE = 1
+    """A run failed, or something that AutoFlow needs is missing or wrong."""
+    USAGE = 2
+    """The command line was wrong."""
+    BUG = 3
+    """AutoFlow has a bug."""
+    INTERRUPTED = 130
+    """Somebody pressed Ctrl-C."""
+
+
 class AutoflowError(Exception):
-    """An error that is not a bug in AutoFlow; its message is for an operator or an analyst."""
+    """Any error that is not a bug in AutoFlow; its message is for an operator or an analyst."""
 
 
 class SettingsError(AutoflowError):
-    """The environment, a secret or config.toml has missing or invalid settings.
-
-    `problems` has one line for each of them.
-    """
+    """Settings are missing or invalid; `problems` has a line for each."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -19,7 +31,7 @@ class SettingsError(AutoflowError):
 
 
 class WorkflowsFileError(AutoflowError):
-    """workflows.yml has mistakes.
+    """workflows.yml is invalid.
 
     `problems` has one line for each, in the order of the file: ``FILE:LINE: PLACE: what is wrong; what to do``.
     """
@@ -30,18 +42,18 @@ class WorkflowsFileError(AutoflowError):
 
 
 class FlowApiError(AutoflowError):
-    """FlowAPI cannot be reached, refuses the token, or gives an unexpected answer."""
+    """FlowAPI cannot be reached, refuses the token, or sends an invalid response."""
 
 
 class RunStoreError(AutoflowError):
-    """The run store cannot be reached, or is of another version of AutoFlow."""
+    """The database of runs cannot be reached, or was made by a newer version of AutoFlow."""
 
 
 class NotebookError(AutoflowError):
-    """A notebook did not run to its end.
+    """A notebook failed.
 
-    `notebook` is its label. `cell` is the number of the failed cell, counted from 1, or None if no cell failed.
-    `error_class` and `error_message` are those of the notebook's exception, or of what ended it.
+    `notebook` is its label. `cell` is the number of the cell that failed, counted from 1, or None if it was none of
+    them. `error_class` and `error_message` are those of the exception in the notebook, or of what ended the kernel.
     """
 
     def __init__(self, notebook: str, cell: int | None, error_class: str, error_message: str) -> None:
@@ -62,8 +74,8 @@ class PrefectApiError(AutoflowError):
 
 
 class UnexpectedError(AutoflowError):
-    """A bug in AutoFlow or a library made one operation fail; the others go on."""
+    """A bug in AutoFlow or in a library, which made one operation fail; AutoFlow continues."""
 
 
-class RunStopped(AutoflowError):  # noqa: N818 - stopping is not an error
-    """A run was stopped before its end: AutoFlow is shutting down, or somebody cancelled the run."""
+class RunStopped(AutoflowError):  # noqa: N818 - nothing went wrong
+    """A run was stopped before its end: AutoFlow is stopping, or somebody cancelled the run."""

@@ -59,7 +59,7 @@ class Notifier:
         self._clock = clock
         self._lock = threading.Lock()
         self._notices = _Notices(settings)
-        self._sender = _Sender(settings.notify_urls)
+        self._sender = _Sender([url.get_secret_value() for url in settings.notify_urls])
 
     def __enter__(self) -> Self:
         """Start to send messages."""

@@ -177,7 +177,7 @@ def test_unsupported_urls_are_reported_by_their_number_only(deployed: Deployed, 
         Notifier(settings)
     with pytest.raises(SettingsError, match=r"^AUTOFLOW_NOTIFY_URLS: number 1 is not a URL such as"):
         deployed.settings(AUTOFLOW_NOTIFY_URLS="my-password")
-    assert settings.notify_urls == (receiver.url, "nonsense://my-password")
+    assert tuple(url.get_secret_value() for url in settings.notify_urls) == (receiver.url, "nonsense://my-password")
     assert "nonsense://my-password" in settings.secrets
     assert "AUTOFLOW_NOTIFY_URLS" not in settings.kernel_environ
     assert "my-password" not in repr(settings)

@@ -1,4 +1,4 @@
-"""What Prefect's UI shows of a run besides its states: links to its outputs, and why it failed."""
+"""Adds an artifact to each run in Prefect's UI: links to its outputs, and the error if it failed."""
 
 import re
 from pathlib import Path
@@ -14,14 +14,14 @@ from autoflow.settings import Settings
 from autoflow.utils import redact
 
 LONGEST_SOURCE = 4000
-"""Of a cell that failed, in characters."""
+"""The longest excerpt from a failed cell, in characters."""
 
 LONGEST_MESSAGE = 2000
-"""Of what went wrong, in characters."""
+"""The longest error message, in characters."""
 
 
 def show_outcome(run: WorkflowRun, outcome: Outcome, settings: Settings) -> None:
-    """Add to Prefect's flow run, in which this is called, what became of it; not in the way if Prefect fails."""
+    """Add the artifact to the flow run in which this is called; ignore failures of Prefect."""
     try:
         create_markdown_artifact(
             redact(summary(run, outcome, settings), settings.secrets),
@@ -29,16 +29,16 @@ def show_outcome(run: WorkflowRun, outcome: Outcome, settings: Settings) -> None
             description=redact(str(run), settings.secrets),
         )
     except PREFECT_FAILURES as error:
-        logger.debug("%s has no artifact in Prefect: %s", run, type(error).__name__)
+        logger.debug("could not add an artifact for %s in Prefect: %s", run, type(error).__name__)
 
 
 def summary(run: WorkflowRun, outcome: Outcome, settings: Settings) -> str:
-    """Return, in markdown, the outputs of each notebook, and where and why one failed."""
+    """Return links to the outputs of each notebook, and the errors of those that failed, as markdown."""
     lines = [f"## {_plain(str(run))}", ""]
     for label, error in sorted(outcome.errors.items()):
         lines += _failure(label, error, outcome)
     if outcome.outputs:
-        lines += ["| notebook | executed | reports |", "| --- | --- | --- |"]
+        lines += ["| Notebook | Executed notebook | Reports |", "| --- | --- | --- |"]
     for label, outputs in sorted(outcome.outputs.items()):
         reports = ", ".join(_link(path, settings) for path in outputs.reports)
         lines.append(f"| {_plain(label)} | {_link(outputs.executed, settings)} | {reports} |")
@@ -63,16 +63,16 @@ def _link(path: Path, settings: Settings) -> str:
 
 
 def _fenced(text: str, language: str = "") -> str:
-    """Return `text` as a block of code that nothing in it can end."""
+    """Return `text` as a fenced code block whose fence is longer than any in the text."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _plain(text: str) -> str:
-    """Return `text` so that markdown shows it as it is."""
+    """Return `text` on one line, with markdown's special characters escaped."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~-])", r"\\\1", " ".join(text.split()))
 
 
 def _key(workflow: str) -> str:
-    """Return what Prefect calls the artifacts of a workflow: it allows small letters, digits and dashes."""
+    """Return the key of a workflow's artifacts: Prefect allows lowercase letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", workflow.lower()).strip("-") or "workflow"

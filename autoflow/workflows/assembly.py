@@ -10,8 +10,8 @@ from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.notify import Notifier
 from autoflow.orchestration.cancellation import Cancellations
-from autoflow.orchestration.deployments import closing_prefect, do_without_heartbeats
 from autoflow.orchestration.flow_runs import FlowRuns
+from autoflow.orchestration.prefect_client_internals import disable_heartbeats, prefect_queues_flushed
 from autoflow.page.writer import PageWriter
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
@@ -35,12 +35,12 @@ def assembled(
 
     The page shows failed dates according to `triggers`. Kernels start faster with a `fork_server`.
     """
-    do_without_heartbeats()
+    disable_heartbeats()
     with (
         Notifier(settings) as notifier,
         PageWriter(settings, store) as page,
         Heartbeat(store) as heartbeat,
-        closing_prefect(),
+        prefect_queues_flushed(),
         FlowRuns() as flow_runs,
         Cancellations() as cancellations,
     ):

@@ -188,7 +188,7 @@ def test_a_browser_shows_calendars_and_links_that_lead_to_files(
     browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
 
     failed = shown(browser, '[aria-label="2016-01-02: waiting for a retry"]')
-    assert shown(browser, '[aria-label="2016-01-03: nothing"]')
+    assert shown(browser, '[aria-label="2016-01-03: not run"]')
     assert len(browser.find_elements(By.CSS_SELECTOR, '[tabindex="0"]')) == 2  # of all days one, and the table
     assert not re.search(r'(src|href)="(https?:)?//', browser.page_source)
     failed.click()
