@@ -148,12 +148,14 @@ class Compact:
         Return the time of the run as well. In the links, {d} stands for the date and {t} for that time.
         """
         outputs, date = day.record.outputs, day.date.isoformat()
-        found = next((_STAMP.search(each["notebook"]) for each in outputs.values()), None)
+        found = next((_STAMP.search(os.path.basename(each["notebook"])) for each in outputs.values()), None)
         stamp = found[0] if found else ""
 
         def general(path: str) -> str:
-            path = path.replace(date, "\x01")
-            return self._general_link(path.replace(stamp, "\x02") if stamp else path)
+            # In the name alone: the outputs folder may have a date in its path, too, and be moved.
+            folder, name = os.path.split(path)
+            name = name.replace(date, "\x01")
+            return self._general_link(os.path.join(folder, name.replace(stamp, "\x02") if stamp else name))
 
         return [
             [
