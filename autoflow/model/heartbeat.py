@@ -12,6 +12,7 @@ from autoflow.errors import RunStoreError
 from autoflow.log import logger
 from autoflow.model.store import RunStore
 from autoflow.runs.records import CANCELLED_FROM_COMMAND_LINE, CRASHED_AFTER, Claim
+from autoflow.runs.stuck import in_words
 from autoflow.stop_signal import PeriodicThread, StopSignal
 
 INTERVAL = CRASHED_AFTER / 6
@@ -115,7 +116,8 @@ class Heartbeat:
             beating = list(self._beating.values())
         for each in beating:
             if self._clock() - each.renewed_at > self._give_up_after:
-                self._stop_if_running(each, "its claim could not be renewed")
+                seconds = datetime.timedelta(seconds=self._give_up_after)
+                self._stop_if_running(each, f"its claim could not be renewed for {in_words(seconds)}")
 
     def stop_cancelled(self) -> None:
         """Cancel the runs that somebody has asked to cancel, unless the store does not respond."""

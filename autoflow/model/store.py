@@ -30,7 +30,7 @@ from autoflow.runs.records import (
     RunState,
     utc_now,
 )
-from autoflow.runs.stuck import LAST_SUCCESSES, SHORTEST_LIMIT, StuckRun, stuck_runs
+from autoflow.runs.stuck import LAST_SUCCESSES, SHORTEST_LIMIT, StuckRun, in_words, stuck_runs
 from autoflow.specs import Json
 
 
@@ -201,7 +201,10 @@ class RunStore:
             crashed = {
                 "state": RunState.CRASHED.value,
                 "error_class": "Crashed",
-                "error_message": "its heartbeat stopped: the process or the machine that ran it is gone",
+                "error_message": (
+                    f"its heartbeat stopped: no sign of life for {in_words(self.crashed_after)}; the process or the "
+                    "machine that ran it is gone"
+                ),
             }
             return connection.execute(overdue.values(**crashed, finished_at=now)).rowcount
 

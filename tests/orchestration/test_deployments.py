@@ -11,8 +11,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import FlowRun
 
-from autoflow.orchestration.deployments import Deployment, DeploymentRunner
-from tests.waiting import LONG
+from autoflow.orchestration.deployments import TICK_NAME, Deployment, DeploymentRunner
+from tests.waiting import LONG, wait_for
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
 
@@ -101,3 +101,41 @@ def test_only_the_newest_of_several_late_exclusive_runs_is_run() -> None:
         states = sorted(str(flow_run.state_type) for flow_run in runs_of(deployment))
     assert ran == [1]
     assert states == ["StateType.CANCELLED", "StateType.CANCELLED", "StateType.COMPLETED"]
+
+
+def test_ticks_that_prefect_has_scheduled_have_a_proper_name() -> None:
+    @prefect.flow(name="ticks-by-name", persist_result=False)
+    def nothing() -> None:
+        pass
+
+    deployment = Deployment(nothing, name="test", description="A test.")
+    deployment.apply(cron="0 0 1 1 *")
+    with DeploymentRunner([deployment], tick=deployment) as runner, get_client(sync_client=True) as client:
+        wait_for(lambda: runs_of(deployment))
+        runner.poll()
+        names = {flow_run.name for flow_run in runs_of(deployment)}
+        deployment.run_soon()
+        names |= {flow_run.name for flow_run in runs_of(deployment)}
+        client.delete_deployment(deployment.id)
+    assert names == {TICK_NAME}
+
+
+def test_deployment_is_paused_if_it_or_its_schedule_is_paused_in_prefect() -> None:
+    @prefect.flow(name="paused", persist_result=False)
+    def nothing() -> None:
+        pass
+
+    deployment = Deployment(nothing, name="test", description="A test.")
+    deployment.apply(cron="0 0 1 1 *")
+    with DeploymentRunner([deployment]) as runner, get_client(sync_client=True) as client:
+        found = [runner.is_paused(deployment), deployment.is_paused()]
+        client.request("POST", f"/deployments/{deployment.id}/pause_deployment")
+        found += [runner.is_paused(deployment), deployment.is_paused()]
+        client.request("POST", f"/deployments/{deployment.id}/resume_deployment")
+        schedule = client.read_deployment(deployment.id).schedules[0]
+        body = {"active": False}
+        client.request("PATCH", f"/deployments/{deployment.id}/schedules/{schedule.id}", json=body)
+        found += [runner.is_paused(deployment), deployment.is_paused()]
+        client.delete_deployment(deployment.id)
+        assert runner.is_paused(deployment) is None
+    assert found == [False, False, True, True, True, True]

@@ -237,3 +237,20 @@ def test_the_form_to_run_a_workflow_offers_names_a_date_and_parameters(deployed:
     assert (properties["parameters"]["type"], properties["parameters"]["default"]) == ("object", {})
     assert schema["required"] == ["workflow", "reference_date"]
     assert "workflows.yml" in properties["workflow"]["description"]
+
+
+def test_a_requested_run_has_the_parameters_in_workflows_yml_where_the_form_gives_none(
+    deployed: Deployed, example_flowapi: ExampleFlowApi
+) -> None:
+    write_notebook(deployed.inputs / "n.ipynb", "1", parameters="x = 0\ny = 0")
+    with working(deployed, "merged", FLOWAPI_URL=example_flowapi.url, FLOWAPI_TOKEN=example_flowapi.token()) as work:
+        deployed.write_workflows("""
+            workflows: [{name: merged, notebooks: {n: {filename: n.ipynb, parameters: {x: x, y: y}}}}]
+            available_dates_sensor: {schedule: null, workflows: [{workflow_name: merged, parameters: {x: 1, y: 2}}]}
+        """)
+        flow = make_run_workflow(work.runner, work.dispatcher, workflows=["merged"], shutdown=Shutdown())
+        state: Any = flow("merged", DATE, {"y": 5}, return_state=True)
+        (record,) = work.store.runs()
+
+    assert state.type.value == "COMPLETED"
+    assert record.key.parameters == '{"x":1,"y":5}'

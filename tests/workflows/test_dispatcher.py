@@ -18,7 +18,7 @@ from autoflow.runs.run import WorkflowRun
 from autoflow.runs.slots import EXTRA_AFTER
 from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown, StopSignal
-from autoflow.workflows.dispatcher import OUTAGE_PAUSE, Dispatcher, Targets
+from autoflow.workflows.dispatcher import OUTAGE_PAUSE, Dispatcher, Targets, give_up_crashed
 from autoflow.workflows.runner import WorkflowRunner
 from autoflow.workflows.stuck_watch import StuckWatch
 from tests.conftest import Deployed, write_notebook
@@ -252,7 +252,7 @@ def test_start_waits_while_the_run_store_fails(deployed: Deployed, logged: list[
         work.wait_for_states(a=["succeeded"] * 3)
 
 
-def test_crashed_run_of_another_process_is_due_again_without_a_tick(deployed: Deployed) -> None:
+def test_crashed_run_of_another_process_is_due_again_without_a_tick(deployed: Deployed, logged: list[str]) -> None:
     with working(deployed, "a") as work:
         old = RunStore(work.settings.db_uri, clock=lambda: utc_now() - datetime.timedelta(minutes=2))
         (trigger,) = read_workflows(work.settings).sensor.triggers
@@ -263,3 +263,17 @@ def test_crashed_run_of_another_process_is_due_again_without_a_tick(deployed: De
         assert work.states() == {"a": ["running"]}
         work.advance(2)
         work.wait_for_states(a=[str(RunState.CRASHED), "succeeded"])
+    assert "1 run crashed: no sign of life for 1 min 0 s; due again" in logged
+
+
+def test_message_about_a_crash_says_which_timeout_is_set(tmp_path: Path, logged: list[str]) -> None:
+    uri, eight_seconds = f"sqlite:///{tmp_path}/runs.db", datetime.timedelta(seconds=8)
+    old = RunStore(uri, clock=lambda: utc_now() - datetime.timedelta(seconds=9))
+    with closing(old), closing(RunStore(uri, crashed_after=eight_seconds)) as store:
+        store.migrate()
+        assert old.claim(WorkflowKey.of("a", {}).on(FIRST))
+        assert give_up_crashed(store) == 1
+        (run,) = store.runs()
+    assert logged == ["1 run crashed: no sign of life for 8 s; due again"]
+    assert run.error
+    assert "no sign of life for 8 s" in run.error.message
