@@ -112,6 +112,9 @@ def test_without_a_schedule_each_due_date_is_done_once_and_no_secret_is_left_any
     printed = nbformat.read(deployed.executed()[0], as_version=4).cells[-1].outputs[0].text
     assert "'FLOWAPI_TOKEN': '[secret]'" in printed
     assert "AUTOFLOW_DB" not in printed
+    # What AutoFlow sets for Prefect while it starts does not keep kernels from being forked.
+    assert "another environment" not in first.stderr
+    assert "PREFECT_API_URL" not in printed
 
 
 def test_a_failure_without_a_schedule_ends_with_exit_code_1_and_a_line_that_says_why(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from urllib.parse import quote, unquote, unquote_plus
 
 from get_secret_or_env_var import environ as environ_with_secrets
-from pydantic import Field, SecretStr, SkipValidation, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, SkipValidation, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -135,6 +135,14 @@ class Settings(BaseSettings):
         "PREFECT_SERVER_API_PORT", "its port; without it, 4200 or the next one that is free", None
     )
     environ: SkipValidation[Mapping[str, str]] = Field(repr=False, exclude=True)
+    # Later, AutoFlow adds variables for Prefect to its own environment. Kernels must not get them: a kernel is forked
+    # only if its environment is that of the warm process.
+    _variables: Mapping[str, str] = PrivateAttr()
+
+    def model_post_init(self, _context: object) -> None:
+        """Keep the variables for kernels as they are at the start."""
+        values = {name: self._current(name) for name in self.environ if name not in HIDDEN_FROM_KERNELS}
+        self._variables = {name: value for name, value in values.items() if value is not None}
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = environ_with_secrets) -> "Settings":
@@ -206,9 +214,8 @@ class Settings(BaseSettings):
 
     @property
     def kernel_environ(self) -> dict[str, str]:
-        """The environment of notebooks: AutoFlow's own, less the secrets that they do not need."""
-        values = {name: self._current(name) for name in self.environ if name not in HIDDEN_FROM_KERNELS}
-        names = {name: value for name, value in values.items() if value is not None}
+        """The environment of notebooks: AutoFlow's own at the start, without its secrets, and the newest token."""
+        names = dict(self._variables)
         if self.ssl_certificate:
             # So that flowclient trusts FlowAPI's certificate in a notebook, too.
             names.setdefault("SSL_CERT_FILE", str(self.ssl_certificate))
