@@ -215,7 +215,7 @@ def test_report_says_so_when_all_numbers_are_too_small_to_be_told(trigger: Trigg
     assert "No flow between two regions was above normal" in report.markdown("summary")
     assert report.shown("flows-map", "image/png") == []
     assert report.shown("regions-map", "image/png") == []
-    assert "FlowKit has told no number for any region" in report.markdown("regions-map")
+    assert "FlowKit gives no number for any region" in report.markdown("regions-map")
     assert "No region gained or lost" in report.markdown("regions-table")
     assert report.streams() == []
 

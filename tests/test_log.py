@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from autoflow.errors import FlowApiError, UnexpectedError
-from autoflow.log import bugs_told, log_ends_of_threads, logger, set_up_logging
+from autoflow.log import bugs_logged, log_ends_of_threads, logger, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def test_secrets_are_not_shown_in_tracebacks(capsys: pytest.CaptureFixture[str])
 
 def test_unexpected_error_is_logged_in_full_and_raised_in_short(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("INFO", lambda: ["hunter22"])
-    with pytest.raises(UnexpectedError) as caught, bugs_told(["hunter22"]):
+    with pytest.raises(UnexpectedError) as caught, bugs_logged(["hunter22"]):
         int("hunter22")
     assert str(caught.value) == (
         "ValueError: invalid literal for int() with base 10: '[secret]' (a bug, see AutoFlow's log)"
@@ -70,7 +70,7 @@ def test_unexpected_error_is_logged_in_full_and_raised_in_short(capsys: pytest.C
 def test_expected_error_propagates(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("INFO", list)
     error = FlowApiError("it is gone")
-    with pytest.raises(FlowApiError) as caught, bugs_told([]):
+    with pytest.raises(FlowApiError) as caught, bugs_logged([]):
         raise error
     assert caught.value is error
     assert not capsys.readouterr().err
