@@ -31,7 +31,7 @@ def test_level_is_the_least_that_is_shown(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err.endswith("WARNING  shown\n")
 
 
-def test_lines_come_once_however_often_logging_is_set_up(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_line_is_logged_once_even_if_logging_is_set_up_twice(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("INFO", tuple)
     set_up_logging("INFO", tuple)
     logger.info("once")
@@ -90,7 +90,7 @@ def test_exception_that_ends_a_thread_is_logged_without_secrets(
     assert "invalid literal for int() with base 10: '[secret]'" in shown
 
 
-def test_secrets_are_read_anew_for_each_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_secrets_are_read_again_for_each_line(capsys: pytest.CaptureFixture[str]) -> None:
     secrets = ["old token"]
     set_up_logging("INFO", lambda: secrets)
     secrets[0] = "new token"
