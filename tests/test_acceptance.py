@@ -1,4 +1,4 @@
-"""AutoFlow as its users start it: as a process of its own, against a FlowAPI, from start to end."""
+"""AutoFlow as its users start it: as a separate process, against a FlowAPI, from start to end."""
 
 import datetime
 import re
@@ -135,10 +135,10 @@ def test_a_failure_without_a_schedule_ends_with_exit_code_1_and_a_line_that_says
 
 
 @pytest.mark.usefixtures("migrated_prefect", "log_as_before")
-def test_the_daemon_picks_up_a_new_date_obeys_edits_ends_cleanly_and_does_what_that_interrupts_after_the_next_start(
+def test_the_daemon_picks_up_dates_and_edits_ends_cleanly_and_repeats_interrupted_runs_after_the_next_start(
     deployed: Deployed, tmp_path: Path, measuring: Mapping[str, str], prefect_running: Mapping[str, str]
 ) -> None:
-    # Each five seconds, as Prefect's cron strings can say.
+    # Every five seconds: Prefect's cron strings may have a field for seconds.
     write_simple(deployed, '"* * * * * */5"')
     port, log = free_port(), tmp_path / "log"
     with ExampleFlowApi() as flowapi:

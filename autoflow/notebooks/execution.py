@@ -44,7 +44,7 @@ logging.getLogger("papermill").setLevel(logging.ERROR)
 logging.getLogger("traitlets").setLevel(logging.CRITICAL)
 
 
-def execute(  # noqa: PLR0913 - each is a thing of its own
+def execute(  # noqa: PLR0913 - they do not belong together
     notebook: Path,
     executed: Path,
     *,
@@ -79,7 +79,7 @@ def execute(  # noqa: PLR0913 - each is a thing of its own
     run = _Run(_read(notebook, label), notebook.parent, environment, start_timeout, on_cell, fork_server)
     try:
         run.to_the_end(parameters, _Limits(timeout, stop or StopSignal()))
-    except Exception as error:  # noqa: BLE001 - whatever it is, this run has failed by it, and others have not
+    except Exception as error:  # noqa: BLE001 - any exception fails this run, and no other
         raise _explained(error, label, run, redaction) from None
     finally:
         run.node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)

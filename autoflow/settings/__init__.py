@@ -159,7 +159,7 @@ class Settings(BaseSettings):
             return cls(**values)
         except ValidationError as error:
             lines = [_line(each) for each in error.errors() if each["type"] != "default_factory_not_called"]
-            # Without the original error, which has the values.
+            # Suppress the original error, which contains the values.
             raise SettingsError(tuple(dict.fromkeys(lines))) from None
 
     @classmethod
@@ -203,7 +203,7 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """All that must not be shown, the current token included; the longest first."""
+        """All texts that must not be shown, including the current token; the longest first."""
         tokens = {self.flowapi_token.get_secret_value(), self.current_flowapi_token()}
         found = {*tokens, *map(_signature, tokens), *_passwords(self.db_uri)}
         found |= {self.db_password.get_secret_value()} if self.db_password else set()
@@ -222,7 +222,7 @@ class Settings(BaseSettings):
         return names | {"FLOWAPI_URL": self.flowapi_url, "FLOWAPI_TOKEN": self.current_flowapi_token()}
 
     def address_of(self, output: Path) -> str:
-        """Return where people find an output: its URL if AutoFlow knows it, or else its path."""
+        """Return where readers find an output: its URL if AutoFlow knows it, or else its path."""
         if self.report_url_base is None or not output.is_relative_to(self.outputs_dir):
             return str(output)
         return f"{self.report_url_base}/{quote(output.relative_to(self.outputs_dir).as_posix())}"

@@ -19,7 +19,7 @@ from prefect.utilities.annotations import quote
 
 from autoflow.errors import AutoflowError, ReportError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
-from autoflow.log import bugs_told
+from autoflow.log import bugs_logged
 from autoflow.notebooks.execution import CellCallback, execute
 from autoflow.orchestration.artifacts import show_outcome
 from autoflow.orchestration.flow_runs import result_storage
@@ -139,7 +139,7 @@ def _final_state(outcome: Outcome) -> Any:
 def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> NotebookOutputs:
     """Run one notebook; `upstream` contains the outputs of the notebooks that it depends on."""
     try:
-        with bugs_told(step.settings.secrets):
+        with bugs_logged(step.settings.secrets):
             outputs = run_notebook(step, upstream)
     except AutoflowError as error:
         step.outcome.errors[step.notebook.label] = error
@@ -155,7 +155,7 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
     Raises
     ------
     NotebookError, ReportError, RunStopped
-        The executed notebook exists all the same, with the cells that have run.
+        The executed notebook is written anyway, with the cells that have run.
 
     """
     if step.stop.is_set:
