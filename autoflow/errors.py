@@ -19,7 +19,12 @@ class ExitCode(enum.IntEnum):
 
 
 class AutoflowError(Exception):
-    """Any error that is not a bug in AutoFlow; its message is for an operator or an analyst."""
+    """Any error that is not a bug in AutoFlow; its message is for an operator or an analyst.
+
+    `is_death` is whether a process died without saying why, so that whoever stops AutoFlow may have killed it.
+    """
+
+    is_death = False
 
 
 class SettingsError(AutoflowError):
@@ -57,17 +62,24 @@ class NotebookError(AutoflowError):
     ended the kernel.
     """
 
-    def __init__(self, notebook: str, cell: int | None, error_class: str, error_message: str) -> None:
+    def __init__(
+        self, notebook: str, cell: int | None, error_class: str, error_message: str, *, is_death: bool = False
+    ) -> None:
         place = f"notebook '{notebook}'" if cell is None else f"notebook '{notebook}', cell {cell}"
         super().__init__(f"{place}: {error_class}: {error_message}" if error_message else f"{place}: {error_class}")
         self.notebook = notebook
         self.cell = cell
         self.error_class = error_class
         self.error_message = error_message
+        self.is_death = is_death
 
 
 class ReportError(AutoflowError):
     """An executed notebook could not be converted to a report."""
+
+    def __init__(self, message: str, *, is_death: bool = False) -> None:
+        super().__init__(message)
+        self.is_death = is_death
 
 
 class PrefectApiError(AutoflowError):

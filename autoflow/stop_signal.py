@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from types import FrameType
 from typing import Self
 
+from autoflow.errors import RunStopped
+
 LAST_WAIT = 10.0
 """How long AutoFlow, while it ends, waits for work that was asked to stop, in seconds."""
 
@@ -87,6 +89,21 @@ class StopSignal:
     def wait(self, seconds: float) -> bool:
         """Wait up to `seconds` until this signal itself, not its parent, is set; return whether it is set."""
         return self._set.wait(seconds)
+
+    def raise_if_set(self) -> None:
+        """Raise RunStopped, with the reason, if the signal is set."""
+        if self.is_set:
+            raise RunStopped(self.reason)
+
+    @contextmanager
+    def prevailing(self) -> Iterator[None]:
+        """Raise RunStopped in place of any error from the block if the signal is set: the stop may have caused it."""
+        try:
+            yield
+        except Exception as error:
+            if self.is_set:
+                raise RunStopped(self.reason) from error
+            raise
 
     @contextmanager
     def calling(self, callback: Callable[[], None]) -> Iterator[None]:

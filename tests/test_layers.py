@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "autoflow").rglob("*.py"))
 
 LAYERS = (
-    ("errors", "lean_imports", "stop_signal", "utils"),
-    ("date_stencil", "log", "settings"),
+    ("errors", "lean_imports", "utils"),
+    ("date_stencil", "log", "settings", "stop_signal"),
     ("specs",),
     ("flowapi", "kernels", "reports", "runs"),
     ("model", "notebooks", "notify"),

@@ -52,8 +52,13 @@ class Outcome:
     errors: dict[str, AutoflowError] = field(default_factory=dict)
 
     @property
+    def was_stopped(self) -> bool:
+        """Whether a notebook was stopped before its end."""
+        return any(isinstance(error, RunStopped) for error in self.errors.values())
+
+    @property
     def error(self) -> AutoflowError | None:
-        """The error that made the run fail: a real failure rather than a notebook that was stopped because of it."""
+        """The error that made the run fail: a real failure rather than a notebook that was stopped."""
         return min(self.errors.values(), key=lambda error: isinstance(error, RunStopped), default=None)
 
 

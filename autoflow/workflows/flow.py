@@ -158,8 +158,7 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
         The executed notebook is written anyway, with the cells that have run.
 
     """
-    if step.stop.is_set:
-        raise RunStopped(step.stop.reason)
+    step.stop.raise_if_set()
     notebook, settings = step.notebook, step.settings
     executed = settings.notebooks_dir / f"{step.stem}.ipynb"
     try:
@@ -172,6 +171,7 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
         step.outcome.outputs[notebook.label] = NotebookOutputs(executed)
         raise
     except OSError as error:
+        step.stop.raise_if_set()
         raise ReportError(f"notebook '{notebook.label}': could not write {executed}: {error.strerror}") from error
 
 
@@ -221,7 +221,8 @@ def _reports(step: Step, executed: Path) -> Iterable[Path]:
                 stop=step.stop,
             )
         except ReportError as error:
-            raise ReportError(f"notebook '{step.notebook.label}': could not make its report: {error}") from error
+            message = f"notebook '{step.notebook.label}': could not make its report: {error}"
+            raise ReportError(message, is_death=error.is_death) from error
         yield report
 
 
