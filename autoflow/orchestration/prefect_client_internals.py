@@ -1,4 +1,4 @@
-"""What AutoFlow's process uses of Prefect beyond its public API.
+"""The parts of Prefect beyond its public API that AutoFlow's process uses.
 
 Prefect can change all of this in any release. Each item says why AutoFlow needs it and what happens if it changes;
 tests/orchestration/test_prefect_internals.py checks it, so that an upgrade shows at once what has moved. The server's
