@@ -15,7 +15,7 @@ class ExitCode(enum.IntEnum):
     BUG = 3
     """AutoFlow has a bug."""
     INTERRUPTED = 130
-    """Somebody pressed Ctrl-C."""
+    """The user pressed Ctrl-C."""
 
 
 class AutoflowError(Exception):
@@ -58,7 +58,8 @@ class NotebookError(AutoflowError):
     """A notebook failed.
 
     `notebook` is its label. `cell` is the number of the cell that failed, counted from 1, or None if it was none of
-    them. `error_class` and `error_message` are those of the exception in the notebook, or of what ended the kernel.
+    them. `error_class` and `error_message` are those of the exception in the notebook, or of what
+    ended the kernel.
     """
 
     def __init__(
@@ -90,4 +91,4 @@ class UnexpectedError(AutoflowError):
 
 
 class RunStopped(AutoflowError):  # noqa: N818 - nothing went wrong
-    """A run was stopped before its end: AutoFlow is stopping, or somebody cancelled the run."""
+    """A run was stopped before its end: AutoFlow is stopping, or a user cancelled the run."""

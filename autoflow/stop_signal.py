@@ -149,7 +149,7 @@ class Shutdown:
         self.stop.set(reason)
 
     def wait_until_closing(self, seconds: float | None = None) -> bool:
-        """Wait up to `seconds` until nothing new may start; return whether that is so. None waits forever."""
+        """Wait up to `seconds` until nothing new may start; return whether it is so. None waits forever."""
         return self._closing.wait(seconds)
 
     def stop_after(self, grace: float, join: Callable[[float], bool]) -> None:
@@ -253,7 +253,7 @@ class PeriodicThread:
     def _call_and_choose_pause(self) -> float | None:
         try:
             self._call()
-        except Exception as bug:  # noqa: BLE001 - the hook logs it, and the thread goes on
+        except Exception as bug:  # noqa: BLE001 - the hook logs it, and the thread continues
             threading.excepthook(threading.ExceptHookArgs((type(bug), bug, bug.__traceback__, self._thread)))
             return self._seconds if self._seconds is None else max(self._seconds, PAUSE_AFTER_BUG)
         return self._seconds

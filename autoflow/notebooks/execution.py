@@ -51,7 +51,7 @@ logging.getLogger("papermill").setLevel(logging.ERROR)
 logging.getLogger("traitlets").setLevel(logging.CRITICAL)
 
 
-def execute(  # noqa: PLR0913 - each is a thing of its own
+def execute(  # noqa: PLR0913 - they do not belong together
     notebook: Path,
     executed: Path,
     *,
@@ -87,7 +87,7 @@ def execute(  # noqa: PLR0913 - each is a thing of its own
     run = _Run(_read(notebook, label), notebook.parent, environment, start_timeout, on_cell, fork_server, redaction)
     try:
         run.to_the_end(parameters, _Limits(timeout, stop))
-    except Exception as error:  # noqa: BLE001 - whatever it is, this run has failed by it, and others have not
+    except Exception as error:  # noqa: BLE001 - any exception fails this run, and no other
         if not isinstance(error, CellFailedError | _FailedError):
             stop.raise_if_set()  # it may have caused the error
         raise _explained(error, label, run) from None

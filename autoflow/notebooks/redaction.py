@@ -133,7 +133,7 @@ class Redaction:
         return encoded if clean == content else base64.b64encode(clean.encode()).decode()
 
     def _of_part(self, part: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a cell or an output without secrets in the values that people or kernels have set."""
+        """Return a cell or an output without secrets in the values that authors or kernels have set."""
         clean = {key: value if key in _PLAIN_KEYS else self.of_value(value) for key, value in part.items()}
         if "attachments" in part:
             clean["attachments"] = {name: self._of_pictures(bundle) for name, bundle in clean["attachments"].items()}

@@ -96,7 +96,7 @@ class ActiveRun:
 
     def _flow_run_started(self, flow: object, flow_run: FlowRun, state: object) -> None:  # noqa: ARG002 - Prefect's hook
         self.watched.is_run_by(flow_run.id)
-        # In the background: it is only for people to find the run in Prefect, and must not delay or fail it.
+        # In the background: it only helps users to find the run in Prefect, and must not delay or fail the run.
         threading.Thread(target=self._record_flow_run, args=[str(flow_run.id)], daemon=True).start()
 
     def _record_flow_run(self, flow_run_id: str) -> None:

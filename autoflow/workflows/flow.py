@@ -19,7 +19,7 @@ from prefect.utilities.annotations import quote
 
 from autoflow.errors import AutoflowError, ReportError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
-from autoflow.log import bugs_told
+from autoflow.log import bugs_logged
 from autoflow.notebooks.execution import CellCallback, execute
 from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.artifacts import show_outcome
@@ -140,7 +140,7 @@ def _final_state(outcome: Outcome) -> Any:
 def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> NotebookOutputs:
     """Run one notebook; `upstream` contains the outputs of the notebooks that it depends on."""
     try:
-        with bugs_told(step.settings.secrets):
+        with bugs_logged(step.settings.secrets):
             outputs = run_notebook(step, upstream)
     except AutoflowError as error:
         step.outcome.errors[step.notebook.label] = error
@@ -156,7 +156,7 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
     Raises
     ------
     NotebookError, ReportError, RunStopped
-        The executed notebook exists all the same, with the cells that have run.
+        The executed notebook is written anyway, with the cells that have run.
 
     """
     step.stop.raise_if_set()

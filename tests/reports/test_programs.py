@@ -169,7 +169,7 @@ def _parent_of(stat: Path) -> int | None:
 
 
 def _has_ended(pid: int) -> bool:
-    """Return whether a process is gone, or a zombie that nobody waits for."""
+    """Return whether a process is gone, or a zombie without a parent that waits for it."""
     status = Path(f"/proc/{pid}/status")
     return not status.exists() or "State:\tZ" in status.read_text()
 
