@@ -73,6 +73,28 @@ class Redaction:
             text = _SVG.sub(lambda found: found[1] + self._of_base64(found[2]), text)
         return self._without_encoded(text) if _ENCODED.search(text) else text
 
+    def is_in(self, value: Any) -> bool:
+        """Return whether a JSON `value` has a secret in it, also in a key, or as a number."""
+        if isinstance(value, int | float):
+            return str(value) in self._secrets
+        if isinstance(value, Mapping):
+            return any(self.is_in(key) or self.is_in(item) for key, item in value.items())
+        if isinstance(value, list | tuple):
+            return any(map(self.is_in, value)) or self.of_value(list(value)) != list(value)
+        return isinstance(value, str) and self.of_text(value) != value
+
+    def of_parameters(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of a workflow without the secrets, also where one is a number."""
+        return {
+            self.of_text(name): "[secret]" if self.is_in(value) and not isinstance(value, str) else self.of_value(value)
+            for name, value in parameters.items()
+        }
+
+    def of_cut_text(self, text: str, mark: str = "...") -> str:
+        """Return `text` without the secrets, and without the beginnings of secrets that were cut before `mark`."""
+        pieces = self.of_text(text).split(mark)
+        return mark.join([*map(self._without_beginning, pieces[:-1]), pieces[-1]])
+
     def beginning(self, text: str, most: int) -> str:
         """Return up to `most` characters from the beginning of `text`, without secrets and without a part of one."""
         return self.kept(text[:most], text[most : most + self.margin])
@@ -115,6 +137,14 @@ class Redaction:
             # Most texts have none. The pattern takes long, to be made and to be looked for.
             if _words(secret) in words or secret.translate(_WORDLESS) in words:
                 text = self._pattern(secret).sub("[secret]", text)
+        return text
+
+    def _without_beginning(self, text: str) -> str:
+        """Return `text` without the beginning of a secret at its end."""
+        for form in self._forms:
+            for length in range(min(len(form), len(text)), SHORTEST_SECRET - 1, -1):
+                if text.endswith(form[:length]):
+                    return f"{text[:-length]}[secret]"
         return text
 
     def _pattern(self, secret: str) -> re.Pattern[str]:
