@@ -160,7 +160,7 @@ class _Notices:
         try:
             found = json.loads(self._file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            # If the file is missing or broken, people are notified again, which is better than never.
+            # If the file is missing or broken, messages are sent again, which is better than not at all.
             found = None
         return _sound(found if isinstance(found, dict) else {})
 
@@ -244,6 +244,8 @@ def _failure(ended: EndedRun, settings: Settings) -> str:
     """Return why a run failed, and where to look."""
     attempts = ended.run.failures + 1
     lines = ["Its only attempt failed." if attempts == 1 else f"All {attempts} attempts failed."]
-    lines.append(" ".join(str(ended.outcome.error or "").split())[:LONGEST_REASON])
+    # Before it is cut: a part of a secret could not be found later.
+    reason = redact(" ".join(str(ended.outcome.error or "").split()), settings.secrets)
+    lines.append(reason[:LONGEST_REASON])
     lines += [f"Executed notebook: {settings.address_of(path)}" for path in ended.failed_notebooks]
     return "\n".join(lines)

@@ -15,13 +15,16 @@ from pydantic import Field
 
 from autoflow.errors import AutoflowError
 from autoflow.flowapi import FlowApi
-from autoflow.log import bugs_told, logger
+from autoflow.log import bugs_logged, logger
 from autoflow.model.store import RunStore
+from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.cancellation import Cancellations
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.deployments import TICK_NAME
 from autoflow.orchestration.flow_runs import result_storage
+from autoflow.orchestration.history import replace_parameter
 from autoflow.parser import read_workflows
+from autoflow.parser.secret_values import check_for_secrets
 from autoflow.runs.plan import DueWork, given_up_keys
 from autoflow.runs.records import RunKey, RunState, utc_now
 from autoflow.runs.requests import check_available, merged_parameters, requested_run, requested_trigger
@@ -148,7 +151,7 @@ def _recorded_tick(
 ) -> Tick:
     """Run a tick, record it in the files of the daemon, and pass its result or its error to `done`."""
     files = DaemonFiles(home=sensor.settings.prefect_home)
-    with files.ticking(api_url), bugs_told(sensor.settings.secrets):
+    with files.ticking(api_url), bugs_logged(sensor.settings.secrets):
         try:
             tick = sensor.tick()
         except AutoflowError as error:
@@ -187,7 +190,7 @@ def make_run_workflow(
 
         """
         try:
-            with bugs_told(settings.secrets), _cancellable(runner.cancellations, shutdown) as cancel:
+            with bugs_logged(settings.secrets), _cancellable(runner.cancellations, shutdown) as cancel:
                 run = _check_request(settings, workflow, reference_date, parameters)
                 with dispatcher.slot(run, cancel) as is_free:
                     state = runner.run(run, shutdown=shutdown, cancel=cancel) if is_free else None
@@ -210,12 +213,23 @@ def _check_request(
         If workflows.yml is invalid or has no such workflow, FlowAPI fails, or the run needs dates that are unavailable.
 
     """
+    _refuse_secrets(settings, given)
     file = read_workflows(settings)
     parameters = merged_parameters(file, workflow, given)
     run = requested_run(file, workflow, reference_date, parameters)
     available_dates = FlowApi.of(settings).available_dates(file.sensor.cdr_types)
     check_available(requested_trigger(file, workflow, parameters), reference_date, available_dates)
     return run
+
+
+def _refuse_secrets(settings: Settings, parameters: Mapping[str, Any]) -> None:
+    """Raise AutoflowError if a secret is in the parameters of this flow run, and remove it from Prefect's database."""
+    try:
+        check_for_secrets(parameters, settings.secrets)
+    except AutoflowError:
+        clean = Redaction(settings.secrets).of_parameters(parameters)
+        replace_parameter(UUID(prefect.runtime.flow_run.id), parameters=clean)
+        raise
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """`autoflow run`: run a workflow for one date, now."""
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -14,6 +14,7 @@ from autoflow.errors import AutoflowError, ExitCode
 from autoflow.flowapi import FlowApi
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
+from autoflow.parser.secret_values import check_for_secrets
 from autoflow.parser.single_value import parse_value
 from autoflow.runs.plan import DateStatus, recorded_status
 from autoflow.runs.records import RunKey, RunRecord
@@ -49,7 +50,7 @@ def run(
     Example: autoflow run flows_above_normal --date 2016-01-31 -p min_increase=30
     """
     file = read_workflows(session.settings)
-    parameters = _parameters(file, workflow, given)
+    parameters = _parameters(file, workflow, given, session.settings.secrets)
     key = RunKey.of(workflow, parameters, date.date())
     with session.store() as store:
         store.give_up_crashed()
@@ -76,15 +77,19 @@ def _print_end(record: RunRecord, state: str, *, as_json: bool) -> None:
     out.print(f"run {record.id} {state}{more}", markup=False)
 
 
-def _parameters(file: WorkflowsFile, workflow: str, given: Sequence[str]) -> dict[str, Json]:
-    """Return the parameters in workflows.yml, overridden by those given."""
+def _parameters(file: WorkflowsFile, workflow: str, given: Sequence[str], secrets: Iterable[str]) -> dict[str, Json]:
+    """Return the parameters in workflows.yml, overridden by those given, which must not contain `secrets`."""
     values: dict[str, Json] = {}
     for text in given:
         name, equals, value = text.partition("=")
+        # As text, too: a message about invalid YAML would show it.
+        check_for_secrets({name: value}, secrets)
         if not equals:
             raise click.BadParameter(f"'{text}' is not NAME=VALUE", param_hint="-p")
         values[name] = parse_value(value)
-    return merged_parameters(file, workflow, values)
+    parameters = merged_parameters(file, workflow, values)
+    check_for_secrets(parameters, secrets)
+    return parameters
 
 
 def _refuse(store: RunStore, key: RunKey, *, force: bool) -> None:
@@ -99,7 +104,7 @@ def _refuse(store: RunStore, key: RunKey, *, force: bool) -> None:
 def _refuse_dates(
     session: Session, file: WorkflowsFile, key: RunKey, parameters: Mapping[str, Any], *, force: bool
 ) -> None:
-    """Raise AutoflowError if dates that the run needs are unavailable, or FlowAPI cannot be asked, just as early."""
+    """Raise AutoflowError, just as early, if dates that the run needs are unavailable or FlowAPI fails."""
     trigger = requested_trigger(file, key.workflow, parameters)
     date_ranges(trigger, key.reference_date)
     if not force:

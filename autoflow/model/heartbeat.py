@@ -19,7 +19,7 @@ INTERVAL = CRASHED_AFTER / 6
 """How often claims are renewed with the default heartbeat timeout; it scales with the timeout."""
 
 GIVE_UP_AFTER = CRASHED_AFTER * 2 / 3
-"""A run is stopped when its claim has not been renewed for so long: before another process may mark it as crashed."""
+"""A run is stopped when its claim has not been renewed for this long, before another process may mark it as crashed."""
 
 CANCEL_POLL_SECONDS = 2.0
 """How often the database is asked, while there are runs, whether somebody wants to cancel one of them."""

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from autoflow.model.store import RunStore
+from autoflow.notebooks.redaction import Redaction
 from autoflow.runs.plan import DateStatus, past_status
 from autoflow.runs.records import RunKey, RunRecord, WorkflowKey
 from autoflow.specs import TriggerSpec
@@ -55,12 +56,12 @@ class Series:
 
 
 def read_series(store: RunStore, triggers: Iterable[TriggerSpec]) -> list[Series]:
-    """Return the series of the page in the order of `triggers`; those that no trigger asks for come last."""
+    """Return the series of the page in the order of `triggers`; those without a trigger come last."""
     entries = {WorkflowKey.of_trigger(trigger): trigger for trigger in triggers}
     histories = store.histories()
     found: dict[WorkflowKey, Series] = {}
     for key, record in sorted(_telling_runs(store).items(), key=lambda item: item[0].reference_date, reverse=True):
-        # A date stays done while it is run again: people can read the older report.
+        # A date stays done while it is run again: readers can open the older report.
         is_done = record.state.is_success
         status = DateStatus.DONE if is_done else past_status(histories, key, entries.get(key.workflow_key))
         series = found.setdefault(key.workflow_key, Series(key.workflow_key))
@@ -115,11 +116,13 @@ class Links:
 class Compact:
     """Encodes series in a compact form: what ten years of dates have in common is written once.
 
-    The names of the outputs of two dates differ only in the date and in the time of the run.
+    The names of the outputs of two dates differ only in the date and in the time of the run. `redaction` removes
+    secrets from reasons before they are cut.
     """
 
-    def __init__(self, links: Links) -> None:
+    def __init__(self, links: Links, redaction: Redaction) -> None:
         self._links = links
+        self._redaction = redaction
         self._general_links: dict[str, str] = {}
         self.reasons: dict[str, int] = {}
 
@@ -180,7 +183,7 @@ class Compact:
         if day.status in {DateStatus.DONE, DateStatus.RUNNING} or error is None:
             return -1
         place = f"notebook '{error.notebook}', cell {error.cell}: " if error.cell else ""
-        text = f"{place}{error.error_class}: {error.message}"
+        text = self._redaction.of_text(f"{place}{error.error_class}: {error.message}")
         text = text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + "…"
         return self.reasons.setdefault(text, len(self.reasons))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from autoflow.errors import AutoflowError, RunStoreError
-from autoflow.log import bugs_told, logger
+from autoflow.log import bugs_logged, logger
 from autoflow.model.store import RunStore
 from autoflow.runs.backlog import Backlog, Turn
 from autoflow.runs.plan import DueWork, due_work
@@ -241,7 +241,7 @@ class Dispatcher:
     def _run(self, turn: Turn) -> None:
         state: RunState | None = RunState.INTERRUPTED
         try:
-            with bugs_told(self._runner.settings.secrets):
+            with bugs_logged(self._runner.settings.secrets):
                 state = self._runner.run(turn.run, shutdown=self._shutdown)
         except RunStoreError as error:
             self._wait_for_store(error)

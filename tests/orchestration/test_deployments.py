@@ -129,12 +129,11 @@ def test_deployment_is_paused_if_it_or_its_schedule_is_paused_in_prefect() -> No
     deployment.apply(cron="0 0 1 1 *")
     with DeploymentRunner([deployment]) as runner, get_client(sync_client=True) as client:
         found = [runner.is_paused(deployment), deployment.is_paused()]
-        client.request("POST", f"/deployments/{deployment.id}/pause_deployment")
+        client.pause_deployment(deployment.id)
         found += [runner.is_paused(deployment), deployment.is_paused()]
-        client.request("POST", f"/deployments/{deployment.id}/resume_deployment")
+        client.resume_deployment(deployment.id)
         schedule = client.read_deployment(deployment.id).schedules[0]
-        body = {"active": False}
-        client.request("PATCH", f"/deployments/{deployment.id}/schedules/{schedule.id}", json=body)
+        client.update_deployment_schedule(deployment.id, schedule.id, active=False)
         found += [runner.is_paused(deployment), deployment.is_paused()]
         client.delete_deployment(deployment.id)
         assert runner.is_paused(deployment) is None
