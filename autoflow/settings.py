@@ -97,6 +97,16 @@ class Settings:
         return self.inputs_dir / "workflows.yml"
 
     @property
+    def written_folders(self) -> tuple[Path, ...]:
+        """The folders that AutoFlow writes to, whose disks need room."""
+        found = [self.outputs_dir, self.notebooks_dir, self.reports_dir, Path(self.environ.get("TMPDIR") or "/tmp")]  # noqa: S108 - nothing is written here
+        if self.prefect_api_url is None:
+            found.append(self.prefect_home)
+        if self.db_uri.startswith("sqlite:///"):
+            found.append(Path(self.db_uri.removeprefix("sqlite:///").partition("?")[0]).parent)
+        return tuple(dict.fromkeys(found))
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """Everything that must not be shown, newest token included; the longest first."""
         tokens = {self.flowapi_token, self.current_flowapi_token()}

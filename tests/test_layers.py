@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "autoflow").rglob("*.py"))
 
 LAYERS = (
-    ("date_stencil", "errors", "lean_imports", "stop_signal", "utils"),
+    ("date_stencil", "disk", "errors", "lean_imports", "stop_signal", "utils"),
     ("log", "settings", "specs"),
     ("flowapi", "kernels", "reports", "runs"),
     ("model", "notebooks", "notify", "orchestration"),
