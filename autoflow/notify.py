@@ -90,7 +90,9 @@ class Notifier:
             return
         now = self._clock()
         with self._lock, self._notices.changing() as notices:
-            since = datetime.datetime.fromisoformat(notices.setdefault("flowapi_failing_since", now.isoformat()))
+            # Since a time in the future: the clock was set back meanwhile.
+            since = min(now, datetime.datetime.fromisoformat(notices.get("flowapi_failing_since", now.isoformat())))
+            notices["flowapi_failing_since"] = since.isoformat()
             is_new = not notices.get("flowapi_told") and (now - since).total_seconds() >= self._settings.notify_after
             notices["flowapi_told"] = notices.get("flowapi_told", False) or is_new
         if not is_new:

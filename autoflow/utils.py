@@ -41,8 +41,13 @@ def remove_unfinished(folder: Path) -> None:
     """Remove what processes that were killed while they wrote a `whole_file` into `folder` have left for a day."""
     for path in folder.iterdir():
         with suppress(OSError):
-            if _UNFINISHED.fullmatch(path.name) and time.time() - path.stat().st_mtime > _A_DAY:
+            if _UNFINISHED.fullmatch(path.name) and is_old(path.stat()):
                 path.unlink()
+
+
+def is_old(status: os.stat_result) -> bool:
+    """Return whether a file was last written over a day ago, or while a clock was ahead by over a day."""
+    return abs(time.time() - status.st_mtime) > _A_DAY
 
 
 def first_line(error: BaseException) -> str:

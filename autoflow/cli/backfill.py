@@ -1,6 +1,7 @@
 """The verb backfill."""
 
 import datetime
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from autoflow.cli.options import DATE
 from autoflow.cli.session import Session, as_json, pass_session
 from autoflow.cli.show import console, print_json, print_table
 from autoflow.flowapi import FlowApi
+from autoflow.model.clocks import settle_times
 from autoflow.parser import read_workflows
 from autoflow.runs.backfill import Reprocess, WantedDate, left_out, triggers_of, wanted_dates
 from autoflow.runs.plan import TriggerPlan, in_ranges, make_plan
@@ -77,6 +79,7 @@ def _plans(session: Session, file: "WorkflowsFile", store: "RunStore", workflow:
 
     triggers = triggers_of(file, workflow)
     available = FlowApi.of(session.settings).available_dates(file.sensor.cdr_types)
+    settle_times(store, time.sleep)
     store.give_up_crashed()
     return make_plan(triggers, available, store.histories(), utc_now())
 

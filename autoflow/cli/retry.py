@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,7 @@ from autoflow.cli.options import RUN_ID
 from autoflow.cli.session import Session, as_json, pass_session
 from autoflow.cli.show import print_json
 from autoflow.errors import AutoflowError
+from autoflow.model.clocks import settle_times
 from autoflow.parser import read_workflows
 from autoflow.runs.plan import DateStatus, failed_keys, recorded_status, why_never_due
 from autoflow.runs.records import RunKey, WorkflowKey
@@ -38,6 +40,8 @@ def retry(session: Session, *, run_id: int | None, failed: bool, as_json: bool) 
 
     file = read_workflows(session.settings)
     with session.store() as store:
+        settle_times(store, time.sleep)
+        store.give_up_crashed()
         keys = (
             [_failed_key(store, run_id)] if run_id is not None else failed_keys(file.sensor.triggers, store.histories())
         )

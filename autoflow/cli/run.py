@@ -1,6 +1,7 @@
 """The verbs that do: run, backfill, retry, prune."""
 
 import datetime
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from autoflow.cli.session import Session, as_json, pass_session
 from autoflow.cli.show import console, print_json
 from autoflow.errors import AutoflowError
 from autoflow.flowapi import FlowApi
+from autoflow.model.clocks import settle_times
 from autoflow.parser import read_workflows
 from autoflow.parser.single_value import parse_value
 from autoflow.runs.plan import DateStatus, recorded_status
@@ -53,6 +55,7 @@ def run(
     parameters = _parameters(file, workflow, given)
     key = RunKey.of(workflow, parameters, date.date())
     with session.store() as store:
+        settle_times(store, time.sleep)
         store.give_up_crashed()
         _refuse(store, key, force=force)
         _refuse_dates(session, file, key, parameters, force=force)

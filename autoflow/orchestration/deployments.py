@@ -129,11 +129,11 @@ class DeploymentRunner:
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait up to `timeout` seconds until nothing runs; tell whether that is so."""
-        deadline = None if timeout is None else datetime.datetime.now(datetime.UTC).timestamp() + timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
         with self._lock:
             threads = [thread for _, thread in self._running.values()]
         for thread in threads:
-            left = None if deadline is None else max(0.0, deadline - datetime.datetime.now(datetime.UTC).timestamp())
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
             thread.join(left)
         self._forget_ended()
         return not self._running

@@ -312,6 +312,23 @@ def test_what_runs_elsewhere_is_not_run(cli: Cli) -> None:
     assert dry == {"would_run": ["2016-01-04", "2016-01-06"], "left_out": {"running": 1}}
 
 
+@pytest.mark.parametrize("arguments", [("retry", "1"), ("run", "simple", "--date", "2016-01-10", "--force")])
+def test_a_run_that_crashed_while_the_clock_was_ahead_is_no_reason_to_refuse(
+    running_cli: Cli, arguments: tuple[str, ...]
+) -> None:
+    cli = Cli({**running_cli.environ, "AUTOFLOW_HEARTBEAT_TIMEOUT": "3"}, running_cli.deployed, running_cli.capsys)
+    ahead = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(days=365)
+    database = f"sqlite:///{cli.deployed.outputs}/autoflow.db"
+    with closing(RunStore(database, clock=lambda: ahead)) as store:
+        store.migrate()
+        store.claim(RunKey.of("simple", {"level": 2}, datetime.date(2016, 1, 10)))
+
+    assert cli(*arguments) == 0, cli.capsys.readouterr().err
+
+    with cli.store() as store:
+        assert store.runs()[-1].state is RunState.CRASHED
+
+
 def test_backfill_runs_what_is_missing_and_then_what_failed(running_cli: Cli) -> None:
     cli = running_cli
     whole = ("backfill", "simple", "--from", "2016-01-01", "--to", "2016-01-04")
