@@ -10,7 +10,7 @@ PIPENV := env PIPENV_VENV_IN_PROJECT=1 PIPENV_IGNORE_VIRTUALENVS=1 PIPENV_VERBOS
 
 # What reports are made with, and the fonts for the scripts that they may hold.
 REPORT_PACKAGES := pandoc ruby-asciidoctor-pdf fonts-noto-core fonts-dejavu-core fonts-droid-fallback fonts-symbola
-TEST_PACKAGES := $(REPORT_PACKAGES) postgresql poppler-utils chromium chromium-driver
+TEST_PACKAGES := $(REPORT_PACKAGES) postgresql pgbouncer poppler-utils chromium chromium-driver
 
 .PHONY: help
 help: ## List the targets

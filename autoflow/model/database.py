@@ -38,6 +38,8 @@ def _connect_args(url: sa.URL) -> dict[str, object]:
         return {"timeout": SQLITE_BUSY_SECONDS}
     if url.get_backend_name() == "postgresql":
         return {
+            # PgBouncer in transaction mode mixes up the prepared statements of its clients.
+            "prepare_threshold": None,
             "connect_timeout": 10,
             "application_name": "autoflow",
             # A server that vanishes from the network is noticed before claims run out, not after hours.
