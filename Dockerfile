@@ -1,12 +1,12 @@
 # AutoFlow with all that it runs: Python packages as Pipfile.lock has them, and from Debian what reports are made with.
 # docs/how-to/container.md explains how to build and run it, docs/how-to/packages.md how to extend it.
 
-# The Python packages, in a virtual environment that the image takes over whole.
+# The Python packages, in a virtual environment that is copied into the image.
 FROM python:3.11-slim-bookworm AS packages
 COPY scripts/requirements.py Pipfile.lock /build/
-# Compiled here, since a read-only image cannot do it later and each kernel would begin by compiling what it imports.
-# Left out is what nothing imports: tests, C sources, and jedi's knowledge for completing code while a person types.
-# constraints.txt keeps these versions when an image on top adds packages.
+# Compile everything now: a read-only image cannot do it later, and each kernel would compile its imports again.
+# Remove what nothing imports: tests, C sources, and the data that jedi needs for completion in an editor.
+# constraints.txt keeps these versions when a derived image adds packages.
 RUN python /build/requirements.py /build/Pipfile.lock > /build/requirements.txt \
     && python -m venv --without-pip /opt/venv \
     && pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --require-hashes --only-binary :all: \
@@ -20,7 +20,7 @@ RUN python /build/requirements.py /build/Pipfile.lock > /build/requirements.txt 
     && python -m compileall -q --invalidation-mode unchecked-hash . \
     && rm /opt/venv/bin/activate* /opt/venv/bin/Activate.ps1
 
-# AutoFlow's own files, readable for any user whatever the umask of the checkout was.
+# AutoFlow's own files, readable by any user, whatever the umask of the checkout.
 FROM python:3.11-slim-bookworm AS autoflow
 COPY config /opt/autoflow/config
 COPY autoflow /opt/autoflow/autoflow
@@ -28,7 +28,7 @@ RUN python -m compileall -q --invalidation-mode unchecked-hash /opt/autoflow \
     && chmod -R u=rwX,go=rX /opt/autoflow
 
 FROM python:3.11-slim-bookworm
-# What changes least comes first. Manuals stay out; licences stay in.
+# The layers that change least come first. Leave out manuals, keep licences.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
         -o Dpkg::Options::=--path-exclude=/usr/share/doc/* \
@@ -45,9 +45,9 @@ COPY --from=packages /opt/venv /opt/venv
 COPY --from=autoflow /opt/autoflow /opt/autoflow
 RUN printf '#!/bin/sh\nexec python -m autoflow "$@"\n' > /usr/local/bin/autoflow && chmod 755 /usr/local/bin/autoflow
 
-# Whatever a program writes about itself goes to /tmp: the rest of the image may be read-only, and the user without a
-# name. PIP_* are for images on top of this one: `pip install` adds to these packages, and leaves them as they are.
-# `docker stop` waits for 10 s only, so that runs in progress get 3 of them.
+# Programs write their own files to /tmp, because the rest of the image may be read-only and the user may have no name.
+# PIP_* are for derived images: `pip install` adds packages, and does not change those that are here.
+# `docker stop` waits only 10 s, so runs in progress get 3 s.
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \
     USER=autoflow \
@@ -63,11 +63,11 @@ ENV PATH=/opt/venv/bin:$PATH \
 
 WORKDIR /opt/autoflow
 USER 1000:1000
-# Prefect's UI, where AutoFlow runs a Prefect server of its own.
+# Prefect's UI, if AutoFlow runs its own Prefect server.
 EXPOSE 4200
-# The first start prepares Prefect's database, which takes long on a slow disk.
+# The first start creates Prefect's database, which takes long on a slow disk.
 HEALTHCHECK --interval=1m --timeout=30s --start-period=3m --retries=3 CMD ["autoflow", "health"]
-# `-s`: children are reaped even where something else is process 1.
+# -s: reap child processes even if tini is not process 1.
 ENTRYPOINT ["/usr/bin/tini", "-s", "--", "python", "-m", "autoflow"]
 
 ARG VERSION=0.1.0

@@ -1,4 +1,4 @@
-# `make example` and `make test` do all the set-up that they need; `make help` lists the rest.
+# `make example` and `make test` set up all that they need; `make help` lists all targets.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -8,7 +8,7 @@ PIPENV_VERSION := 2026.10.3
 # In a folder of this checkout, whatever else may be set.
 PIPENV := env PIPENV_VENV_IN_PROJECT=1 PIPENV_IGNORE_VIRTUALENVS=1 PIPENV_VERBOSITY=-1 .tools/bin/pipenv
 
-# What reports are made with, and the fonts for the scripts that they may hold.
+# The programs that make reports, and fonts for all scripts that reports may contain.
 REPORT_PACKAGES := pandoc ruby-asciidoctor-pdf fonts-noto-core fonts-dejavu-core fonts-droid-fallback fonts-symbola
 TEST_PACKAGES := $(REPORT_PACKAGES) postgresql pgbouncer poppler-utils chromium chromium-driver
 

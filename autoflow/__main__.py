@@ -1,4 +1,4 @@
-"""The way in: ``python -m autoflow``."""
+"""The entry point: ``python -m autoflow``."""
 
 import gc
 import os
@@ -6,17 +6,15 @@ import sys
 import threading
 
 from autoflow.cli import main
-
-LAST_WAIT = 5.0
-"""How long threads of libraries may keep the process once AutoFlow has ended, in seconds."""
+from autoflow.stop_signal import LAST_WAIT
 
 if __name__ == "__main__":
     code = main()
-    # Python waits for threads at its end; one that asks a Prefect API which hangs would keep it for minutes.
+    # Python waits for threads before it exits. One that waits for a Prefect API that hangs would take minutes.
     sys.stdout.flush()
     end = threading.Timer(LAST_WAIT, os._exit, [code])
     end.daemon = True
     end.start()
-    # Python would look through all that there is before it ends: seconds, for memory that is given back anyway.
+    # Before it exits, Python would look for garbage: seconds of work, for memory that is freed anyway.
     gc.freeze()
     sys.exit(code)

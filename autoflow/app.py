@@ -1,33 +1,38 @@
-"""What AutoFlow does, from its start to its end."""
+"""What AutoFlow does, from its start to its end: as a daemon, or for a verb that needs Prefect.
 
-import datetime
+Prefect reads its settings from the environment when it is imported. So this is where the environment is prepared, and
+where what imports Prefect is imported, within functions.
+"""
+
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from autoflow.errors import AutoflowError, ReportError
+from autoflow.errors import AutoflowError, ExitCode, ReportError, RunStopped
 from autoflow.kernels.fork_server import warm_fork_server
 from autoflow.kernels.kernel import remove_unused_folders
 from autoflow.log import log_ends_of_threads, logger
+from autoflow.model.opening import open_run_store
 from autoflow.model.store import RunStore
 from autoflow.orchestration.daemon_files import DaemonFiles
-from autoflow.orchestration.prefect_api import prefect_api
+from autoflow.orchestration.prefect_api import prefect_api, shared_prefect_api
 from autoflow.parser import read_workflows
 from autoflow.reports import missing_fonts, missing_tools
 from autoflow.settings import Settings
-from autoflow.specs import WorkflowsFile
+from autoflow.specs import TriggerSpec, WorkflowsFile
 from autoflow.stop_signal import Shutdown, closing_on_signals
 from autoflow.utils import remove_unfinished
 
-SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
-"""What `main` returns: all is well; something failed; somebody pressed Ctrl-C."""
+if TYPE_CHECKING:
+    from autoflow.workflows.runner import WorkflowRunner
 
 
-def main(settings: Settings, *, once: bool = False) -> int:
-    """Run AutoFlow until it is told to end or, where the schedule is null or with `once`, until nothing is due.
+def main(settings: Settings, *, once: bool = False) -> ExitCode:
+    """Run the daemon until a signal stops it or, if the schedule is null or with `once`, until nothing is due.
 
-    Returns
-    -------
-    int
-        The exit code: `SUCCESS` also after SIGTERM, `FAILURE` if a run failed and there was no schedule.
+    Returns success also after SIGTERM, and failure if a run failed and there was no schedule.
 
     Raises
     ------
@@ -42,29 +47,30 @@ def main(settings: Settings, *, once: bool = False) -> int:
         check_tools(workflows)
         make_folders(settings)
         remove_unused_folders()
-        store = RunStore(settings.db_uri, crashed_after=datetime.timedelta(seconds=settings.heartbeat_timeout))
-        store.migrate()
         files = DaemonFiles(home=settings.prefect_home)
-        # Kernels warm up while the Prefect server starts.
-        with warm_fork_server(settings) as fork_server, prefect_api(settings, os.environ) as api, files.starting():
+        with (
+            open_run_store(settings) as store,
+            # Kernels warm up while the Prefect server starts.
+            warm_fork_server(settings) as fork_server,
+            prefect_api(settings, os.environ) as api,
+            files.starting(),
+        ):
             logger.info("starting; Prefect's UI is at %s", api.url.removesuffix("/api"))
-            # Only now: Prefect reads its settings from the environment as it is imported, while the server starts.
-            from autoflow.service import serve  # noqa: PLC0415
+            # It imports Prefect, while Prefect's server starts.
+            from autoflow.service import serve  # noqa: PLC0415 - see above
 
             if not api.wait_until_ready(shutdown):
-                return INTERRUPTED if interrupted else SUCCESS
-            schedule = None if once else workflows.sensor.schedule
+                return ExitCode.INTERRUPTED if interrupted else ExitCode.SUCCESS
             with files.published(api.url):
-                all_succeeded = serve(settings, schedule, store=store, shutdown=shutdown, fork_server=fork_server)
-        store.close()
+                success = serve(settings, workflows, once=once, store=store, shutdown=shutdown, fork_server=fork_server)
     logger.info("stopped")
     if interrupted:
-        return INTERRUPTED
-    return SUCCESS if all_succeeded else FAILURE
+        return ExitCode.INTERRUPTED
+    return ExitCode.SUCCESS if success else ExitCode.FAILURE
 
 
 def check_tools(workflows: WorkflowsFile) -> None:
-    """Raise ReportError if a workflow makes reports and a program that this needs is missing."""
+    """Raise ReportError if a workflow makes reports, and a program for that is missing."""
     if not any(notebook.output for workflow in workflows.workflows for notebook in workflow.notebooks):
         return
     if missing := missing_tools():
@@ -81,5 +87,40 @@ def make_folders(settings: Settings) -> None:
             remove_unfinished(folder)
         except OSError as error:
             raise AutoflowError(
-                f"the outputs folder {folder} cannot be made: {error.strerror}; check AUTOFLOW_OUTPUTS_DIR"
+                f"cannot make the outputs folder {folder}: {error.strerror}; check AUTOFLOW_OUTPUTS_DIR"
             ) from error
+
+
+@contextmanager
+def foreground_runner(
+    settings: Settings, store: RunStore, *, triggers: Sequence[TriggerSpec], shutdown: Shutdown
+) -> Iterator["WorkflowRunner"]:
+    """Yield a runner of workflows for a person who waits for them, beside the daemon if one is running.
+
+    `triggers` are the entries of the sensor in workflows.yml.
+
+    Raises
+    ------
+    RunStopped
+        If `shutdown` closes before the Prefect API answers.
+
+    """
+    make_folders(settings)
+    with warm_fork_server(settings) as fork_server, shared_prefect_api(settings, os.environ) as api:
+        # As in `main`.
+        from autoflow.workflows.assembly import assembled  # noqa: PLC0415 - see above
+
+        if not api.wait_until_ready(shutdown):
+            raise RunStopped("AutoFlow was stopped")
+        with assembled(settings, store, triggers=triggers, fork_server=fork_server) as assembly:
+            yield assembly.runner
+
+
+def prune_prefect(settings: Settings, flow_run_ids: Sequence[str], *, before: datetime) -> int:
+    """Delete these flow runs and AutoFlow's own that ended before `before` (UTC); return how many there were."""
+    with shared_prefect_api(settings, os.environ) as api:
+        # As in `main`.
+        from autoflow.orchestration.history import delete_flow_runs  # noqa: PLC0415 - see above
+
+        api.wait_until_ready(Shutdown())
+        return delete_flow_runs(flow_run_ids, before=before)

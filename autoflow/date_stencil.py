@@ -1,4 +1,4 @@
-"""Date stencils: which dates have to be there before a workflow may run for a reference date."""
+"""Date stencils: the dates that must be available before a workflow runs for a reference date."""
 
 import datetime as dt
 import re
@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeAlias
 
+from autoflow.utils import as_yaml
+
 DateOrOffset: TypeAlias = dt.date | int
 """An absolute date, or a number of days from the reference date (negative: before it)."""
 
@@ -15,26 +17,30 @@ StencilElement: TypeAlias = DateOrOffset | tuple[DateOrOffset, DateOrOffset]
 """One date, or the first and the last date of an interval."""
 
 MAX_OFFSET_DAYS = 36_525
-"""Offsets beyond a hundred years are taken for typing mistakes."""
+"""A hundred years; larger offsets are probably typing mistakes."""
 
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _FEW_DAYS = 7
 
 
+class InvalidStencilError(ValueError):
+    """The elements are not a valid date stencil for any reference date."""
+
+
 class UnresolvableStencilError(ValueError):
-    """A stencil makes no sense for one reference date, though it may for others."""
+    """The stencil cannot be resolved for one reference date, though it may be for others."""
 
 
 def as_date(value: object) -> dt.date:
-    """Return `value`, a date or the ISO string (YYYY-MM-DD) of one, as a date; ValueError if it is something else."""
+    """Return `value`, a date or an ISO string (YYYY-MM-DD), as a date; ValueError if it is neither."""
     if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
         return value
     if isinstance(value, str) and _ISO_DATE.fullmatch(value):
         try:
             return dt.date.fromisoformat(value)
         except ValueError as error:
-            raise ValueError(f"{value} is not in the calendar") from error
-    raise ValueError(f"{_text(value)} is not a date (YYYY-MM-DD)")
+            raise ValueError(f"{as_yaml(value)} is not a valid date") from error
+    raise ValueError(f"{as_yaml(value)} is not a valid date; expected YYYY-MM-DD")
 
 
 @dataclass(frozen=True)
@@ -45,19 +51,19 @@ class DateInterval:
     end: dt.date
 
     def __post_init__(self) -> None:
-        """Refuse an interval that is none."""
+        """Check the ends."""
         for day in (self.start, self.end):
             if not _is_plain_date(day):
-                raise ValueError(f"{day!r} is not a date")
+                raise ValueError(f"{day!r} is not a valid date")
         if self.start > self.end:
-            raise ValueError(f"the interval starts on {self.start}, after its end on {self.end}")
+            raise ValueError(f"the interval ends on {self.end}, before it starts on {self.start}")
 
     def dates(self) -> Iterator[dt.date]:
         """Yield each day of the interval, in order."""
         return map(dt.date.fromordinal, range(self.start.toordinal(), self.end.toordinal() + 1))
 
     def as_strings(self) -> list[str]:
-        """Return the ends as ISO dates: the form in which notebooks get them."""
+        """Return the ends as ISO dates, the form that notebooks get."""
         return [self.start.isoformat(), self.end.isoformat()]
 
 
@@ -74,16 +80,16 @@ class _Bound:
 
 @dataclass(frozen=True)
 class DateStencil:
-    """A pattern of dates around a reference date; all of them have to be available for a workflow to run.
+    """A pattern of dates around a reference date, which must all be available for a workflow to run.
 
-    `elements` is a sequence with one item or more: a date, an offset in days from the reference date, or a pair
-    of these which are the first and the last day of an interval. A date can be given as an ISO string as well; the
-    stencil keeps `dt.date` values, and pairs as tuples.
+    `elements` is a sequence of at least one element: a date, an offset in days from the reference date, or a pair
+    of these, the first and the last day of an interval. A date can also be an ISO string; the stencil keeps
+    `dt.date` values, and pairs as tuples.
 
     Raises
     ------
-    ValueError
-        If an element is something else, or a pair that would be backwards for each reference date.
+    InvalidStencilError
+        If an element is something else, or a pair that is backwards for every reference date.
 
     """
 
@@ -91,26 +97,26 @@ class DateStencil:
     _bounds: tuple[tuple[_Bound, _Bound], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Bring the elements into one form, so that equal stencils hash alike."""
+        """Normalize the elements, so that equal stencils have equal hashes."""
         if isinstance(self.elements, str) or not isinstance(self.elements, Sequence):
-            raise ValueError(f"a date stencil is a list of dates, offsets and pairs, not {self.elements!r}")  # noqa: TRY004 - callers catch one class
+            raise InvalidStencilError(f"expected a list of dates, offsets and pairs, not {as_yaml(self.elements)}")
         if not self.elements:
-            raise ValueError("a date stencil needs one element or more")
+            raise InvalidStencilError("a date stencil needs at least one element")
         elements = tuple(_element(element) for element in self.elements)
         object.__setattr__(self, "elements", elements)
         object.__setattr__(self, "_bounds", tuple(_bounds(element) for element in elements))
 
     def __str__(self) -> str:
-        """Write the stencil as it would stand in YAML."""
-        return _text(self.elements)
+        """Write the stencil as in YAML."""
+        return as_yaml(self.elements)
 
     def resolve(self, reference_date: dt.date) -> tuple[DateInterval, ...]:
-        """Return the intervals that the elements stand for at `reference_date`, in the stencil's order.
+        """Return the interval of each element for `reference_date`, in the stencil's order.
 
         Raises
         ------
         UnresolvableStencilError
-            If a pair of a date and an offset is backwards for `reference_date`, or a date is out of the calendar.
+            If a pair of a date and an offset is backwards for `reference_date`, or a date is beyond the calendar.
 
         """
         intervals = []
@@ -119,15 +125,15 @@ class DateStencil:
                 intervals.append(DateInterval(dt.date.fromordinal(start), dt.date.fromordinal(end)))
             except (ValueError, OverflowError) as error:
                 raise UnresolvableStencilError(
-                    f"date stencil element {_text(element)} cannot be used for {reference_date}: {error}",
+                    f"date stencil element {as_yaml(element)} has no dates for {reference_date}: {error}",
                 ) from error
         return tuple(intervals)
 
     def is_available(self, reference_date: dt.date, available_dates: AbstractSet[dt.date]) -> bool:
-        """Tell whether all dates of the stencil are available; False as well where it cannot be resolved.
+        """Return whether all dates of the stencil are available; False if it cannot be resolved.
 
-        Give a frozenset if many reference dates are looked at: then long intervals are looked up in an index that
-        is made once, and not walked through day by day.
+        Pass a frozenset to check many reference dates: long intervals are then looked up in an index that is built
+        once, not day by day.
         """
         return all(
             start <= end and _has_all_days(start, end, available_dates=available_dates)
@@ -166,7 +172,7 @@ def _walk_finds_all(start: int, end: int, *, available_dates: AbstractSet[dt.dat
 
 @lru_cache(maxsize=4)
 def _first_days(available_dates: frozenset[dt.date]) -> dict[int, int]:
-    """Map each available day to the first day of the unbroken row of days that it ends (all as ordinals)."""
+    """Map each available day to the first day of the unbroken sequence that it ends (all as ordinals)."""
     first_days: dict[int, int] = {}
     for day in sorted(date.toordinal() for date in available_dates):
         first_days[day] = first_days.get(day - 1, day)
@@ -190,33 +196,24 @@ def _element(value: object) -> StencilElement:
 
 def _pair(value: Sequence[object]) -> tuple[DateOrOffset, DateOrOffset]:
     if len(value) != 2:
-        raise ValueError(f"{_text(value)} is not a pair: a start and an end are expected")
+        raise InvalidStencilError(f"{as_yaml(value)} is not a pair; expected a start and an end")
     start, end = (_date_or_offset(item) for item in value)
     if isinstance(start, int) == isinstance(end, int) and start > end:  # type: ignore[operator] # both of one kind
-        raise ValueError(f"{_text(value)} starts after its end")
+        raise InvalidStencilError(f"{as_yaml(value)} starts after its end")
     return start, end
 
 
 def _date_or_offset(value: object) -> DateOrOffset:
     if isinstance(value, int) and not isinstance(value, bool):
         if abs(value) > MAX_OFFSET_DAYS:
-            raise ValueError(f"an offset is at most {MAX_OFFSET_DAYS} days, not {value}")
+            raise InvalidStencilError(f"an offset can be at most {MAX_OFFSET_DAYS} days, not {value}")
         return value
     if isinstance(value, str | dt.date) and not isinstance(value, dt.datetime):
         return as_date(value)
-    raise ValueError(f"{_text(value)} is neither a date (YYYY-MM-DD), an offset in days nor a pair of these")
+    raise InvalidStencilError(
+        f"expected a date (YYYY-MM-DD), an offset in days or a pair of these, not {as_yaml(value)}"
+    )
 
 
 def _is_plain_date(value: object) -> bool:
     return isinstance(value, dt.date) and not isinstance(value, dt.datetime)
-
-
-def _text(value: object) -> str:
-    """Write an element as it would stand in YAML."""
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_text, value))}]"
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, dt.date) else repr(value)

@@ -1,17 +1,29 @@
-"""What can go wrong, as AutoFlow tells it: each message says what is wrong, where, and what to do."""
+"""Errors, whose messages say what is wrong, where, and what to do, and exit codes."""
 
+import enum
 from collections.abc import Sequence
 
 
+class ExitCode(enum.IntEnum):
+    """How the process ended."""
+
+    SUCCESS = 0
+    FAILURE = 1
+    """A run failed, or something that AutoFlow needs is missing or wrong."""
+    USAGE = 2
+    """The command line was wrong."""
+    BUG = 3
+    """AutoFlow has a bug."""
+    INTERRUPTED = 130
+    """Somebody pressed Ctrl-C."""
+
+
 class AutoflowError(Exception):
-    """Anything that is not a bug of AutoFlow's; its message is meant for an operator or an analyst."""
+    """Any error that is not a bug in AutoFlow; its message is for an operator or an analyst."""
 
 
 class SettingsError(AutoflowError):
-    """The environment, a secret or config.toml is missing something or holds something wrong.
-
-    `problems` has a line for each, all of them at once.
-    """
+    """Settings are missing or invalid; `problems` has a line for each."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -19,9 +31,9 @@ class SettingsError(AutoflowError):
 
 
 class WorkflowsFileError(AutoflowError):
-    """workflows.yml does not say what it should.
+    """workflows.yml is invalid.
 
-    `problems` has a line for each mistake, in the order of the file: ``FILE:LINE: PATH: what was expected``.
+    `problems` has one line for each, in the order of the file: ``FILE:LINE: PLACE: what is wrong; what to do``.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -30,18 +42,18 @@ class WorkflowsFileError(AutoflowError):
 
 
 class FlowApiError(AutoflowError):
-    """FlowAPI cannot be reached, refuses the token, or answers something else than it should."""
+    """FlowAPI cannot be reached, refuses the token, or sends an invalid response."""
 
 
 class RunStoreError(AutoflowError):
-    """The database of runs cannot be reached, or was made by another version of AutoFlow."""
+    """The database of runs cannot be reached, or was made by a newer version of AutoFlow."""
 
 
 class NotebookError(AutoflowError):
-    """A notebook did not run to its end.
+    """A notebook failed.
 
-    `notebook` is its label; `cell` the number of the cell counted from 1, or None where no cell is to blame;
-    `error_class` and `error_message` are those of the notebook's own exception, or of what ended it.
+    `notebook` is its label. `cell` is the number of the cell that failed, counted from 1, or None if it was none of
+    them. `error_class` and `error_message` are those of the exception in the notebook, or of what ended the kernel.
     """
 
     def __init__(self, notebook: str, cell: int | None, error_class: str, error_message: str) -> None:
@@ -54,16 +66,16 @@ class NotebookError(AutoflowError):
 
 
 class ReportError(AutoflowError):
-    """An executed notebook could not be made into a report."""
+    """An executed notebook could not be converted to a report."""
 
 
 class PrefectApiError(AutoflowError):
-    """The Prefect API that AutoFlow needs does not answer."""
+    """The Prefect API does not answer."""
 
 
 class UnexpectedError(AutoflowError):
-    """A bug of AutoFlow's or of a library: what was being done has failed by it, and the rest goes on."""
+    """A bug in AutoFlow or in a library, which made one operation fail; AutoFlow continues."""
 
 
-class RunStopped(AutoflowError):  # noqa: N818 - it is not an error of anybody's
-    """A run was asked to end before it was done: AutoFlow is stopping, or somebody cancelled the run."""
+class RunStopped(AutoflowError):  # noqa: N818 - nothing went wrong
+    """A run was stopped before its end: AutoFlow is stopping, or somebody cancelled the run."""

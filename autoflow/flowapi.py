@@ -1,4 +1,4 @@
-"""Which dates FlowAPI has, asked through flowclient, with a deadline and without its token in any message."""
+"""Ask FlowAPI for its available dates: with a deadline, and without the token in any message."""
 
 import base64
 import contextlib
@@ -25,22 +25,20 @@ from autoflow.lean_imports import postponed
 from autoflow.settings import Settings
 from autoflow.utils import redact
 
-# It makes data frames of results, and dates are none.
+# flowclient needs pandas for results of queries, not for dates.
 with postponed("pandas", annotations=["DataFrame"]):
     import flowclient
     from flowclient.errors import FlowclientConnectionError
 
-NOT_A_TOKEN = "FLOWAPI_TOKEN is not a token of FlowAPI's (a JSON web token): get a new one from FlowAuth"  # noqa: S105 - a message
-
 LONGEST_MESSAGE = 300
-"""How much of what FlowAPI says is repeated, characters."""
+"""How much of an error message of FlowAPI is repeated, in characters."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlowApi:
-    """A FlowAPI, and the token to ask it with.
+    """A FlowAPI and the token for it.
 
-    `timeout` is for a whole request, in seconds. `ssl_certificate` is of an authority to trust besides the system's.
+    `timeout` limits a whole request, in seconds. `ssl_certificate` is a certificate to trust besides the system's.
     """
 
     url: str
@@ -50,7 +48,7 @@ class FlowApi:
 
     @classmethod
     def of(cls, settings: Settings) -> "FlowApi":
-        """Return the FlowAPI of `settings`, with the token as it is now."""
+        """Return the FlowAPI of `settings`, with the current token."""
         return cls(
             url=settings.flowapi_url,
             token=settings.current_flowapi_token(),
@@ -59,12 +57,12 @@ class FlowApi:
         )
 
     def available_dates(self, cdr_types: Iterable[str] | None = None) -> frozenset[datetime.date]:
-        """Return the dates for which there is data of any of `cdr_types`, or of any type at all where that is None.
+        """Return the dates with data of any of `cdr_types` or, if that is None, of any type.
 
         Raises
         ------
         FlowApiError
-            If FlowAPI cannot be reached or does not answer in time, refuses the token, or answers something else.
+            If FlowAPI cannot be reached, does not answer in time, refuses the token, or gives an unexpected answer.
 
         """
         with self._explaining_errors(), contextlib.closing(self._connect()) as session:
@@ -80,7 +78,7 @@ class FlowApi:
             return None
 
     def token_scopes(self) -> Mapping[str, frozenset[str]] | None:
-        """Return what the token allows, by its roles; None if that cannot be read."""
+        """Return the scopes that the token grants, by role; None if they cannot be read."""
         try:
             claims = jwt.decode(self.token, options={"verify_signature": False})
             roles = json.loads(gzip.decompress(base64.b64decode(claims["user_claims"])))
@@ -90,10 +88,10 @@ class FlowApi:
 
     def _connect(self) -> "_Session":
         if not (self.token.isascii() and self.token.isprintable()):
-            # It could not even be sent, and what refuses to send it would quote it.
-            raise FlowApiError(NOT_A_TOKEN)
+            # It cannot be sent in a header, and the error from trying would quote it.
+            raise _invalid_token()
         with warnings.catch_warnings():
-            # flowclient warns of each URL that is not https, such as one inside of a docker network.
+            # flowclient warns about every URL without https, such as one within a docker network.
             warnings.simplefilter("ignore")
             connection = flowclient.connect(url=self.url, token=self.token, ssl_certificate=self._trusted())
         connection.session.timeout = self.timeout
@@ -101,24 +99,22 @@ class FlowApi:
         return _Session(connection)
 
     def _trusted(self) -> ssl.SSLContext | bool:
-        """Return whom to trust, as httpx takes it, to which flowclient hands it on."""
+        """Return the certificates to trust, in the form that flowclient passes to httpx."""
         if self.ssl_certificate is None:
             return True
         try:
             context = ssl.create_default_context()
             context.load_verify_locations(self.ssl_certificate)
         except OSError as error:
-            raise FlowApiError(
-                f"SSL_CERTIFICATE_FILE: {self.ssl_certificate} cannot be used: {error.strerror}"
-            ) from error
+            raise FlowApiError(f"SSL_CERTIFICATE_FILE: cannot load {self.ssl_certificate}: {error.strerror}") from error
         return context
 
     def _refuse(self, response: httpx.Response) -> None:
-        """Turn an error into ours before flowclient prints the whole of it to stdout."""
+        """Raise FlowApiError for an error response, which flowclient would print to stdout."""
         if response.status_code == HTTPStatus.OK:
             return
         response.read()
-        # The token goes before the text is cut, which could leave a part of it.
+        # Redact before the text is cut, because a cut token would not be found.
         raise FlowApiError(self._why_refused(response.status_code, redact(response.text, [self.token])))
 
     def _why_refused(self, status: int, body: str) -> str:
@@ -126,11 +122,11 @@ class FlowApi:
         if status == HTTPStatus.UNAUTHORIZED:
             return f"{said}; get a new token from FlowAuth and put it into FLOWAPI_TOKEN"
         if status == HTTPStatus.UNPROCESSABLE_ENTITY:
-            return f"{said}; FLOWAPI_TOKEN is not a token for this FlowAPI"
+            return f"{said}; FLOWAPI_TOKEN is not for this FlowAPI, so get one from its FlowAuth"
         if status == HTTPStatus.FORBIDDEN:
-            return f"{said}; FLOWAPI_TOKEN does not allow available_dates"
+            return f"{said}; get a token from FlowAuth that allows available_dates"
         if status == HTTPStatus.NOT_FOUND:
-            return f"{self.url} is not a FlowAPI: it has no /api/0/available_dates (404); check FLOWAPI_URL"
+            return f"no FlowAPI at {self.url}: it has no /api/0/available_dates (404); check FLOWAPI_URL"
         if status < HTTPStatus.BAD_REQUEST:
             return f"{self.url} answered {status}, which FlowAPI never does; check FLOWAPI_URL"
         return said
@@ -140,36 +136,34 @@ class FlowApi:
         try:
             yield
         except DeadlinePassed:
-            raise FlowApiError(f"FlowAPI at {self.url} has not answered within {self.timeout:g} s") from None
+            raise FlowApiError(f"FlowAPI at {self.url} did not answer within {self.timeout:g} s") from None
         except FlowclientConnectionError as error:
-            raise FlowApiError(self._told(error)) from None
+            raise FlowApiError(self._reason(error)) from None
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-            raise FlowApiError(f"FlowAPI at {self.url} answered something that is not JSON") from None
+            raise FlowApiError(f"FlowAPI at {self.url} did not answer with JSON") from None
         except (httpx.InvalidURL, UnicodeError):
-            raise FlowApiError(f"{self.url} cannot be the address of a FlowAPI: check FLOWAPI_URL") from None
+            raise FlowApiError(f"{self.url} is not a valid URL; check FLOWAPI_URL") from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FlowApiError(
-                f"FlowAPI at {self.url} gave an answer that makes no sense ({type(error).__name__})"
-            ) from None
+            raise FlowApiError(f"FlowAPI at {self.url} gave an unexpected answer ({type(error).__name__})") from None
 
-    def _told(self, error: FlowclientConnectionError) -> str:
-        """Return what flowclient says, in a line, without the token that it likes to quote."""
+    def _reason(self, error: FlowclientConnectionError) -> str:
+        """Return flowclient's message on one line, without the token, which it may quote."""
         text = " ".join(str(error).split())
         if text.startswith(("Unable to decode token", "Token does not contain")):
-            return NOT_A_TOKEN
+            return str(_invalid_token())
         if not text.startswith("Unable to connect"):
             return redact(text, [self.token])
         if "timed out" in text:
-            return f"FlowAPI at {self.url} has not answered within {self.timeout:g} s"
+            return f"FlowAPI at {self.url} did not answer within {self.timeout:g} s"
         is_untrusted = "CERTIFICATE_VERIFY_FAILED" in text and "self-signed" in text
-        hint = "; to trust it, name the file of its certificate in SSL_CERTIFICATE_FILE" if is_untrusted else ""
+        hint = "; to trust its certificate, set SSL_CERTIFICATE_FILE to that file" if is_untrusted else ""
         reason = text.removeprefix(f"Unable to connect to FlowKit API at {self.url}: ")
         return f"FlowAPI at {self.url} cannot be reached: {redact(reason, [self.token])}{hint}"
 
 
 @dataclass(frozen=True)
 class _Session:
-    """A connection that can be closed, which flowclient's own cannot."""
+    """A connection of flowclient that can be closed."""
 
     connection: Any
 
@@ -180,8 +174,12 @@ class _Session:
         self.connection.session.close()
 
 
+def _invalid_token() -> FlowApiError:
+    return FlowApiError("FLOWAPI_TOKEN is not a valid token (a JSON web token); get one from FlowAuth")
+
+
 def _message(body: str) -> str:
-    """Return what an error of FlowAPI's says, in a line; it may be a page of HTML from something in between."""
+    """Return FlowAPI's error message on one line; the body may be an HTML page of a proxy instead."""
     try:
         return str(json.loads(body)["msg"]).splitlines()[0][:LONGEST_MESSAGE]
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
@@ -189,7 +187,7 @@ def _message(body: str) -> str:
 
 
 def _within(seconds: float, ask: Callable[[], object]) -> object:
-    """Return what `ask` returns, or raise DeadlinePassed: an answer that only trickles resets httpx's own timeouts."""
+    """Return what `ask` returns, or raise DeadlinePassed; a trickling answer would reset httpx's own timeouts."""
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flowapi")
     try:
         return executor.submit(ask).result(timeout=seconds + 1)
@@ -198,9 +196,9 @@ def _within(seconds: float, ask: Callable[[], object]) -> object:
 
 
 def _dates(answer: object, cdr_types: frozenset[str] | None) -> frozenset[datetime.date]:
-    """Return the union of the dates of `cdr_types` in FlowAPI's answer; a type without data is absent from it."""
+    """Return all dates of `cdr_types` in FlowAPI's answer, which lacks types without data."""
     if not isinstance(answer, Mapping):
-        raise FlowApiError("FlowAPI's available dates are not a mapping from CDR types to dates")
+        raise FlowApiError("FlowAPI's available dates are not a mapping of CDR types to dates")
     try:
         return frozenset(
             datetime.date.fromisoformat(text)
@@ -209,4 +207,4 @@ def _dates(answer: object, cdr_types: frozenset[str] | None) -> frozenset[dateti
             for text in texts
         )
     except (TypeError, ValueError):
-        raise FlowApiError("FlowAPI's available dates hold something that is not a date") from None
+        raise FlowApiError("FlowAPI's available dates contain an invalid date") from None

@@ -1,6 +1,6 @@
-"""Imports libraries without the large ones that they could use and that AutoFlow itself never does.
+"""Import libraries without large optional ones that AutoFlow never uses.
 
-Together, pyarrow, numpy and pandas would take 80 MB of the daemon, a third of it, and half a second at its start.
+Together, pyarrow, numpy and pandas would take 80 MB of the daemon's memory, a third, and half a second of its start.
 """
 
 import importlib
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def hidden(name: str) -> Iterator[None]:
-    """Let what is imported in the block find no module `name`: for libraries that can do without it.
+    """Hide the module `name` from libraries imported in the block, which must work without it.
 
-    Later, it can be imported as ever.
+    After the block, it can be imported as usual.
     """
     if name in sys.modules:
         yield
         return
-    # So says Python's documentation: None has an import fail as if the module were not there.
+    # As documented, an import finds None and fails as if the module were not installed.
     modules = cast("dict[str, ModuleType | None]", sys.modules)
     modules[name] = None
     try:
@@ -37,9 +37,9 @@ def hidden(name: str) -> Iterator[None]:
 
 @contextmanager
 def postponed(name: str, *, annotations: Iterable[str]) -> Iterator[None]:
-    """Let what is imported in the block import module `name` only when it uses something of it.
+    """Postpone the import of module `name` by libraries imported in the block until they use it.
 
-    `annotations` are the names that it looks up in the module already while it is imported, for its annotations.
+    `annotations` are the names of the module that they need during their own import, for annotations.
     """
     if name in sys.modules:
         yield
@@ -56,7 +56,7 @@ def postponed(name: str, *, annotations: Iterable[str]) -> Iterator[None]:
 
 
 def module_alone(package: str, file: str) -> ModuleType:
-    """Return what `file` of `package` defines, without importing the package: for a file that needs none of it.
+    """Import `file` of `package` without the package, which the file must not need, and return the module.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def module_alone(package: str, file: str) -> ModuleType:
 
 
 class _Postponed(ModuleType):
-    """Stands for a module, and imports it when something of it is wanted."""
+    """Stands in for a module, and imports it at the first access."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(importlib.import_module(self.__name__), name)

@@ -1,4 +1,4 @@
-"""The one logger of AutoFlow: a line for each thing that matters to an operator, without secrets."""
+"""The logger of AutoFlow: a line for each event that matters to an operator, without secrets."""
 
 import logging
 import sys
@@ -12,13 +12,13 @@ from autoflow.errors import AutoflowError, UnexpectedError
 from autoflow.utils import redact
 
 logger = logging.getLogger("autoflow")
-"""All of AutoFlow logs here, so that one filter sees every line before any handler does, Prefect's included."""
+"""All of AutoFlow logs here, so that one filter sees each line before any handler does, including Prefect's."""
 
 
 def set_up_logging(level: str, secrets: Callable[[], Iterable[str]], *, stream: TextIO | None = None) -> None:
-    """Log lines of `level` and above to `stream`, which is stderr where it is None.
+    """Log lines of `level` and above to `stream`, by default stderr.
 
-    The time is in UTC, and what `secrets` returns is taken out.
+    Times are in UTC. What `secrets` returns is replaced.
     """
     formatter = logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", datefmt="%Y-%m-%d %H:%M:%SZ")
     formatter.converter = time.gmtime
@@ -32,12 +32,12 @@ def set_up_logging(level: str, secrets: Callable[[], Iterable[str]], *, stream: 
 
 @contextmanager
 def bugs_told(secrets: Iterable[str]) -> Iterator[None]:
-    """Let out of the block what AutoFlow reckons with; log anything else, with its traceback, without `secrets`.
+    """Let expected errors propagate; log any other with its traceback, without `secrets`.
 
     Raises
     ------
     AutoflowError
-        As it was raised in the block; in place of what nobody reckoned with, UnexpectedError.
+        The expected error from the block, or UnexpectedError in place of any other.
 
     """
     try:
@@ -51,14 +51,14 @@ def bugs_told(secrets: Iterable[str]) -> Iterator[None]:
 
 
 def log_ends_of_threads() -> None:
-    """Have what ends a thread logged, without secrets; Python would print it as it is."""
+    """Log the exceptions that end threads, without secrets; Python would print them unchanged."""
     threading.excepthook = _log_end
 
 
 def _log_end(end: threading.ExceptHookArgs) -> None:
     if end.exc_value is not None:
         name = end.thread.name if end.thread else "?"
-        logger.error("thread '%s' has ended by a bug; please report these lines", name, exc_info=end.exc_value)
+        logger.error("thread '%s' crashed because of a bug; please report these lines", name, exc_info=end.exc_value)
 
 
 class _Redaction(logging.Filter):

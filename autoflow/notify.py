@@ -1,4 +1,4 @@
-"""Tells people, by way of Apprise, of runs that are given up, of a FlowAPI that fails, and when all is well again."""
+"""Notifies people through Apprise when runs are given up or FlowAPI keeps failing, and when that is over."""
 
 import datetime
 import json
@@ -17,27 +17,25 @@ from autoflow.log import logger
 from autoflow.runs.records import RunKey, utc_now
 from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
+from autoflow.stop_signal import PeriodicThread
 from autoflow.utils import redact, whole_file
 
 NOTICES_FILE = "notices.json"
-"""In the outputs folder: what people have been told, so that a restart does not tell it again."""
+"""The file in the outputs folder that lists past notifications, so that none is repeated after a restart."""
 
 RETRY_SECONDS = (10.0, 60.0, 300.0)
-"""How long to wait before a message that could not be sent is sent again."""
-
-LAST_WAIT = 15.0
-"""How long AutoFlow waits, at its end, for messages that are being sent, in seconds."""
+"""The pauses before each retry of a message that could not be sent."""
 
 LONGEST_REASON = 1000
-"""Of an error in a message, in characters."""
+"""The longest excerpt from an error in a message, in characters."""
 
 MOST_LISTED = 20
-"""So many runs are named in one message."""
+"""The highest number of runs that are listed in one message."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent; it holds no secrets."""
+    """A notification without secrets."""
 
     title: str
     body: str
@@ -45,14 +43,14 @@ class Message:
 
 
 class Notifier:
-    """Decides what people have to be told, each thing once, and sends it from a thread of its own.
+    """Sends each notification once, in the background, for the duration of the `with` block.
 
-    That goes on while the `with` block does. Without URLs nothing is decided, kept or sent.
+    Without URLs it does nothing.
 
     Raises
     ------
     SettingsError
-        If Apprise does not know one of the URLs.
+        If Apprise does not support one of the URLs.
 
     """
 
@@ -61,31 +59,31 @@ class Notifier:
         self._clock = clock
         self._lock = threading.Lock()
         self._notices = _Notices(settings)
-        self._sender = _Sender(settings.notify_urls)
+        self._sender = _Sender([url.get_secret_value() for url in settings.notify_urls])
 
     def __enter__(self) -> Self:
-        """Begin to send."""
+        """Start to send messages."""
         self._sender.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Send what is left, within `LAST_WAIT`."""
+        """Send the remaining messages, each at most once."""
         self._sender.close()
 
     def run_ended(self, ended: EndedRun) -> None:
-        """Tell that a run was given up, or that one succeeded which had been."""
+        """Notify people if the run was given up, or if it succeeded after that."""
         if ended.is_given_up:
-            # Also where that was told before: somebody may have had it tried again.
-            self._tell_given_up([ended.run.key], _failure(ended, self._settings), again=True)
+            # Again if it was given up before: someone has asked for a retry since.
+            self._notify_given_up([ended.run.key], _failure(ended, self._settings), again=True)
         elif ended.state.is_success:
-            self._tell_recovered(ended)
+            self._notify_recovered(ended)
 
     def given_up(self, keys: Iterable[RunKey]) -> None:
-        """Tell of those of `keys`, all that are given up now, of which it has not been told, as after crashes."""
-        self._tell_given_up(keys, "AutoFlow does not try again by itself. The log and Prefect's UI say why.")
+        """Notify people of those `keys` that are new among all given-up runs, such as crashed ones."""
+        self._notify_given_up(keys, "AutoFlow will not retry on its own. See the log or Prefect's UI for the reason.")
 
     def flowapi_failed(self, error: FlowApiError) -> None:
-        """Tell that FlowAPI or the token does not work, once that has lasted for long enough."""
+        """Notify people once FlowAPI, or the token, has been failing for AUTOFLOW_NOTIFY_AFTER."""
         if not self._settings.notify_urls:
             return
         now = self._clock()
@@ -98,26 +96,26 @@ class Notifier:
         if not is_new:
             return
         body = f"FlowAPI has been failing since {since:%Y-%m-%d %H:%M} UTC: {error}"
-        self._send("AutoFlow: FlowAPI does not work", body, apprise.NotifyType.FAILURE)
+        self._send("AutoFlow: FlowAPI is failing", body, apprise.NotifyType.FAILURE)
 
     def flowapi_works(self) -> None:
-        """Tell that FlowAPI works again, if it was told that it does not."""
+        """Notify people that FlowAPI works again if they know that it was failing."""
         if not self._settings.notify_urls:
             return
         with self._lock, self._notices.changing() as notices:
             since = notices.pop("flowapi_failing_since", None)
-            was_told = notices.pop("flowapi_told", False)
-        if was_told:
+            was_notified = notices.pop("flowapi_told", False)
+        if was_notified:
             body = f"FlowAPI works again. It had been failing since {since[:16].replace('T', ' ')} UTC."
             self._send("AutoFlow: FlowAPI works again", body, apprise.NotifyType.SUCCESS)
 
-    def _tell_given_up(self, keys: Iterable[RunKey], why: str, *, again: bool = False) -> None:
+    def _notify_given_up(self, keys: Iterable[RunKey], why: str, *, again: bool = False) -> None:
         if not self._settings.notify_urls:
             return
         with self._lock, self._notices.changing() as notices:
-            told = notices["given_up"]
-            new = {_notice(key): key for key in keys if again or _notice(key) not in told}
-            notices["given_up"] = list(dict.fromkeys([*told, *new]))
+            known = notices["given_up"]
+            new = {_notice(key): key for key in keys if again or _notice(key) not in known}
+            notices["given_up"] = list(dict.fromkeys([*known, *new]))
         if not new:
             return
         names = [str(key) for key in new.values()]
@@ -126,15 +124,15 @@ class Notifier:
         body = why if len(names) == 1 else f"{why}\n" + "\n".join(listed)
         self._send(f"AutoFlow: {title}", body, apprise.NotifyType.FAILURE)
 
-    def _tell_recovered(self, ended: EndedRun) -> None:
+    def _notify_recovered(self, ended: EndedRun) -> None:
         if not self._settings.notify_urls:
             return
         notice = _notice(ended.run.key)
         with self._lock, self._notices.changing() as notices:
-            was_told = notice in notices["given_up"]
-            if was_told:
+            was_notified = notice in notices["given_up"]
+            if was_notified:
                 notices["given_up"].remove(notice)
-        if not was_told:
+        if not was_notified:
             return
         body = "It had been given up before.\n" + "\n".join(map(self._settings.address_of, ended.paths))
         self._send(f"AutoFlow: {ended.run} succeeded", body, apprise.NotifyType.SUCCESS)
@@ -145,7 +143,7 @@ class Notifier:
 
 
 class _Notices:
-    """What people have been told, in a file that is replaced whole."""
+    """The past notifications, in a file that is replaced atomically."""
 
     def __init__(self, settings: Settings) -> None:
         self._file = settings.outputs_dir / NOTICES_FILE
@@ -160,11 +158,11 @@ class _Notices:
             self._write(notices)
 
     def _read(self) -> dict[str, Any]:
-        # Each time, because a person's `autoflow run` may have changed it.
+        # Read each time, because an `autoflow run` in another process may have changed it.
         try:
             found = json.loads(self._file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            # Without the file, or with one that somebody has broken, people are told again: better than never.
+            # If the file is missing or broken, people are notified again, which is better than never.
             found = None
         return _sound(found if isinstance(found, dict) else {})
 
@@ -173,15 +171,15 @@ class _Notices:
             with whole_file(self._file) as unfinished:
                 unfinished.write_text(json.dumps(notices), encoding="utf-8")
         except OSError as error:
-            logger.warning("%s cannot be written: %s", self._file, error.strerror)
+            logger.warning("could not write %s: %s", self._file, error.strerror)
 
 
 def _sound(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what makes sense of what is in the file."""
-    told = found.get("given_up")
+    """Return the valid part of the file's content."""
+    given_up = found.get("given_up")
     notices: dict[str, Any] = {"given_up": []}
-    if isinstance(told, list):
-        notices["given_up"] = [each for each in told if isinstance(each, str)]
+    if isinstance(given_up, list):
+        notices["given_up"] = [each for each in given_up if isinstance(each, str)]
     with suppress(KeyError, TypeError, ValueError):
         since = datetime.datetime.fromisoformat(found["flowapi_failing_since"]).replace(tzinfo=None)
         notices |= {"flowapi_failing_since": since.isoformat(), "flowapi_told": found.get("flowapi_told") is True}
@@ -189,53 +187,54 @@ def _sound(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Sender:
-    """Sends messages one after the other, each to all URLs, and again where that failed."""
+    """Sends messages one after the other, each to all URLs, with retries for those that fail."""
 
     def __init__(self, urls: Iterable[str]) -> None:
-        # Its lines would go to stderr, and hold parts of URLs.
+        # Apprise would log to stderr, with parts of URLs.
         logging.getLogger("apprise").addHandler(logging.NullHandler())
         logging.getLogger("apprise").propagate = False
         self._services = [_service(number, url) for number, url in enumerate(urls, 1)]
-        self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._closing = threading.Event()
-        self._threads = [threading.Thread(target=self._go_on, name="notify", daemon=True)] if self._services else []
+        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._thread = PeriodicThread("notify", self._send_all, also_at_end=True)
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        if self._services:
+            self._thread.__enter__()
 
     def close(self) -> None:
-        self._closing.set()
-        self._messages.put(None)
-        for thread in self._threads:
-            thread.join(LAST_WAIT)
+        if self._services:
+            self._thread.__exit__()
 
     def send(self, message: Message) -> None:
         self._messages.put(message)
+        self._thread.wake()
 
-    def _go_on(self) -> None:
-        while message := self._messages.get():
-            unsent = [service for service in self._services if not _sent(service, message)]
-            if unsent:
-                logger.warning("a message could not be sent to all of AUTOFLOW_NOTIFY_URLS: '%s'", message.title)
-            for seconds in RETRY_SECONDS:
-                if not unsent or self._closing.wait(seconds):
-                    break
-                unsent = [service for service in unsent if not _sent(service, message)]
+    def _send_all(self) -> None:
+        while not self._messages.empty():
+            self._send(self._messages.get())
+
+    def _send(self, message: Message) -> None:
+        unsent = [service for service in self._services if not _sent(service, message)]
+        if unsent:
+            logger.warning("could not send a message to all of AUTOFLOW_NOTIFY_URLS: '%s'", message.title)
+        for seconds in RETRY_SECONDS:
+            if not unsent or self._thread.pause(seconds):
+                break
+            unsent = [service for service in unsent if not _sent(service, message)]
 
 
 def _service(number: int, url: str) -> apprise.Apprise:
     service = apprise.Apprise()
     if not service.add(url):
         # Without the URL, which is a secret.
-        raise SettingsError([f"AUTOFLOW_NOTIFY_URLS: number {number} is not a URL that Apprise knows"])
+        raise SettingsError([f"AUTOFLOW_NOTIFY_URLS: number {number} is not a URL that Apprise supports"])
     return service
 
 
 def _sent(service: apprise.Apprise, message: Message) -> bool:
     try:
         return bool(service.notify(title=message.title, body=message.body, notify_type=message.kind))
-    except Exception:  # noqa: BLE001 - a plugin of Apprise's may raise anything, which holds its URL
+    except Exception:  # noqa: BLE001 - Apprise's plugins may raise anything, with their URL in it
         return False
 
 
@@ -244,9 +243,9 @@ def _notice(key: RunKey) -> str:
 
 
 def _failure(ended: EndedRun, settings: Settings) -> str:
-    """Say why a run failed, and where to look."""
+    """Return why a run failed, and where to look."""
     attempts = ended.run.failures + 1
-    lines = [f"It failed in {'its only attempt' if attempts == 1 else f'all of its {attempts} attempts'}."]
+    lines = ["Its only attempt failed." if attempts == 1 else f"All {attempts} attempts failed."]
     lines.append(" ".join(str(ended.outcome.error or "").split())[:LONGEST_REASON])
-    lines += [f"The executed notebook: {settings.address_of(path)}" for path in ended.failed_notebooks]
+    lines += [f"Executed notebook: {settings.address_of(path)}" for path in ended.failed_notebooks]
     return "\n".join(lines)

@@ -1,8 +1,9 @@
-"""Which runs are due, and the flow that finds them and runs them: the available dates sensor."""
+"""The available dates sensor: runs the workflows that are due, as a Prefect flow or as plain calls."""
 
 import datetime
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Annotated, Any
@@ -32,16 +33,16 @@ from autoflow.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.runner import WorkflowRunner
 
 TOKEN_WARNING_DAYS = 7
-"""How many days before the token expires the log begins to say so, once a day."""
+"""How many days before its expiry the token is the subject of a daily warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """What came of one run of the sensor.
+    """The result of one run of the sensor.
 
-    `file` is what workflows.yml says now. `given_up` are the dates that it found given up before it ran any.
-    `interrupted` counts the runs that came to no end, or were cancelled. `more_due` tells that there was more to do
-    than one tick takes.
+    `file` is the present workflows.yml. `given_up` are the runs that had been given up when the tick began.
+    `interrupted` counts runs that were interrupted or cancelled. `more_due` means that more runs were due than fit in
+    one tick.
     """
 
     file: WorkflowsFile
@@ -54,13 +55,13 @@ class Tick:
 
 
 class TokenWatch:
-    """Warns of a token that is about to expire, once a day."""
+    """Warns once a day that the token is about to expire."""
 
     def __init__(self) -> None:
         self._warned_at: datetime.datetime | None = None
 
     def look(self, expiry: datetime.datetime | None, now: datetime.datetime) -> None:
-        """Warn, unless that was done within the last day; `expiry` and `now` are in UTC, None means never."""
+        """Warn if the token expires soon, at most once a day; `expiry` and `now` are in UTC, None means never."""
         if expiry is None:
             return
         # A time in the future is from before the clock was set back.
@@ -77,7 +78,7 @@ class TokenWatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Sensor:
-    """Finds the runs that are due and runs them, some side by side, as many as a tick takes."""
+    """Finds the runs that are due and runs them, several at a time, up to the limit of a tick."""
 
     settings: Settings
     store: RunStore
@@ -86,14 +87,14 @@ class Sensor:
     token_watch: TokenWatch = field(default_factory=TokenWatch)
 
     def tick(self, *, shutdown: Shutdown, cancel: StopSignal | None = None) -> Tick:
-        """Do what is due, at most `max_runs_per_tick` of it, reading workflows.yml, token and dates anew.
+        """Read workflows.yml, the token and the available dates; run what is due, up to `max_runs_per_tick` runs.
 
         `cancel`, a child of the shutdown's signal, cancels the runs of this tick.
 
         Raises
         ------
         WorkflowsFileError, FlowApiError, RunStoreError
-            Nothing has been run then.
+            Nothing has run in this case.
 
         """
         file = read_workflows(self.settings)
@@ -133,12 +134,12 @@ class Sensor:
     ) -> list[RunState | None]:
         def run(each: WorkflowRun) -> RunState | None:
             if cancel.is_set:
-                return None  # it has not begun, and is due in the next tick
+                return None  # it has not started, so it is due in the next tick
             try:
                 with bugs_told(self.settings.secrets):
                     return self.runner.run(each, shutdown=shutdown, cancel=cancel)
             except AutoflowError as error:
-                logger.error("%s could not be run: %s", each, error)
+                logger.error("could not run %s: %s", each, error)
                 return RunState.INTERRUPTED
 
         with ThreadPoolExecutor(self.settings.max_parallel_runs, thread_name_prefix="run") as pool:
@@ -148,7 +149,7 @@ class Sensor:
 def make_available_dates_sensor(
     sensor: Sensor, *, shutdown: Shutdown, done: Callable[[Tick | AutoflowError], None]
 ) -> "prefect.Flow[[], Any]":
-    """Return the Prefect flow that is one tick of `sensor`; `done` is told what came of it."""
+    """Return the Prefect flow that runs one tick of `sensor` and passes its result, or its error, to `done`."""
 
     @prefect.flow(
         name="available_dates_sensor",
@@ -157,35 +158,46 @@ def make_available_dates_sensor(
         result_storage=result_storage(sensor.settings),
     )
     def available_dates_sensor() -> Any:
-        """Look which dates FlowAPI has, and run the workflows that are due."""
-        cancel = StopSignal(shutdown.stop)
-        try:
-            files = DaemonFiles(home=sensor.settings.prefect_home)
-            with files.ticking(get_current_settings().api.url), bugs_told(sensor.settings.secrets):
-                try:
-                    with sensor.runner.cancellations.of(cancel) as watched:
-                        watched.is_run_by(_own_flow_run_id())
-                        tick = sensor.tick(shutdown=shutdown, cancel=cancel)
-                except AutoflowError as error:
-                    done(error)
-                    raise
-                done(tick)
-        except AutoflowError as error:
-            logger.error("tick failed: %s", error)
-            return Failed(message=str(error))
-        if shutdown.is_closing or cancel.is_set:
-            return Cancelled(message=cancel.reason or "AutoFlow is stopping")
-        return prefect.states.Completed(message=f"{tick.succeeded} succeeded, {tick.failed} failed")
+        """Check FlowAPI for new dates and run the workflows that are due."""
+        with _cancellable(sensor.runner, shutdown) as cancel:
+            try:
+                tick = _recorded_tick(sensor, get_current_settings().api.url, done, shutdown=shutdown, cancel=cancel)
+            except AutoflowError as error:
+                logger.error("tick failed: %s", error)
+                return Failed(message=str(error))
+            if shutdown.is_closing or cancel.is_set:
+                return Cancelled(message=cancel.reason or "AutoFlow is shutting down")
+            return prefect.states.Completed(message=f"{tick.succeeded} succeeded, {tick.failed} failed")
 
     return available_dates_sensor
+
+
+def _recorded_tick(
+    sensor: Sensor,
+    api_url: str | None,
+    done: Callable[[Tick | AutoflowError], None],
+    *,
+    shutdown: Shutdown,
+    cancel: StopSignal,
+) -> Tick:
+    """Run a tick, record it in the files of the daemon, and pass its result or its error to `done`."""
+    files = DaemonFiles(home=sensor.settings.prefect_home)
+    with files.ticking(api_url), bugs_told(sensor.settings.secrets):
+        try:
+            tick = sensor.tick(shutdown=shutdown, cancel=cancel)
+        except AutoflowError as error:
+            done(error)
+            raise
+        done(tick)
+    return tick
 
 
 def make_run_workflow(
     settings: Settings, runner: WorkflowRunner, *, workflows: Sequence[str], shutdown: Shutdown
 ) -> "prefect.Flow[[str, datetime.date, dict[str, Any]], Any]":
-    """Return the Prefect flow that runs one workflow for one date, when somebody asks for it.
+    """Return the Prefect flow that runs one workflow for one date, when a person starts it in Prefect.
 
-    Prefect's form for it offers the names `workflows`.
+    Prefect's form offers the names in `workflows`.
     """
 
     @prefect.flow(
@@ -199,48 +211,61 @@ def make_run_workflow(
         reference_date: datetime.date,
         parameters: dict[str, Any] = {},  # noqa: B006 - it is not changed, and Prefect's form shows it
     ) -> Any:
-        """Run one workflow for one date of data, unless it is done already or FlowAPI lacks dates that it needs.
+        """Run one workflow for one reference date, unless it is done already or dates that it needs are unavailable.
 
         Args:
-            workflow: One of the workflows of workflows.yml.
-            reference_date: The date of data to run it for.
-            parameters: Its parameters. Leave it empty for those that the sensor runs it with.
+            workflow: The name of a workflow in workflows.yml.
+            reference_date: The date to run the workflow for.
+            parameters: The parameters of the workflow. Leave this empty to use those of the sensor.
 
         """
         try:
-            with bugs_told(settings.secrets):
-                file = read_workflows(settings)
-                run = requested_run(file, workflow, reference_date, parameters or None)
-                available_dates = FlowApi.of(settings).available_dates(file.sensor.cdr_types)
-                check_available(requested_trigger(file, workflow, parameters or None), reference_date, available_dates)
-                return _end_state(run, _run_on_request(run, runner, shutdown))
+            with bugs_told(settings.secrets), _cancellable(runner, shutdown) as cancel:
+                run = _check_request(settings, workflow, reference_date, parameters or None)
+                return _end_state(run, runner.run(run, shutdown=shutdown, cancel=cancel))
         except AutoflowError as error:
-            logger.error("%s %s could not be started: %s", workflow, reference_date, error)
+            logger.error("could not start %s %s: %s", workflow, reference_date, error)
             return Failed(message=str(error))
 
     return run_workflow
 
 
-def _run_on_request(run: WorkflowRun, runner: WorkflowRunner, shutdown: Shutdown) -> RunState | None:
+def _check_request(
+    settings: Settings, workflow: str, reference_date: datetime.date, parameters: Mapping[str, Any] | None
+) -> WorkflowRun:
+    """Return the requested run of `workflow`.
+
+    Raises
+    ------
+    WorkflowsFileError, FlowApiError, AutoflowError
+        If workflows.yml is invalid or has no such workflow, FlowAPI fails, or the run needs dates that are unavailable.
+
+    """
+    file = read_workflows(settings)
+    run = requested_run(file, workflow, reference_date, parameters)
+    available_dates = FlowApi.of(settings).available_dates(file.sensor.cdr_types)
+    check_available(requested_trigger(file, workflow, parameters), reference_date, available_dates)
+    return run
+
+
+@contextmanager
+def _cancellable(runner: WorkflowRunner, shutdown: Shutdown) -> Iterator[StopSignal]:
+    """Yield a signal that is set by the shutdown, or when the flow run in which this is called is cancelled."""
     cancel = StopSignal(shutdown.stop)
     with runner.cancellations.of(cancel) as watched:
-        watched.is_run_by(_own_flow_run_id())
-        return runner.run(run, shutdown=shutdown, cancel=cancel)
+        watched.is_run_by(UUID(prefect.runtime.flow_run.id))
+        yield cancel
 
 
 def _end_state(run: WorkflowRun, state: RunState | None) -> Any:
+    """Return the Prefect state for the end of a run."""
     if state is None:
-        return Cancelled(message=f"{run} is done already, or is running")
+        return Cancelled(message=f"{run} is done already or running")
     if state.is_success:
         return prefect.states.Completed(message=f"{run} succeeded")
     if state.is_stopped:
         return Cancelled(message=f"{run}: {state}")
     return Failed(message=f"{run}: {state}")
-
-
-def _own_flow_run_id() -> UUID:
-    """Return the id of the flow run in which this is called."""
-    return UUID(prefect.runtime.flow_run.id)
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,62 +1,63 @@
-"""AutoFlow at work: the sensor on its schedule, and what people ask for in Prefect's UI."""
+"""The daemon at work: it runs the sensor on its schedule, and the workflows that people start in Prefect's UI."""
 
-import contextlib
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from autoflow.errors import AutoflowError, FlowApiError, PrefectApiError, UnexpectedError
+from autoflow.errors import AutoflowError, FlowApiError, PrefectApiError
 from autoflow.kernels.fork_server import ForkServer
-from autoflow.log import bugs_told, logger
+from autoflow.log import logger
 from autoflow.model.store import RunStore
 from autoflow.notify import Notifier
 from autoflow.orchestration.deployments import POLL_SECONDS, Deployment, DeploymentRunner
 from autoflow.orchestration.failures import PREFECT_FAILURES
 from autoflow.page.writer import PageWriter
-from autoflow.parser import read_workflows
 from autoflow.sensor import Sensor, Tick, make_available_dates_sensor, make_run_workflow
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
-from autoflow.stop_signal import Shutdown
+from autoflow.stop_signal import PeriodicThread, Shutdown, join_threads
 from autoflow.utils import first_line
 from autoflow.workflows.assembly import assembled
 
 if TYPE_CHECKING:
     import prefect
 
-LAST_WAIT = 10.0
-"""How long runs that have been told to stop may take to do so, in seconds."""
-
 
 def serve(
-    settings: Settings, schedule: str | None, *, store: RunStore, shutdown: Shutdown, fork_server: ForkServer | None
+    settings: Settings,
+    workflows: WorkflowsFile,
+    *,
+    once: bool,
+    store: RunStore,
+    shutdown: Shutdown,
+    fork_server: ForkServer | None,
 ) -> bool:
-    """Tick on `schedule`, a cron string, until `shutdown` or, where it is None, until nothing is due.
+    """Tick on the schedule until `shutdown` or, with `once` or if the schedule is null, until nothing is due.
 
-    Kernels start sooner if there is a `fork_server`. Returns whether all succeeded; with a schedule, failures are for
-    the log and the run store, and it returns True.
+    `workflows` is workflows.yml at the start; each tick reads it again. Kernels start faster with a `fork_server`.
+    Return whether all runs succeeded; on a schedule, failures are for the log and the run store, and it returns True.
     """
-    with assembled(settings, store, fork_server=fork_server) as assembly:
+    with assembled(settings, store, triggers=workflows.sensor.triggers, fork_server=fork_server) as assembly:
         sensor = Sensor(settings=settings, store=store, runner=assembly.runner)
-        watch = _Watch(assembly.notifier, assembly.page)
-        if schedule is None:
-            all_succeeded = _serve_once(sensor, shutdown, watch)
+        followers = _TickFollowers(assembly.notifier, assembly.page)
+        if once or workflows.sensor.schedule is None:
+            all_succeeded = _serve_once(sensor, shutdown, followers)
             if not shutdown.is_closing:
                 assembly.page.finish()
             return all_succeeded
-        _serve_on_schedule(sensor, schedule, shutdown, watch)
+        _serve_on_schedule(_Deployments(sensor, workflows, shutdown, followers), settings, shutdown)
         return True
 
 
 @dataclass(frozen=True)
-class _Watch:
-    """Tells what came of a tick to what tells people."""
+class _TickFollowers:
+    """Passes the result of each tick on to the notifier and the page."""
 
     notifier: Notifier
     page: PageWriter
 
-    def after_tick(self, result: Tick | AutoflowError) -> None:
+    def tick_ended(self, result: Tick | AutoflowError) -> None:
         if isinstance(result, FlowApiError):
             self.notifier.flowapi_failed(result)
         elif isinstance(result, Tick):
@@ -65,44 +66,33 @@ class _Watch:
             self.page.follow(result.file.sensor.triggers)
 
 
-def _serve_once(sensor: Sensor, shutdown: Shutdown, watch: _Watch) -> bool:
-    once = _Once(sensor, shutdown, watch)
+def _serve_once(sensor: Sensor, shutdown: Shutdown, followers: _TickFollowers) -> bool:
+    once = _Once(sensor, shutdown, followers)
     # Not in the main thread, where Prefect would take over SIGTERM.
     thread = threading.Thread(target=once.run, name="sensor", daemon=True)
     thread.start()
     while thread.is_alive() and not shutdown.wait_until_closing(0.1):
         pass
     if shutdown.is_closing:
-        thread.join(sensor.settings.shutdown_grace)
-        shutdown.stop.set("AutoFlow was stopped")
-        thread.join(LAST_WAIT)
+        shutdown.stop_after(sensor.settings.shutdown_grace, partial(join_threads, [thread]))
     return once.all_succeeded
 
 
 class _Once:
     """Ticks until nothing is due."""
 
-    def __init__(self, sensor: Sensor, shutdown: Shutdown, watch: _Watch) -> None:
+    def __init__(self, sensor: Sensor, shutdown: Shutdown, followers: _TickFollowers) -> None:
         self._shutdown = shutdown
-        self._watch = watch
+        self._followers = followers
         self._results: list[Tick | AutoflowError] = []
-        self._tick = make_available_dates_sensor(sensor, shutdown=shutdown, done=self._after_tick)
+        self._tick = make_available_dates_sensor(sensor, shutdown=shutdown, done=self._tick_ended)
         self.all_succeeded = False
-
-    def _after_tick(self, result: Tick | AutoflowError) -> None:
-        self._watch.after_tick(result)
-        self._results.append(result)
 
     def run(self) -> None:
         succeeded = failed = interrupted = 0
         while not self._shutdown.is_closing:
-            try:
-                self._tick(return_state=True)
-            except PREFECT_FAILURES as error:
-                logger.error("the Prefect API failed: %s", first_line(error))
-            # The work of a tick is done when it is recorded, whatever Prefect says at its end.
-            tick = self._results.pop() if self._results else None
-            if not isinstance(tick, Tick):
+            tick = self._run_tick()
+            if tick is None:
                 return
             succeeded, failed = succeeded + tick.succeeded, failed + tick.failed
             interrupted += tick.interrupted
@@ -110,91 +100,107 @@ class _Once:
                 break
         more = f", {interrupted} interrupted" if interrupted else ""
         logger.info("done: %d succeeded, %d failed%s", succeeded, failed, more)
-        # To be stopped is no failure.
+        # A shutdown is not a failure.
         self.all_succeeded = not failed and (not interrupted or self._shutdown.is_closing)
 
+    def _run_tick(self) -> Tick | None:
+        """Run one tick; return None if it failed."""
+        try:
+            self._tick(return_state=True)
+        except PREFECT_FAILURES as error:
+            logger.error("the Prefect API failed: %s", first_line(error))
+        # A tick whose result is there is done, even if Prefect failed at its end.
+        result = self._results.pop() if self._results else None
+        return result if isinstance(result, Tick) else None
 
-def _serve_on_schedule(sensor: Sensor, schedule: str, shutdown: Shutdown, watch: _Watch) -> None:
-    try:
-        deployments = _Deployments(sensor, schedule, shutdown, watch)
-        deployments.sensor.run_soon()
-    except PREFECT_FAILURES as error:
-        raise PrefectApiError(
-            f"the Prefect API does not take AutoFlow's deployments ({first_line(error)}): check PREFECT_API_URL "
-            "and, if it asks for them, PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
-        ) from error
-    logger.info("looking for new dates now, and on the schedule '%s' (UTC)", schedule)
+    def _tick_ended(self, result: Tick | AutoflowError) -> None:
+        self._followers.tick_ended(result)
+        self._results.append(result)
+
+
+def _serve_on_schedule(deployments: "_Deployments", settings: Settings, shutdown: Shutdown) -> None:
+    deployments.register()
     runner = DeploymentRunner([deployments.sensor, deployments.run_workflow])
-    # In a thread of its own: a Prefect API that does not answer is no reason not to stop.
-    arguments = (runner, shutdown, sensor.settings.secrets)
-    threading.Thread(target=_poll, args=arguments, name="deployments", daemon=True).start()
-    shutdown.wait_until_closing()
-    logger.info("stopping: nothing new is started")
-    if not runner.join(0 if shutdown.stop.is_set else sensor.settings.shutdown_grace):
-        shutdown.stop.set("AutoFlow was stopped")
-        runner.join(LAST_WAIT)
-
-
-def _poll(runner: DeploymentRunner, shutdown: Shutdown, secrets: Iterable[str]) -> None:
-    with runner:
-        while not shutdown.is_closing:
-            # A bug is told, and is no reason never to tick again.
-            with contextlib.suppress(UnexpectedError), bugs_told(secrets):
-                runner.poll()
-            shutdown.wait_until_closing(POLL_SECONDS)
+    # Not waited for at the end: a Prefect API that hangs must not delay the shutdown.
+    with PeriodicThread("deployments", runner.poll, POLL_SECONDS, last_wait=0.0, within=runner) as polling:
+        polling.wake()
+        shutdown.wait_until_closing()
+    logger.info("stopping: no new runs are started")
+    shutdown.stop_after(settings.shutdown_grace, runner.join)
 
 
 class _Deployments:
-    """The two things that Prefect can schedule: a tick of the sensor, and one workflow for one date."""
+    """The two deployments in Prefect: a tick of the sensor, and a run of one workflow for one date."""
 
-    def __init__(self, sensor: Sensor, schedule: str, shutdown: Shutdown, watch: _Watch) -> None:
-        self._schedule: str | None = schedule
+    def __init__(self, sensor: Sensor, workflows: WorkflowsFile, shutdown: Shutdown, followers: _TickFollowers) -> None:
+        self._schedule = workflows.sensor.schedule
+        self._names = _names(workflows)
         self._sensor = sensor
         self._shutdown = shutdown
-        self._watch = watch
-        self._names = _names(read_workflows(sensor.settings))
+        self._followers = followers
         self.sensor = Deployment(
-            make_available_dates_sensor(sensor, shutdown=shutdown, done=self._after_tick),
+            make_available_dates_sensor(sensor, shutdown=shutdown, done=self._tick_ended),
             name="available-dates-sensor",
-            description="Looks which dates FlowAPI has, and runs the workflows that are due.",
+            description="Checks FlowAPI for new dates and runs the workflows that are due.",
             exclusive=True,
         )
         self.run_workflow = Deployment(
             self._run_workflow_flow(self._names),
             name="run-workflow",
-            description="Runs one workflow for one date of data, unless it is done already.",
+            description="Runs one workflow for one reference date, unless it is done already.",
         )
-        self.sensor.apply(cron=schedule)
-        self.run_workflow.apply()
+
+    def register(self) -> None:
+        """Register the deployments with Prefect and schedule the first tick for now.
+
+        Raises
+        ------
+        PrefectApiError
+            If the Prefect API rejects them or does not respond.
+
+        """
+        try:
+            self.sensor.apply(cron=self._schedule)
+            self.run_workflow.apply()
+            self.sensor.run_soon()
+        except PREFECT_FAILURES as error:
+            raise PrefectApiError(
+                f"the Prefect API rejected AutoFlow's deployments ({first_line(error)}): check PREFECT_API_URL "
+                "and, if the API requires authentication, PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
+            ) from error
+        logger.info("checking for new dates now and on the schedule '%s' (UTC)", self._schedule)
 
     def _run_workflow_flow(self, names: list[str]) -> "prefect.Flow[..., object]":
         sensor = self._sensor
         return make_run_workflow(sensor.settings, sensor.runner, workflows=names, shutdown=self._shutdown)
 
-    def _after_tick(self, result: Tick | AutoflowError) -> None:
-        self._watch.after_tick(result)
+    def _tick_ended(self, result: Tick | AutoflowError) -> None:
+        self._followers.tick_ended(result)
         try:
             if isinstance(result, Tick):
-                self._follow(result)
+                self._update(result)
         except PREFECT_FAILURES as error:
-            logger.warning("Prefect cannot be told what is next (%s): the next tick tries again", first_line(error))
+            logger.warning(
+                "could not update the deployments in Prefect (%s): retrying after the next tick", first_line(error)
+            )
 
-    def _follow(self, result: Tick) -> None:
-        if result.more_due:
+    def _update(self, tick: Tick) -> None:
+        """Schedule another tick if more is due, and adapt the deployments to a changed workflows.yml."""
+        if tick.more_due:
             self.sensor.run_soon()
-        if result.file.sensor.schedule != self._schedule:
-            self._change_schedule(result.file.sensor.schedule)
-        if _names(result.file) != self._names:
-            self.run_workflow.flow = self._run_workflow_flow(_names(result.file))
+        if tick.file.sensor.schedule != self._schedule:
+            self._change_schedule(tick.file.sensor.schedule)
+        if _names(tick.file) != self._names:
+            self.run_workflow.flow = self._run_workflow_flow(_names(tick.file))
             self.run_workflow.apply()
-            self._names = _names(result.file)
+            self._names = _names(tick.file)
 
     def _change_schedule(self, schedule: str | None) -> None:
         if schedule is None:
-            logger.warning("workflows.yml now says 'schedule: null', which takes effect when AutoFlow is started again")
+            logger.warning("workflows.yml now has 'schedule: null', which takes effect after a restart of AutoFlow")
         else:
             self.sensor.apply(cron=schedule)
-            logger.info("the schedule is now '%s' (UTC)", schedule)
+            logger.info("schedule changed to '%s' (UTC)", schedule)
         self._schedule = schedule
 
 

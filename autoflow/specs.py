@@ -1,4 +1,4 @@
-"""What a workflows.yml means: frozen values, valid from construction, without a trace of the YAML they came from."""
+"""The contents of a workflows.yml as frozen values that are valid from construction, independent of YAML."""
 
 import datetime as dt
 import enum
@@ -12,20 +12,20 @@ from autoflow.date_stencil import DateStencil
 from autoflow.errors import AutoflowError
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
-"""A value that strict JSON can hold: no NaN, no infinity, text keys only."""
+"""A value of strict JSON: no NaN, no infinity, text keys only."""
 
 CDR_TYPES = ("calls", "sms", "mds", "topups")
 """The types of CDR data that FlowAPI knows."""
 
 SENSOR_PARAMETERS = frozenset({"reference_date", "date_ranges"})
-"""Names that a notebook can use without the workflow's parameters giving them: they differ for each date."""
+"""Automatic parameters that differ for each date."""
 
 RESERVED_NAMES = SENSOR_PARAMETERS | {"flowapi_url"}
-"""Names that neither a notebook's label nor a workflow's parameter may have."""
+"""Names of automatic parameters, which no label and no parameter of a workflow may have."""
 
 
 class ReportFormat(enum.StrEnum):
-    """What an executed notebook can be converted to; the value is the file's suffix as well."""
+    """A format of reports; the value is also the suffix of the file."""
 
     PDF = "pdf"
     HTML = "html"
@@ -33,9 +33,9 @@ class ReportFormat(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSpec:
-    """Which reports are made of an executed notebook: at least one format, each once.
+    """The reports of an executed notebook: at least one format, each once.
 
-    `template` is the asciidoc template to use instead of AutoFlow's own; an absolute path.
+    `template` is the absolute path of an asciidoc template to use instead of the default one.
     """
 
     formats: tuple[ReportFormat, ...]
@@ -46,9 +46,9 @@ class OutputSpec:
 class NotebookSpec:
     """A notebook of a workflow.
 
-    `label` is what the other notebooks of the workflow call it. `path` is the absolute path of the notebook file.
-    `parameters` maps the notebook's own parameter names to what fills them: a parameter of the workflow, the label
-    of another notebook, or one of `RESERVED_NAMES`. `timeout` is for the whole notebook, in seconds.
+    `label` is its name within the workflow. `path` is the absolute path of the notebook file. `parameters` maps the
+    notebook's own parameter names to their sources: a parameter of the workflow, the label of another notebook, or
+    one of `RESERVED_NAMES`. `timeout` limits the whole notebook, in seconds.
     """
 
     label: str
@@ -60,17 +60,17 @@ class NotebookSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkflowSpec:
-    """A named set of notebooks, in an order in which each comes after those that it depends on."""
+    """A named set of notebooks, each after those it depends on."""
 
     name: str
     notebooks: tuple[NotebookSpec, ...]
 
     def __post_init__(self) -> None:
-        """Refuse an order in which a notebook comes before one that it depends on."""
+        """Check that no notebook comes before one it depends on."""
         seen: set[str] = set()
         for notebook in self.notebooks:
             if missing := self.dependencies(notebook) - seen:
-                raise ValueError(f"notebook '{notebook.label}' comes before {sorted(missing)} on which it depends")
+                raise ValueError(f"notebook '{notebook.label}' must come after {sorted(missing)}, on which it depends")
             seen.add(notebook.label)
 
     @cached_property
@@ -79,22 +79,22 @@ class WorkflowSpec:
         return frozenset(notebook.label for notebook in self.notebooks)
 
     def dependencies(self, notebook: NotebookSpec) -> frozenset[str]:
-        """Labels of the notebooks whose executed files `notebook` gets as parameters."""
+        """Return the labels of the notebooks whose executed files `notebook` gets as parameters."""
         return self.labels.intersection(notebook.parameters.values())
 
     @property
     def parameter_names(self) -> frozenset[str]:
-        """Names of the parameters that a run of this workflow has to be given, besides `RESERVED_NAMES`."""
+        """Names of the parameters that a run of this workflow needs, besides `RESERVED_NAMES`."""
         sources = {source for notebook in self.notebooks for source in notebook.parameters.values()}
         return frozenset(sources - self.labels - RESERVED_NAMES)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TriggerSpec:
-    """A workflow that the sensor runs for each new date, with the parameters that it runs it with.
+    """A workflow that the sensor runs for each new date, with its parameters.
 
-    Dates before `earliest_date` (None: there is no bound) are left out. A run that failed is tried again after
-    `retry_delay` seconds, which doubles with each failure, `max_attempts` times in all.
+    It is not run for dates before `earliest_date`, if that is not None. A failed run is retried after `retry_delay`
+    seconds, which doubles with each failure, until there have been `max_attempts` attempts.
     """
 
     workflow: WorkflowSpec
@@ -107,10 +107,9 @@ class TriggerSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SensorSpec:
-    """When and for what the sensor looks at the available dates.
+    """When the sensor checks the available dates, and the workflows it runs.
 
-    `schedule` is a cron string, or None to run until nothing is due and then end. `cdr_types` is None for all types
-    that FlowAPI has.
+    `schedule` is a cron string, or None to run until nothing is due and then exit. `cdr_types` is None for all types.
     """
 
     schedule: str | None
@@ -120,7 +119,7 @@ class SensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkflowsFile:
-    """All of a workflows.yml."""
+    """A whole workflows.yml."""
 
     workflows: tuple[WorkflowSpec, ...]
     sensor: SensorSpec

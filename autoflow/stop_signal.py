@@ -1,17 +1,25 @@
-"""How the rest of AutoFlow tells running notebooks to end."""
+"""Stop signals, the shutdown of AutoFlow, and threads that repeat a call until they are ended."""
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from types import FrameType
+from typing import Self
+
+LAST_WAIT = 10.0
+"""How long AutoFlow, while it ends, waits for work that was asked to stop, in seconds."""
+
+PAUSE_AFTER_BUG = 10.0
+"""The shortest pause of a `PeriodicThread` after a call that raised an exception, in seconds."""
 
 
 class _Latch:
-    """A flag that is set once, and can be waited for.
+    """A flag that is set once and can be waited for.
 
-    A signal handler may set it, too. The same with threading.Event waits for ever if the signal comes while the main
-    thread, in which handlers run, is just taking or leaving the lock inside of the event.
+    A signal handler may set it, too. A threading.Event would deadlock if the signal arrived while the main thread,
+    in which handlers run, holds the lock inside the event.
     """
 
     def __init__(self) -> None:
@@ -25,23 +33,23 @@ class _Latch:
 
     def wait(self, seconds: float | None = None) -> bool:
         if not self.is_set and self._shut.acquire(timeout=-1 if seconds is None else max(0.0, seconds)):
-            self._release()  # whoever waits as well comes next
+            self._release()  # for the next thread that waits
         return self.is_set
 
     def _release(self) -> None:
-        with suppress(RuntimeError):  # released already, by another who sets it or has waited
+        with suppress(RuntimeError):  # already released by another thread that set it or waited
             self._shut.release()
 
 
 class StopSignal:
-    """Asks what runs to stop, once, for a reason; safe to use from any thread and from signal handlers.
+    """A request to stop, made once, with a reason; safe to use from any thread and from signal handlers.
 
-    A signal that is made with a `parent` is set with its parent: stopping the daemon stops each run, cancelling
-    a run stops that run alone.
+    Setting a `parent` also sets its children: stopping the daemon stops every run, cancelling a run stops only that
+    run.
     """
 
     def __init__(self, parent: "StopSignal | None" = None) -> None:
-        # Reentrant, because a signal handler may interrupt its own thread inside of it.
+        # Reentrant, because a signal handler may interrupt a thread that holds it.
         self._lock = threading.RLock()
         self._set = _Latch()
         self._callbacks: list[Callable[[], None]] = []
@@ -54,14 +62,19 @@ class StopSignal:
         return self._set.is_set or (self._parent is not None and self._parent.is_set)
 
     @property
+    def is_set_directly(self) -> bool:
+        """Whether this signal itself has been set, not only its parent."""
+        return self._set.is_set
+
+    @property
     def reason(self) -> str:
-        """Why, in words for the record of a run; empty while the signal is not set."""
+        """The reason, for the record of a run; empty while the signal is not set."""
         if self._set.is_set:
             return self._own_reason
         return self._parent.reason if self._parent else ""
 
     def set(self, reason: str) -> None:
-        """Ask for the stop; `reason` is the answer to why. Only the first call counts."""
+        """Request the stop for `reason`. Only the first call counts."""
         with self._lock:
             if self._set.is_set:
                 return
@@ -72,12 +85,12 @@ class StopSignal:
             callback()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until this signal itself, not its parent, is set, or `seconds` have passed; tell whether it is set."""
+        """Wait up to `seconds` until this signal itself, not its parent, is set; return whether it is set."""
         return self._set.wait(seconds)
 
     @contextmanager
     def calling(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Call `callback`, in the thread that sets the signal, if that happens in the block or has happened before."""
+        """Call `callback` when the signal is set during the block, in the thread that sets it, or now if it is set."""
         with self._lock:
             already_set = self._set.is_set
             self._callbacks.append(callback)
@@ -95,7 +108,7 @@ class StopSignal:
 
 
 class Shutdown:
-    """How AutoFlow ends: first it starts nothing new, then it stops what still runs.
+    """The shutdown of AutoFlow in two steps: start nothing new, then stop what is still running.
 
     Safe to use from any thread and from signal handlers.
     """
@@ -114,18 +127,124 @@ class Shutdown:
         self._closing.set()
 
     def close_at_once(self, reason: str) -> None:
-        """Start nothing new, and stop what runs, for `reason`."""
+        """Start nothing new, and stop what is running, for `reason`."""
         self.close()
         self.stop.set(reason)
 
     def wait_until_closing(self, seconds: float | None = None) -> bool:
-        """Wait until nothing new may start, or `seconds` have passed; tell which, as True and False."""
+        """Wait up to `seconds` until nothing new may start; return whether that is so. None waits forever."""
         return self._closing.wait(seconds)
+
+    def stop_after(self, grace: float, join: Callable[[float], bool]) -> None:
+        """Let what is running continue for `grace` seconds, then stop it and wait up to `LAST_WAIT`.
+
+        `join` waits up to the given number of seconds for all of it to end, and returns whether it has. What has
+        already been asked to stop gets no grace.
+        """
+        if not join(0.0 if self.stop.is_set else grace):
+            self.stop.set("AutoFlow was stopped")
+            join(LAST_WAIT)
+
+
+def join_threads(threads: Iterable[threading.Thread], seconds: float) -> bool:
+    """Wait up to `seconds` until all `threads` have ended; return whether they have."""
+    deadline = time.monotonic() + seconds
+    have_ended = True
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+        have_ended &= not thread.is_alive()
+    return have_ended
+
+
+class PeriodicThread:
+    """A daemon thread that repeats a call for the duration of a `with` block.
+
+    It calls `call` each time `seconds` have passed since the start or since the last call, or sooner after `wake`; if
+    `seconds` is None, only after `wake`. With `also_at_end`, there is a last call at the end of the block. The end
+    waits up to `last_wait` seconds for a call in progress. All calls are made inside `within`, which the thread enters
+    and leaves itself.
+
+    An exception from `call` is a bug. It goes to `threading.excepthook`; the next call follows after `seconds`, or
+    after `PAUSE_AFTER_BUG` if that is longer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        call: Callable[[], object],
+        seconds: float | None = None,
+        *,
+        also_at_end: bool = False,
+        last_wait: float = LAST_WAIT,
+        within: AbstractContextManager[object] | None = None,
+    ) -> None:
+        self._call = call
+        self._seconds = seconds
+        self._also_at_end = also_at_end
+        self._last_wait = last_wait
+        self._within = within or nullcontext()
+        self._woken = threading.Event()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start the thread."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the thread and wait for it."""
+        self.end()
+        self.join()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the thread has been asked to end."""
+        return self._ending.is_set()
+
+    def wake(self) -> None:
+        """Call soon, without waiting for the rest of the pause."""
+        self._woken.set()
+
+    def end(self) -> None:
+        """Ask the thread to end, without waiting for it; `call` may do this, too."""
+        self._ending.set()
+        self._woken.set()
+
+    def join(self) -> bool:
+        """Wait up to `last_wait` seconds for the thread to end; return whether it has."""
+        return join_threads([self._thread], self._last_wait)
+
+    def pause(self, seconds: float) -> bool:
+        """Pause within `call`, until the thread is asked to end; return whether it is."""
+        return self._ending.wait(seconds)
+
+    def _run(self) -> None:
+        with self._within:
+            self._call_until_end()
+
+    def _call_until_end(self) -> None:
+        seconds = self._seconds
+        while not self._ending.is_set():
+            self._woken.wait(seconds)
+            self._woken.clear()
+            if not self._ending.is_set():
+                seconds = self._call_and_choose_pause()
+        if self._also_at_end:
+            self._call_and_choose_pause()
+
+    def _call_and_choose_pause(self) -> float | None:
+        try:
+            self._call()
+        except Exception as bug:  # noqa: BLE001 - the hook logs it, and the thread goes on
+            threading.excepthook(threading.ExceptHookArgs((type(bug), bug, bug.__traceback__, self._thread)))
+            return self._seconds if self._seconds is None else max(self._seconds, PAUSE_AFTER_BUG)
+        return self._seconds
 
 
 @contextmanager
 def closing_on_signals(shutdown: Shutdown) -> Iterator[list[int]]:
-    """Have SIGTERM close AutoFlow, and a second one or Ctrl-C close it at once; yield a list that Ctrl-C fills."""
+    """Close AutoFlow on SIGTERM, and at once on Ctrl-C or a second SIGTERM; yield a list to which Ctrl-C is added."""
     interrupted: list[int] = []
 
     def terminate(_signum: int, _frame: FrameType | None) -> None:

@@ -1,5 +1,6 @@
 """Small pure helpers that two modules or more use."""
 
+import datetime as dt
 import os
 import re
 import time
@@ -14,18 +15,18 @@ _A_DAY = 24 * 3600
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`, which becomes `path` when the block ends well and is removed when not.
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, else remove it.
 
-    A reader of `path` sees nothing, or the old file, or all of the new one. The temporary name starts with a dot,
-    and ends with the suffix of `path`, for tools that go by it.
+    A reader of `path` sees no file, the old file, or all of the new one. The temporary name starts with a dot and has
+    the suffix of `path`, for tools that look at it.
 
     Raises
     ------
     OSError
-        If the folder cannot be written.
+        If the folder is not writable.
 
     """
-    # A name may be 255 bytes long, which is fewer characters in most scripts.
+    # A name may be 255 bytes long, which is fewer characters in many scripts.
     beginning = os.fsdecode(os.fsencode(path.stem)[:100])
     temporary = path.with_name(f".{beginning}.{uuid.uuid4().hex[:12]}.part{path.suffix}")
     try:
@@ -38,7 +39,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote a `whole_file` into `folder` have left for a day."""
+    """Remove temporary files of `whole_file` from `folder` that are older than a day: their writers were killed."""
     for path in folder.iterdir():
         with suppress(OSError):
             if _UNFINISHED.fullmatch(path.name) and is_old(path.stat()):
@@ -50,13 +51,26 @@ def is_old(status: os.stat_result) -> bool:
     return abs(time.time() - status.st_mtime) > _A_DAY
 
 
+def as_yaml(value: object) -> str:
+    """Write a value on one line, as it would stand in a YAML file."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_yaml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{as_yaml(key)}: {as_yaml(item)}' for key, item in value.items())}}}"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, dt.date) else repr(value)
+
+
 def first_line(error: BaseException) -> str:
-    """Return the first line of what `error` says or, where it says nothing, of which class it is."""
+    """Return the first line of the message of `error`, or its class name if it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 SHORTEST_SECRET = 6
-"""Shorter secrets are not looked for in texts, where they would stand by chance, characters."""
+"""In characters; shorter secrets are not redacted, because they occur in texts by chance."""
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

@@ -1,1 +1,1 @@
-"""Measurements; README.md says how to read them."""
+"""Benchmarks; README.md explains their output."""

@@ -1,13 +1,13 @@
-"""What a backfill takes, AutoFlow's against a loop over the dates: ``python -m benchmarks.backfill [--dates N]``.
+"""Measure a backfill with AutoFlow against a loop over the dates: ``python -m benchmarks.backfill [--dates N]``.
 
-Each date has two typical notebooks, of which the second reads what the first glued, and a PDF report of the second.
-The loop is what somebody would write without AutoFlow: papermill, then nbconvert and the asciidoctor-pdf command, whose
-reports hold less (see `report.py`); one date after the other, and two at a time in threads. AutoFlow's daemon is timed
-from its start to its end: its own start, that of a Prefect server, and the making of its database included. The ways
-take turns in a random order, 40 dates of all of them take about six minutes. AutoFlow has two runs side by side.
+Each date has two typical notebooks, the second of which reads the data glued by the first, and a PDF report of the
+second. The loop is what somebody would write without AutoFlow: papermill, then nbconvert and the asciidoctor-pdf
+command, whose reports contain less (see `report.py`), for one date at a time, and for two in threads. AutoFlow runs
+two dates at a time. Its daemon is timed from start to exit, including the start of a Prefect server and the creation of
+its database. The ways take turns in a random order; 40 dates take about six minutes for all of them.
 
-CPU time is that of all processes. The kernels that AutoFlow forks are waited for by nobody, so the system adds their
-time to no parent's: it is looked at 200 times a second, and what they use after the last look is missing.
+CPU time is that of all processes. The system adds the time of forked kernels to no parent, because nobody waits for
+them. So it is sampled 200 times a second, and misses what they use after the last sample.
 """
 
 import argparse
@@ -43,27 +43,27 @@ from benchmarks.report import plain
 from examples.flowapi import ExampleFlowApi
 
 TIMES_LOOP, TIMES_LOOP_IN_THREADS = 4.0, 2.5
-"""How many times as long as AutoFlow the loop is to take, and the loop in two threads."""
+"""How many times as long as AutoFlow the loop must take, alone and in two threads."""
 
 AT_ONCE = 2
-"""How many runs AutoFlow has side by side, and dates the loop in threads: the goals are for two cores."""
+"""How many dates AutoFlow, and the loop in threads, run at the same time; the goals are for two cores."""
 
 START_SECONDS = 120.0
 LONGEST_DATE = 60.0
-"""Seconds that a date may take, on the average, before all is given up."""
+"""Seconds that a date may take, on average, before the benchmark gives up."""
 
 LOOK_SECONDS = 0.005
-"""How often the CPU time of forked kernels is looked at."""
+"""How often the CPU time of forked kernels is sampled."""
 
 SEARCH_SECONDS = 0.2
-"""How often the process that forks them is looked for."""
+"""How often to look for the process that forks them."""
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a backfill took, in seconds; `start` is until its first run began, as far as that is known."""
+    """Seconds of a backfill; `start` is the time until its first run began, if known."""
 
     wall: float
     cpu: float
@@ -71,7 +71,7 @@ class Cost:
 
 
 def write_inputs(inputs: Path) -> None:
-    """Write two notebooks and the workflow of both."""
+    """Write two notebooks and their workflow."""
     read = "print(sb.read_notebook(flows).scraps['highest'].data)"
     _write_notebook(inputs / "flows.ipynb", "reference_date = ''", TYPICAL)
     _write_notebook(inputs / "report.ipynb", "reference_date = ''\nflows = ''", (*TYPICAL, read))
@@ -98,7 +98,7 @@ def _write_notebook(path: Path, parameters: str, cells: Sequence[str]) -> None:
 
 
 def run_loop(inputs: Path, outputs: Path, *, dates: int, threads: int) -> None:
-    """Do what AutoFlow does, without AutoFlow."""
+    """Do the same without AutoFlow."""
     days = [(FIRST_DATE + timedelta(days=number)).isoformat() for number in range(dates)]
     run = partial(_run_date, inputs, outputs)
     with ThreadPoolExecutor(threads) as pool:
@@ -117,7 +117,7 @@ def _run_date(inputs: Path, outputs: Path, day: str) -> None:
 
 
 class ForkedKernels:
-    """Adds up the CPU time of the kernels that a daemon has forked, and of their guards."""
+    """Sums the CPU time of the kernels that a daemon has forked, and of their guards."""
 
     def __init__(self, daemon: int) -> None:
         self._daemon = daemon
@@ -127,23 +127,23 @@ class ForkedKernels:
 
     @property
     def cpu(self) -> float:
-        """The CPU time that has been seen, in seconds."""
+        """The CPU time sampled so far, in seconds."""
         return sum(self._seconds.values())
 
     def look(self) -> None:
-        """See how much CPU time the kernels that are there have used."""
+        """Sample the CPU time of the current kernels."""
         if time.monotonic() > self._next_search:
             self._next_search = time.monotonic() + SEARCH_SECONDS
-            # Each time: another one may have taken its place.
+            # Each time, because another one may have replaced it.
             self._server = _kernel_server(self._daemon)
         for guard in _children(self._server) if self._server else ():
-            # The guard first: once it has waited for its kernel, it has the kernel's time as well.
+            # The guard first: once it has waited for its kernel, its time includes the kernel's.
             seconds = _cpu_seconds(guard) + sum(_cpu_seconds(kernel) for kernel in _children(guard))
             self._seconds[guard] = max(seconds, self._seconds.get(guard, 0.0))
 
 
 def _kernel_server(daemon: int) -> int | None:
-    """Return the child of the daemon that kernels are forked from; the command lines are those of its own children."""
+    """Return the daemon's child that forks kernels, found by the command lines of its children."""
     for child in _children_of_threads(daemon):
         with contextlib.suppress(OSError):
             if b"warm_process" in Path(f"/proc/{child}/cmdline").read_bytes():
@@ -159,23 +159,23 @@ def _children_of_threads(pid: int) -> list[int]:
 
 
 def _children(pid: int) -> list[int]:
-    """Return the children of a process that has one thread."""
+    """Return the children of a single-threaded process."""
     with contextlib.suppress(OSError):
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process and of all that it has waited for; 0 if it is gone."""
+    """Return the CPU time of a process and of the children it has waited for; 0 if it is gone."""
     with contextlib.suppress(OSError):
-        # PID (NAME) STATE PPID ...: the name may hold anything.
+        # PID (NAME) STATE PPID ...: the name can contain anything.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return sum(int(field) for field in fields[11:15]) / TICKS_PER_SECOND
     return 0.0
 
 
 def measure(command: Sequence[str], environ: Mapping[str, str], log: Path, *, longest: float) -> Cost:
-    """Run `command` to its end, for `longest` seconds at most; return what it took with all that it started.
+    """Run `command` for at most `longest` seconds; return the time of it and of all processes it started.
 
     What it says goes to `log`.
     """
@@ -190,7 +190,7 @@ def measure(command: Sequence[str], environ: Mapping[str, str], log: Path, *, lo
     finally:
         is_hung = process.poll() is None
         if is_hung:
-            # With what it has started: a loop's kernels would go on.
+            # With all its processes: a loop's kernels would go on.
             os.killpg(process.pid, signal.SIGKILL)
         status = process.wait()
     wall = time.perf_counter() - started
@@ -206,14 +206,14 @@ def _waited_for() -> float:
 
 
 def check(way: str, outputs: Path, dates: int) -> None:
-    """Fail unless there are as many notebooks and reports as asked for."""
+    """Raise unless there are as many notebooks and reports as expected."""
     made = Counter(path.suffix for path in outputs.rglob("*.*") if path.stat().st_size)
     if (made[".ipynb"], made[".pdf"]) != (2 * dates, dates):
         sys.exit(f"{way} made {made['.ipynb']} notebooks and {made['.pdf']} reports of {dates} dates")
 
 
 def run_way(way: str, arguments: Sequence[str], folder: Path, dates: int) -> Cost:
-    """Do the backfill in an empty folder."""
+    """Run the backfill in an empty folder."""
     inputs, outputs = folder / "inputs", folder / "outputs"
     inputs.mkdir(parents=True)
     outputs.mkdir()
@@ -232,7 +232,7 @@ def run_way(way: str, arguments: Sequence[str], folder: Path, dates: int) -> Cos
 
 
 def run_all(rounds: int, dates: int) -> dict[str, list[Cost]]:
-    """Return what each way took in each round."""
+    """Return the times of each way in each round."""
     ways = {
         "AutoFlow": ["autoflow"],
         "loop": ["benchmarks.backfill", "--loop", "1"],
@@ -256,7 +256,7 @@ def median_of(costs: Sequence[Cost]) -> Cost:
 
 
 def print_table(costs: Mapping[str, Sequence[Cost]], dates: int) -> list[Goal]:
-    """Print the medians, and how many times as much as AutoFlow's they are; return what they are judged by."""
+    """Print the medians and their ratios to AutoFlow's; return the goals."""
     medians = {way: median_of(each) for way, each in costs.items()}
     own, rounds = medians["AutoFlow"], len(costs["AutoFlow"])
     print(f"\n{dates} dates, {f'medians of {rounds} rounds' if rounds > 1 else '1 round'}")
@@ -274,11 +274,11 @@ def print_table(costs: Mapping[str, Sequence[Cost]], dates: int) -> list[Goal]:
 
 
 def main() -> int:
-    """Measure and print; in a process that is measured, be the loop."""
+    """Measure and print; in a measured process, run the loop."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dates", type=int, default=40, help="how many dates the backfill has (default: 40)")
     parser.add_argument(
-        "--rounds", type=int, default=1, help="how often each way does it (default: 1; 7 for medians that count)"
+        "--rounds", type=int, default=1, help="how often each way runs (default: 1; use 7 for reliable medians)"
     )
     parser.add_argument("--loop", nargs=2, metavar=("THREADS", "FOLDER"), help=argparse.SUPPRESS)
     add_check(parser)

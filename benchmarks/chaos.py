@@ -1,8 +1,8 @@
-"""Kills AutoFlow's processes at random while it works, and counts what came of it: ``python -m benchmarks.chaos``.
+"""Kill AutoFlow's processes at random while it works, and check the results: ``python -m benchmarks.chaos``.
 
-Two daemons on one PostgreSQL (or one on SQLite) have 60 dates of two workflows to do. Every few seconds a SIGKILL goes
-to a random one of their processes: a daemon, a Prefect server, a kernel, whatever there is. A daemon that is gone is
-started again. The notebooks themselves write down when they live, so that it shows if two attempts at a date do.
+Two daemons on one PostgreSQL (or one on SQLite) run two workflows for 60 dates. Every few seconds, SIGKILL hits a
+random process of theirs: a daemon, a Prefect server, a kernel or any other. A daemon that is gone is started again.
+The notebooks record when they are alive, which shows whether two attempts at a date overlap.
 """
 
 import argparse
@@ -47,12 +47,12 @@ for _ in range(10):
     write("lives")
 write("ends")
 """
-"""What each notebook does: it says that it lives, ten times a second, for a second."""
+"""The code of each notebook: record ten times a second, for a second, that it is alive."""
 
 
 @dataclass
 class Figures:
-    """What is counted."""
+    """The counts and problems of a benchmark run."""
 
     kills: Counter[str] = field(default_factory=Counter)
     starts: int = 0
@@ -60,7 +60,7 @@ class Figures:
 
 
 def write_inputs(inputs: Path) -> None:
-    """Write two workflows: one notebook alone, and two of which the second makes a report."""
+    """Write two workflows: one with a single notebook, and one with two, the second of which makes a report."""
     notebook = nbformat.v4.new_notebook()
     parameters = "reference_date = ''\nworkflow = 'single'\nabove = ''"
     notebook.cells = [
@@ -90,7 +90,7 @@ def write_inputs(inputs: Path) -> None:
 
 
 class Daemon:
-    """One AutoFlow, which is started again when it is gone."""
+    """An AutoFlow that is started again when it is gone."""
 
     def __init__(self, environ: Mapping[str, str], log: Path) -> None:
         self._environ = environ
@@ -98,7 +98,7 @@ class Daemon:
         self.process = self.start()
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start the daemon; its log goes on."""
+        """Start the daemon and append to its log."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "autoflow"], cwd=ROOT, env=self._environ, stderr=log, start_new_session=True
@@ -107,7 +107,7 @@ class Daemon:
 
 
 def processes(marker: str) -> dict[int, str]:
-    """Return the processes that have `marker` in their environment, with the names of what they run."""
+    """Return the processes with `marker` in their environment, and the names of their programs."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -117,7 +117,7 @@ def processes(marker: str) -> dict[int, str]:
 
 
 def kind(command: list[str]) -> str:
-    """Return a word for what a command line runs."""
+    """Return a word for the program of a command line."""
     line = " ".join(command)
     words = {"prefect_server": "Prefect server", "ipykernel": "kernel", "-m autoflow ": "daemon"}
     words |= {"asciidoctor": "asciidoctor-pdf", "pandoc": "pandoc"}
@@ -126,7 +126,7 @@ def kind(command: list[str]) -> str:
 
 @contextmanager
 def daemons(count: int, environ: Mapping[str, str], folder: Path) -> Iterator[list[Daemon]]:
-    """Run so many daemons; at the end, end them."""
+    """Run a number of daemons, and stop them at the end of the block."""
     running = []
     for number in range(count):
         own = {"PREFECT_HOME": str(folder / f"prefect{number}"), "PREFECT_SERVER_API_PORT": str(free_port())}
@@ -144,7 +144,7 @@ def daemons(count: int, environ: Mapping[str, str], folder: Path) -> Iterator[li
 
 
 def kill_at_random(running: list[Daemon], marker: str, figures: Figures, options: argparse.Namespace) -> None:
-    """Kill processes until there have been enough kills, then wait until all is done."""
+    """Kill processes until there have been enough kills, then wait until all dates are done."""
     chance = random.Random(options.seed)
     deadline = time.monotonic() + options.minutes * 60
     next_kill = time.monotonic() + 20
@@ -164,25 +164,25 @@ def kill_at_random(running: list[Daemon], marker: str, figures: Figures, options
                 figures.kills[victims[pid]] += 1
         if killed >= options.kills and successes(options.uri) == options.dates * 2:
             return
-    figures.problems.append(f"not all was done after {options.minutes} minutes")
+    figures.problems.append(f"not all dates were done after {options.minutes} minutes")
 
 
 def successes(uri: str) -> int:
-    """Return how many successes are recorded."""
+    """Return the number of recorded successes."""
     with engine(uri).connect() as connection:
         query = sa.select(sa.func.count()).where(runs_table.c.state == "succeeded")
         return connection.execute(query).scalar_one()
 
 
 def engine(uri: str) -> sa.Engine:
-    """Return an engine that leaves no connection open."""
+    """Return an engine that keeps no connection open."""
     url = sa.make_url(uri)
     driver = "postgresql+psycopg" if url.drivername == "postgresql" else url.drivername
     return sa.create_engine(url.set(drivername=driver), poolclass=sa.NullPool)
 
 
 def check_store(uri: str, dates: int, figures: Figures) -> Counter[str]:
-    """Check that each workflow has one success for each date; return how the attempts ended."""
+    """Check that each workflow has one success for each date; count the attempts by their end."""
     with engine(uri).connect() as connection:
         query = sa.select(runs_table.c.workflow, runs_table.c.reference_date, runs_table.c.state)
         rows = connection.execute(query).all()
@@ -196,7 +196,7 @@ def check_store(uri: str, dates: int, figures: Figures) -> Counter[str]:
 
 
 def check_lives(inputs: Path, figures: Figures) -> tuple[int, int]:
-    """Check that no two attempts at a date lived at a time; return the number of attempts and of those cut short."""
+    """Check that no two attempts at a date overlapped; return the number of attempts and of those cut short."""
     attempts = cut = 0
     for diary in inputs.glob("*.lives"):
         times: dict[str, list[float]] = defaultdict(list)
@@ -211,12 +211,12 @@ def check_lives(inputs: Path, figures: Figures) -> tuple[int, int]:
         spans = sorted((min(moments), max(moments)) for moments in times.values())
         for (_, first_ends), (second_begins, _) in itertools.pairwise(spans):
             if second_begins <= first_ends:
-                figures.problems.append(f"{diary.stem}: two attempts lived at a time")
+                figures.problems.append(f"{diary.stem}: two attempts overlapped")
     return attempts, cut
 
 
 def check_outputs(outputs: Path, figures: Figures) -> tuple[int, int]:
-    """Check that every file that shows is whole; return how many notebooks and reports there are."""
+    """Check that every visible file is complete; return the number of notebooks and reports."""
     visible = [
         path for path in outputs.glob("*/*.*") if not path.name.startswith(".") and path.parent.name != "prefect"
     ]
@@ -224,20 +224,20 @@ def check_outputs(outputs: Path, figures: Figures) -> tuple[int, int]:
     reports = [path for path in visible if path.suffix == ".pdf"]
     for path in visible:
         if path.suffix == ".html" and not path.read_text(encoding="utf-8").rstrip().endswith("</html>"):
-            figures.problems.append(f"{path.name} is not whole")
+            figures.problems.append(f"{path.name} is not complete")
     for path in notebooks:
         try:
             nbformat.validate(nbformat.read(path, as_version=4))
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with it
-            figures.problems.append(f"{path.name} is not whole: {error}")
+        except Exception as error:  # noqa: BLE001 - it can be broken in any way
+            figures.problems.append(f"{path.name} is not complete: {error}")
     for path in reports:
         if subprocess.run(["pdfinfo", str(path)], capture_output=True, check=False).returncode:
-            figures.problems.append(f"{path.name} is not whole")
+            figures.problems.append(f"{path.name} is not complete")
     return len(notebooks), len(reports)
 
 
 def run(options: argparse.Namespace, folder: Path) -> Figures:
-    """Let it happen, and check what is left."""
+    """Run the daemons, kill processes, and check the results."""
     inputs, outputs = folder / "inputs", folder / "outputs"
     inputs.mkdir(parents=True)
     write_inputs(inputs)
@@ -260,29 +260,31 @@ def run(options: argparse.Namespace, folder: Path) -> Figures:
             kill_at_random(running, str(outputs), figures, options)
     time.sleep(3)
     for pid, name in processes(str(outputs)).items():
-        figures.problems.append(f"process {pid} is left: {name}")
+        figures.problems.append(f"process {pid} is still running: {name}")
     states = check_store(options.uri, options.dates, figures)
     attempts, cut = check_lives(inputs, figures)
     notebooks, reports = check_outputs(outputs, figures)
     print(f"kills                 {figures.kills.total():>6}  {dict(figures.kills)}")
-    print(f"daemons started again {figures.starts:>6}")
+    print(f"daemon restarts       {figures.starts:>6}")
     print(f"attempts recorded     {states.total():>6}  {dict(states)}")
-    print(f"notebooks that lived  {attempts:>6}  of which cut short: {cut}")
-    print(f"whole files           {notebooks + reports:>6}  {notebooks} notebooks, {reports} reports")
+    print(f"notebook attempts     {attempts:>6}  of which cut short: {cut}")
+    print(f"complete files        {notebooks + reports:>6}  {notebooks} notebooks, {reports} reports")
     return figures
 
 
 def main() -> None:
-    """Run with the options of the command line; fail if anything is not as it should be."""
+    """Run with the options of the command line; exit with 1 if there is any problem."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
     parser.add_argument("--dates", type=int, default=60)
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--pause", type=float, default=4, help="seconds between kills, on average")
-    parser.add_argument("--heartbeat", type=float, default=8, help="seconds after which a run without one has crashed")
+    parser.add_argument(
+        "--heartbeat", type=float, default=8, help="seconds without heartbeat after which a run counts as crashed"
+    )
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--keep", type=Path, help="an empty folder to leave everything in")
+    parser.add_argument("--keep", type=Path, help="an empty folder in which to keep everything")
     options = parser.parse_args()
     options.daemons = 2 if options.database == "postgresql" else 1
     started = time.monotonic()

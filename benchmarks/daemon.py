@@ -1,4 +1,4 @@
-"""A daemon that is measured: what it works on, its environment, and its processes."""
+"""A daemon to measure: its inputs, its environment and its processes."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from examples.flowapi import ExampleFlowApi
 ROOT = Path(__file__).resolve().parent.parent
 
 STOP_SECONDS = 20.0
-"""How long a daemon may take to end once it is told to; it is killed then."""
+"""How many seconds a daemon may take to exit when stopped, before it is killed."""
 
 KINDS = {
     "autoflow.orchestration.prefect_server": "Prefect server",
@@ -25,17 +25,17 @@ KINDS = {
     "autoflow.page.readable": "page",
     "kernels/guard.py": "guard",
 }
-"""Words of the command lines of processes below the daemon, and what they are."""
+"""Words in the command lines of processes below the daemon, and the names of these processes."""
 
 
 def clean_environ() -> dict[str, str]:
-    """Return our environment less what AutoFlow, Prefect and matplotlib would take from it."""
+    """Return our environment without the variables that AutoFlow, Prefect and matplotlib read."""
     theirs = ("AUTOFLOW", "PREFECT", "FLOWAPI", "MPLBACKEND")
     return {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
 
 
 def environment(inputs: Path, outputs: Path, flowapi: ExampleFlowApi) -> dict[str, str]:
-    """Return the environment for a daemon, with nothing in it that AutoFlow or Prefect would take from ours."""
+    """Return the environment for a daemon, without variables of ours that AutoFlow or Prefect read."""
     return clean_environ() | {
         "AUTOFLOW_INPUTS_DIR": str(inputs),
         "AUTOFLOW_OUTPUTS_DIR": str(outputs),
@@ -46,7 +46,7 @@ def environment(inputs: Path, outputs: Path, flowapi: ExampleFlowApi) -> dict[st
 
 
 def write_inputs(inputs: Path) -> None:
-    """Write a workflow of one notebook that does next to nothing."""
+    """Write a workflow with one trivial notebook."""
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [nbformat.v4.new_code_cell("1 + 1")]
     nbformat.write(notebook, inputs / "trivial.ipynb")
@@ -58,7 +58,7 @@ def write_inputs(inputs: Path) -> None:
 
 @contextmanager
 def running_daemon(environ: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a daemon while the block lasts; it is killed if it does not end by itself then. Its stderr goes to `log`."""
+    """Run a daemon during the block, and stop it afterwards, by force if necessary. Its stderr goes to `log`."""
     with log.open("ab") as stderr:
         process = subprocess.Popen([sys.executable, "-m", "autoflow"], cwd=ROOT, env=environ, stderr=stderr)
     try:
@@ -68,18 +68,18 @@ def running_daemon(environ: Mapping[str, str], log: Path) -> Iterator["subproces
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            print(f"the daemon did not end within {STOP_SECONDS:g} s and is killed", file=sys.stderr)
+            print(f"the daemon did not exit within {STOP_SECONDS:g} s; killing it", file=sys.stderr)
             process.kill()
             process.wait()
 
 
 def end_of(log: Path) -> str:
-    """Return the last of what was said into `log`."""
+    """Return the end of `log`."""
     return log.read_text(errors="replace")[-2000:]
 
 
 def kind_of(process: psutil.Process) -> str:
-    """Return what a process below a daemon is; raises psutil's errors if it is gone.
+    """Return the name of a process below a daemon; raise psutil's errors if it is gone.
 
     Forked kernels and their guards have the command line of the kernel server, whose children they are.
     """
@@ -88,7 +88,7 @@ def kind_of(process: psutil.Process) -> str:
 
 
 def children_by_kind(daemon: psutil.Process) -> Iterator[tuple[str, psutil.Process]]:
-    """Yield the daemon's own children with what they are, as far as they are still there."""
+    """Yield the daemon's own children that are still running, with their names."""
     with contextlib.suppress(psutil.Error):
         for child in daemon.children():
             with contextlib.suppress(psutil.Error):

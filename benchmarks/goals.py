@@ -1,4 +1,4 @@
-"""Goals: what a figure is to be, whether it is, and what a benchmark that has some ends with."""
+"""Goals of benchmarks: the limit of a figure, whether it is kept, and the exit code."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure and the limit that it is to keep: it may be so much at most or, with `at_least`, has to be as much."""
+    """A figure and its limit, which is an upper limit or, with `at_least`, a lower one."""
 
     name: str
     figure: float
@@ -17,11 +17,11 @@ class Goal:
 
     @property
     def is_reached(self) -> bool:
-        """Whether the figure keeps the limit; one that is the limit does, one that is not a number does not."""
+        """Whether the figure keeps the limit; a figure equal to the limit does, NaN does not."""
         return self.figure >= self.limit if self.at_least else self.figure <= self.limit
 
     def __str__(self) -> str:
-        """Return a line of the table that `judge` prints."""
+        """Return the line of the table that `judge` prints."""
         sign = ">=" if self.at_least else "<="
         ratio = f"{self.figure / self.limit:8.2f}" if self.limit else f"{'':8}"
         limit = f"{sign} {self.limit:g} {self.unit}"
@@ -30,12 +30,12 @@ class Goal:
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:
-    """Add the option that has a missed goal make the exit code 1."""
-    parser.add_argument("--check", action="store_true", help="end with 1 if a goal is missed")
+    """Add the option that makes the exit code 1 if a goal is missed."""
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed")
 
 
 def judge(goals: Sequence[Goal], *, check: bool) -> int:
-    """Print the goals; return the exit code of the benchmark, which is 0 whatever was missed unless `check`."""
+    """Print the goals; return the exit code of the benchmark: 1 if a goal is missed and `check` is set, else 0."""
     print(f"\n{'goals':52}{'figure':>12}{'goal':>14}{'ratio':>8}")
     for goal in goals:
         print(goal)

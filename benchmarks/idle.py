@@ -1,9 +1,8 @@
-"""What an idle AutoFlow takes, with a tick a minute and nothing due: ``python -m benchmarks.idle [--minutes 3]``.
+"""Measure an idle AutoFlow, with a tick a minute and nothing due: ``python -m benchmarks.idle [--minutes 3]``.
 
-Memory and CPU time of the daemon and of all processes below it. PSS shares out what processes have in common; RSS
-counts it for each of them. The process that kernels are forked from stays for a while after the last run, so there are
-two tables: what there is until that has ended, and then an idle AutoFlow for as long as `--minutes` says. The goals are
-for the second.
+Memory and CPU time are those of the daemon and of all processes below it. RSS counts shared memory for each process,
+PSS divides it among them. The fork server stays for a while after the last run, so there are two tables: one until it
+has ended, and one for `--minutes` without it. The goals are for the second.
 """
 
 import argparse
@@ -24,22 +23,22 @@ from benchmarks.goals import Goal, add_check, judge
 from examples.flowapi import ExampleFlowApi
 
 MEMORY_GOAL = 500.0
-"""MB that all processes together may hold."""
+"""MB that all processes together may use."""
 
 CPU_GOAL = 3.0
-"""Percent of a core that all processes together may take."""
+"""Percent of a core that all processes together may use."""
 
 START_SECONDS = 120.0
-"""How long the daemon may take until its first notebook is there."""
+"""How long the daemon may take to write its first notebook."""
 
 SETTLE_SECONDS = 5.0
-"""How long after a run, or an end of a process, there may still be something to do."""
+"""How long there may be work to do after a run or the end of a process."""
 
 WITH_KERNEL_SERVER = 0.5 * IDLE_SECONDS
-"""Seconds; after as long the kernel server is still there."""
+"""Seconds during which the fork server is still running."""
 
 GONE_SECONDS = 90.0
-"""How long after that it may take until it is gone."""
+"""How long it may take to end after that."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Usage:
 
 @contextmanager
 def idle_daemon(flowapi: ExampleFlowApi, folder: Path) -> Iterator[psutil.Process]:
-    """Run AutoFlow where one date at most is due, and yield it once it has done that."""
+    """Run AutoFlow with one date due, and yield it once that is done."""
     inputs, outputs, log = folder / "inputs", folder / "outputs", folder / "log"
     inputs.mkdir()
     write_inputs(inputs)
@@ -70,11 +69,11 @@ def idle_daemon(flowapi: ExampleFlowApi, folder: Path) -> Iterator[psutil.Proces
             yield psutil.Process(daemon.pid)
         finally:
             if daemon.poll() is not None:
-                print(f"the daemon has ended; it said at last:\n{end_of(log)}", file=sys.stderr)
+                print(f"the daemon has exited; the end of its log:\n{end_of(log)}", file=sys.stderr)
 
 
 def sample(daemon: psutil.Process) -> dict[str, Usage]:
-    """Return what each process uses, by what it is; the daemon's CPU time is also that of children that have ended."""
+    """Return the usage of each process, by name; the daemon's CPU time includes its children that have ended."""
     found = {}
     for process in (daemon, *daemon.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -86,7 +85,7 @@ def sample(daemon: psutil.Process) -> dict[str, Usage]:
 
 
 def watch(daemon: psutil.Process, seconds: float) -> dict[str, Usage]:
-    """Return what each process uses at the end of so many seconds, and what percentage of a core within them."""
+    """Return the memory of each process after a number of seconds, and its percentage of a core during them."""
     before, started = sample(daemon), time.monotonic()
     time.sleep(seconds)
     after, passed = sample(daemon), time.monotonic() - started
@@ -97,12 +96,12 @@ def watch(daemon: psutil.Process, seconds: float) -> dict[str, Usage]:
 
 
 def has_kernel_server(daemon: psutil.Process) -> bool:
-    """Whether there is a process that kernels are forked from."""
+    """Return whether there is a fork server."""
     return any(kind == "kernel server" for kind, _ in children_by_kind(daemon))
 
 
 def watch_both(daemon: psutil.Process, minutes: float) -> tuple[dict[str, Usage], dict[str, Usage]]:
-    """Return what there is with the kernel server, and what without it."""
+    """Return the usage with the fork server, and without it."""
     time.sleep(SETTLE_SECONDS)
     just_after_a_run = watch(daemon, WITH_KERNEL_SERVER)
     deadline = time.monotonic() + GONE_SECONDS
@@ -115,7 +114,7 @@ def watch_both(daemon: psutil.Process, minutes: float) -> tuple[dict[str, Usage]
 
 
 def print_table(title: str, usages: Mapping[str, Usage]) -> Usage:
-    """Print a row for each process and one for all together; return the last one."""
+    """Print a row for each process and one for their total; return the total."""
     sums = (sum(getattr(usage, figure) for usage in usages.values()) for figure in ("rss", "pss", "cpu"))
     total = Usage(*sums)
     print(f"\n{title:32}{'RSS MB':>8}{'PSS MB':>8}{'CPU %':>8}")
@@ -127,7 +126,7 @@ def print_table(title: str, usages: Mapping[str, Usage]) -> Usage:
 def main() -> int:
     """Print the tables and the goals."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=3, help="how long to look without kernel server (default: 3)")
+    parser.add_argument("--minutes", type=float, default=3, help="how long to measure without fork server (default: 3)")
     add_check(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExampleFlowApi() as flowapi, idle_daemon(flowapi, Path(folder)) as it:

@@ -1,6 +1,6 @@
-"""How much memory AutoFlow's processes take over a long backfill: ``python -m benchmarks.memory [--dates 1000]``.
+"""Measure the memory of AutoFlow's processes during a long backfill: ``python -m benchmarks.memory [--dates 1000]``.
 
-Of the process that kernels are forked from there is a new one whenever packages have changed; it starts small.
+The fork server is replaced whenever packages have changed, and starts small.
 """
 
 import argparse
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     import subprocess
 
 LONG_LIVED = ("daemon", "Prefect server", "kernel server")
-"""The processes that last as long as the backfill; kernels come and go."""
+"""The processes that live as long as the backfill; kernels come and go."""
 
 MOST_GROWTH = 1.3
-"""How many times as much as after the first step a process may hold at the end."""
+"""How many times its memory after the first step a process may have at the end."""
 
 START_SECONDS = 120.0
 LONGEST_RUN = 10.0
-"""Seconds that a run may take, on the average, before all is given up."""
+"""Seconds that a run may take, on average, before the benchmark gives up."""
 
 Sizes = dict[str, float]
-"""How much memory each long-lived process holds, in MB."""
+"""The memory of each long-lived process, in MB."""
 
 
 def resident_megabytes(pid: int) -> Sizes:
-    """Return how much memory a daemon and its long-lived children hold; nothing of those that are gone."""
+    """Return the memory of a daemon and of its long-lived children that are running."""
     sizes: Sizes = {}
     try:
         daemon = psutil.Process(pid)
@@ -50,7 +50,7 @@ def resident_megabytes(pid: int) -> Sizes:
 def backfill(
     daemon: "subprocess.Popen[bytes]", outputs: Path, log: Path, options: argparse.Namespace
 ) -> list[tuple[int, Sizes]]:
-    """Wait while the daemon works through all dates; return how much memory there was after so many of them."""
+    """Wait while the daemon works through all dates; return the memory after each step."""
     samples: list[tuple[int, Sizes]] = []
     wanted = list(range(options.step, options.dates + 1, options.step))
     deadline = time.monotonic() + START_SECONDS + LONGEST_RUN * options.dates
@@ -60,7 +60,7 @@ def backfill(
         time.sleep(0.05)
         done = sum(1 for _ in (outputs / "notebooks").glob("*.ipynb"))
         if done >= wanted[0] and (sizes := resident_megabytes(daemon.pid)):
-            # The last sample before the end, because there is nothing left to look at after it.
+            # The last sample before the end, because afterwards there is no process to measure.
             samples.append((done, sizes))
             wanted = [step for step in wanted if step > done]
             print(done, {kind: round(size) for kind, size in sizes.items()}, flush=True)
@@ -80,7 +80,7 @@ def main() -> int:
     """Measure, and print the goals."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dates", type=int, default=1000, help="how many runs (default: 1000)")
-    parser.add_argument("--step", type=int, default=100, help="after how many to look (default: 100)")
+    parser.add_argument("--step", type=int, default=100, help="after how many runs to measure (default: 100)")
     add_check(parser)
     options = parser.parse_args()
     days = [date(2016, 1, 1) + timedelta(days=number) for number in range(options.dates)]

@@ -1,10 +1,10 @@
-"""How long a notebook takes: AutoFlow, with and without forked kernels, against papermill, a script, and the limit.
+"""Time a notebook: AutoFlow, with and without forked kernels, against papermill, a script, and the limit.
 
-Usage: python -m benchmarks.notebooks [--rounds N] [--tail N]   (2>/dev/null: papermill's kernels talk)
+Usage: python -m benchmarks.notebooks [--rounds N] [--tail N]   (2>/dev/null hides papermill's kernels)
 
 The trivial notebook has three cells; the typical one imports pandas, matplotlib, scrapbook and flowclient, plots, and
-glues a number. All ways run in turns, each round in another order, alone and 4 side by side; the medians count. The
-limit is the same code in processes that are forked with everything imported.
+glues a number. All ways take turns, in another order each round, with one notebook and with 4 at a time; the medians
+count. The limit is the same code in processes forked with everything imported.
 """
 
 import argparse
@@ -55,29 +55,29 @@ LONGEST_RUN = 120.0
 """Seconds; a notebook that takes longer hangs."""
 
 TIMES_PAPERMILL = {"trivial": 5.0, "typical": 7.0}
-"""How many times as long as with AutoFlow each notebook is to take with papermill, at least."""
+"""How many times as long as with AutoFlow each notebook must take with papermill, at least."""
 
 OVER_LIMIT = 0.2
 """Seconds that a notebook may take above the limit, alone."""
 
 TAIL = 3.0
-"""How many times the median no run may take."""
+"""How many times the median a run may take at most."""
 
 FEW_ROUNDS = 7
-"""Fewer do not make a median that counts."""
+"""Fewer samples do not make a reliable median."""
 
 FORKED = "preloaded: True"
-"""What a notebook prints whose kernel had pandas imported before its first cell."""
+"""Output of a notebook whose kernel had pandas imported before its first cell."""
 
 WITNESS = "import sys\npreloaded = 'pandas' in sys.modules\n", "\nprint(f'preloaded: {preloaded}')"
-"""What comes before the first and after the last cell, in each way."""
+"""Code before the first and after the last cell, in each way."""
 
 IMPORTS = "import flowclient, io, matplotlib, os, pandas, scrapbook, sys, warnings\nmatplotlib.use('agg')\n"
 WITHOUT_KERNEL = {
     "import matplotlib.pyplot": "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot",
     "plt.show()": "import io\nfigure.savefig(io.BytesIO(), format='png')",
 }
-"""What a script has to do otherwise than a notebook."""
+"""Replacements in the code for a script."""
 
 LIMIT = """
 import matplotlib.pyplot
@@ -97,14 +97,14 @@ for line in sys.stdin:
 
 @dataclass(frozen=True)
 class Sample:
-    """Seconds that notebooks took side by side: all of them, and each; infinite where one failed or hung."""
+    """Seconds of notebooks run at the same time: of all together, and of each; infinite if one failed or hung."""
 
     batch: float
     singles: Sequence[float]
 
     @property
     def each(self) -> float:
-        """The time of all, divided by how many they are."""
+        """The time of all, divided by their number."""
         return self.batch / len(self.singles)
 
     @property
@@ -115,7 +115,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class LikeDaemon:
-    """Runs notebooks as the daemon does, Prefect and the run store aside."""
+    """Runs notebooks as the daemon does, without Prefect and the run store."""
 
     settings: Settings
     fork_server: ForkServer
@@ -123,18 +123,18 @@ class LikeDaemon:
     @classmethod
     @contextmanager
     def ready(cls, folder: Path) -> Iterator["LikeDaemon"]:
-        """Yield one that works in `folder`, in our environment less what is set there for a daemon."""
+        """Yield one that works in `folder`, in our environment without settings for a daemon."""
         environ = clean_environ() | {
             "AUTOFLOW_INPUTS_DIR": str(folder),
             "AUTOFLOW_OUTPUTS_DIR": str(folder),
             "FLOWAPI_URL": "http://localhost",
-            # As long as a real one, for it is looked for in all that a notebook holds.
+            # As long as a real token, because it is searched for in the whole notebook.
             "FLOWAPI_TOKEN": f"{'h' * 100}.{'p' * 400}.{'s' * 86}",
         }
-        # It has to be there, and is not read.
+        # It must exist, but is not read.
         (folder / "workflows.yml").touch()
         settings = Settings.read(environ)
-        # The daemon's would end while the other ways have their turns.
+        # The daemon's would end during the turns of the other ways.
         with ForkServer(settings.preload, idle_seconds=24 * 3600, stderr=None) as fork_server:
             yield cls(settings, fork_server)
 
@@ -145,7 +145,7 @@ class LikeDaemon:
             sys.exit("no kernels can be forked here: the log says why")
 
     def executed(self, name: str) -> Path:
-        """Where the executed notebook called `name` is."""
+        """Return the path of the executed notebook called `name`."""
         return self.settings.notebooks_dir / f"{name}.ipynb"
 
     def run(self, notebook: Path, name: str, *, forked: bool = True) -> None:
@@ -180,7 +180,7 @@ class Bench:
 
     @property
     def kernel_ways(self) -> dict[str, Callable[[int], object]]:
-        """Every way that has a kernel, by its name."""
+        """Every way with a kernel, by name."""
         return {
             "AutoFlow": self.autoflow,
             "ordinary kernels": partial(self.autoflow, forked=False),
@@ -189,7 +189,7 @@ class Bench:
 
     @property
     def ways(self) -> dict[str, Callable[[int], Sample]]:
-        """Every way there is to run so many side by side, by its name."""
+        """Return every way to run a number of notebooks at the same time, by name."""
         each = self.kernel_ways | {"script": self.script}
         return {name: partial(side_by_side, run) for name, run in each.items()} | {"limit": self.at_the_limit}
 
@@ -209,7 +209,7 @@ class Bench:
         subprocess.run(command, check=True, capture_output=True, timeout=LONGEST_RUN)
 
     def at_the_limit(self, count: int) -> Sample:
-        """Run the code in processes that have imported everything."""
+        """Run the code in processes with everything imported."""
         assert self.limit.stdin
         assert self.limit.stdout
         started = time.perf_counter()
@@ -222,12 +222,12 @@ class Bench:
         return Sample(seconds, [seconds] * count)
 
     def unforked(self, count: int) -> int:
-        """Return how many of the last so many runs with AutoFlow had a kernel that was not forked."""
+        """Return how many of the last runs with AutoFlow had a kernel that was not forked."""
         executed = (self.daemon.executed(f"executed-{number}") for number in range(count))
         return sum(FORKED not in printed(path) for path in executed)
 
     def sample(self, way: str, count: int) -> Sample:
-        """Run the notebook so many times, side by side; AutoFlow's kernels come from a warm server."""
+        """Run the notebook a number of times at once; AutoFlow's kernels come from a warm fork server."""
         if way == "AutoFlow":
             self.daemon.warm_up()
         children = set(psutil.Process().children())
@@ -240,14 +240,14 @@ class Bench:
 
 
 def side_by_side(run: Callable[[int], object], count: int) -> Sample:
-    """Call `run` with each number below `count`, in threads; those that hang are left behind."""
+    """Call `run` with each number below `count`, in threads; leave hanging ones behind."""
     singles = [math.inf] * count
 
     def work(number: int) -> None:
         started = time.perf_counter()
         try:
             run(number)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is lost
+        except Exception as error:  # noqa: BLE001 - any failure counts as lost
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
         else:
             singles[number] = time.perf_counter() - started
@@ -263,7 +263,7 @@ def side_by_side(run: Callable[[int], object], count: int) -> Sample:
 
 
 def printed(executed: Path) -> str:
-    """Return what the cells of an executed notebook have printed; nothing if it is not there or not whole."""
+    """Return the printed text of an executed notebook; empty if it is missing or not complete."""
     try:
         cells = nbformat.read(executed, as_version=4).cells
     except (OSError, ValueError):
@@ -273,7 +273,7 @@ def printed(executed: Path) -> str:
 
 @contextmanager
 def make_bench(folder: Path, name: str, daemon: LikeDaemon) -> Iterator[Bench]:
-    """Write the notebook called `name` and the script that it comes to; yield the bench, with its limit started."""
+    """Write the notebook called `name` and its script; yield the bench, with its limit started."""
     first, *others = NOTEBOOKS[name]
     cells = [WITNESS[0] + first, *others]
     cells[-1] += WITNESS[1]
@@ -305,7 +305,7 @@ Measured = Mapping[str, Sequence[Sample]]
 
 
 def measure(bench: Bench, ways: Sequence[str], *, count: int, rounds: int) -> tuple[Measured, int]:
-    """Let the ways take turns; return their samples, and how many of AutoFlow's kernels were not forked."""
+    """Let the ways take turns; return their samples, and the number of AutoFlow's kernels that were not forked."""
     samples: dict[str, list[Sample]] = {way: [] for way in ways}
     unforked = 0
     for _ in range(rounds):
@@ -317,12 +317,12 @@ def measure(bench: Bench, ways: Sequence[str], *, count: int, rounds: int) -> tu
 
 
 def median(samples: Sequence[Sample]) -> float:
-    """Return the median of the seconds for each notebook."""
+    """Return the median seconds of a notebook."""
     return statistics.median(sample.each for sample in samples)
 
 
 def print_table(title: str, measured: Measured) -> None:
-    """Print the medians, the worst, and how many times as long as AutoFlow's the others are."""
+    """Print the medians, the maxima, and the ratios to AutoFlow's."""
     own, limit = median(measured["AutoFlow"]), median(measured["limit"])
     heads = ("median ms", "max ms", "slowest ms", "x AutoFlow", "over limit ms", "lost")
     print(f"\n{title}\n{'':18}" + "".join(f"{head:>14}" for head in heads))
@@ -336,7 +336,7 @@ def print_table(title: str, measured: Measured) -> None:
 
 
 def table_goals(title: str, name: str, measured: Measured, *, alone: bool) -> list[Goal]:
-    """Return what the table is judged by."""
+    """Return the goals of the table."""
     own = median(measured["AutoFlow"])
     times = median(measured["papermill"]) / own
     goals = [Goal(f"{title}: papermill / AutoFlow", times, TIMES_PAPERMILL[name], at_least=True)]
@@ -346,7 +346,7 @@ def table_goals(title: str, name: str, measured: Measured, *, alone: bool) -> li
 
 
 def print_tail(bench: Bench, runs: int) -> list[Goal]:
-    """Run the notebook `runs` times in each way that has a kernel; print how far the slowest are from the median."""
+    """Run the notebook `runs` times in each way with a kernel; print the ratio of the slowest to the median."""
     measured, unforked = measure(bench, list(bench.kernel_ways), count=1, rounds=runs)
     print(f"\n{bench.name}: {runs} runs, one after the other")
     for way, samples in measured.items():
@@ -365,7 +365,7 @@ def print_tail(bench: Bench, runs: int) -> list[Goal]:
 
 
 def run_bench(bench: Bench, *, rounds: int, tail: int) -> list[Goal]:
-    """Print all there is for a notebook; return what it is judged by."""
+    """Print all tables of a notebook; return its goals."""
     goals = []
     for count in (1, SIDE_BY_SIDE):
         title = f"{bench.name}, {'alone' if count == 1 else f'{count} side by side'}"
@@ -381,11 +381,11 @@ def main() -> int:
     """Print the tables and the goals."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9, help="how often each way runs (default: 9)")
-    parser.add_argument("--tail", type=int, default=40, help="look for slow ones among so many runs (default: 40)")
+    parser.add_argument("--tail", type=int, default=40, help="among how many runs to look for slow ones (default: 40)")
     add_check(parser)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    # Kernels have it from us, whichever way they start, and so has matplotlib in a script.
+    # Kernels inherit it from us in every way, and so does matplotlib in a script.
     os.environ.pop("MPLBACKEND", None)
     goals = []
     with (

@@ -1,22 +1,21 @@
-"""What AutoFlow and Prefect add to an empty notebook: ``python -m benchmarks.overhead [--dates 80]``.
+"""Measure what AutoFlow and Prefect add to an empty notebook: ``python -m benchmarks.overhead [--dates 80]``.
 
-A daemon with one workflow of one notebook without cells works through so many dates, one run at a time, then four.
+A daemon with one workflow of one notebook without cells works through a number of dates, one run at a time, then four.
 
-CPU time of a run is that of each process between the twentieth date and one near the end, at which as many runs are
-under way, over the number of runs in between; so no start counts. Kernels and their guards end uncounted, because the
-process that forks them leaves it to the system to collect them; each kernel writes down its CPU time, and its guard's,
-as it ends, by way of a module that is imported ahead of time. What both take after that, under 20 ms, is missing. The
-guard, and what the process that forks takes for a fork, are AutoFlow's; the goal is for all but the kernel.
+The CPU time of a run is that of each process between the twentieth date and one near the end, divided by the number of
+runs in between, so that no start counts. At both dates, the same number of runs is in progress. Kernels and their
+guards would not be counted, because the fork server leaves it to the system to reap them. So each kernel records its
+CPU time and its guard's at its end, through a preloaded module; what both use after that, under 20 ms, is missing. The
+goal is for all but the kernel, including the guard and the work of the fork server.
 
-The daemon is AutoFlow and Prefect's client in one. So the same runs are done in this process without Prefect: claim,
-heartbeat, notebook, record and page as in the daemon. What that takes is AutoFlow's, the rest of the daemon Prefect's
-client's, which includes the looks for dates and for cancelled runs. The page has executed notebooks made into HTML by
-processes of their own, now and then; whether one of these counts is chance in a short measurement.
+The daemon contains both AutoFlow and Prefect's client. To tell them apart, the same runs are repeated in this process
+without Prefect: claim, heartbeat, notebook, record and page as in the daemon. Their time is AutoFlow's; the rest of the
+daemon's is that of Prefect's client, including the search for dates and cancelled runs. Now and then, processes of the
+page convert executed notebooks to HTML; in a short measurement, it is chance whether one of these counts.
 
-A run waits for Prefect from its claim until its notebook begins, and from when its notebook is written until its
-record, and holds its place from then until the next claim there, because Prefect has to be told of its end. All three
-together are what it waits; AutoFlow itself takes as much of that as the lines without Prefect show. The first runs also
-wait until everything is imported; they are judged apart.
+A run waits for Prefect from its claim until its notebook begins, and from the written notebook to the record. After
+that it keeps its slot until the next claim, because Prefect must be informed of its end. Its wait is the sum of all
+three; the lines without Prefect show AutoFlow's own part. The first runs also wait for imports, and are judged apart.
 """
 
 import argparse
@@ -57,10 +56,10 @@ from benchmarks.goals import Goal, add_check, judge
 from examples.flowapi import ExampleFlowApi
 
 SETTLED = 20
-"""After so many runs everything is imported and warm."""
+"""The number of runs after which everything is imported and warm."""
 
 CPU_GOAL = 0.25
-"""Seconds of CPU time that a run may take besides its kernel."""
+"""Seconds of CPU time that a run may use besides its kernel."""
 
 SIDE_BY_SIDE = 4
 
@@ -68,7 +67,7 @@ WAIT_GOAL = 1.0
 """Seconds that a run may wait for Prefect."""
 
 LONGEST_RUN = 5.0
-"""Seconds that a run may take, on the average, before all is given up; and as long again for the start."""
+"""Seconds that a run may take, on average, before the benchmark gives up; and as long again for the start."""
 
 SPY = "autoflow_benchmark_spy"
 SPY_SOURCE = """
@@ -83,12 +82,12 @@ def write_down():
     os.close(file)
 atexit.register(write_down)
 """
-"""A module, imported in the process that kernels are forked from, that has them write down their CPU time."""
+"""A module, preloaded in the fork server, that makes kernels record their CPU time."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a daemon, or what is done without one, works."""
+    """The folder of a daemon, or of the runs without one."""
 
     folder: Path
 
@@ -99,11 +98,11 @@ class Place:
 
     @property
     def tally(self) -> Path:
-        """What kernels write down: a line with the CPU seconds of each and those of its guard."""
+        """The records of kernels: a line with the CPU seconds of each and those of its guard."""
         return self.folder / "tally"
 
     def prepare(self) -> None:
-        """Write the inputs, with a notebook that has no cells, and the module that counts."""
+        """Write the inputs, with a notebook without cells, and the module that records CPU time."""
         for name in ("inputs", "outputs/notebooks", "modules"):
             (self.folder / name).mkdir(parents=True)
         write_inputs(self.folder / "inputs")
@@ -124,7 +123,7 @@ class Place:
         }
 
     def runs(self) -> list[RunRecord]:
-        """Return the runs that are recorded, in the order in which they began."""
+        """Return the recorded runs, in the order of their start."""
         with closing(RunStore(f"sqlite:///{self.outputs / 'autoflow.db'}")) as store:
             return sorted(store.runs(state=RunState.SUCCEEDED), key=lambda run: run.started_at)
 
@@ -143,12 +142,12 @@ class Wait:
 
     @property
     def whole(self) -> float:
-        """All that it waits for."""
+        """The whole wait."""
         return self.before + self.after + self.held
 
     @classmethod
     def of(cls, record: RunRecord) -> "Wait":
-        """Return what a record and the notebook tell."""
+        """Return the wait from a record and its notebook."""
         path = Path(record.outputs["trivial"]["notebook"])
         notebook = ExecutedNotebook.read(path)
         assert record.finished_at
@@ -164,7 +163,7 @@ class Wait:
 
 
 def waits_of(records: Sequence[RunRecord], side_by_side: int) -> list[Wait]:
-    """Return what the runs waited for; `records` are in the order in which they began, and so is what is returned."""
+    """Return the waits of the runs, in the order of `records`, which is that of their start."""
     waits = [Wait.of(record) for record in records]
     free: list[tuple[datetime, int]] = []
     for number, record in enumerate(records):
@@ -177,10 +176,10 @@ def waits_of(records: Sequence[RunRecord], side_by_side: int) -> list[Wait]:
 
 
 def cpu_seconds(daemon: psutil.Process, tally: Path) -> dict[str, float]:
-    """Return the CPU time so far of the daemon and of what is below it, and the number of kernels that have ended."""
+    """Return the CPU time so far of the daemon and the processes below it, and the number of finished kernels."""
     times = daemon.cpu_times()
     seconds = dict.fromkeys((*KINDS.values(), "other"), 0.0) | {"daemon": times.user + times.system}
-    # Processes of its own that it has waited for: those that make HTML for the page.
+    # The children it has waited for make HTML for the page.
     seconds["page"] = times.children_user + times.children_system
     for kind, child in children_by_kind(daemon):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -204,9 +203,9 @@ def killed_after(process: "subprocess.Popen[str]", seconds: float) -> Iterator[N
 
 
 def with_daemon(place: Place, environ: Mapping[str, str], dates: int, side_by_side: int) -> dict[str, float]:
-    """Let a daemon do all dates; return the CPU seconds of each of its processes for one run."""
+    """Run all dates with a daemon; return the CPU seconds of each of its processes for one run."""
     samples: list[dict[str, float]] = []
-    # At both there are as many runs under way.
+    # At both, the same number of runs is in progress.
     wanted = [SETTLED, dates - side_by_side]
     done = 0
     command = [sys.executable, "-m", "autoflow"]
@@ -229,7 +228,7 @@ def with_daemon(place: Place, environ: Mapping[str, str], dates: int, side_by_si
 
 @dataclass(frozen=True)
 class WithoutPrefect:
-    """Does in this process what a daemon does for each date, less Prefect."""
+    """Does in this process what a daemon does for each date, without Prefect."""
 
     settings: Settings
     store: RunStore
@@ -241,7 +240,7 @@ class WithoutPrefect:
     @classmethod
     @contextmanager
     def ready(cls, settings: Settings) -> Iterator["WithoutPrefect"]:
-        """Yield one that has all it needs, warm."""
+        """Yield one that is warm."""
         store = RunStore(settings.db_uri)
         store.migrate()
         triggers = read_workflows(settings).sensor.triggers
@@ -257,8 +256,8 @@ class WithoutPrefect:
             yield cls(settings, store, heartbeat, page, fork_server, triggers[0].workflow)
 
     def cpu_seconds(self, dates: Sequence[date], side_by_side: int) -> float:
-        """Do `dates`; return the CPU seconds that this process takes for one of them."""
-        # Threads that hang cannot be ended; the stacks tell where they do.
+        """Run `dates`; return the CPU seconds of this process for one of them."""
+        # Threads that hang cannot be ended; the stacks show where they hang.
         faulthandler.dump_traceback_later(LONGEST_RUN * (len(dates) + SETTLED), exit=True)
         with ThreadPoolExecutor(side_by_side) as pool:
             list(pool.map(self.run, dates[:SETTLED]))
@@ -292,7 +291,7 @@ class WithoutPrefect:
 
 
 def print_cpu(daemon: Mapping[str, float], autoflow: float) -> float:
-    """Print what takes how much CPU time for each run; return the seconds of all but kernels."""
+    """Print the CPU time of a run by process; return the seconds of all but the kernel."""
     rows = {
         "AutoFlow": autoflow,
         "AutoFlow's page": daemon["page"],
@@ -307,12 +306,12 @@ def print_cpu(daemon: Mapping[str, float], autoflow: float) -> float:
     for name, seconds in rows.items():
         print(f"  {name:30}{1000 * seconds:8.0f}")
     if abs(daemon["kernels"] - 1) > 0.1:
-        print(f"  {daemon['kernels']:.2f} kernels for each run were counted: those not forked count as page")
+        print(f"  {daemon['kernels']:.2f} kernels per run were counted; those not forked count as page")
     return rows["all but kernels"]
 
 
 def print_wall(name: str, waits: Sequence[Wait]) -> None:
-    """Print how long runs took and waited: the median and the longest, those of the beginning apart."""
+    """Print the median and maximum of the times and waits of runs, with the first runs apart."""
     rows = {
         "run": [wait.run for wait in waits],
         "waits": [wait.whole for wait in waits],
@@ -329,14 +328,14 @@ def print_wall(name: str, waits: Sequence[Wait]) -> None:
 
 @dataclass(frozen=True)
 class Found:
-    """What came of the dates: how many notebooks there are, and what they are judged by."""
+    """The results of a series of dates: the number of notebooks, and the goals."""
 
     notebooks: int
     goals: Sequence[Goal]
 
 
 def measure(folder: Path, dates: Sequence[date], side_by_side: int) -> Found:
-    """Print all that there is for so many runs side by side."""
+    """Print the tables for a number of runs at the same time."""
     with_prefect, without = Place(folder / "daemon"), Place(folder / "alone")
     with_prefect.prepare()
     without.prepare()
@@ -360,7 +359,7 @@ def measure(folder: Path, dates: Sequence[date], side_by_side: int) -> Found:
 
 
 def judged(title: str, cpu: float, waits: Sequence[Wait]) -> list[Goal]:
-    """Return what CPU time, in seconds, and waits are judged by."""
+    """Return the goals for the CPU time, in seconds, and the waits."""
     first, later = waits[:SETTLED], waits[SETTLED:]
     return [
         Goal(f"{title}: CPU of all but the kernel", cpu, CPU_GOAL, unit="s"),
@@ -370,7 +369,7 @@ def judged(title: str, cpu: float, waits: Sequence[Wait]) -> list[Goal]:
 
 
 def main() -> int:
-    """Measure one run at a time, and some side by side."""
+    """Measure one run at a time, and several at the same time."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dates", type=int, default=80, help="how many runs (default: 80)")
     add_check(parser)

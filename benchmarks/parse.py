@@ -1,7 +1,7 @@
-"""What reading workflows.yml takes, against loading its text and notebooks alone: ``python -m benchmarks.parse``.
+"""Time reading workflows.yml, against merely loading its text and notebooks: ``python -m benchmarks.parse``.
 
-Each tick reads them anew. One file has twenty workflows of notebooks with a megabyte of outputs each; the other is as
-bad as it can be: 150 notebooks that all depend on each other, which is told as a mistake.
+Each tick reads them again. One file has twenty workflows with notebooks of one megabyte of outputs each; the other is
+the worst case, 150 notebooks that all depend on each other, which is reported as a mistake.
 """
 
 import argparse
@@ -17,7 +17,6 @@ import nbformat
 import yaml
 
 from autoflow.errors import WorkflowsFileError
-from autoflow.notebooks.reading import declared_parameters
 from autoflow.parser import parse_workflows_file
 
 SENSOR = "available_dates_sensor: {schedule: null, workflows: []}\n"
@@ -33,8 +32,8 @@ def write_large(folder: Path) -> None:
     (folder / "workflows.yml").write_text(f"workflows:\n{workflows}{SENSOR}")
 
 
-def write_circles(folder: Path) -> None:
-    """Write a file with a workflow in which all notebooks depend on each other."""
+def write_cycles(folder: Path) -> None:
+    """Write a file with a workflow whose notebooks all depend on each other."""
     labels = [f"n{number}" for number in range(150)]
     cell = nbformat.v4.new_code_cell("\n".join(f"{label} = 1" for label in labels), metadata={"tags": ["parameters"]})
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "p.ipynb")
@@ -47,18 +46,18 @@ def write_circles(folder: Path) -> None:
 def parse(folder: Path) -> None:
     """Read the file as AutoFlow does."""
     with contextlib.suppress(WorkflowsFileError):
-        parse_workflows_file(folder / "workflows.yml", inspect_notebook=declared_parameters)
+        parse_workflows_file(folder / "workflows.yml")
 
 
 def load(folder: Path) -> None:
-    """Load the text of the file and of each notebook, and do nothing with it."""
+    """Load the text of the file and of each notebook, and nothing more."""
     yaml.safe_load((folder / "workflows.yml").read_text())
     for notebook in folder.glob("*.ipynb"):
         json.loads(notebook.read_text())
 
 
 def milliseconds(read: Callable[[Path], None], folder: Path, rounds: int) -> float:
-    """Return the median of how long `read` takes."""
+    """Return the median time of `read`."""
     taken = []
     for _ in range(rounds):
         started = time.perf_counter()
@@ -73,7 +72,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="how often each is read (default: 7)")
     rounds = parser.parse_args().rounds
     print(f"{'median ms':24}{'AutoFlow':>10}{'load':>8}{'ratio':>8}")
-    for title, write in {"20 workflows": write_large, "150 in circles": write_circles}.items():
+    for title, write in {"20 workflows": write_large, "150 in cycles": write_cycles}.items():
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write(folder)

@@ -1,9 +1,9 @@
-"""How long a report takes: AutoFlow's conversion against plain nbconvert and the asciidoctor-pdf command.
+"""Time a report: AutoFlow's conversion against plain nbconvert and the asciidoctor-pdf command.
 
 Usage: python -m benchmarks.report [--rounds N]
 
-The notebook has 50 markdown cells, 10 tables and 5 figures. Both ways run in turns, each round in another order; the
-medians count. The plain way does less: it prints tables as source and leaves the figures out. AutoFlow's first round
+The notebook has 50 markdown cells, 10 tables and 5 figures. Both ways take turns, in another order each round; the
+medians count. The plain way does less: it prints tables as source and omits the figures. AutoFlow's first round
 includes loading asciidoctor-pdf, which stays loaded for the next ones as it does in the daemon.
 """
 
@@ -30,7 +30,8 @@ import pandas as pd
 from nbconvert.exporters import ASCIIDocExporter
 from nbformat import v4
 
-from autoflow.reports import CONFIG_DIR, ReportContext, convert
+from autoflow.reports import ReportContext, convert
+from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
 
 LONGEST = 300.0
@@ -50,7 +51,7 @@ LIST = """
 
 
 def notebook() -> nbformat.NotebookNode:
-    """Return an executed notebook with as many cells as the benchmark promises."""
+    """Return an executed notebook with these cells."""
     source = random.Random(1)
     texts = (TEXT.format(number=number) + (LIST if number % 5 == 0 else "") for number in range(MARKDOWN_CELLS))
     cells = [v4.new_markdown_cell(text) for text in texts]
@@ -77,7 +78,7 @@ def _code_cell(bundle: dict[str, str]) -> nbformat.NotebookNode:
 
 
 def plain(executed: Path, report: Path) -> None:
-    """Convert with what nbconvert and asciidoctor-pdf bring along."""
+    """Convert with plain nbconvert and asciidoctor-pdf."""
     exporter = ASCIIDocExporter()  # type: ignore[no-untyped-call]
     document, resources = exporter.from_filename(str(executed))
     source = report.with_suffix(".asciidoc")

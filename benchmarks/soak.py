@@ -1,8 +1,8 @@
-"""Whether any of thousands of notebooks, 8 side by side, fails or hangs: ``python -m benchmarks.soak [--runs 5000]``.
+"""Run thousands of notebooks, 8 at a time; none may fail or hang: ``python -m benchmarks.soak [--runs 5000]``.
 
-Each is a trivial notebook, run as the daemon does, whose kernel has to be forked and to put out what it should. What is
-said to stderr, by kernels as well, and logged, and each failure in full, goes into a file that is named at the end. A
-run has two minutes; if one does not heed that, the stacks of all threads go into the file, and the soak ends.
+Each is a trivial notebook, run as by the daemon, whose kernel must be forked and whose output must be right. Everything
+logged or written to stderr, by kernels too, and each failure in full, goes to a file that is named at the end. A run
+has a timeout of two minutes; if it exceeds that, the stacks of all threads go to the file, and the soak ends.
 """
 
 import argparse
@@ -30,21 +30,21 @@ from benchmarks.notebooks import FORKED, LONGEST_RUN, TRIVIAL, WITNESS, LikeDaem
 SIDE_BY_SIDE = 8
 
 OVERDUE = LONGEST_RUN + 30
-"""Seconds after which a run that has a timeout has not heeded it."""
+"""Seconds after which a run has exceeded its timeout."""
 
 LAST_RESORT = OVERDUE + 30
-"""Seconds after which this process is ended from outside Python if not even its main thread goes on."""
+"""Seconds after which this process is killed from outside Python if even its main thread hangs."""
 
 EXPECTED = "3\n"
-"""What the notebook prints first."""
+"""The first output of the notebook."""
 
 GONE_SECONDS = 10.0
-"""How long processes may take to be gone after the last run."""
+"""How long processes may take to end after the last run."""
 
 
 @dataclass
 class Soak:
-    """Runs a notebook again and again, and counts what came of it."""
+    """Runs a notebook again and again, and counts the results."""
 
     daemon: LikeDaemon
     notebook: Path
@@ -54,10 +54,10 @@ class Soak:
     hung: int = 0
     unforked: int = 0
     failures: collections.Counter[str] = field(default_factory=collections.Counter)
-    """How many runs failed, by what."""
+    """The number of failed runs, by cause."""
 
     def __post_init__(self) -> None:
-        """Line up all runs."""
+        """Queue all runs."""
         self._waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
         for number in range(self.runs):
             self._waiting.put(number)
@@ -65,7 +65,7 @@ class Soak:
         self._under_way: dict[int, float] = {}
 
     def run(self) -> None:
-        """Run all, side by side; return when they are done, or when one hangs for good."""
+        """Run all, several at a time; return when they are done, or when one hangs for good."""
         threads = [threading.Thread(target=self._work, args=(place,), daemon=True) for place in range(SIDE_BY_SIDE)]
         for thread in threads:
             thread.start()
@@ -73,7 +73,7 @@ class Soak:
             faulthandler.dump_traceback_later(LAST_RESORT, exit=True)
             time.sleep(0.2)
             if overdue := self._overdue():
-                print(f"runs that do not end: {overdue}; all stacks:", file=sys.stderr, flush=True)
+                print(f"runs that hang: {overdue}; all stacks:", file=sys.stderr, flush=True)
                 faulthandler.dump_traceback(all_threads=True)
                 self.hung += len(overdue)
                 break
@@ -114,21 +114,21 @@ class Soak:
                 print(f"run {number}: its kernel was not forked", file=sys.stderr)
 
     def _failure(self, number: int, name: str) -> str:
-        """Run the notebook once; return of which class the failure is, if it fails, and write down all of it."""
+        """Run the notebook once; if it fails, log the failure and return its class."""
         try:
             self.daemon.executed(name).unlink(missing_ok=True)
             self.daemon.run(self.notebook, name)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others go on, and it is counted
+        except Exception as error:  # noqa: BLE001 - any failure is counted, and the others go on
             print(f"run {number} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
             return error.error_class if isinstance(error, NotebookError) else type(error).__name__
         return ""
 
 
 def write_everything_to(log: IO[bytes]) -> None:
-    """Have what this process and its children say to stderr, and what is logged, written to `log`."""
+    """Redirect stderr of this process and its children, and all logging, to `log`."""
     os.dup2(log.fileno(), sys.stderr.fileno())
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    # What kernels say outside of cells is logged at that level.
+    # What kernels print outside of cells is logged at this level.
     logger.setLevel(logging.DEBUG)
     logging.captureWarnings(capture=True)
     log_ends_of_threads()
@@ -136,7 +136,7 @@ def write_everything_to(log: IO[bytes]) -> None:
 
 
 def left_over(this: psutil.Process, files: int) -> tuple[int, int]:
-    """Return how many files and processes are left, once they had time to go; the server that forks is none."""
+    """Return the number of open files and of processes left after a wait, without the fork server."""
     deadline = time.monotonic() + GONE_SECONDS
     while True:
         left = this.num_fds() - files, len(this.children(recursive=True)) - 1
@@ -146,7 +146,7 @@ def left_over(this: psutil.Process, files: int) -> tuple[int, int]:
 
 
 def judged(soak: Soak, files: int, processes: int) -> int:
-    """Print what a soak is judged by; return 1 if it does not do."""
+    """Print the goals of a soak; return 1 if one is missed."""
     for kind, count in soak.failures.most_common():
         print(f"  failed with {kind}: {count}")
     counts = {
@@ -161,13 +161,13 @@ def judged(soak: Soak, files: int, processes: int) -> int:
 
 
 def main() -> int:
-    """Run the notebooks; return 1 if anything is not as it should be."""
+    """Run the notebooks; return 1 if there is any problem."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=5000, help="how many notebooks (default: 5000)")
-    parser.add_argument("--log", type=Path, help="where to write what is said (default: a new file)")
+    parser.add_argument("--log", type=Path, help="file for stderr and the log (default: a new one)")
     options = parser.parse_args()
     path = options.log or Path(tempfile.mkstemp(prefix="autoflow-soak-", suffix=".log")[1])
-    print(f"what is said to stderr and logged goes to {path}", flush=True)
+    print(f"stderr and the log go to {path}", flush=True)
     os.environ.pop("MPLBACKEND", None)
     with (
         path.open("wb", buffering=0) as log,

@@ -1,7 +1,7 @@
-"""How long the command line takes to start, and the daemon to tick: ``python -m benchmarks.startup [--rounds N]``.
+"""Time the start of the command line, and a daemon's first tick: ``python -m benchmarks.startup [--rounds N]``.
 
-``autoflow --help`` and a Python that does nothing take turns. Daemons are started where the database of their Prefect
-server is already, and where it has to be made; the tick is there when FlowAPI is asked for the first time.
+``autoflow --help`` and a Python that does nothing take turns. Daemons are started with an existing database of their
+Prefect server, and without one; the first tick is when FlowAPI is asked for the first time.
 """
 
 import argparse
@@ -22,17 +22,17 @@ from benchmarks.goals import Goal, add_check, judge
 from examples.flowapi import ExampleFlowApi
 
 HELP_GOAL = 0.3
-"""Seconds that ``autoflow --help`` may take on top of Python's own start."""
+"""Seconds that ``autoflow --help`` may take in addition to Python's own start."""
 
 TICK_GOAL = 0.5
-"""Seconds that the first tick may come after the Prefect server's first answer: at once, but for what a tick takes."""
+"""Seconds from the Prefect server's first answer to the first tick: at once, except for the tick itself."""
 
 LONGEST_HELP = 60.0
 LONGEST_START = 240.0
 """Seconds."""
 
 LOOK_SECONDS = 0.005
-"""How often it is looked whether FlowAPI was asked."""
+"""How often to check whether FlowAPI was asked."""
 
 COMMANDS = {"python -c pass": ["-c", "pass"], "autoflow --help": ["-m", "autoflow", "--help"]}
 DATABASES = {"database there": True, "no database": False}
@@ -47,7 +47,7 @@ class Start:
 
 
 def seconds_of(arguments: Sequence[str]) -> float:
-    """Return how long Python takes with `arguments`."""
+    """Return the seconds that Python takes with `arguments`."""
     started = time.perf_counter()
     command = [sys.executable, *arguments]
     subprocess.run(command, cwd=ROOT, env=clean_environ(), check=True, capture_output=True, timeout=LONGEST_HELP)
@@ -64,7 +64,7 @@ def measure_help(rounds: int) -> dict[str, list[float]]:
 
 
 def print_help(seconds: dict[str, list[float]]) -> list[Goal]:
-    """Print the medians, and what they are judged by."""
+    """Print the medians, and return their goals."""
     python, autoflow = (statistics.median(values) for values in seconds.values())
     print(f"{'':32}{'median s':>10}{'max s':>8}{'ratio':>8}{'more s':>8}")
     for name, values in seconds.items():
@@ -74,7 +74,7 @@ def print_help(seconds: dict[str, list[float]]) -> list[Goal]:
 
 
 def prepare(folder: Path) -> None:
-    """Write inputs of which nothing is due, with a schedule that has no tick but the first one."""
+    """Write inputs with nothing due, and a schedule without ticks after the first one."""
     inputs = folder / "inputs"
     inputs.mkdir(parents=True)
     write_inputs(inputs)
@@ -84,7 +84,7 @@ def prepare(folder: Path) -> None:
 
 
 def start(folder: Path, flowapi: ExampleFlowApi) -> Start:
-    """Start a daemon in `folder`, and end it after its first tick."""
+    """Start a daemon in `folder`, and stop it after its first tick."""
     environ = environment(folder / "inputs", folder / "outputs", flowapi)
     api_url = f"http://127.0.0.1:{environ['PREFECT_SERVER_API_PORT']}/api"
     asked = len(flowapi.requests)
@@ -102,7 +102,7 @@ def start(folder: Path, flowapi: ExampleFlowApi) -> Start:
 
 def _wait_for_answer(api_url: str, answers: list[float]) -> None:
     deadline = time.monotonic() + LONGEST_START
-    # A server that listens, and does not answer yet, keeps who asks waiting until it does.
+    # A server that listens but does not answer yet keeps clients waiting.
     while time.monotonic() < deadline:
         if is_ready(api_url, timeout=LONGEST_START):
             answers.append(time.perf_counter())
@@ -111,7 +111,7 @@ def _wait_for_answer(api_url: str, answers: list[float]) -> None:
 
 
 def measure_starts(rounds: int, folder: Path) -> dict[str, list[Start]]:
-    """Let starts with and without a database take turns; return what they took."""
+    """Let starts with and without a database take turns; return their times."""
     starts: dict[str, list[Start]] = {name: [] for name in DATABASES}
     with ExampleFlowApi(subscribers=50) as flowapi:
         kept = folder / "kept"
@@ -128,7 +128,7 @@ def measure_starts(rounds: int, folder: Path) -> dict[str, list[Start]]:
 
 
 def print_starts(starts: dict[str, list[Start]]) -> list[Goal]:
-    """Print the medians, and what they are judged by."""
+    """Print the medians, and return their goals."""
     print(f"\n{'median s, daemon':32}{'server answers':>16}{'first tick':>12}{'tick after answer':>19}")
     goals = []
     for name, each in starts.items():

@@ -1,4 +1,4 @@
-"""What a tick costs that finds nothing to do, after ten years of twenty workflows: ``python -m benchmarks.tick``."""
+"""Measure a tick with nothing to do, after ten years of twenty workflows: ``python -m benchmarks.tick``."""
 
 import argparse
 import datetime
@@ -23,16 +23,16 @@ from tests.postgres import running_postgres
 FIRST_DATE = datetime.date(2010, 1, 1)
 MOST_QUERIES = 4
 CPU_GOAL = 1.0
-"""Seconds of CPU time that a tick with nothing to do may take."""
+"""Seconds of CPU time that a tick with nothing to do may use."""
 
 MOST_GROWTH = 1.2
-"""How much more than in proportion to the history a tick may take."""
+"""How many times more than in proportion to the history a tick may take."""
 
 STENCIL = DateStencil([[-6, 0]])
 
 
 def triggers(count: int) -> list[TriggerSpec]:
-    """Return so many workflows, each for dates whose whole week is there."""
+    """Return a number of workflows, each for dates whose whole week is available."""
     notebook = NotebookSpec(label="n", path=Path("/inputs/n.ipynb"))
     return [
         TriggerSpec(workflow=WorkflowSpec(name=f"workflow {number}", notebooks=(notebook,)), date_stencil=STENCIL)
@@ -68,7 +68,7 @@ def fill(uri: str, workflows: list[TriggerSpec], dates: list[datetime.date]) -> 
 
 @contextmanager
 def counting_queries() -> Iterator[list[str]]:
-    """Yield a list that fills with the statements that are executed in the block, BEGIN and PRAGMA aside."""
+    """Yield a list that collects the statements executed in the block, except BEGIN and PRAGMA."""
     statements: list[str] = []
 
     def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -85,7 +85,7 @@ def counting_queries() -> Iterator[list[str]]:
 def measure(
     uri: str, workflows: list[TriggerSpec], dates: list[datetime.date], rounds: int
 ) -> tuple[float, float, int]:
-    """Return the median CPU and wall time of a tick's work, in seconds, and how many queries it takes."""
+    """Return the median CPU and wall time of a tick's work, in seconds, and its number of queries."""
     available = frozenset(dates)
     store = RunStore(uri)
     times: list[tuple[float, float]] = []
@@ -123,10 +123,10 @@ def main() -> int:
 
 
 def compare(name: str, uris: list[str], options: argparse.Namespace) -> list[Goal]:
-    """Measure a history and one that is longer; return what they are judged by."""
+    """Measure a history and a longer one; return their goals."""
     cpu_times = []
     most_queries = 0
-    # Ten times the history is ten times the workflows: no country has data of a hundred years.
+    # Ten times the history means ten times the workflows: no country has data of a hundred years.
     for uri, factor in zip(uris, (1, options.times), strict=True):
         workflows = triggers(options.workflows * factor)
         dates = [FIRST_DATE + datetime.timedelta(days=day) for day in range(options.dates)]

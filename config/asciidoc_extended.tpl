@@ -1,6 +1,6 @@
-{#- AutoFlow's template for reports. A template of your own that extends 'asciidoc.tpl' extends this one.
+{#- AutoFlow's template for reports. A custom template that extends 'asciidoc.tpl' extends this one.
 
-Whatever is printed here is escaped, unless one of the filters made asciidoc of it: markdown2asciidoc, html2asciidoc,
+All values are escaped, except the results of the filters that produce asciidoc: markdown2asciidoc, html2asciidoc,
 latex2asciidoc, text2asciidoc, figure, failure. -#}
 {%- extends 'nbconvert/templates/asciidoc/index.asciidoc.j2' -%}
 
@@ -16,7 +16,7 @@ latex2asciidoc, text2asciidoc, figure, failure. -#}
 
 {%- block input %}{% endblock input -%}
 
-{#- Without the lines that nbconvert's template puts around all outputs. -#}
+{#- Leave out the lines that nbconvert's template puts around outputs. -#}
 {%- block output_group %}{{ super.super() }}{% endblock output_group -%}
 
 {%- block stream scoped %}{{ super.super() }}{% endblock stream -%}

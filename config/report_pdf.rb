@@ -1,12 +1,12 @@
 # frozen_string_literal: true
 
-# What asciidoctor-pdf does not do by itself: text that runs from right to left, Devanagari's vowel sign i in its place,
-# and tables in a smaller font.
+# Adds what asciidoctor-pdf lacks: right-to-left text, the Devanagari vowel sign i in its place, and tables in a smaller
+# font.
 
 require_relative 'report_pdf_speed'
 
-# Prawn draws one glyph after another, from left to right. Arabic letters are therefore replaced by their presentation
-# forms, and text is put into the order in which it is seen.
+# Prawn draws glyphs one by one, from left to right. So this replaces Arabic letters with their presentation forms, and
+# puts text into visual order.
 module RightToLeft
   LETTERS = '\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc'
   RUN = /[#{LETTERS}]+(?:[ \u00a0]+[#{LETTERS}]+)*/.freeze
@@ -15,7 +15,7 @@ module RightToLeft
   MIRRORED = { '(' => ')', ')' => '(', '[' => ']', ']' => '[' }.freeze
   REFERENCE = /&#(\d+);/.freeze
 
-  # Isolated, final, initial and medial form of each letter, as Unicode's decompositions tell them.
+  # The isolated, final, initial and medial form of each letter, from Unicode's decompositions.
   FORMS = [0xfe80..0xfef4, 0xfb50..0xfbff].each_with_object({}) do |codes, forms|
     codes.map {|code| [code].pack 'U' }.group_by {|form| form.unicode_normalize :nfkc }.each do |letter, shapes|
       forms[letter] ||= shapes if letter.length == 1 && letter != shapes[0]
@@ -30,17 +30,17 @@ module RightToLeft
     RUN.match? text
   end
 
-  # The first letter that has a direction decides, as in Unicode's algorithm.
+  # Whether a paragraph is right-to-left: its first letter with a direction decides, as in Unicode's algorithm.
   def paragraph? text
     (text.gsub TAG, '').gsub(REFERENCE, ' ')[/[[:alpha:]]/]&.match?(/[#{LETTERS}]/) || false
   end
 
-  # For a line that runs from left to right as a whole.
+  # For a left-to-right line that contains right-to-left text.
   def seen_from_left text
     outside_tags(text) {|part| part.gsub(RUN) {|run| reversed shaped run } }
   end
 
-  # For a paragraph that Prawn will reverse: what runs from left to right is reversed beforehand.
+  # For a right-to-left paragraph: Prawn will reverse all of it, so reverse left-to-right text beforehand.
   def seen_from_right text
     outside_tags(text) do |part|
       plain = part.gsub(REFERENCE) { (code = $1.to_i) == 38 || code == 60 || code == 62 ? $& : [code].pack('U') }
@@ -72,7 +72,7 @@ module RightToLeft
     end
   end
 
-  # Whether the letter at index joins its neighbour: both have to be able to.
+  # Whether the letter at index joins its neighbour, which needs both letters to be able to.
   def joins? letters, index, step
     here = index
     here += step
@@ -87,7 +87,7 @@ module RightToLeft
   end
 end
 
-# The sign i is written after its consonants, and seen before them.
+# The vowel sign i is stored after its consonants, but displayed before them.
 module Devanagari
   SIGN_I = /((?:[\u0915-\u0939\u0958-\u095f]\u093c?\u094d)*[\u0915-\u0939\u0958-\u095f]\u093c?)\u093f/.freeze
 
@@ -118,8 +118,8 @@ class ReportConverter < (Asciidoctor::Converter.for 'pdf')
     super (RightToLeft.seen_from_right string), line_metrics, (opts.merge direction: :rtl, align: align)
   end
 
-  # A table says with its attribute text-size, in points, how small its text has to be to fit the page, and with
-  # head-rows how many rows are its head, of which asciidoc knows one.
+  # Two attributes of a table: text-size is the font size, in points, at which it fits the page; head-rows is the number
+  # of its header rows, of which asciidoc supports only one.
   def convert_table node
     return super unless (size = (node.attr 'text-size').to_f).positive?
     ((node.attr 'head-rows').to_i - 1).times { node.rows.head << node.rows.body.shift } if node.rows.head.any?

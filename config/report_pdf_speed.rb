@@ -1,16 +1,16 @@
 # frozen_string_literal: true
 
-# Shortcuts through Prawn, which draws the PDF. They change nothing that can be seen, and stand aside where a version of
-# Prawn has other methods than those they are about.
+# Shortcuts for Prawn, which draws the PDF. They do not change its appearance, and have no effect if a version of Prawn
+# lacks the methods that they speed up.
 
-# Numbers of the PDF: what Prawn does with a format and a regular expression for each.
+# Numbers in the PDF, for each of which Prawn uses a format and a regular expression.
 PDF::Core.singleton_class.prepend (Module.new do
   def real number
     number.is_a?(Integer) ? "#{number}.0" : (shown = number.round(5).to_s).include?('e') ? super : shown
   end
 end)
 
-# The patterns by which lines are broken: once for each encoding, not for each line.
+# The patterns for line breaks: make them once for each encoding, not for each line.
 Prawn::Text::Formatted::LineWrap.prepend (Module.new do
   patterns = Hash.new {|known, key| known[key] = {} }
   %i[scan_pattern word_division_scan_pattern].each do |name|
@@ -18,14 +18,14 @@ Prawn::Text::Formatted::LineWrap.prepend (Module.new do
   end
 end)
 
-# Text that the document's own font has: no look for another one, character by character.
+# Text that the document's font surely contains: skip the search for a fallback font, character by character.
 Prawn::Text::Formatted::Box.prepend (Module.new do
   def analyze_glyphs_for_fallback_font_support fragment
     /\A[\u0020-\u007e\u00a1-\u00ac\u00ae-\u017f\n]*\z/.match?(fragment[:text]) ? [fragment] : super
   end
 end)
 
-# A table's cell with a few plain words: drawn as such, without the machinery for paragraphs.
+# A table cell with one line of plain text: draw it directly, without the layout of paragraphs.
 Prawn::Table::Cell::Text.prepend (Module.new do
   plain = /\A(?=.*[^ ])[\u0020-\u0025\u0027-\u003b\u003d-\u007e\u00a1-\u00ac\u00ae-\u017f]+\z/
   heights = {}

@@ -1,10 +1,10 @@
--- A pandoc reader of many texts at once: each starts with U+001E, its format and a line break. Each becomes a Div of
--- its own, so that what one text leaves open does not reach the next, and a text that cannot be read becomes a Div of
--- class "failed" with pandoc's message.
+-- A pandoc reader for many texts at once. Each text starts with U+001E, its format and a line break. Each becomes a
+-- separate Div, so that an element that one text leaves open does not affect the next. A text that pandoc cannot read
+-- becomes a Div of class "failed" with pandoc's message.
 
 local SEPARATOR = "\30"
 
--- pandoc's HTML reader fetches what an iframe shows. Only these elements reach it.
+-- Only these elements reach pandoc's HTML reader, which would fetch the content of iframes.
 local ALLOWED = {}
 for name in ([[a abbr address article aside b big blockquote br caption center cite code col colgroup dd del details dfn
   div dl dt em figcaption figure font footer h1 h2 h3 h4 h5 h6 header hr i img ins kbd li main mark nav ol p pre q s
@@ -13,7 +13,7 @@ do
   ALLOWED[name] = true
 end
 
--- A tag begins with "<" and its name, so that no other tag is left whatever the rest of the text looks like.
+-- A tag always begins with "<" and its name, so this removes all other tags, however broken the text is.
 local function safe_html(html)
   local text = html:gsub("<!%-%-.-%-%->", ""):gsub("<([sS][cC][rR][iI][pP][tT])[%s>].-</%1[^>]*>", "")
   text = text:gsub("<([sS][tT][yY][lL][eE])[%s>].-</%1[^>]*>", "")
@@ -25,7 +25,7 @@ local function safe_html(html)
   end))
 end
 
--- pandoc makes a column of each that a cell claims to cover. More than these are not shown.
+-- pandoc creates as many columns as a cell claims to span. More than these are not shown.
 local MOST_COLUMNS = 100
 
 local function with_short_spans(html)
@@ -49,7 +49,7 @@ local function has_raw_html(block)
   return found
 end
 
--- Blocks of markdown with HTML in them, read again as HTML. What HTML cannot carry is put aside meanwhile.
+-- Read markdown blocks that contain HTML again as HTML. Elements that HTML cannot represent are kept aside.
 local function read_html_in(blocks)
   local kept = {}
   local function keep(inline)
@@ -86,7 +86,7 @@ local function with_html_read(blocks)
   return result
 end
 
--- A formula within a line becomes text with superscripts and the like, if pandoc can make it of them.
+-- Convert an inline formula to text with superscripts and the like, if pandoc can.
 local function formula_as_text(math)
   if math.mathtype ~= "InlineMath" then
     return nil

@@ -1,11 +1,11 @@
 # frozen_string_literal: true
 
-# Loading asciidoctor-pdf takes longer than making a usual report. Required by the asciidoctor-pdf command, this keeps the
-# process as it is after loading, and makes each report in a fork of it.
+# Loading asciidoctor-pdf takes longer than making a typical report. The asciidoctor-pdf command requires this file,
+# which keeps the process once everything is loaded, and makes each report in a fork of it.
 #
-# Standard input is a socket of AutoFlow's. Each message on it carries one end of another socket, for one report: the
-# fork writes its process id there, reads an order, {"folder": ..., "arguments": [...]}, and writes the exit status.
-# What asciidoctor says goes into the file messages.txt of the folder. When AutoFlow ends, so does this.
+# Standard input is a socket from AutoFlow. Each message on it carries one end of another socket, for one report: the
+# fork writes its process id there, reads a request, {"folder": ..., "arguments": [...]}, and writes the exit status.
+# Asciidoctor's output goes to the file messages.txt in the folder. The process ends when AutoFlow does.
 
 require 'json'
 require 'socket'
@@ -47,7 +47,7 @@ module ReportServer
     $stdin.reopen File::NULL
     $stdout.reopen File::NULL, 'w'
     $stderr.reopen 'messages.txt', 'w'
-    $stderr.sync = true # AutoFlow reads it, and ends this process, as soon as it has the status
+    $stderr.sync = true # AutoFlow reads it and ends this process as soon as it has the status
   end
 
   def status_of arguments

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from examples.flowapi import ExampleFlowApi  # noqa: E402 - it is found only now
+from examples.flowapi import ExampleFlowApi
 
 INPUTS, OUTPUTS = ROOT / "examples" / "inputs", ROOT / "examples" / "outputs"
 PAGE = OUTPUTS / "index.html"

@@ -14,7 +14,7 @@ from typing import Any
 def main() -> None:
     """Print the requirements of the lock file that is the only argument."""
     lock = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    print("\n".join(requirements(lock["default"])))  # noqa: T201 - it is what this program is for
+    print("\n".join(requirements(lock["default"])))
 
 
 def requirements(packages: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

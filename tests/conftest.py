@@ -33,11 +33,12 @@ FOLDER = Path(__file__).resolve().parent
 
 SLOWEST = (
     "notebooks/test_execution.py",
-    "reports/test_reports.py",
+    "notebooks/test_outputs.py",
     "test_faults.py",
     "test_acceptance.py",
     "orchestration/test_prefect_api.py",
-    "cli/test_verbs.py",
+    "cli/test_backfill.py",
+    "cli/test_run.py",
 )
 """The files that take longest. They come first, so that no worker is left alone with one of them at the end."""
 
@@ -97,16 +98,16 @@ def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prefect_url(prefect_database: Path) -> Iterator[str]:
     """Run AutoFlow's Prefect server while the session lasts; the URL of its API."""
-    from autoflow.orchestration.deployments import closing_prefect, do_without_heartbeats  # noqa: PLC0415 - it imports Prefect
+    from autoflow.orchestration import prefect_client_internals  # noqa: PLC0415 - it imports Prefect
     from autoflow.orchestration.prefect_api import PrefectApi  # noqa: PLC0415
 
     environment = server_environment(_prefect_settings(), os.environ, _PREFECT_PORT)
     url = f"http://127.0.0.1:{_PREFECT_PORT}/api"
-    do_without_heartbeats()
+    prefect_client_internals.disable_heartbeats()
     shutil.copy(prefect_database, _PREFECT_HOME)
     with PrefectServer(environment, _PREFECT_HOME / "server.log") as server:
         PrefectApi(url, server).wait_until_ready(Shutdown())
-        with closing_prefect():
+        with prefect_client_internals.prefect_queues_flushed():
             yield url
 
 

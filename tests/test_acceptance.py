@@ -157,7 +157,7 @@ def test_the_daemon_picks_up_a_new_date_obeys_edits_ends_cleanly_and_does_what_t
             wait_for(lambda: "tick failed: workflows.yml:1" in log.read_text())
             write_simple(deployed, '"* * * * * */4"', earliest_date="2016-01-10")
             wait_for(lambda: len(deployed.executed()) == 4)
-            wait_for(lambda: "the schedule is now '* * * * * */4'" in log.read_text())
+            wait_for(lambda: "schedule changed to '* * * * * */4'" in log.read_text())
 
             wanted = httpx.get(f"{api}/deployments/name/run_workflow/run-workflow").json()["id"]
             parameters = {"workflow": "simple", "reference_date": "2016-01-02"}

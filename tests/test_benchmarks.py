@@ -1,4 +1,4 @@
-"""Benchmarks are all told of, and judge their goals alike."""
+"""Every benchmark is documented, and judges its goals in the same way."""
 
 import math
 import re
@@ -12,8 +12,8 @@ FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
 def test_every_benchmark_has_a_row_in_the_readme() -> None:
-    told = re.findall(r"^\| `python -m benchmarks\.(\w+)` \|", (FOLDER / "README.md").read_text(), re.MULTILINE)
-    assert sorted(told) == sorted(path.stem for path in FOLDER.glob("*.py") if '"__main__"' in path.read_text())
+    documented = re.findall(r"^\| `python -m benchmarks\.(\w+)` \|", (FOLDER / "README.md").read_text(), re.MULTILINE)
+    assert sorted(documented) == sorted(path.stem for path in FOLDER.glob("*.py") if '"__main__"' in path.read_text())
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_goal_is_reached_up_to_its_limit(figure: float, *, at_least: bool, is_re
     assert Goal("waits", figure, 2.0, at_least=at_least).is_reached is is_reached
 
 
-def test_goal_is_told_with_figure_limit_and_ratio(capsys: pytest.CaptureFixture[str]) -> None:
+def test_goal_is_printed_with_figure_limit_and_ratio(capsys: pytest.CaptureFixture[str]) -> None:
     judge([Goal("waits", 1.5, 1.0, unit="s"), Goal("failed", 0, 0, unit="")], check=False)
     _, _, waits, failed = capsys.readouterr().out.splitlines()
     assert waits.split() == ["waits", "1.5", "s", "<=", "1", "s", "1.50", "MISSED"]

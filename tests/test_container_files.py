@@ -201,7 +201,7 @@ def test_settings_that_a_stack_leaves_empty_are_at_their_defaults(deployed: Depl
     environment = loaded(STACK)["services"]["autoflow"]["environment"]
     empty = {name: "" for name, value in environment.items() if value == f"${{{name}:-}}"}
     assert {"AUTOFLOW_NOTIFY_AFTER", "AUTOFLOW_REPORT_URL_BASE", "AUTOFLOW_FLOWAPI_TIMEOUT"} <= empty.keys()
-    assert deployed.settings(**empty) == deployed.settings(AUTOFLOW_FORKED_KERNELS="true")
+    assert deployed.settings(**empty).model_dump() == deployed.settings(AUTOFLOW_FORKED_KERNELS="true").model_dump()
 
 
 def test_addition_to_the_stack_has_what_it_names() -> None:

@@ -1,4 +1,4 @@
-"""The example FlowAPI answers like the real one, byte for byte, and what it counts is counted again here."""
+"""The example FlowAPI answers like the real one, byte for byte; its counts are verified here."""
 
 import csv
 import datetime
@@ -727,7 +727,7 @@ def test_program_writes_url_and_token_and_ends_on_sigterm(tmp_path: Path) -> Non
             assert server.stdout is not None
             line = server.stdout.readline()
             url, token = url_file.read_text(), token_file.read_text()
-            assert line == f"The example FlowAPI answers at {url}\n"
+            assert line == f"The example FlowAPI is running at {url}\n"
             assert token_file.stat().st_mode & 0o077 == 0
             asked = [*command, "token", "--url", url, "--scope", "get_available_dates"]
             minted = subprocess.run(asked, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()

@@ -22,9 +22,7 @@ NOTEBOOKS = ("run_flows.ipynb", "flows_report.ipynb")
 
 @pytest.fixture(scope="module")
 def trigger() -> TriggerSpec:
-    workflows_file = parse_workflows_file(
-        INPUTS / "workflows.yml", inspect_notebook=lambda path: frozenset(papermill.inspect_notebook(str(path)))
-    )
+    workflows_file = parse_workflows_file(INPUTS / "workflows.yml")
     (trigger,) = workflows_file.sensor.triggers
     assert workflows_file.sensor.schedule is None
     return trigger

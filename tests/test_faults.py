@@ -239,7 +239,7 @@ class TestKills:
         with running(environ, log) as process, closing(RunStore(deployed.settings().db_uri)) as store:
             wait_for(started.exists)
             os.kill(prefect_server_of(process.pid), signal.SIGKILL)
-            wait_for(lambda: "starting it again" in log.read_text())
+            wait_for(lambda: "restarting it" in log.read_text())
             go.touch()
             wait_for(lambda: "finished one 2016-01-11" in log.read_text())
             wait_for(started.exists)

@@ -112,29 +112,29 @@ def test_date_can_vanish_and_come_back(flowapi: ExampleFlowApi) -> None:
 
 MISBEHAVIOURS = {
     Misbehaviour.DOWN: "FlowAPI at URL cannot be reached: Server disconnected without sending a response.",
-    Misbehaviour.HANG: "FlowAPI at URL has not answered within 0.5 s",
-    Misbehaviour.DRIP: "FlowAPI at URL has not answered within 0.5 s",
+    Misbehaviour.HANG: "FlowAPI at URL did not answer within 0.5 s",
+    Misbehaviour.DRIP: "FlowAPI at URL did not answer within 0.5 s",
     Misbehaviour.ERROR: "FlowAPI at URL answered 500: Internal server error.",
-    Misbehaviour.NOT_FOUND: "URL is not a FlowAPI: it has no /api/0/available_dates (404); check FLOWAPI_URL",
+    Misbehaviour.NOT_FOUND: "no FlowAPI at URL: it has no /api/0/available_dates (404); check FLOWAPI_URL",
     Misbehaviour.UNPROCESSABLE: "FlowAPI at URL answered 422: Signature verification failed; "
-    "FLOWAPI_TOKEN is not a token for this FlowAPI",
+    "FLOWAPI_TOKEN is not for this FlowAPI, so get one from its FlowAuth",
     Misbehaviour.EXPIRED: "FlowAPI at URL answered 401: Token has expired; "
     "get a new token from FlowAuth and put it into FLOWAPI_TOKEN",
     Misbehaviour.FORBIDDEN: "FlowAPI at URL answered 403: User claims verification failed; "
-    "FLOWAPI_TOKEN does not allow available_dates",
-    Misbehaviour.HTML: "FlowAPI at URL answered something that is not JSON",
-    Misbehaviour.GARBAGE: "FlowAPI at URL answered something that is not JSON",
+    "get a token from FlowAuth that allows available_dates",
+    Misbehaviour.HTML: "FlowAPI at URL did not answer with JSON",
+    Misbehaviour.GARBAGE: "FlowAPI at URL did not answer with JSON",
     Misbehaviour.NOT_HTTP: "FlowAPI at URL cannot be reached: Server disconnected without sending a response.",
-    Misbehaviour.EMPTY: "FlowAPI at URL answered something that is not JSON",
+    Misbehaviour.EMPTY: "FlowAPI at URL did not answer with JSON",
 }
 
 
-def test_every_misbehaviour_but_that_of_queries_is_told_of() -> None:
+def test_every_misbehaviour_but_that_of_queries_has_its_message() -> None:
     assert set(Misbehaviour) - MISBEHAVIOURS.keys() == {Misbehaviour.ERRORED}
 
 
 @pytest.mark.parametrize("how", MISBEHAVIOURS)
-def test_misbehaviour_is_told_in_a_line_and_then_forgotten(
+def test_misbehaviour_is_reported_on_one_line_and_then_forgotten(
     flowapi: ExampleFlowApi, capsys: pytest.CaptureFixture[str], how: Misbehaviour
 ) -> None:
     client = FlowApi(url=flowapi.url, token=flowapi.token(), timeout=0.5)
@@ -156,17 +156,17 @@ def test_query_that_errors_does_not_concern_the_dates(flowapi: ExampleFlowApi) -
     assert FlowApi(url=flowapi.url, token=flowapi.token()).available_dates() == {FIRST, SECOND, THIRD}
 
 
-def test_refused_connection_is_told() -> None:
+def test_refused_connection_is_reported() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     message = why_not(FlowApi(url=url, token=TOKEN))
     assert message == f"FlowAPI at {url} cannot be reached: [Errno 111] Connection refused"
 
 
-def test_tokens_that_flowapi_refuses_are_told_apart(flowapi: ExampleFlowApi) -> None:
+def test_tokens_that_flowapi_refuses_have_different_messages(flowapi: ExampleFlowApi) -> None:
     tokens = {
         "Token has expired; get a new token": flowapi.token(-DAY),
-        "Signature verification failed; FLOWAPI_TOKEN is not a token for": flowapi.token(forged=True),
-        "User claims verification failed; FLOWAPI_TOKEN does not allow": flowapi.token(scopes=["run"]),
+        "Signature verification failed; FLOWAPI_TOKEN is not for this FlowAPI": flowapi.token(forged=True),
+        "User claims verification failed; get a token from FlowAuth that allows": flowapi.token(scopes=["run"]),
     }
     for reason, token in tokens.items():
         assert reason in why_not(FlowApi(url=flowapi.url, token=token))
@@ -196,29 +196,29 @@ def test_malformed_token_is_never_echoed(
 ) -> None:
     token = flowapi.token()
     message = why_not(FlowApi(url=flowapi.url, token=malformed(token)[place]))
-    assert "FLOWAPI_TOKEN is not a token" in message
+    assert "FLOWAPI_TOKEN is not a valid token" in message
     assert token.split(".")[0] not in message
     assert "pasted" not in message
     assert capsys.readouterr() == ("", "")
 
 
-def test_token_of_nobody_is_refused(flowapi: ExampleFlowApi) -> None:
+def test_token_without_claims_is_refused(flowapi: ExampleFlowApi) -> None:
     token = jwt.encode({"exp": 1}, "a key that only this test knows, of bytes enough")
-    assert why_not(FlowApi(url=flowapi.url, token=token)).startswith("FLOWAPI_TOKEN is not a token of FlowAPI's")
+    assert why_not(FlowApi(url=flowapi.url, token=token)).startswith("FLOWAPI_TOKEN is not a valid token")
 
 
 @pytest.mark.parametrize(
     ("status", "body", "reason"),
     [
-        (200, b"{}", "gave an answer that makes no sense (KeyError)"),
-        (200, b"[]", "gave an answer that makes no sense (TypeError)"),
-        (200, b"null", "gave an answer that makes no sense (TypeError)"),
-        (200, b'{"available_dates": []}', "are not a mapping from CDR types to dates"),
-        (200, b'{"available_dates": {"calls": null}}', "hold something that is not a date"),
-        (200, b'{"available_dates": {"calls": "2016-01-01"}}', "hold something that is not a date"),
-        (200, b'{"available_dates": {"calls": ["2016-02-30"]}}', "hold something that is not a date"),
-        (200, b'{"available_dates": {"calls": [20160101]}}', "hold something that is not a date"),
-        (200, b"[" * 100_000, "answered something that is not JSON"),
+        (200, b"{}", "gave an unexpected answer (KeyError)"),
+        (200, b"[]", "gave an unexpected answer (TypeError)"),
+        (200, b"null", "gave an unexpected answer (TypeError)"),
+        (200, b'{"available_dates": []}', "are not a mapping of CDR types to dates"),
+        (200, b'{"available_dates": {"calls": null}}', "contain an invalid date"),
+        (200, b'{"available_dates": {"calls": "2016-01-01"}}', "contain an invalid date"),
+        (200, b'{"available_dates": {"calls": ["2016-02-30"]}}', "contain an invalid date"),
+        (200, b'{"available_dates": {"calls": [20160101]}}', "contain an invalid date"),
+        (200, b"[" * 100_000, "did not answer with JSON"),
         (201, b"{}", "answered 201, which FlowAPI never does"),
         (204, b"", "answered 204, which FlowAPI never does"),
         (302, b"somewhere else", "answered 302, which FlowAPI never does"),
@@ -231,7 +231,7 @@ def test_token_of_nobody_is_refused(flowapi: ExampleFlowApi) -> None:
         (502, b"\xff\xfe", "answered 502: (no message)"),
     ],
 )
-def test_strange_answers_are_told_in_a_line(
+def test_unexpected_answers_are_reported_on_one_line(
     capsys: pytest.CaptureFixture[str], status: int, body: bytes, reason: str
 ) -> None:
     with answering(status, body) as url:
@@ -239,7 +239,7 @@ def test_strange_answers_are_told_in_a_line(
     assert capsys.readouterr() == ("", "")
 
 
-def test_token_that_flowapi_echoes_is_taken_out() -> None:
+def test_token_that_flowapi_echoes_is_redacted() -> None:
     body = json.dumps({"msg": f"no good: {TOKEN}"}).encode()
     with answering(400, body) as url:
         assert why_not(FlowApi(url=url, token=TOKEN)) == f"FlowAPI at {url} answered 400: no good: [secret]"
@@ -251,8 +251,8 @@ def test_long_message_is_cut() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://\N{SNOWMAN}..", "http://" + "a" * 300])
-def test_address_that_cannot_be_one_is_told(url: str) -> None:
-    assert why_not(FlowApi(url=url, token=TOKEN)) == f"{url} cannot be the address of a FlowAPI: check FLOWAPI_URL"
+def test_invalid_url_is_reported(url: str) -> None:
+    assert why_not(FlowApi(url=url, token=TOKEN)) == f"{url} is not a valid URL; check FLOWAPI_URL"
 
 
 @pytest.fixture
@@ -274,7 +274,7 @@ def test_private_certificate_is_not_trusted_by_itself(certificate: Path) -> None
     with answering(200, DATES, certificate=certificate) as url:
         message = why_not(FlowApi(url=url, token=TOKEN))
     assert message.startswith(f"FlowAPI at {url} cannot be reached: [SSL: CERTIFICATE_VERIFY_FAILED]")
-    assert message.endswith("; to trust it, name the file of its certificate in SSL_CERTIFICATE_FILE")
+    assert message.endswith("; to trust its certificate, set SSL_CERTIFICATE_FILE to that file")
 
 
 def test_another_certificate_does_not_help(certificate: Path, tmp_path: Path) -> None:
@@ -285,11 +285,11 @@ def test_another_certificate_does_not_help(certificate: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("write", [Path.touch, lambda path: path.write_text("no certificate"), lambda _: None])
-def test_certificate_that_cannot_be_used_is_told(tmp_path: Path, write: Callable[[Path], object]) -> None:
+def test_certificate_that_cannot_be_loaded_is_reported(tmp_path: Path, write: Callable[[Path], object]) -> None:
     path = tmp_path / "wrong.pem"
     write(path)
     message = why_not(FlowApi(url="https://127.0.0.1:9", token=TOKEN, ssl_certificate=path))
-    assert message.startswith(f"SSL_CERTIFICATE_FILE: {path} cannot be used: ")
+    assert message.startswith(f"SSL_CERTIFICATE_FILE: cannot load {path}: ")
 
 
 def test_expiry_is_read_from_the_token(flowapi: ExampleFlowApi) -> None:
@@ -309,7 +309,7 @@ def test_expiry_that_cannot_be_read_is_none(claims: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "a.b.c", "é", "\udcff"])
-def test_what_is_no_token_never_expires(token: str) -> None:
+def test_invalid_token_never_expires(token: str) -> None:
     assert FlowApi(url="http://127.0.0.1:9", token=token).token_expiry() is None
 
 

@@ -1,5 +1,6 @@
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,12 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "autoflow").rglob("*.py"))
 
 LAYERS = (
-    ("date_stencil", "disk", "errors", "lean_imports", "stop_signal", "utils"),
-    ("log", "settings", "specs"),
+    ("disk", "errors", "lean_imports", "stop_signal", "utils"),
+    ("date_stencil", "log", "settings"),
+    ("specs",),
     ("flowapi", "kernels", "reports", "runs"),
-    ("model", "notebooks", "notify", "orchestration"),
+    ("model", "notebooks", "notify"),
+    ("orchestration",),
     ("page", "parser"),
     ("workflows",),
     ("sensor",),
@@ -38,6 +41,8 @@ DOORS = {
     "papermill": {"notebooks"},
     "prefect": {"orchestration", "workflows", "sensor", "service"},
     "psycopg": set[str](),
+    "pydantic": {"orchestration", "sensor", "settings"},
+    "pydantic_settings": {"settings"},
     "sqlalchemy": {"model", "orchestration"},
     "uvicorn": {"orchestration"},
     "yaml": {"parser"},
@@ -46,8 +51,6 @@ DOORS = {
 
 ENVIRONMENT_USERS = {
     "autoflow.settings": "it is what reads the environment",
-    "autoflow.cli.foreground": "the same as app",
-    "autoflow.cli.prune": "the same as app",
     "autoflow.app": "it hands the environment to prefect_api, which prepares it for Prefect",
     "autoflow.kernels.preload": "it says in it what a kernel would say, for packages that it imports",
     "autoflow.kernels.warm_process": "it is a process of its own, and kernels get the environment that it is told",
@@ -144,3 +147,21 @@ def test_import_within_a_function_has_a_reason_beside_it(module: str) -> None:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 place = f"{module}:{node.lineno}"
                 assert has_reason(lines, node.lineno - 1), f"{place}: say why it is imported within a function"
+
+
+CLI = sorted(module for module in MODULES if module.startswith("autoflow.cli"))
+
+
+@pytest.mark.parametrize("module", CLI)
+def test_verb_imports_at_the_top_of_its_module(module: str) -> None:
+    functions = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    nodes = [node for function in functions for node in ast.walk(function)]
+    assert not [node.lineno for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    # The group imports the module of the verb that is used.
+    assert ("importlib" in IMPORTS[module]) == (module == "autoflow.cli")
+
+
+@pytest.mark.parametrize("module", CLI)
+def test_verb_imports_no_private_name(module: str) -> None:
+    imported = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.ImportFrom)]
+    assert not [alias.name for node in imported for alias in node.names if re.match("_[^_]", alias.name)]

@@ -55,11 +55,11 @@ def test_secrets_are_not_shown_in_tracebacks(capsys: pytest.CaptureFixture[str])
     assert shown.count("Traceback") == 1
 
 
-def test_what_nobody_reckoned_with_is_logged_in_full_and_told_in_short(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unexpected_error_is_logged_in_full_and_raised_in_short(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("INFO", lambda: ["hunter22"])
-    with pytest.raises(UnexpectedError) as told, bugs_told(["hunter22"]):
+    with pytest.raises(UnexpectedError) as caught, bugs_told(["hunter22"]):
         int("hunter22")
-    assert str(told.value) == (
+    assert str(caught.value) == (
         "ValueError: invalid literal for int() with base 10: '[secret]' (a bug, see AutoFlow's log)"
     )
     shown = capsys.readouterr().err
@@ -67,16 +67,16 @@ def test_what_nobody_reckoned_with_is_logged_in_full_and_told_in_short(capsys: p
     assert "hunter22" not in shown.replace('int("hunter22")', "")
 
 
-def test_what_autoflow_reckons_with_goes_on_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_expected_error_propagates(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("INFO", list)
     error = FlowApiError("it is gone")
-    with pytest.raises(FlowApiError) as told, bugs_told([]):
+    with pytest.raises(FlowApiError) as caught, bugs_told([]):
         raise error
-    assert told.value is error
+    assert caught.value is error
     assert not capsys.readouterr().err
 
 
-def test_what_ends_a_thread_is_logged_without_secrets(
+def test_exception_that_ends_a_thread_is_logged_without_secrets(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
@@ -86,11 +86,11 @@ def test_what_ends_a_thread_is_logged_without_secrets(
     thread.start()
     thread.join()
     shown = capsys.readouterr().err
-    assert "thread 'sensor' has ended by a bug" in shown
+    assert "thread 'sensor' crashed because of a bug" in shown
     assert "invalid literal for int() with base 10: '[secret]'" in shown
 
 
-def test_secret_is_asked_for_at_each_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_secrets_are_read_anew_for_each_line(capsys: pytest.CaptureFixture[str]) -> None:
     secrets = ["old token"]
     set_up_logging("INFO", lambda: secrets)
     secrets[0] = "new token"
@@ -111,7 +111,7 @@ def test_every_handler_gets_the_line_without_secrets() -> None:
     assert records[0].getMessage() == "[secret]"
 
 
-def test_percent_sign_in_a_message_does_no_harm(capsys: pytest.CaptureFixture[str]) -> None:
+def test_percent_sign_in_an_argument_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("INFO", tuple)
     logger.info("%s", "100 %s of it")
     assert "100 %s of it" in capsys.readouterr().err

@@ -69,7 +69,7 @@ def ended(state: RunState, settings: Settings, *, failures: int = 0, error: Auto
     return EndedRun(run=run, state=state, outcome=outcome)
 
 
-def test_a_run_that_is_given_up_is_told_once_also_after_a_restart_and_then_that_it_succeeds(
+def test_people_are_notified_once_of_a_run_that_is_given_up_even_after_a_restart_and_then_of_its_success(
     deployed: Deployed, receiver: Receiver
 ) -> None:
     settings = deployed.settings(
@@ -92,7 +92,7 @@ def test_a_run_that_is_given_up_is_told_once_also_after_a_restart_and_then_that_
         notifier.given_up([given_up.run.key])
     assert receiver.titles() == []
 
-    # Somebody had it tried again, and that failed as well.
+    # Someone asked for a retry, which failed, too.
     with Notifier(settings) as notifier:
         notifier.run_ended(given_up)
         notifier.given_up([given_up.run.key])
@@ -104,7 +104,7 @@ def test_a_run_that_is_given_up_is_told_once_also_after_a_restart_and_then_that_
     assert receiver.titles() == ["AutoFlow: flows 2016-01-05 succeeded"]
 
 
-def test_many_runs_that_are_found_given_up_are_told_in_one_message(deployed: Deployed, receiver: Receiver) -> None:
+def test_many_runs_that_are_given_up_make_one_message(deployed: Deployed, receiver: Receiver) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
     keys = [RunKey.of("flows", {}, datetime.date(2016, 1, number)) for number in range(1, 29)]
     with Notifier(settings) as notifier:
@@ -114,18 +114,18 @@ def test_many_runs_that_are_found_given_up_are_told_in_one_message(deployed: Dep
     assert message["message"].splitlines()[-2:] == ["flows 2016-01-20", "…"]
 
 
-def test_a_flowapi_that_fails_for_long_is_told_once_and_once_that_it_works_again(
+def test_people_are_notified_once_of_a_flowapi_that_keeps_failing_and_once_of_its_recovery(
     deployed: Deployed, receiver: Receiver
 ) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url, AUTOFLOW_NOTIFY_AFTER="3600")
     error = FlowApiError(f"Token {TOKEN_OF_NO_USE} has expired")
-    told = []
+    titles = []
     for minutes in (0, 59, 60, 61, 600):
         now = NOW + datetime.timedelta(minutes=minutes)
         with Notifier(settings, clock=lambda now=now: now) as notifier:  # type: ignore[misc]
             notifier.flowapi_failed(error)
-        told.append(receiver.titles())
-    assert told == [[], [], ["AutoFlow: FlowAPI does not work"], [], []]
+        titles.append(receiver.titles())
+    assert titles == [[], [], ["AutoFlow: FlowAPI is failing"], [], []]
 
     with Notifier(settings) as notifier:
         notifier.flowapi_works()
@@ -150,7 +150,7 @@ def test_a_failure_of_flowapi_that_began_while_the_clock_was_ahead_is_told_after
     "broken",
     ["[]", '{"given_up": null, "flowapi_failing_since": 7}', '{"given_up": [7], "flowapi_failing_since": "x"}'],
 )
-def test_a_broken_file_of_what_was_told_makes_it_told_again(
+def test_a_broken_file_of_notices_makes_people_be_notified_again(
     deployed: Deployed, receiver: Receiver, broken: str
 ) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url, AUTOFLOW_NOTIFY_AFTER="0")
@@ -161,13 +161,13 @@ def test_a_broken_file_of_what_was_told_makes_it_told_again(
         notifier.flowapi_works()
         notifier.given_up([RunKey.of("flows", {}, datetime.date(2016, 1, 5))])
     assert receiver.titles() == [
-        "AutoFlow: FlowAPI does not work",
+        "AutoFlow: FlowAPI is failing",
         "AutoFlow: FlowAPI works again",
         "AutoFlow: flows 2016-01-05 was given up",
     ]
 
 
-def test_a_short_failure_of_flowapi_is_not_told(deployed: Deployed, receiver: Receiver) -> None:
+def test_nobody_is_notified_of_a_short_failure_of_flowapi(deployed: Deployed, receiver: Receiver) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
     with Notifier(settings) as notifier:
         notifier.flowapi_failed(FlowApiError("it is down"))
@@ -180,24 +180,24 @@ def test_a_message_that_cannot_be_sent_is_one_warning_without_the_url(deployed: 
     with Notifier(settings) as notifier:
         notifier.given_up([RunKey.of("flows", {}, datetime.date(2016, 1, 1))])
     (line,) = logged
-    assert "could not be sent" in line
+    assert "could not send a message" in line
     assert not any(secret in line for secret in ("my-password", "127.0.0.1", "my-path"))
 
 
-def test_urls_that_nobody_knows_are_told_by_their_number_alone(deployed: Deployed, receiver: Receiver) -> None:
+def test_unsupported_urls_are_reported_by_their_number_only(deployed: Deployed, receiver: Receiver) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=f"{receiver.url}, nonsense://my-password")
-    with pytest.raises(SettingsError, match=r"^AUTOFLOW_NOTIFY_URLS: number 2 is not a URL that Apprise knows$"):
+    with pytest.raises(SettingsError, match=r"^AUTOFLOW_NOTIFY_URLS: number 2 is not a URL that Apprise supports$"):
         Notifier(settings)
     with pytest.raises(SettingsError, match=r"^AUTOFLOW_NOTIFY_URLS: number 1 is not a URL such as"):
         deployed.settings(AUTOFLOW_NOTIFY_URLS="my-password")
-    assert settings.notify_urls == (receiver.url, "nonsense://my-password")
+    assert tuple(url.get_secret_value() for url in settings.notify_urls) == (receiver.url, "nonsense://my-password")
     assert "nonsense://my-password" in settings.secrets
     assert "AUTOFLOW_NOTIFY_URLS" not in settings.kernel_environ
     assert "my-password" not in repr(settings)
 
 
 @pytest.mark.usefixtures("log_as_before")
-def test_a_failing_notebook_is_told_after_its_last_attempt_and_when_it_works_again(
+def test_people_are_notified_after_the_last_attempt_of_a_failing_notebook_and_when_it_works_again(
     deployed: Deployed, receiver: Receiver, example_flowapi: ExampleFlowApi, prefect_running: Mapping[str, str]
 ) -> None:
     def deploy(source: str, max_attempts: int) -> None:
@@ -211,10 +211,10 @@ def test_a_failing_notebook_is_told_after_its_last_attempt_and_when_it_works_aga
         """)
 
     environ = environment(deployed, example_flowapi, AUTOFLOW_NOTIFY_URLS=receiver.url, **prefect_running)
-    told = []
+    titles = []
     for source, max_attempts in (("1 / 0", 2), ("1 / 0", 2), ("1 / 0", 2), ("1 / 1", 3)):
         deploy(source, max_attempts)
         main([], environ)
-        told.append(receiver.titles())
+        titles.append(receiver.titles())
     given_up, recovered = ["AutoFlow: simple 2016-01-12 was given up"], ["AutoFlow: simple 2016-01-12 succeeded"]
-    assert told == [[], given_up, [], recovered]
+    assert titles == [[], given_up, [], recovered]

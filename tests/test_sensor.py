@@ -17,7 +17,7 @@ class TestTokenWatch:
             (datetime.timedelta(hours=-1), ["FLOWAPI_TOKEN has expired (2016-02-01 11:00 UTC)"]),
         ],
     )
-    def test_a_token_that_expires_soon_is_told_of_once_a_day(
+    def test_a_token_that_expires_soon_is_warned_about_once_a_day(
         self, left: datetime.timedelta, words: list[str], logged: list[str]
     ) -> None:
         watch, expiry = TokenWatch(), NOW.replace(tzinfo=datetime.UTC) + left
@@ -34,6 +34,6 @@ class TestTokenWatch:
             watch.look(expiry, now)
         assert len(logged) == 2
 
-    def test_a_token_that_never_expires_is_not_told_of(self, logged: list[str]) -> None:
+    def test_a_token_that_never_expires_is_not_warned_about(self, logged: list[str]) -> None:
         TokenWatch().look(None, NOW)
         assert logged == []

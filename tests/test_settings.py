@@ -1,5 +1,6 @@
 import datetime
 import os
+import re
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import get_secret_or_env_var
 import pytest
 from get_secret_or_env_var import environ as environ_with_secrets
+from pydantic import SecretStr, ValidationError
 
 from autoflow.errors import SettingsError
 from autoflow.model.store import RunStore
@@ -17,6 +19,7 @@ from tests.conftest import TOKEN_OF_NO_USE, Deployed
 from tests.postgres import Postgres
 
 PASSWORD = "p@ss/w:rd{}%"
+SETTINGS_PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "settings.md"
 SIGNATURE = TOKEN_OF_NO_USE.rpartition(".")[2]
 
 
@@ -57,7 +60,7 @@ def test_folders_url_and_token_are_enough(deployed: Deployed) -> None:
     assert settings.db_uri == f"sqlite:///{deployed.outputs}/autoflow.db"
     assert settings.db_password is None
     assert settings.flowapi_url == "http://127.0.0.1:9"
-    assert settings.flowapi_token == TOKEN_OF_NO_USE
+    assert settings.flowapi_token.get_secret_value() == TOKEN_OF_NO_USE
     assert settings.flowapi_timeout == 60
     assert settings.ssl_certificate is None
     assert settings.asciidoc_template_path == CONFIG_DIR / "asciidoc_extended.tpl"
@@ -92,12 +95,12 @@ def test_every_default_can_be_changed(deployed: Deployed, tmp_path: Path) -> Non
         AUTOFLOW_PRELOAD="numpy, geopandas.tools",
         PREFECT_API_URL="http://prefect.example.org:4200/api/",
         PREFECT_HOME=str(tmp_path / "home"),
-        PREFECT_SERVER_API_HOST="0.0.0.0",  # noqa: S104 - nothing is bound
+        PREFECT_SERVER_API_HOST="0.0.0.0",
         PREFECT_SERVER_API_PORT="4321",
     )
     assert settings.log_level == "WARNING"
     assert settings.db_uri == "postgresql://user:secret%20of%20mine@localhost:5432/autoflow"
-    assert settings.db_password == "secret of mine"
+    assert settings.db_password == SecretStr("secret of mine")
     assert settings.flowapi_timeout == 2.5
     assert settings.asciidoc_template_path == template
     assert (settings.max_parallel_runs, settings.max_runs_per_tick) == (3, 7)
@@ -107,14 +110,14 @@ def test_every_default_can_be_changed(deployed: Deployed, tmp_path: Path) -> Non
     assert settings.preload == ("numpy", "geopandas.tools")
     assert settings.prefect_api_url == "http://prefect.example.org:4200/api"
     assert settings.prefect_home == tmp_path / "home"
-    assert (settings.prefect_host, settings.prefect_port) == ("0.0.0.0", 4321)  # noqa: S104 - the same
+    assert (settings.prefect_host, settings.prefect_port) == ("0.0.0.0", 4321)
 
 
 def test_all_that_is_missing_is_named_at_once() -> None:
     assert problems_of({}) == (
-        "FLOWAPI_URL is not set: the address of FlowAPI, such as https://flowapi.example.org:9090",
         "AUTOFLOW_INPUTS_DIR is not set: the folder with workflows.yml and the notebooks",
-        "AUTOFLOW_OUTPUTS_DIR is not set: the folder for executed notebooks and reports",
+        "AUTOFLOW_OUTPUTS_DIR is not set: the folder for executed notebooks, reports and AutoFlow's own databases",
+        "FLOWAPI_URL is not set: the address of FlowAPI, such as https://flowapi.example.org:9090",
         "FLOWAPI_TOKEN is not set: the access token for FlowAPI",
     )
 
@@ -151,7 +154,7 @@ def test_all_that_is_wrong_is_named_at_once(deployed: Deployed, tmp_path: Path) 
     for name in wrong.keys() - {"AUTOFLOW_DB_URI", "PREFECT__ASCIIDOC_TEMPLATE_PATH"}:
         assert f"{name}: " in text
     assert "asciidoc_template_path: there is no file /nowhere.tpl" in text
-    assert "AUTOFLOW_DB_PASSWORD is not set: AUTOFLOW_DB_URI has '{}' in the place of a password" in text
+    assert "AUTOFLOW_DB_PASSWORD is not set: AUTOFLOW_DB_URI has '{}' in place of the password" in text
 
 
 @pytest.mark.parametrize("number", ["9" * 5000, "٣", "1e3", "+1", " 1", "1.0"])
@@ -175,16 +178,39 @@ def test_time_is_a_year_at_most(deployed: Deployed, time: str) -> None:
 )
 def test_what_is_not_a_web_address_is_refused_unshown(deployed: Deployed, url: str) -> None:
     (problem,) = problems_of({**deployed.environ, "FLOWAPI_URL": url})
-    assert problem == "FLOWAPI_URL: it is not a URL such as https://flowapi.example.org:9090"
+    assert problem == "FLOWAPI_URL: not a URL such as https://flowapi.example.org:9090"
 
 
 def test_password_in_flowapi_url_is_refused_unshown(deployed: Deployed) -> None:
     (problem,) = problems_of({**deployed.environ, "FLOWAPI_URL": "https://me:mysecret@flowapi.example.org"})
-    assert problem == "FLOWAPI_URL: no user and password go into it, FLOWAPI_TOKEN is enough"
+    assert problem == "FLOWAPI_URL: remove the user and the password; AutoFlow logs in with FLOWAPI_TOKEN"
 
 
 def test_slash_after_flowapi_url_does_not_matter(deployed: Deployed) -> None:
     assert deployed.settings(FLOWAPI_URL="https://flowapi.example.org/").flowapi_url == "https://flowapi.example.org"
+
+
+def test_every_setting_is_described() -> None:
+    described = {name for name, field in Settings.model_fields.items() if field.description and field.validation_alias}
+    assert described == Settings.model_fields.keys() - {"environ"}
+
+
+def test_documented_defaults_are_those_of_the_settings() -> None:
+    table = dict(re.findall(r"^\| `([A-Z_]+)` \| .* \| ([^|]+) \|$", SETTINGS_PAGE.read_text("utf-8"), re.MULTILINE))
+    for field in Settings.model_fields.values():
+        documented = table.get(str(field.validation_alias), "none")
+        if field.is_required():
+            assert documented in {"required", "none"}
+        elif isinstance(field.default, str | int | float):
+            assert documented.strip("`").lower() == str(field.default).lower().removesuffix(".0")
+
+
+def test_settings_do_not_change(deployed: Deployed) -> None:
+    settings = deployed.settings()
+    with pytest.raises(ValidationError):
+        settings.log_level = "DEBUG"
+    assert settings.model_copy(update={"prefect_port": 1}).prefect_port == 1
+    assert settings.prefect_port is None
 
 
 @pytest.mark.parametrize("path", ["x" * 300, "/proc/self/mem/below-a-file"])
@@ -198,8 +224,8 @@ def test_impossible_folders_are_problems_not_crashes(deployed: Deployed, path: s
 def test_folder_with_a_name_that_ends_a_uri_is_refused(deployed: Deployed, tmp_path: Path, name: str, odd: str) -> None:
     (problem,) = problems_of({**deployed.environ, name: str(tmp_path / f"what{odd}" / "outputs")})
     assert problem == (
-        f"the folder {tmp_path}/what{odd} has a '{odd}' in its name, where the path would end for SQLite or scrapbook: "
-        "rename it, or choose another"
+        f"the folder {tmp_path}/what{odd} has a '{odd}' in its name, where SQLite or scrapbook would end the path: "
+        "rename it, or choose another one"
     )
 
 
@@ -280,13 +306,15 @@ def test_config_file_alone_can_say_everything_but_the_token(deployed: Deployed, 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("flowapi_ulr = 'http://x'", "config.toml: unknown key 'flowapi_ulr'; known are flowapi_url, db_uri, "),
-        ("db_uri = 1", "config.toml: db_uri: '1' is not a text"),
-        ("db_uri = '$'", "config.toml: db_uri: a '$' is neither followed by a name nor by another '$'"),
-        ("db_uri = 'sqlite:///$NO_SUCH'", "NO_SUCH is not set: config.toml names it for db_uri"),
+        ("flowapi_ulr = 'http://x'", "config.toml: unknown key 'flowapi_ulr'; the keys are inputs.inputs_dir, "),
+        ("db_uri = 1", "config.toml: db_uri: '1' is not a string"),
+        ("db_uri = '$'", "config.toml: db_uri: '$' must be followed by a name or by another '$'"),
+        ("db_uri = 'sqlite:///$NO_SUCH'", "NO_SUCH is not set: config.toml uses it for db_uri"),
+        ("zz = 1\naa = 2", "config.toml: unknown key 'aa', 'zz'; the keys are "),
         ("flowapi_url = ''", "config.toml: flowapi_url is empty"),
+        ("flowapi_url = '$NO_SUCH'", "NO_SUCH is not set: config.toml uses it for flowapi_url"),
         ("inputs = 'here'", "config.toml: unknown key 'inputs'"),
-        ("db_uri", "PREFECT__USER_CONFIG_PATH: {path} is not TOML: Expected '=' after a key"),
+        ("db_uri", "PREFECT__USER_CONFIG_PATH: {path} is not valid TOML: Expected '=' after a key"),
     ],
 )
 def test_mistakes_in_config_file_are_named(deployed: Deployed, tmp_path: Path, text: str, problem: str) -> None:
@@ -298,26 +326,28 @@ def test_mistakes_in_config_file_are_named(deployed: Deployed, tmp_path: Path, t
 
 def test_missing_or_binary_config_file_is_named(deployed: Deployed, tmp_path: Path) -> None:
     environ = {**deployed.environ, "PREFECT__USER_CONFIG_PATH": "/nowhere.toml"}
-    message = "PREFECT__USER_CONFIG_PATH: /nowhere.toml cannot be read: No such file or directory"
+    message = "PREFECT__USER_CONFIG_PATH: cannot read /nowhere.toml: No such file or directory"
     assert problems_of(environ) == (message,)
     binary = tmp_path / "binary.toml"
     binary.write_bytes(b"\xff\xfe")
     (problem,) = problems_of({**environ, "PREFECT__USER_CONFIG_PATH": str(binary)})
-    assert problem.startswith(f"PREFECT__USER_CONFIG_PATH: {binary} is not TOML: ")
+    assert problem.startswith(f"PREFECT__USER_CONFIG_PATH: {binary} is not valid TOML: ")
 
 
 def test_our_own_config_file_says_what_is_said_without_one(deployed: Deployed, tmp_path: Path) -> None:
     (tmp_path / "empty.toml").touch()
-    assert deployed.settings(PREFECT__USER_CONFIG_PATH=str(tmp_path / "empty.toml")) == deployed.settings()
-    assert deployed.settings(PREFECT__USER_CONFIG_PATH=str(CONFIG_DIR / "config.toml")) == deployed.settings()
+    empty = deployed.settings(PREFECT__USER_CONFIG_PATH=str(tmp_path / "empty.toml"))
+    assert empty.model_dump(exclude={"config_file"}) == deployed.settings().model_dump(exclude={"config_file"})
+    ours = deployed.settings(PREFECT__USER_CONFIG_PATH=str(CONFIG_DIR / "config.toml"))
+    assert ours.model_dump() == deployed.settings().model_dump()
 
 
 def test_docker_secrets_go_before_the_environment(real_environ: Mapping[str, str], secrets_folder: Path) -> None:
     (secrets_folder / "FLOWAPI_TOKEN").write_text("token from a file\n")
     (secrets_folder / "AUTOFLOW_DB_PASSWORD").write_text(PASSWORD + "\n")
     settings = Settings.read(real_environ)
-    assert settings.flowapi_token == "token from a file"
-    assert settings.db_password == PASSWORD
+    assert settings.flowapi_token == SecretStr("token from a file")
+    assert settings.db_password == SecretStr(PASSWORD)
 
 
 def test_rotated_token_is_seen(real_environ: Mapping[str, str], secrets_folder: Path) -> None:
@@ -348,14 +378,14 @@ def test_unreadable_secret_is_named(real_environ: Mapping[str, str], secrets_fol
     (secrets_folder / "FLOWAPI_TOKEN").mkdir()
     (secrets_folder / "AUTOFLOW_DB_PASSWORD").write_bytes(b"\xff")
     assert set(problems_of(real_environ)) == {
-        "FLOWAPI_TOKEN: the secret of that name cannot be read: Is a directory",
-        "AUTOFLOW_DB_PASSWORD: the secret of that name cannot be read: it is not UTF-8 text",
+        "FLOWAPI_TOKEN: cannot read the secret of this name: Is a directory",
+        "AUTOFLOW_DB_PASSWORD: cannot read the secret of this name: it is not UTF-8 text",
     }
 
 
 def test_space_around_the_token_does_not_matter(deployed: Deployed) -> None:
     settings = deployed.settings(FLOWAPI_TOKEN=" a.b.c\r\n")
-    assert settings.flowapi_token == settings.current_flowapi_token() == "a.b.c"
+    assert settings.flowapi_token.get_secret_value() == settings.current_flowapi_token() == "a.b.c"
     assert problems_of({**deployed.environ, "FLOWAPI_TOKEN": " \n"})[0].startswith("FLOWAPI_TOKEN is not set")
 
 
@@ -373,19 +403,20 @@ def test_password_of_any_characters_lets_in(deployed: Deployed, postgres: Postgr
 
 def test_unquoted_at_sign_in_database_uri_is_refused_unshown(deployed: Deployed) -> None:
     (problem,) = problems_of({**deployed.environ, "AUTOFLOW_DB_URI": "postgresql://user:p@ss@host/db"})
-    assert problem.startswith("AUTOFLOW_DB_URI: an '@' that belongs to its password has to be written %40")
+    assert problem.startswith("AUTOFLOW_DB_URI: write an '@' in the password as %40")
     assert "p@ss" not in problem
 
 
 def test_what_is_no_uri_is_refused_unshown(deployed: Deployed) -> None:
     (problem,) = problems_of({**deployed.environ, "AUTOFLOW_DB_URI": "hunter22@host"})
-    assert problem == "AUTOFLOW_DB_URI: it is not a URI such as postgresql://user:{}@host:5432/autoflow"
+    assert problem == "AUTOFLOW_DB_URI: not a URI such as postgresql://user:{}@host:5432/autoflow"
 
 
 def test_representation_shows_no_secret(deployed: Deployed) -> None:
     settings = deployed.settings(
         AUTOFLOW_DB_URI="postgresql://user:{}@localhost/autoflow", AUTOFLOW_DB_PASSWORD="hunter22"
     )
+    assert "hunter22" in settings.db_uri
     assert "hunter22" not in repr(settings)
     assert TOKEN_OF_NO_USE not in repr(settings)
 

@@ -21,20 +21,20 @@ def test_workflow_needs_what_is_neither_a_label_nor_automatic() -> None:
 
 
 def test_notebook_before_one_that_it_depends_on_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"notebook 'report' comes before \['run'\]"):
+    with pytest.raises(ValueError, match=r"notebook 'report' must come after \['run'\]"):
         WorkflowSpec(name="flows", notebooks=(REPORT, RUN))
 
 
 def test_notebook_that_depends_on_itself_is_refused() -> None:
     alone = NotebookSpec(label="run", path=Path("/inputs/run.ipynb"), parameters={"path": "run"})
-    with pytest.raises(ValueError, match=r"notebook 'run' comes before \['run'\]"):
+    with pytest.raises(ValueError, match=r"notebook 'run' must come after \['run'\]"):
         WorkflowSpec(name="flows", notebooks=(alone,))
 
 
 def test_specs_survive_pickling() -> None:
     sensor = SensorSpec(schedule=None, cdr_types=None, triggers=(TriggerSpec(workflow=WORKFLOW),))
     file = WorkflowsFile(workflows=(WORKFLOW,), sensor=sensor)
-    assert pickle.loads(pickle.dumps(file)) == file  # noqa: S301 - made a moment ago
+    assert pickle.loads(pickle.dumps(file)) == file
     assert file.workflow("flows") == WORKFLOW
     with pytest.raises(AutoflowError, match=r"no workflow 'others' in workflows\.yml, which defines flows"):
         file.workflow("others")

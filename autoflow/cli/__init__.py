@@ -8,30 +8,26 @@ from collections.abc import Mapping, Sequence
 import click
 
 from autoflow import __version__
-from autoflow.cli.session import Session, pass_session
-from autoflow.errors import AutoflowError, SettingsError
+from autoflow.cli.invocation import Invocation
+from autoflow.errors import AutoflowError, ExitCode, SettingsError
 from autoflow.utils import redact
-
-SUCCESS, FAILURE, USAGE, BUG, INTERRUPTED = 0, 1, 2, 3, 130
-"""Exit codes: all is well; something failed or is wrong; wrong usage; AutoFlow has a bug; Ctrl-C."""
-
 
 VERBS = {
     "backfill": ("backfill", "Run a workflow for a range of dates."),
-    "health": ("health", "Check that the daemon is healthy."),
-    "plan": ("plan", "Show what would be run now, and why not the rest."),
+    "health": ("health", "Check whether the daemon is healthy."),
+    "plan": ("plan", "Show which dates are due, and why others are not."),
     "prune": ("prune", "Delete old outputs and history."),
-    "retry": ("retry", "Make runs that failed due again."),
+    "retry": ("retry", "Make failed runs due again."),
     "run": ("run", "Run a workflow for one date, now."),
-    "runs": ("runs", "List the runs so far; show one."),
+    "runs": ("runs", "List runs, or show one."),
     "start": ("daemon", "Start the daemon."),
-    "validate": ("validate", "Check all that AutoFlow needs."),
+    "validate": ("validate", "Check everything that AutoFlow needs."),
 }
-"""Each verb, with the module in this package that has it and what it does, for the list in the help."""
+"""Each verb, with its module in this package and its summary for the help."""
 
 
 class LazyGroup(click.Group):
-    """A group that imports a verb's module when the verb is asked for, so that `--help` is quick."""
+    """A group that imports a verb's module when the verb is used, so that `--help` is quick."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
         """Return the names of the verbs."""
@@ -52,16 +48,16 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
-@pass_session
 @click.pass_context
-def autoflow(context: click.Context, /, session: Session) -> int | None:  # noqa: ARG001 - verbs take it
-    """Run workflows of Jupyter notebooks for each new date of data that FlowAPI has.
+def autoflow(context: click.Context, /) -> int | None:
+    """Run workflows of Jupyter notebooks for each new date of data in FlowAPI.
 
-    Without a verb, start the daemon. Environment variables (see docs/reference/settings.md) and the workflows.yml
-    in the inputs folder define what it does.
+    Without a command, AutoFlow starts the daemon. It reads its settings from the environment (see
+    docs/reference/settings.md), and what to run from workflows.yml in the inputs folder.
 
     \b
-    Exit codes: 0 good, 1 something failed or is wrong, 2 wrong usage, 3 a bug, 130 Ctrl-C.
+    Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a bug in AutoFlow,
+    130 interrupted by Ctrl-C.
     """
     if context.invoked_subcommand is None:
         start = autoflow.get_command(context, "start")
@@ -72,39 +68,41 @@ def autoflow(context: click.Context, /, session: Session) -> int | None:  # noqa
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """Do what `arguments` ask for, by default those of the process, as its `environ`; return the exit code."""
-    session = Session(environ)
+    """Run the verb in `arguments`, by default those of the process; return the exit code.
+
+    Settings are read from `environ`, by default from docker secrets and the environment of the process.
+    """
+    invocation = Invocation(environ=environ)
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         _check_text(arguments)
-        return autoflow.main(arguments, "autoflow", standalone_mode=False, obj=session) or SUCCESS
+        return autoflow.main(arguments, "autoflow", standalone_mode=False, obj=invocation) or ExitCode.SUCCESS
     except click.ClickException as error:
         error.show()
-        return USAGE if isinstance(error, click.UsageError) else FAILURE
+        return ExitCode.USAGE if isinstance(error, click.UsageError) else ExitCode.FAILURE
     except SettingsError as error:
-        _say("AutoFlow cannot start: its settings are not right", error, session.secrets)
+        _print_error("AutoFlow cannot start, because settings are missing or invalid", error, invocation.secrets)
     except AutoflowError as error:
-        _say("AutoFlow cannot start" if session.is_daemon else "Error", error, session.secrets)
+        _print_error("AutoFlow cannot start" if invocation.is_daemon else "Error", error, invocation.secrets)
     except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     except Exception:  # noqa: BLE001 - the error boundary
-        sys.stderr.write(
-            redact(traceback.format_exc(), session.secrets) + "AutoFlow has a bug; please report the lines above.\n"
-        )
-        return BUG
-    return FAILURE
+        report = redact(traceback.format_exc(), invocation.secrets)
+        sys.stderr.write(f"{report}AutoFlow has a bug; please report the lines above.\n")
+        return ExitCode.BUG
+    return ExitCode.FAILURE
 
 
 def _check_text(arguments: Sequence[str]) -> None:
-    """Raise UsageError if an argument has bytes that are no text, which Python keeps as what no text has."""
+    """Raise UsageError if an argument is not valid UTF-8; Python keeps the bytes of such an argument as surrogates."""
     for argument in arguments:
         try:
             argument.encode()
         except UnicodeEncodeError as error:
-            raise click.UsageError(f"{argument!r} is not text in UTF-8") from error
+            raise click.UsageError(f"{argument!r} is not valid UTF-8") from error
 
 
-def _say(what: str, error: AutoflowError, secrets: tuple[str, ...]) -> None:
+def _print_error(what: str, error: AutoflowError, secrets: tuple[str, ...]) -> None:
     lines = redact(str(error), secrets).splitlines() or [type(error).__name__]
     text = f"{what}: {lines[0]}" if len(lines) == 1 else "\n".join([f"{what}:", *lines])
     sys.stderr.write(text + "\n")

@@ -1,46 +1,43 @@
-"""The verb backfill."""
+"""`autoflow backfill`: run a workflow for a range of dates."""
 
 import datetime
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import click
 
-from autoflow.cli.foreground import INTERRUPTED, ForegroundRuns
-from autoflow.cli.options import DATE
-from autoflow.cli.session import Session, as_json, pass_session
+from autoflow.cli.foreground import ForegroundRuns
+from autoflow.cli.options import DATE, as_json
+from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, print_json, print_table
+from autoflow.errors import ExitCode
 from autoflow.flowapi import FlowApi
 from autoflow.model.clocks import settle_times
+from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
 from autoflow.runs.backfill import Reprocess, WantedDate, left_out, triggers_of, wanted_dates
 from autoflow.runs.plan import TriggerPlan, in_ranges, make_plan
-from autoflow.runs.records import utc_now
-
-if TYPE_CHECKING:
-    from autoflow.model.store import RunStore
-    from autoflow.runs.records import RunKey
-    from autoflow.specs import WorkflowsFile
+from autoflow.runs.records import RunKey, utc_now
+from autoflow.specs import WorkflowsFile
 
 
-@click.command(short_help="Run a workflow for a range of dates.")
+@click.command
 @click.argument("workflow")
-@click.option("--from", "first", type=DATE, required=True, metavar="DATE", help="The first reference date.")
-@click.option("--to", "last", type=DATE, required=True, metavar="DATE", help="The last one, included.")
+@click.option("--from", "first", type=DATE, required=True, metavar="DATE", help="First reference date.")
+@click.option("--to", "last", type=DATE, required=True, metavar="DATE", help="Last reference date, inclusive.")
 @click.option(
     "--reprocess",
-    type=click.Choice(["none", "failed", "all"]),
-    default="none",
+    type=click.Choice([each.value for each in Reprocess]),
+    default=Reprocess.NONE.value,
     show_default=True,
-    help="none: dates that were not run yet; failed: those that failed; all: all, also what is done.",
+    help="none: only dates that have not been run; failed: only dates that failed; all: all dates, even if done.",
 )
-@click.option("--newest-first", is_flag=True, help="Begin with the newest date.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would be run.")
+@click.option("--newest-first", is_flag=True, help="Start with the newest date.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be run.")
 @as_json
 @pass_session
-def backfill(  # noqa: PLR0913 - its options
+def backfill(  # noqa: PLR0913 - an argument for each option
     session: Session,
     *,
     workflow: str,
@@ -50,17 +47,17 @@ def backfill(  # noqa: PLR0913 - its options
     newest_first: bool,
     dry_run: bool,
     as_json: bool,
-) -> int:
-    """Run WORKFLOW for a range of dates, as many side by side as allowed.
+) -> ExitCode:
+    """Run WORKFLOW for a range of dates, as many at a time as the settings allow.
 
-    Interrupted and started again, it goes on. What runs elsewhere is left to others. `earliest_date` does not count
-    here, but the dates of the stencil have to be available.
+    After an interruption, the same command continues with the dates that are left. Dates that are running elsewhere
+    are left out. The range may start before `earliest_date`, but all dates of the stencil must be available.
 
     \b
     Example: autoflow backfill flows_above_normal --from 2016-01-01 --to 2016-01-31 --dry-run
     """
     if first > last:
-        raise click.BadParameter("it is after --to", param_hint="--from")
+        raise click.BadParameter("it must not be after --to", param_hint="--from")
     start, end = first.date(), last.date()
     file = read_workflows(session.settings)
     with session.store() as store:
@@ -68,15 +65,14 @@ def backfill(  # noqa: PLR0913 - its options
         wanted = wanted_dates(plans, first=start, last=end, reprocess=Reprocess(reprocess), newest_first=newest_first)
         others = left_out(plans, wanted, first=start, last=end)
         if dry_run or not wanted:
-            return _tell_plan(wanted, others, as_json=as_json)
+            return _print_plan(wanted, others, as_json=as_json)
         runs = ForegroundRuns(session, store, again=reprocess == "all")
-        code = runs.carry_out([(file, each.key, each.trigger.parameters) for each in wanted])
-    _tell_summary(runs.states, len(wanted), others, as_json=as_json, interrupted=code == INTERRUPTED)
+        code = runs.carry_out(file, [(each.key, each.trigger.parameters) for each in wanted])
+    _print_summary(runs.states, len(wanted), others, as_json=as_json, interrupted=code is ExitCode.INTERRUPTED)
     return code
 
 
-def _plans(session: Session, file: "WorkflowsFile", store: "RunStore", workflow: str) -> "list[TriggerPlan]":
-
+def _plans(session: Session, file: WorkflowsFile, store: RunStore, workflow: str) -> list[TriggerPlan]:
     triggers = triggers_of(file, workflow)
     available = FlowApi.of(session.settings).available_dates(file.sensor.cdr_types)
     settle_times(store, time.sleep)
@@ -84,21 +80,20 @@ def _plans(session: Session, file: "WorkflowsFile", store: "RunStore", workflow:
     return make_plan(triggers, available, store.histories(), utc_now())
 
 
-def _tell_plan(wanted: "Sequence[WantedDate]", others: Mapping[str, int], *, as_json: bool) -> int:
+def _print_plan(wanted: Sequence[WantedDate], others: Mapping[str, int], *, as_json: bool) -> ExitCode:
     dates = [each.date for each in wanted]
     if as_json:
         print_json({"would_run": dates, "left_out": others})
-        return 0
-
+        return ExitCode.SUCCESS
     out = console()
     what = f"{len(dates)} to run: {in_ranges(sorted(set(dates)))}" if dates else "nothing to run"
     out.print(what, markup=False)
     _print_left_out(others)
-    return 0
+    return ExitCode.SUCCESS
 
 
-def _tell_summary(
-    states: "Mapping[RunKey, str]", total: int, others: Mapping[str, int], *, as_json: bool, interrupted: bool
+def _print_summary(
+    states: Mapping[RunKey, str], total: int, others: Mapping[str, int], *, as_json: bool, interrupted: bool
 ) -> None:
     counts = Counter(states.values())
     if as_json:
@@ -106,11 +101,11 @@ def _tell_summary(
         return
     rows = [*counts.items()]
     if total > len(states):
-        rows.append(("not begun", total - len(states)))
+        rows.append(("not started", total - len(states)))
     print_table(["", "dates#"], rows)
     _print_left_out(others)
     if interrupted:
-        console().print("interrupted; the same command goes on from here", markup=False)
+        console().print("interrupted; run the same command again to continue", markup=False)
 
 
 def _print_left_out(others: Mapping[str, int]) -> None:

@@ -1,16 +1,21 @@
-"""One thing that was looked at, and what is wrong with it."""
+"""Checks, as `autoflow validate` and `autoflow health` print them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from autoflow.cli.show import console, print_json
+from autoflow.errors import ExitCode, RunStoreError
+from autoflow.model.store import RunStore
+from autoflow.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What came of a look at `subject`: a line for each problem or, without any, a `note` on what was found.
+    """The result of a check of `subject`: a line for each problem or, without any, a `note` on what was found.
 
-    If it is `is_open`, it is neither good nor wrong: it could not be looked at, or is for people to judge.
+    If it is `is_open`, the subject is neither good nor bad: it could not be checked.
     """
 
     subject: str
@@ -20,38 +25,44 @@ class Check:
 
     @property
     def is_good(self) -> bool:
-        """Whether it was looked at, and nothing is wrong."""
+        """Whether it was checked, and there are no problems."""
         return not self.problems and not self.is_open
 
 
-def _mark(check: "Check") -> tuple[str, str]:
-    """Return the mark before a check, and its style."""
-    if check.problems:
-        return "WRONG", "bold red"
-    return ("-", "yellow") if check.is_open else ("ok", "green")
+def check_database(settings: Settings, *, made_at_start: Sequence[Path] = ()) -> Check:
+    """Check that the run store answers; the folders in `made_at_start` need not exist yet."""
+    try:
+        with closing(RunStore(settings.db_uri)) as store:
+            return Check(subject="database", note=store.look(made_at_start=made_at_start))
+    except RunStoreError as error:
+        return Check(subject="database", problems=(str(error),))
 
 
-def print_checks(checks: Iterable["Check"], *, as_json: bool) -> int:
-    """Print each check as it comes; return the exit code."""
-    out = console()
+def print_checks(checks: Iterable[Check], *, as_json: bool) -> ExitCode:
+    """Print each check as soon as it was made; return the exit code."""
     done = []
     for check in checks:
         done.append(check)
         if not as_json:
-            mark, style = _mark(check)
-            out.print(f"[{style}]{mark:<6}[/]", f"{check.subject:<15}", end="")
-            for index, line in enumerate(check.problems or (check.note,)):
-                out.print(line if index == 0 else f"{'':<22} {line}", markup=False, soft_wrap=True)
+            _print_check(check)
     is_good = not any(check.problems for check in done)
     if as_json:
-        content = [
-            {
-                "subject": check.subject,
-                "good": None if check.is_open else check.is_good,
-                "problems": check.problems,
-                "note": check.note,
-            }
-            for check in done
-        ]
-        print_json({"good": is_good, "checks": content})
-    return 0 if is_good else 1
+        print_json({"good": is_good, "checks": [_as_json(check) for check in done]})
+    return ExitCode.SUCCESS if is_good else ExitCode.FAILURE
+
+
+def _print_check(check: Check) -> None:
+    mark, style = ("WRONG", "bold red") if check.problems else ("-", "yellow") if check.is_open else ("ok", "green")
+    out = console()
+    out.print(f"[{style}]{mark:<6}[/]", f"{check.subject:<15}", end="")
+    for index, line in enumerate(check.problems or (check.note,)):
+        out.print(line if index == 0 else f"{'':<22} {line}", markup=False, soft_wrap=True)
+
+
+def _as_json(check: Check) -> dict[str, object]:
+    return {
+        "subject": check.subject,
+        "good": None if check.is_open else check.is_good,
+        "problems": check.problems,
+        "note": check.note,
+    }

@@ -1,11 +1,12 @@
-"""The verb plan."""
+"""`autoflow plan`: show which dates are due, and why others are not."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from autoflow.cli.session import Session, as_json, pass_session
+from autoflow.cli.options import as_json
+from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import iso_time, print_json, print_table
 from autoflow.flowapi import FlowApi
 from autoflow.parser import read_workflows
@@ -13,12 +14,12 @@ from autoflow.runs.plan import PLAN_STATUSES, TriggerPlan, make_plan
 from autoflow.runs.records import utc_now
 
 
-@click.command(short_help="Show what would be run now, and why not the rest.")
-@click.option("--dates", is_flag=True, help="List each date.")
+@click.command
+@click.option("--dates", is_flag=True, help="List all dates.")
 @as_json
 @pass_session
 def plan(session: Session, *, dates: bool, as_json: bool) -> None:
-    """Show what AutoFlow would do now, and why it would not do the rest.
+    """Show which dates are due, and why others are not.
 
     \b
     Example: autoflow plan --dates
@@ -37,21 +38,20 @@ def plan(session: Session, *, dates: bool, as_json: bool) -> None:
         print_table(["date", "status", "why"], rows, title=_title(each))
 
 
-def _print_plans(plans: Iterable["TriggerPlan"]) -> None:
-
+def _print_plans(plans: Iterable[TriggerPlan]) -> None:
     plans = list(plans)
     shown = [status for status in PLAN_STATUSES if any(each.counts[status] for each in plans)]
     rows = ([_title(each), *(each.counts[status] or "" for status in shown)] for each in plans)
     print_table(["workflow", *(f"{status}#" for status in shown)], rows)
 
 
-def _title(plan: "TriggerPlan") -> str:
+def _title(plan: TriggerPlan) -> str:
     """Return the name of an entry; entries of the same workflow differ in their parameters."""
     parameters = ", ".join(f"{name}={value}" for name, value in plan.trigger.parameters.items())
     return f"{plan.trigger.workflow.name} ({parameters})" if parameters else plan.trigger.workflow.name
 
 
-def _plan_json(plan: "TriggerPlan", *, dates: bool) -> dict[str, Any]:
+def _plan_json(plan: TriggerPlan, *, dates: bool) -> dict[str, Any]:
     content: dict[str, Any] = {
         "workflow": plan.trigger.workflow.name,
         "parameters": plan.trigger.parameters,

@@ -1,40 +1,80 @@
-"""Outputs that are old, and how they are deleted; that a date is done stays on record for ever."""
+"""`autoflow prune`: delete the outputs of old runs, and their history in Prefect, but no record that a date is done."""
 
 import datetime
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from autoflow.cli.foreground import reachable_prefect
-from autoflow.cli.session import Session, as_json, pass_session
-from autoflow.cli.show import print_json
+from autoflow import app
+from autoflow.cli.options import as_json
+from autoflow.cli.session import Session, pass_session
+from autoflow.cli.show import count, print_json
 from autoflow.errors import AutoflowError
 from autoflow.model.store import RunStore
 from autoflow.runs.records import RunRecord, utc_now
 from autoflow.settings import Settings
-from autoflow.stop_signal import Shutdown
+
+A_CENTURY = 36_525
+"""In days."""
+
+
+@click.command
+@click.option(
+    "--older-than",
+    "days",
+    type=click.IntRange(1, A_CENTURY),
+    required=True,
+    metavar="DAYS",
+    help="Delete outputs of runs that ended more than DAYS days ago.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show how much would be deleted.")
+@as_json
+@pass_session
+def prune(session: Session, *, days: int, dry_run: bool, as_json: bool) -> None:
+    """Delete the outputs of old runs, and their history in Prefect.
+
+    The dates of these runs stay done. Only files in the outputs folders that AutoFlow itself has made are deleted.
+
+    \b
+    Example: autoflow prune --older-than 365 --dry-run
+    """
+    before = utc_now() - datetime.timedelta(days=days)
+    settings = session.settings
+    with session.store() as store:
+        found = old_runs(store, settings, before)
+        files, size = sum(len(each.files) for each in found), sum(each.bytes for each in found)
+        ids = [each.record.flow_run_id for each in found if each.record.flow_run_id]
+        flow_runs = len(ids)
+        if not dry_run:
+            flow_runs = app.prune_prefect(settings, ids, before=before) if _has_prefect(settings) else 0
+            for each in found:
+                delete_files(each, store)
+    if as_json:
+        print_json({"dry_run": dry_run, "files": files, "bytes": size, "flow_runs": flow_runs})
+        return
+    deleted = f"{count(files, 'file')} ({size / 1e6:.1f} MB) of {count(len(found), 'run')}"
+    click.echo(f"{'would delete' if dry_run else 'deleted'} {deleted}, and {count(flow_runs, 'run')} in Prefect")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OldRun:
-    """A run that ended long ago, and those of its files that are there still."""
+    """A run that ended long ago, with those of its files that still exist."""
 
     record: RunRecord
     files: tuple[Path, ...]
 
     @property
     def bytes(self) -> int:
-        """How large its files are."""
+        """The size of its files."""
         return sum(path.stat().st_size for path in self.files if path.is_file())
 
 
 def old_runs(store: RunStore, settings: Settings, before: datetime.datetime) -> list[OldRun]:
     """Return the runs that ended before `before` (UTC) and have left something, oldest first.
 
-    Of files, only those count that AutoFlow has recorded as outputs and that are in its outputs folders, whatever the
+    Files count only if AutoFlow has recorded them as outputs and they are in its outputs folders, whatever else the
     database says.
     """
     found = []
@@ -43,19 +83,6 @@ def old_runs(store: RunStore, settings: Settings, before: datetime.datetime) -> 
         if files or record.flow_run_id:
             found.append(OldRun(record=record, files=files))
     return found
-
-
-def delete_files(run: OldRun, store: RunStore) -> None:
-    """Delete the files of `run` and record that; AutoflowError if one cannot be deleted."""
-    for path in run.files:
-        try:
-            path.unlink(missing_ok=True)
-            if path.suffix == ".ipynb":
-                # What the page's links lead to was made of it.
-                path.with_suffix(".html").unlink(missing_ok=True)
-        except OSError as error:
-            raise AutoflowError(f"{path} cannot be deleted: {error.strerror}") from error
-    store.forget_outputs(run.record.id)
 
 
 def _paths(outputs: object) -> Iterator[Path]:
@@ -74,48 +101,18 @@ def _is_ours(path: Path, settings: Settings) -> bool:
     return path.parent.resolve() in folders and path.is_file()
 
 
-A_CENTURY = 36_525
-"""In days."""
+def _has_prefect(settings: Settings) -> bool:
+    return bool(settings.prefect_api_url) or (settings.prefect_home / "prefect.db").exists()
 
 
-@click.command(short_help="Delete old outputs and history.")
-@click.option(
-    "--older-than", "days", type=click.IntRange(1, A_CENTURY), required=True, metavar="DAYS", help="Age of what goes."
-)
-@click.option("--dry-run", is_flag=True, help="Only tell what would be deleted.")
-@as_json
-@pass_session
-def prune(session: Session, *, days: int, dry_run: bool, as_json: bool) -> None:
-    """Delete outputs and Prefect's history of runs that ended long ago.
-
-    That their dates are done stays on record. Only files go that AutoFlow itself has put into its outputs folders.
-
-    \b
-    Example: autoflow prune --older-than 365 --dry-run
-    """
-    before = utc_now() - datetime.timedelta(days=days)
-    with session.store() as store:
-        found = old_runs(store, session.settings, before)
-        files, size = sum(len(each.files) for each in found), sum(each.bytes for each in found)
-        flow_runs = sum(each.record.flow_run_id is not None for each in found)
-        if not dry_run:
-            flow_runs = _prune_prefect(session, [each.record.flow_run_id for each in found], before)
-            for each in found:
-                delete_files(each, store)
-    if as_json:
-        print_json({"dry_run": dry_run, "files": files, "bytes": size, "flow_runs": flow_runs})
-        return
-    done = "would delete" if dry_run else "deleted"
-    click.echo(f"{done} {files} files ({size / 1e6:.1f} MB) of {len(found)} runs, and {flow_runs} runs in Prefect")
-
-
-def _prune_prefect(session: Session, ids: Sequence[str | None], before: datetime.datetime) -> int:
-
-    settings = session.settings
-    if not settings.prefect_api_url and not (settings.prefect_home / "prefect.db").exists():
-        return 0
-    with reachable_prefect(settings, os.environ, shutdown=Shutdown()):
-        # Only now: it imports Prefect, which reads its settings from the environment.
-        from autoflow.orchestration.history import delete_flow_runs  # noqa: PLC0415
-
-        return delete_flow_runs([each for each in ids if each], before=before)
+def delete_files(run: OldRun, store: RunStore) -> None:
+    """Delete the files of `run` and record that; raise AutoflowError if one cannot be deleted."""
+    for path in run.files:
+        try:
+            path.unlink(missing_ok=True)
+            if path.suffix == ".ipynb":
+                # The page has made it of the notebook, and links to it.
+                path.with_suffix(".html").unlink(missing_ok=True)
+        except OSError as error:
+            raise AutoflowError(f"cannot delete {path}: {error.strerror}") from error
+    store.forget_outputs(run.record.id)

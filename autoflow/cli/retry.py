@@ -1,42 +1,41 @@
-"""The verb retry."""
+"""`autoflow retry`: make failed runs due again."""
 
 import json
 import shlex
 import time
-from typing import TYPE_CHECKING
 
 import click
 
-from autoflow.cli.options import RUN_ID
-from autoflow.cli.session import Session, as_json, pass_session
+from autoflow.cli.options import RUN_ID, as_json
+from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import print_json
 from autoflow.errors import AutoflowError
 from autoflow.model.clocks import settle_times
+from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
 from autoflow.runs.plan import DateStatus, failed_keys, recorded_status, why_never_due
 from autoflow.runs.records import RunKey, WorkflowKey
 from autoflow.runs.requests import date_ranges, requested_trigger
 from autoflow.runs.run import check_parameters
-
-if TYPE_CHECKING:
-    from autoflow.model.store import RunStore
-    from autoflow.specs import WorkflowsFile
+from autoflow.specs import WorkflowsFile
 
 
-@click.command(short_help="Make runs that failed due again.")
+@click.command
 @click.argument("run_id", metavar="[ID]", type=RUN_ID, required=False)
-@click.option("--failed", is_flag=True, help="All dates that failed, of all that workflows.yml runs.")
+@click.option("--failed", is_flag=True, help="Retry all failed dates of the entries in workflows.yml.")
 @as_json
 @pass_session
 def retry(session: Session, *, run_id: int | None, failed: bool, as_json: bool) -> None:
-    """Make runs that failed due again, at the next tick: also those that were given up or, by ID, cancelled.
+    """Make failed runs due again, so that the next tick runs them.
+
+    Runs that were given up are included. A cancelled run has to be named by its ID.
 
     \b
     Examples: autoflow retry 17
               autoflow retry --failed
     """
     if (run_id is None) != failed:
-        raise click.UsageError("either the ID of a run or --failed is expected")
+        raise click.UsageError("give either the ID of a run or --failed")
 
     file = read_workflows(session.settings)
     with session.store() as store:
@@ -57,15 +56,15 @@ def retry(session: Session, *, run_id: int | None, failed: bool, as_json: bool) 
         return
     for key, problem in problems.items():
         is_due = "is due again if its dates are available"
-        click.echo(f"{key} {f'is forgiven, but no tick will run it: {problem}' if problem else is_due}")
+        click.echo(f"{key} {f'may be retried, but no tick will run it: {problem}' if problem else is_due}")
     if not keys:
-        click.echo("nothing has failed")
+        click.echo("there are no failed runs")
 
 
-def _failed_key(store: "RunStore", run_id: int) -> "RunKey":
+def _failed_key(store: RunStore, run_id: int) -> RunKey:
     record = store.run(run_id)
     if record is None:
-        raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists those that there are")
+        raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists the runs")
     status = recorded_status(store.histories(), record.key)
     if status is DateStatus.RUNNING:
         raise AutoflowError(f"{record.key} is running")
@@ -74,7 +73,7 @@ def _failed_key(store: "RunStore", run_id: int) -> "RunKey":
     return record.key
 
 
-def _why_never_due(file: "WorkflowsFile", key: "RunKey") -> str | None:
+def _why_never_due(file: WorkflowsFile, key: RunKey) -> str | None:
     """Return why no tick will run `key`, whichever dates FlowAPI has, and what to do about it."""
     entries = {WorkflowKey.of_trigger(each): each for each in file.sensor.triggers}
     problem = why_never_due(entries.get(key.workflow_key), key.reference_date)

@@ -1,52 +1,52 @@
-"""The verbs that do: run, backfill, retry, prune."""
+"""`autoflow run`: run a workflow for one date, now."""
 
 import datetime
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from autoflow.cli.foreground import INTERRUPTED, ForegroundRuns
-from autoflow.cli.options import DATE
-from autoflow.cli.session import Session, as_json, pass_session
+from autoflow.cli.foreground import ForegroundRuns
+from autoflow.cli.options import DATE, as_json
+from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, print_json
-from autoflow.errors import AutoflowError
+from autoflow.errors import AutoflowError, ExitCode
 from autoflow.flowapi import FlowApi
 from autoflow.model.clocks import settle_times
+from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
 from autoflow.parser.single_value import parse_value
 from autoflow.runs.plan import DateStatus, recorded_status
-from autoflow.runs.records import RunKey
+from autoflow.runs.records import RunKey, RunRecord
 from autoflow.runs.requests import check_available, date_ranges, requested_trigger
 from autoflow.runs.run import check_parameters
-
-if TYPE_CHECKING:
-    from autoflow.model.store import RunStore
-    from autoflow.specs import Json, WorkflowsFile
+from autoflow.specs import Json, WorkflowsFile
 
 
-@click.command(short_help="Run a workflow for one date, now.")
+@click.command
 @click.argument("workflow")
-@click.option("--date", type=DATE, required=True, metavar="DATE", help="The reference date, such as 2016-01-31.")
+@click.option("--date", type=DATE, required=True, metavar="DATE", help="Reference date, such as 2016-01-31.")
 @click.option(
     "-p",
     "given",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A parameter of the workflow; VALUE is YAML. The others are those of workflows.yml.",
+    help="Set a parameter of the workflow; VALUE is YAML. Others are as in workflows.yml.",
 )
 @click.option(
     "--force",
     is_flag=True,
-    help="Run it although it is done, and stays done whatever comes of this, or although dates are not available.",
+    help="Run even if the date is already done or some of its dates are unavailable.",
 )
 @as_json
 @pass_session
 def run(
     session: Session, *, workflow: str, date: datetime.datetime, given: Sequence[str], force: bool, as_json: bool
-) -> int:
-    """Run WORKFLOW for one date, now, and wait for its end.
+) -> ExitCode:
+    """Run WORKFLOW for one date, now, and wait until the run has ended.
+
+    With --force, a date that is already done stays done, even if the new run fails.
 
     \b
     Example: autoflow run flows_above_normal --date 2016-01-31 -p min_increase=30
@@ -60,27 +60,27 @@ def run(
         _refuse(store, key, force=force)
         _refuse_dates(session, file, key, parameters, force=force)
         runs = ForegroundRuns(session, store, again=force)
-        code = runs.carry_out([(file, key, parameters)])
+        code = runs.carry_out(file, [(key, parameters)])
         record = next(iter(store.runs(workflow=workflow, first=date.date(), last=date.date(), limit=1)), None)
-    if record is None or code == INTERRUPTED:
-        return code or 1
-    _tell_end(record.id, runs.states[key], record.outputs, as_json=as_json)
+    if record is None or code is ExitCode.INTERRUPTED:
+        return code or ExitCode.FAILURE
+    _print_end(record, runs.states[key], as_json=as_json)
     return code
 
 
-def _tell_end(run_id: int, state: str, outputs: Mapping[str, Any], *, as_json: bool) -> None:
+def _print_end(record: RunRecord, state: str, *, as_json: bool) -> None:
     if as_json:
-        print_json({"id": run_id, "state": state, "outputs": outputs})
+        print_json({"id": record.id, "state": state, "outputs": record.outputs})
         return
     out = console()
-    for files in outputs.values():
+    for files in record.outputs.values():
         for path in (files.get("notebook"), *files.get("reports", ())):
             out.print(f"  {path}", markup=False, soft_wrap=True)
-    more = "" if state == "succeeded" else f"; 'autoflow runs show {run_id}' tells more"
-    out.print(f"run {run_id} {state}{more}", markup=False)
+    more = "" if record.state.is_success else f"; for details: autoflow runs show {record.id}"
+    out.print(f"run {record.id} {state}{more}", markup=False)
 
 
-def _parameters(file: "WorkflowsFile", workflow: str, given: Sequence[str]) -> dict[str, "Json"]:
+def _parameters(file: WorkflowsFile, workflow: str, given: Sequence[str]) -> dict[str, Json]:
     """Return the parameters in workflows.yml, overridden by those given."""
     spec = file.workflow(workflow)
     triggers = file.triggers_of(workflow)
@@ -94,7 +94,7 @@ def _parameters(file: "WorkflowsFile", workflow: str, given: Sequence[str]) -> d
     return parameters
 
 
-def _refuse(store: "RunStore", key: "RunKey", *, force: bool) -> None:
+def _refuse(store: RunStore, key: RunKey, *, force: bool) -> None:
     """Raise AutoflowError if the date is done or running, before a Prefect server is started."""
     status = recorded_status(store.histories(), key)
     if status is DateStatus.RUNNING:
@@ -104,7 +104,7 @@ def _refuse(store: "RunStore", key: "RunKey", *, force: bool) -> None:
 
 
 def _refuse_dates(
-    session: Session, file: "WorkflowsFile", key: "RunKey", parameters: Mapping[str, Any], *, force: bool
+    session: Session, file: WorkflowsFile, key: RunKey, parameters: Mapping[str, Any], *, force: bool
 ) -> None:
     """Raise AutoflowError if dates that the run needs are unavailable, or FlowAPI cannot be asked, just as early."""
     trigger = requested_trigger(file, key.workflow, parameters)

@@ -1,4 +1,4 @@
-"""The verbs that look: validate, plan, runs, health."""
+"""`autoflow runs`: list runs, or show one."""
 
 import datetime
 import json
@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from autoflow.cli.options import DATE, RUN_ID
-from autoflow.cli.session import Session, as_json, pass_session
+from autoflow.cli.options import DATE, RUN_ID, as_json
+from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, iso_time, print_json, print_table
 from autoflow.errors import AutoflowError
 from autoflow.notebooks.executed import ExecutedNotebook
@@ -18,22 +18,24 @@ from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.runs.records import RunRecord, RunState
 
 MOST_RUNS = 1_000_000
-"""So many runs can be listed at once."""
+"""The highest number of runs that can be listed at once."""
 
-STATES = ("running", "succeeded", "failed", "crashed", "interrupted", "cancelled", "rerunning", "superseded")
-"""The states of runs, as `RunState` has them, which is not imported for a help text."""
+LONGEST_ERROR = 80
+"""How much of an error the list shows, in characters."""
 
 
-@click.group(invoke_without_command=True, short_help="List the runs so far; show one.")
+@click.group(invoke_without_command=True)
 @click.option("--workflow", metavar="NAME", help="Only runs of this workflow.")
-@click.option("--state", type=click.Choice(STATES), help="Only runs that ended, or are, so.")
-@click.option("--from", "first", type=DATE, metavar="DATE", help="Only reference dates from this one.")
-@click.option("--to", "last", type=DATE, metavar="DATE", help="Only reference dates up to this one, included.")
-@click.option("--limit", type=click.IntRange(1, MOST_RUNS), default=20, show_default=True, help="How many at most.")
+@click.option("--state", type=click.Choice([state.value for state in RunState]), help="Only runs in this state.")
+@click.option("--from", "first", type=DATE, metavar="DATE", help="Only reference dates from DATE on.")
+@click.option("--to", "last", type=DATE, metavar="DATE", help="Only reference dates up to DATE, inclusive.")
+@click.option(
+    "--limit", type=click.IntRange(1, MOST_RUNS), default=20, show_default=True, help="Maximum number of runs."
+)
 @as_json
 @pass_session
 @click.pass_context
-def runs(  # noqa: PLR0913 - its options
+def runs(  # noqa: PLR0913 - an argument for each option
     context: click.Context,
     /,
     session: Session,
@@ -45,7 +47,7 @@ def runs(  # noqa: PLR0913 - its options
     limit: int,
     as_json: bool,
 ) -> None:
-    """List the runs so far, newest first; `runs show ID` tells all about one.
+    """List runs, newest first; `runs show ID` shows everything about one.
 
     \b
     Examples: autoflow runs --state failed --from 2016-01-01
@@ -53,7 +55,6 @@ def runs(  # noqa: PLR0913 - its options
     """
     if context.invoked_subcommand is not None:
         return
-
     with session.store() as store:
         records = store.runs(
             workflow=workflow,
@@ -74,7 +75,9 @@ def runs(  # noqa: PLR0913 - its options
 @as_json
 @pass_session
 def show(session: Session, run_id: int, *, as_json: bool) -> None:
-    """Tell everything about one run: parameters, times, outputs, and where its error comes from.
+    """Show everything about one run.
+
+    That is its parameters, times and outputs and, if it failed, the error and the cell that raised it.
 
     \b
     Example: autoflow runs show 17
@@ -82,7 +85,7 @@ def show(session: Session, run_id: int, *, as_json: bool) -> None:
     with session.store() as store:
         record = store.run(run_id)
     if record is None:
-        raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists those that there are")
+        raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists the runs")
     url = session.settings.prefect_api_url or DaemonFiles(home=session.settings.prefect_home).api_url
     content = _record_json(record) | _details(record, url)
     if as_json:
@@ -91,8 +94,9 @@ def show(session: Session, run_id: int, *, as_json: bool) -> None:
         _print_details(content)
 
 
-def _row(record: "RunRecord") -> list[object]:
+def _row(record: RunRecord) -> list[object]:
     error = f"{record.error.notebook or ''} {record.error.error_class}: {record.error.message}" if record.error else ""
+    line = " ".join(error.split())
     return [
         record.id,
         record.key.workflow,
@@ -101,22 +105,17 @@ def _row(record: "RunRecord") -> list[object]:
         record.state,
         f"{record.started_at:%Y-%m-%d %H:%M:%S}",
         _took(record),
-        _short(" ".join(error.split())),
+        line if len(line) <= LONGEST_ERROR else line[: LONGEST_ERROR - 1] + "…",
     ]
 
 
-def _short(text: str, longest: int = 80) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def _took(record: "RunRecord") -> str:
+def _took(record: RunRecord) -> str:
     if record.finished_at is None:
         return ""
     return str(datetime.timedelta(seconds=round((record.finished_at - record.started_at).total_seconds())))
 
 
-def _record_json(record: "RunRecord") -> dict[str, Any]:
-
+def _record_json(record: RunRecord) -> dict[str, Any]:
     return {
         "id": record.id,
         "workflow": record.key.workflow,
@@ -136,8 +135,8 @@ def _record_json(record: "RunRecord") -> dict[str, Any]:
     }
 
 
-def _details(record: "RunRecord", prefect_url: str | None) -> dict[str, Any]:
-    """Return what the executed notebooks tell, and where Prefect shows the run."""
+def _details(record: RunRecord, prefect_url: str | None) -> dict[str, Any]:
+    """Return what the executed notebooks say, and where Prefect shows the run."""
     paths = {label: Path(files["notebook"]) for label, files in record.outputs.items() if "notebook" in files}
     read = {label: ExecutedNotebook.read(path) for label, path in paths.items()}
     found = {label: notebook for label, notebook in read.items() if notebook}

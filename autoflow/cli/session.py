@@ -1,54 +1,49 @@
-"""What the verbs of one call of the command line share."""
+"""The settings and the run store, as verbs use them."""
 
-import datetime
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
 import click
 
+from autoflow.cli.invocation import Invocation
 from autoflow.log import set_up_logging
+from autoflow.model.opening import open_run_store
+from autoflow.model.store import RunStore
 from autoflow.settings import Settings
 
-if TYPE_CHECKING:
-    from autoflow.model.store import RunStore
+R = TypeVar("R")
 
 
 class Session:
-    """The settings, read from `environ` when they are first needed, so that help needs none.
+    """The settings and the run store of one call of the command line."""
 
-    `is_daemon` tells that it is the daemon which runs in this process.
-    """
-
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
-        self._environ = environ
-        self.secrets: tuple[str, ...] = ()
-        self.is_daemon = False
+    def __init__(self, invocation: Invocation) -> None:
+        self.invocation = invocation
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings; from here on, secrets are known, and warnings go to stderr."""
-        settings = Settings.read() if self._environ is None else Settings.read(self._environ)
-        self.secrets = settings.secrets
+        """The settings. They are read on first use: from then on, secrets are known, and warnings go to stderr."""
+        environ = self.invocation.environ
+        settings = Settings.read() if environ is None else Settings.read(environ)
+        self.invocation.secrets = settings.secrets
         set_up_logging("WARNING", lambda: settings.secrets)
         return settings
 
     @contextmanager
-    def store(self) -> Iterator["RunStore"]:
-        """Yield the run store, with its tables as this version needs them."""
-        from autoflow.model.store import RunStore  # noqa: PLC0415 - so that --help is quick
-
-        settings = self.settings
-        if settings.db_uri.startswith("sqlite"):
-            settings.outputs_dir.mkdir(parents=True, exist_ok=True)
-        crashed_after = datetime.timedelta(seconds=settings.heartbeat_timeout)
-        with closing(RunStore(settings.db_uri, crashed_after=crashed_after)) as store:
-            store.migrate()
+    def store(self) -> Iterator[RunStore]:
+        """Yield the run store."""
+        with open_run_store(self.settings) as store:
             yield store
 
 
-pass_session = click.make_pass_decorator(Session)
+def pass_session(verb: Callable[..., R]) -> Callable[..., R]:
+    """Call `verb` with a session as its first argument, after click's context if it takes that."""
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-"""The option that all verbs have which tell something."""
+    @functools.wraps(verb)
+    def with_session(*context: click.Context, **options: Any) -> R:
+        return verb(*context, Session(click.get_current_context().find_object(Invocation) or Invocation()), **options)
+
+    return with_session

@@ -1,4 +1,4 @@
-"""How the verbs print: tables and text where a person looks, JSON where a program does."""
+"""How verbs print: tables and text for people, JSON for programs."""
 
 import datetime
 import json
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 WIDE = 10_000
-"""Where output goes to a file or another program, lines are not wrapped; columns."""
+"""The width of output that goes to a file or another program, where lines are not wrapped; in columns."""
 
 COLOURS = {
     "done": "green",
@@ -24,18 +24,18 @@ COLOURS = {
     "given up": "red",
     "crashed": "red",
 }
-"""Colours of states and standings; what is not here has the terminal's own."""
+"""Colours of states; others have the terminal's own colour."""
 
 
-def console(*, stderr: bool = False) -> "Console":
-    """Return a console that colours and wraps on a terminal only."""
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that colours and wraps only on a terminal."""
     stream = sys.stderr if stderr else sys.stdout
-    # Emoji codes are off everywhere: a parameter may well hold something like :100:.
+    # Emoji codes are off everywhere: a parameter may hold something like :100:.
     return Console(stderr=stderr, width=None if stream.isatty() else WIDE, emoji=False, highlight=False)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Print a table; a column whose name ends with `#` has numbers, and is printed without that sign."""
+    """Print a table; a column whose name ends with `#`, which is not printed, holds numbers."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         name = column.removesuffix("#")
@@ -46,11 +46,16 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     console().print(table)
 
 
+def count(number: int, noun: str, nouns: str | None = None) -> str:
+    """Return "1 file", "2 files", and the like; `nouns` is a plural without "s"."""
+    return f"{number} {noun if number == 1 else nouns or noun + 's'}"
+
+
 def print_json(value: object) -> None:
-    """Print `value` as JSON; what JSON has no form for, such as a date, as text."""
+    """Print `value` as JSON, with dates and the like as text."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def iso_time(time: datetime.datetime | None) -> str | None:
-    """Return a time of the run store's, as ISO text that says that it is in UTC."""
+    """Return a time from the run store, which is in UTC, in ISO format with its time zone."""
     return None if time is None else time.replace(tzinfo=datetime.UTC).isoformat(timespec="seconds")

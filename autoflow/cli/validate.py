@@ -1,19 +1,19 @@
-"""Everything that AutoFlow needs to run well, looked at before it runs."""
+"""`autoflow validate`: check everything that AutoFlow needs, before it runs."""
 
 import datetime
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import click
 
-from autoflow.cli.checks import Check, print_checks
-from autoflow.cli.session import Session, as_json, pass_session
-from autoflow.errors import FlowApiError, RunStoreError, SettingsError, WorkflowsFileError
+from autoflow.cli.checks import Check, check_database, print_checks
+from autoflow.cli.options import as_json
+from autoflow.cli.session import Session, pass_session
+from autoflow.cli.show import count
+from autoflow.errors import ExitCode, FlowApiError, SettingsError, WorkflowsFileError
 from autoflow.flowapi import FlowApi
-from autoflow.model.store import RunStore
 from autoflow.orchestration.server_process import is_ready
 from autoflow.parser import read_workflows
 from autoflow.reports import missing_fonts, missing_tools
@@ -21,80 +21,89 @@ from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
 
 ACTIONS = ("get_available_dates", "run", "get_result")
-"""What a token has to allow for AutoFlow and for notebooks that ask for queries, as FlowAPI calls it."""
+"""The actions, as FlowAPI calls them, that AutoFlow and notebooks with queries need the token for."""
 
 
-def checks(settings: Settings, now: datetime.datetime, *, offline: bool = False) -> Iterator[Check]:
-    """Yield a check for each thing, as soon as it was looked at; `now` is in UTC, with its time zone.
+@click.command
+@click.option("--offline", is_flag=True, help="Do not contact FlowAPI.")
+@as_json
+@pass_session
+def validate(session: Session, *, offline: bool, as_json: bool) -> ExitCode:
+    """Check everything that AutoFlow needs: settings, workflows.yml, notebooks, tools, database, FlowAPI and token.
 
-    With `offline`, nothing is asked of FlowAPI.
+    It prints a line for each check, and every problem.
+
+    \b
+    Example: autoflow validate --offline
+    """
+    try:
+        settings = session.settings
+    except SettingsError as error:
+        return print_checks([Check(subject="settings", problems=error.problems)], as_json=as_json)
+    return print_checks(all_checks(settings, datetime.datetime.now(datetime.UTC), offline=offline), as_json=as_json)
+
+
+def all_checks(settings: Settings, now: datetime.datetime, *, offline: bool = False) -> Iterator[Check]:
+    """Yield each check as soon as it was made; `now` is in UTC, with its time zone.
+
+    With `offline`, FlowAPI is not contacted.
     """
     yield Check(subject="settings", note=f"inputs from {settings.inputs_dir}, outputs to {settings.outputs_dir}")
     file = None
     try:
         file = read_workflows(settings)
-        yield from _inputs(file, settings)
+        yield from _check_inputs(file, settings)
     except WorkflowsFileError as error:
         yield from _wrong_inputs(error)
-    yield _tools(file)
-    yield _database(settings)
-    yield _outputs(settings)
+    yield _check_tools(file)
+    yield check_database(settings, made_at_start=_folders(settings))
+    yield _check_outputs(settings)
     if settings.prefect_api_url:
-        yield _prefect(settings.prefect_api_url)
+        yield _check_prefect(settings.prefect_api_url)
     flowapi = FlowApi.of(settings)
     if not offline:
-        yield _flowapi(flowapi, file)
-    yield _token(flowapi, now)
+        yield _check_flowapi(flowapi, file)
+    yield _check_token(flowapi, now)
+
+
+def _check_inputs(file: WorkflowsFile, settings: Settings) -> Iterator[Check]:
+    notebooks = [notebook for workflow in file.workflows for notebook in workflow.notebooks]
+    templates = {notebook.output.template for notebook in notebooks if notebook.output} - {None}
+    schedule = f"schedule '{file.sensor.schedule}'" if file.sensor.schedule else "no schedule"
+    entries = count(len(file.sensor.triggers), "sensor entry", "sensor entries")
+    yield Check(subject="workflows.yml", note=f"{count(len(file.workflows), 'workflow')}, {entries}, {schedule}")
+    yield Check(subject="notebooks", note=count(len({notebook.path for notebook in notebooks}), "file"))
+    names = sorted(str(template) for template in templates) or [str(settings.asciidoc_template_path)]
+    yield Check(subject="templates", note=", ".join(names))
 
 
 def _wrong_inputs(error: WorkflowsFileError) -> Iterator[Check]:
-    """Yield the problems of workflows.yml, sorted by what they are about: the last key of the place that they name."""
+    """Yield the problems of workflows.yml, grouped by subject: the last key in the path of each problem."""
     about: dict[str, list[str]] = {"workflows.yml": [], "notebooks": [], "templates": []}
     for problem in error.problems:
         place = re.match(r"[^:]+:\d+: (\S+): ", problem)
         key = place[1].rpartition(".")[2] if place else ""
         about[{"filename": "notebooks", "template": "templates"}.get(key, "workflows.yml")].append(problem)
     for subject, problems in about.items():
-        # Of what is not wrong by itself nobody knows while the file is.
-        note = "" if problems else "not all of it could be checked"
+        # While the file is invalid, the rest cannot be checked.
+        note = "" if problems else "not fully checked, because workflows.yml has problems"
         yield Check(subject=subject, problems=tuple(problems), note=note, is_open=not problems)
 
 
-def _inputs(file: WorkflowsFile, settings: Settings) -> Iterator[Check]:
-    notebooks = [notebook for workflow in file.workflows for notebook in workflow.notebooks]
-    templates = {notebook.output.template for notebook in notebooks if notebook.output} - {None}
-    schedule = f"schedule '{file.sensor.schedule}'" if file.sensor.schedule else "no schedule"
-    yield Check(
-        subject="workflows.yml",
-        note=f"{len(file.workflows)} workflows, {len(file.sensor.triggers)} entries of the sensor, {schedule}",
-    )
-    yield Check(subject="notebooks", note=f"{len({notebook.path for notebook in notebooks})} files")
-    names = sorted(str(template) for template in templates) or [str(settings.asciidoc_template_path)]
-    yield Check(subject="templates", note=", ".join(names))
-
-
-def _tools(file: WorkflowsFile | None) -> Check:
+def _check_tools(file: WorkflowsFile | None) -> Check:
     if file and not any(notebook.output for workflow in file.workflows for notebook in workflow.notebooks):
-        return Check(subject="tools", note="none are needed: no workflow makes reports")
+        return Check(subject="tools", note="not needed: no workflow makes reports")
     found = "; ".join(("pandoc, asciidoctor-pdf", *missing_fonts()))
     return Check(subject="tools", problems=missing_tools(), note=found)
 
 
-def _database(settings: Settings) -> Check:
-    try:
-        with closing(RunStore(settings.db_uri)) as store:
-            return Check(subject="database", note=store.look(made_at_start=_folders(settings)))
-    except RunStoreError as error:
-        return Check(subject="database", problems=(str(error),))
-
-
-def _outputs(settings: Settings) -> Check:
+def _check_outputs(settings: Settings) -> Check:
     problems = [problem for folder in dict.fromkeys(_folders(settings)) if (problem := _not_writable(folder))]
     return Check(subject="outputs folder", problems=tuple(problems), note=str(settings.outputs_dir))
 
 
 def _folders(settings: Settings) -> tuple[Path, ...]:
-    """Return the folders that AutoFlow makes as it starts."""
+    """Return the folders that AutoFlow makes when it starts."""
     return (settings.outputs_dir, settings.notebooks_dir, settings.reports_dir)
 
 
@@ -104,53 +113,34 @@ def _not_writable(folder: Path) -> str | None:
         with tempfile.TemporaryFile(dir=existing):
             return None
     except OSError as error:
-        return f"{existing} cannot be written: {error.strerror}"
+        return f"cannot write to {existing}: {error.strerror}"
 
 
-def _prefect(url: str) -> Check:
+def _check_prefect(url: str) -> Check:
     problems = () if is_ready(url) else (f"{url} does not answer: check PREFECT_API_URL",)
     return Check(subject="Prefect API", problems=problems, note=url)
 
 
-def _flowapi(flowapi: FlowApi, file: WorkflowsFile | None) -> Check:
+def _check_flowapi(flowapi: FlowApi, file: WorkflowsFile | None) -> Check:
     try:
         dates = flowapi.available_dates(file.sensor.cdr_types if file else None)
     except FlowApiError as error:
         return Check(subject="FlowAPI", problems=(str(error),))
     span = f" from {min(dates)} to {max(dates)}" if dates else ""
-    return Check(subject="FlowAPI", note=f"{flowapi.url} has {len(dates)} dates{span}")
+    return Check(subject="FlowAPI", note=f"{flowapi.url} has {count(len(dates), 'date')}{span}")
 
 
-def _token(flowapi: FlowApi, now: datetime.datetime) -> Check:
+def _check_token(flowapi: FlowApi, now: datetime.datetime) -> Check:
     scopes = flowapi.token_scopes()
     expiry = flowapi.token_expiry()
     if expiry and expiry <= now:
         problem = f"FLOWAPI_TOKEN has expired ({expiry:%Y-%m-%d %H:%M} UTC): get a new one from FlowAuth"
         return Check(subject="token", problems=(problem,))
     if scopes is None:
-        return Check(subject="token", problems=("FLOWAPI_TOKEN is not a token of FlowAPI's: get one from FlowAuth",))
+        return Check(subject="token", problems=("FLOWAPI_TOKEN is not a token for FlowAPI: get one from FlowAuth",))
     allowed = frozenset().union(*scopes.values())
     missing = [action for action in ACTIONS if action not in allowed]
-    hint = f"; it does not name {', '.join(missing)}" if missing else ""
+    hint = f"; it does not allow {', '.join(missing)}" if missing else ""
     when = f"expires {expiry:%Y-%m-%d %H:%M} UTC" if expiry else "never expires"
-    return Check(subject="token", note=f"{when}; {len(allowed)} scopes in {len(scopes)} roles{hint}")
-
-
-@click.command(short_help="Check all that AutoFlow needs.")
-@click.option("--offline", is_flag=True, help="Ask nothing of FlowAPI.")
-@as_json
-@pass_session
-def validate(session: Session, *, offline: bool, as_json: bool) -> int:
-    """Check all that AutoFlow needs: settings, workflows.yml, notebooks, database, FlowAPI, token.
-
-    A line for each; everything that is wrong is told in full.
-
-    \b
-    Example: autoflow validate --offline
-    """
-    try:
-        settings = session.settings
-    except SettingsError as error:
-        return print_checks([Check(subject="settings", problems=error.problems)], as_json=as_json)
-
-    return print_checks(checks(settings, datetime.datetime.now(datetime.UTC), offline=offline), as_json=as_json)
+    found = f"{count(len(allowed), 'scope')} in {count(len(scopes), 'role')}"
+    return Check(subject="token", note=f"{when}; {found}{hint}")

@@ -1,10 +1,10 @@
-"""Keeps the claims of this process alive, and stops a run whose claim cannot be kept."""
+"""Renews the claims of this process, and stops runs whose claims are lost."""
 
 import datetime
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -12,13 +12,16 @@ from autoflow.errors import RunStoreError
 from autoflow.log import logger
 from autoflow.model.store import RunStore
 from autoflow.runs.records import CRASHED_AFTER, Claim
-from autoflow.stop_signal import StopSignal
+from autoflow.stop_signal import PeriodicThread, StopSignal
 
 INTERVAL = CRASHED_AFTER / 6
-"""How often claims are renewed, where runs have crashed after the usual time; in proportion where that is another."""
+"""How often claims are renewed with the default heartbeat timeout; it scales with the timeout."""
 
 GIVE_UP_AFTER = CRASHED_AFTER * 2 / 3
-"""A run is stopped when its claim has not been renewed for so long: before anybody else can take it for crashed."""
+"""A run is stopped when its claim has not been renewed for so long: before another process may mark it as crashed."""
+
+LAST_BEAT = 2.0
+"""How long the end of the block waits for a query to the database, in seconds."""
 
 
 @dataclass
@@ -28,16 +31,12 @@ class _Beating:
     renewed_at: float
 
 
-LAST_BEAT = 2.0
-"""How long the end waits for a database that is being asked, in seconds."""
-
-
 class Heartbeat:
-    """Renews the claims of runs from threads of its own, which go on while the `with` block does.
+    """Renews the claims of runs in the background, for the duration of the `with` block.
 
-    One renews them, several times before the store would take a run for crashed. A database that does not answer may
-    hold it up for long, so that another one looks whether it is time to stop. `clock` counts seconds: a step of the
-    system's time changes nothing of what passes between two heartbeats.
+    One thread renews them, several times before the store would mark a run as crashed. A database that does not
+    respond can block it for long, so a second thread checks whether runs have to be stopped. `clock` counts seconds
+    and must not jump when the system time is changed.
     """
 
     def __init__(
@@ -51,28 +50,26 @@ class Heartbeat:
         self._clock = clock
         self._lock = threading.Lock()
         self._beating: dict[int, _Beating] = {}
-        self._ended = threading.Event()
+        self._threads = ExitStack()
         scale = store.crashed_after / CRASHED_AFTER
         self._give_up_after = (GIVE_UP_AFTER * scale).total_seconds()
-        interval = interval or INTERVAL * scale
-        self._renewing = self._thread("heartbeat", self.beat, interval)
-        self._watching = self._thread("heartbeat-watch", self.stop_overdue, interval / 10)
+        seconds = (interval or INTERVAL * scale).total_seconds()
+        self._renewing = PeriodicThread("heartbeat", self.beat, seconds, last_wait=LAST_BEAT)
+        self._watching = PeriodicThread("heartbeat-watch", self.stop_overdue, seconds / 10)
 
     def __enter__(self) -> Self:
-        """Begin to renew."""
-        self._renewing.start()
-        self._watching.start()
+        """Start to renew claims."""
+        self._threads.enter_context(self._renewing)
+        self._threads.enter_context(self._watching)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Renew no longer."""
-        self._ended.set()
-        self._watching.join()
-        self._renewing.join(LAST_BEAT)
+        """Stop renewing claims."""
+        self._threads.close()
 
     @contextmanager
     def of(self, claim: Claim, stop: StopSignal) -> Iterator[None]:
-        """Keep `claim` while the block goes on; set `stop` when it has been lost or can no longer be renewed."""
+        """Renew `claim` for the duration of the block; set `stop` when it is lost or can no longer be renewed."""
         with self._lock:
             self._beating[claim.id] = _Beating(claim, stop, self._clock())
         try:
@@ -82,7 +79,7 @@ class Heartbeat:
                 del self._beating[claim.id]
 
     def beat(self) -> None:
-        """Renew all claims, once."""
+        """Renew all claims once."""
         with self._lock:
             beating = list(self._beating.values())
         if not beating:
@@ -91,17 +88,17 @@ class Heartbeat:
         try:
             kept = self._store.renew([each.claim for each in beating])
         except RunStoreError as error:
-            logger.warning("claims cannot be renewed: %s", error)
+            logger.warning("could not renew claims: %s", error)
             self.stop_overdue()
             return
         for each in beating:
             if each.claim in kept:
                 each.renewed_at = now
             else:
-                self._stop_if_running(each, "its claim was given up as crashed by another process")
+                self._stop_if_running(each, "another process marked it as crashed")
 
     def stop_overdue(self) -> None:
-        """Stop the runs whose claims have not been renewed for so long that others are about to take them."""
+        """Stop the runs whose claims have not been renewed for `GIVE_UP_AFTER`, before other processes take them."""
         with self._lock:
             beating = list(self._beating.values())
         for each in beating:
@@ -113,10 +110,3 @@ class Heartbeat:
             is_running = beating.claim.id in self._beating
         if is_running:
             beating.stop.set(reason)
-
-    def _thread(self, name: str, what: Callable[[], None], interval: datetime.timedelta) -> threading.Thread:
-        def go_on() -> None:
-            while not self._ended.wait(interval.total_seconds()):
-                what()
-
-        return threading.Thread(target=go_on, name=name, daemon=True)

@@ -1,1 +1,1 @@
-"""Notebooks: read, executed, and written without secrets."""
+"""Read notebooks, execute them, and write them without secrets."""

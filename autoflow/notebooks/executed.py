@@ -1,4 +1,4 @@
-"""What an executed notebook tells of its run."""
+"""Read an executed notebook: when it ran, for how long, and its sources."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutedNotebook:
-    """An executed notebook; `started_at` is ISO text, `seconds` how long it took, both None where it does not say."""
+    """An executed notebook; `started_at` (ISO text) and `seconds` (its duration) are None if not recorded."""
 
     path: Path
     started_at: str | None
@@ -17,7 +17,7 @@ class ExecutedNotebook:
 
     @classmethod
     def read(cls, path: Path) -> "ExecutedNotebook | None":
-        """Read the file; None if it is no longer there, or somebody has made something else of it."""
+        """Read the file; None if it is gone, or no longer an executed notebook."""
         try:
             content: Any = json.loads(path.read_text(encoding="utf-8"))
             record = content["metadata"].get("papermill", {})
@@ -27,7 +27,7 @@ class ExecutedNotebook:
             return None
 
     def source(self, cell: int) -> str | None:
-        """Return the source of a cell, which is counted from 1; None if there is no such cell."""
+        """Return the source of the cell with a number, counted from 1; None if there is no such cell."""
         return self.sources[cell - 1] if 1 <= cell <= len(self.sources) else None
 
 

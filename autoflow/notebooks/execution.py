@@ -1,4 +1,4 @@
-"""Runs one notebook, through papermill, and writes down what came of it."""
+"""Run one notebook with papermill and write the executed notebook."""
 
 import asyncio
 import contextlib
@@ -18,28 +18,28 @@ from autoflow.kernels.fork_server import ForkServer
 from autoflow.kernels.kernel import PYTHON_KERNEL, SHUTDOWN_GRACE, Kernel, is_installed, new_kernel
 from autoflow.lean_imports import hidden
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
-from autoflow.notebooks.reading import choose_kernel, read_notebook
+from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, read_notebook
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
 from autoflow.specs import Json
 from autoflow.stop_signal import StopSignal
 from autoflow.utils import whole_file
 
-# It looks after hdfs:// with it, and our notebooks are files.
+# papermill would import pyarrow for hdfs:// paths; our notebooks are files.
 with hidden("pyarrow"):
     import papermill
     from papermill.engines import NotebookExecutionManager
 
 KERNEL_START_TIMEOUT = 60.0
-"""How long a kernel may take until it answers, in seconds."""
+"""How long a kernel may take to answer, in seconds."""
 
 LONGEST_MESSAGE = 2000
-"""How much of the message of a notebook's exception an error tells, characters."""
+"""How much of the message of a notebook's exception an error repeats, in characters."""
 
 
 CellCallback = Callable[[int, int], None]
-"""Called as each cell starts, with its number counted from 1 and the number of cells."""
+"""Called as each cell starts, with its number, counted from 1, and the number of cells."""
 
-# What these say at INFO and WARNING the parser has checked already, what they say at ERROR is raised as well.
+# The parser has checked what papermill warns about; what they log as errors is raised as well.
 logging.getLogger("papermill").setLevel(logging.ERROR)
 logging.getLogger("traitlets").setLevel(logging.CRITICAL)
 
@@ -60,37 +60,25 @@ def execute(  # noqa: PLR0913 - each is a thing of its own
 ) -> None:
     """Run `notebook` with `parameters` in a kernel of its own and write the executed notebook to `executed`.
 
-    The kernel works in the folder of `notebook`, with the variables of `environment`; it starts sooner if there is a
-    `fork_server`. `timeout` is for the whole notebook, `start_timeout` for the start of the kernel, both in seconds.
-    `executed` is written when the run has ended, well or not, as far as it came, unless `notebook` cannot be read;
-    none of `secrets` appears in it, nor in an error. `label` is what errors call the notebook. Blocks, so it is
-    nothing to call in an event loop's thread.
+    The kernel works in the folder of `notebook` with the variables of `environment`, and starts sooner with a
+    `fork_server`. `timeout` limits the whole notebook and `start_timeout` the start of the kernel, in seconds.
+    `executed` is written even if the run fails, with the outputs so far, unless `notebook` cannot be read. `secrets`
+    appear neither in it nor in errors, which call the notebook `label`. Blocks: do not call it in an event loop.
 
     Raises
     ------
     NotebookError
-        If a cell raised an exception, the kernel died or did not start, the timeout passed, or the notebook ended
-        itself before its last cell.
+        If a cell raises, the kernel dies or does not start, the timeout passes, or the notebook exits early.
     RunStopped
-        If `stop` was set.
+        If `stop` is set.
     OSError
         If `executed` cannot be written.
 
     """
     redaction = Redaction(secrets)
-    run = _Run(
-        node=_read(notebook, label),
-        folder=notebook.parent,
-        environment=environment,
-        on_cell=on_cell,
-        start_timeout=start_timeout,
-        fork_server=fork_server,
-    )
-    limits = _Limits(timeout=timeout, stop=stop or StopSignal())
+    run = _Run(_read(notebook, label), notebook.parent, environment, start_timeout, on_cell, fork_server)
     try:
-        run.prepare(parameters)
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            runner.run(run.carry_out(limits))
+        run.to_the_end(parameters, _Limits(timeout, stop or StopSignal()))
     except Exception as error:  # noqa: BLE001 - whatever it is, this run has failed by it, and others have not
         raise _explained(error, label, run, redaction) from None
     finally:
@@ -101,25 +89,28 @@ def execute(  # noqa: PLR0913 - each is a thing of its own
 def _read(notebook: Path, label: str) -> nbformat.NotebookNode:
     try:
         return read_notebook(notebook)
-    except (ValueError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise NotebookError(label, None, type(error).__name__, f"{notebook.name} cannot be run: {reason}") from error
+    except InvalidNotebookError as error:
+        message = f"{notebook.name} is not a valid notebook: {error}"
+        raise NotebookError(label, None, type(error).__name__, message) from error
+    except OSError as error:
+        message = f"cannot read {notebook.name}: {error.strerror}"
+        raise NotebookError(label, None, type(error).__name__, message) from error
 
 
 @dataclass(frozen=True)
 class _Limits:
-    """What may end a run before its notebook does."""
+    """What can end a run before the end of its notebook."""
 
     timeout: float | None
     stop: StopSignal
 
     async def watch(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do `work`, unless the time is up or the stop signal is set before it is done."""
+        """Do `work`; raise if the timeout passes or the stop signal is set before it is done."""
         loop = asyncio.get_running_loop()
         asked = asyncio.Event()
 
         def ask() -> None:
-            with contextlib.suppress(RuntimeError):  # The loop is closed: the run has ended at the same moment.
+            with contextlib.suppress(RuntimeError):  # The loop is closed: the run ended at the same moment.
                 loop.call_soon_threadsafe(asked.set)
 
         working, asking = asyncio.ensure_future(work), asyncio.ensure_future(asked.wait())
@@ -140,7 +131,7 @@ class _Limits:
 
 
 class _FailedError(Exception):
-    """Why a notebook did not run to its end, where it is not for a cell that failed."""
+    """A notebook failed for another reason than a failed cell."""
 
     def __init__(self, error_class: str, message: str) -> None:
         super().__init__(message)
@@ -149,7 +140,7 @@ class _FailedError(Exception):
 
 @dataclass
 class _Run:
-    """A notebook on its way through a kernel. `position` is the index of the cell that it has come to."""
+    """A notebook that runs in a kernel. `position` is the index of the current cell."""
 
     node: nbformat.NotebookNode
     folder: Path
@@ -161,21 +152,27 @@ class _Run:
     kernel: Kernel | None = None
     position: int | None = None
 
-    def prepare(self, parameters: Mapping[str, Json]) -> None:
-        """Choose the kernel, forget earlier outputs, and have papermill put the parameters into the notebook."""
+    def to_the_end(self, parameters: Mapping[str, Json], limits: _Limits) -> None:
+        """Run all cells with `parameters`."""
+        self._prepare(parameters)
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(self._run_in_kernel(limits))
+
+    def _prepare(self, parameters: Mapping[str, Json]) -> None:
+        """Choose the kernel, clear earlier outputs, and have papermill insert the parameters."""
         for cell in self.node.cells:
             if cell.cell_type == "code":
                 cell.update(outputs=[], execution_count=None)
         self.kernel_name = choose_kernel(self.node)
         if not is_installed(self.kernel_name):
-            raise _FailedError("NoSuchKernel", f"there is no kernel called '{self.kernel_name}' on this machine")
+            raise _FailedError("NoSuchKernel", f"no kernel named '{self.kernel_name}' is installed")
         values = {name: _strict_json(name, value) for name, value in parameters.items()}
         self.node = papermill.execute_notebook(
             self.node, None, values, kernel_name=self.kernel_name, prepare_only=True, progress_bar=False
         )
 
-    async def carry_out(self, limits: _Limits) -> None:
-        """Run the notebook in a kernel of its own, of which nothing is left at the end."""
+    async def _run_in_kernel(self, limits: _Limits) -> None:
+        """Run the cells in a kernel of their own, which is gone afterwards."""
         if limits.stop.is_set:
             raise RunStopped(limits.stop.reason)
         record = NotebookExecutionManager(self.node, progress_bar=False, autosave_cell_every=0)
@@ -203,7 +200,7 @@ class _Run:
             if _is_skipped(cell):
                 continue
             if client.asked_to_exit and cell.cell_type == "code" and cell.source.strip():
-                raise CellFailedError("NotRun", "the notebook ended itself before this cell")
+                raise CellFailedError("NotRun", "the notebook exited before this cell")
             await self._run_cell(index, client, record)
         client.set_widgets_metadata()
 
@@ -221,7 +218,7 @@ class _Run:
             record.cell_complete(cell, index)
 
     def reason(self, error: Exception) -> tuple[str, str]:
-        """Return the class and the message of what `error`, raised anywhere below, means for the notebook."""
+        """Return the class and the message to report for `error`."""
         if isinstance(error, _FailedError | CellFailedError):
             return error.error_class, str(error)
         if isinstance(error, DeadKernelError) and self.kernel:
@@ -230,7 +227,7 @@ class _Run:
 
 
 def _explained(error: Exception, label: str, run: _Run, redaction: Redaction) -> NotebookError | RunStopped:
-    """Return what `error`, raised by anything that a run needs, tells people, without secrets."""
+    """Return the error to report for `error`, without secrets."""
     if isinstance(error, RunStopped):
         return error
     error_class, message = (redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
@@ -241,7 +238,7 @@ def _explained(error: Exception, label: str, run: _Run, redaction: Redaction) ->
 
 
 def _complete(record: NotebookExecutionManager) -> None:
-    """Note the end of a run; papermill would have it that the cells that were not started have been completed."""
+    """Record the end of a run; cells that were not started stay pending, which papermill would mark as completed."""
     not_started = [cell for cell in record.nb.cells if cell.metadata.papermill["status"] == record.PENDING]
     record.notebook_complete()
     for cell in not_started:
@@ -249,12 +246,12 @@ def _complete(record: NotebookExecutionManager) -> None:
 
 
 def _is_skipped(cell: nbformat.NotebookNode) -> bool:
-    """Tell whether `cell` is tagged as code that is not to be run."""
+    """Return whether `cell` is code tagged to be skipped."""
     return cell.cell_type == "code" and "skip-execution" in cell.metadata.get("tags", [])
 
 
 def _strict_json(name: str, value: Json) -> Any:
-    """Return the value of the parameter `name` as JSON has it: papermill writes a tuple as a text, and NaN as such."""
+    """Return the value of the parameter `name` as strict JSON; papermill would write a tuple as text, and NaN."""
     try:
         return json.loads(json.dumps(value, allow_nan=False, default=_isoformat))
     except (TypeError, ValueError, RecursionError) as error:
@@ -265,11 +262,11 @@ def _strict_json(name: str, value: Json) -> Any:
 def _isoformat(value: object) -> str:
     if isinstance(value, datetime.date):
         return value.isoformat()
-    raise TypeError(f"{type(value).__name__} is nothing that JSON knows")
+    raise TypeError(f"{type(value).__name__} is not a JSON type")
 
 
 def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Write `notebook` to `path`, whole or not at all."""
+    """Write `notebook` to `path`, completely or not at all."""
     with whole_file(path) as temporary:
-        # A notebook can put out halves of characters, which no file can hold.
+        # A notebook can print lone surrogates, which UTF-8 cannot encode.
         temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", errors="replace")

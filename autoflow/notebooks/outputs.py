@@ -1,4 +1,4 @@
-"""What is kept of what the cells of a notebook put out, however much that is."""
+"""Run cells and keep their outputs, up to a limit."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -9,39 +9,39 @@ from nbclient.exceptions import CellExecutionError
 from autoflow.kernels.kernel import SCRAP_TYPE, TOO_LONG
 from autoflow.lean_imports import hidden
 
-# It looks after hdfs:// with it, and our notebooks are files.
+# papermill would import pyarrow for hdfs:// paths; our notebooks are files.
 with hidden("pyarrow"):
     from papermill.clientwrap import PapermillNotebookClient
 
 OUTPUT_LIMIT = 20_000_000
-"""How much of its outputs a notebook keeps, in characters; each line and each output counts for some more.
+"""How many characters of outputs a notebook keeps; each line and each output counts a few more.
 
-Half of it is for what is printed, so that this does not keep pictures, tables or glued data out.
+Printed text gets at most half of it, so that there is always room for pictures, tables and glued data.
 """
 
 LONGEST_ERROR = 100_000
-"""How much is kept of the message, and of each part of the traceback, of an exception, characters."""
+"""How much of an exception's message, and of each part of its traceback, is kept, in characters."""
 
 DEEPEST_OUTPUT = 100
-"""How deeply an output, JSON for instance, may be nested to be kept."""
+"""Outputs (of JSON, for instance) that are nested more deeply are not kept."""
 
 OUTPUT_TIMEOUT = 60
-"""How long what a cell has put out may take to arrive after it has ended, seconds; what comes later is lost."""
+"""How long outputs may arrive after their cell has ended, in seconds; later ones are lost."""
 
 _SUCCESS = frozenset({"", "0", "None"})
-"""What is said of a SystemExit with which a program would end well."""
+"""Messages of a SystemExit that means success."""
 
-_TOO_DEEP = f"[AutoFlow left out an output that is nested more than {DEEPEST_OUTPUT} deep]"
+_TOO_DEEP = f"[AutoFlow left out an output nested more than {DEEPEST_OUTPUT} levels deep]"
 
 _LINE_COST = 60
 _OUTPUT_COST = 1000
-"""What it takes in memory to hold a line (lines are written one by one) and an output, besides their characters."""
+"""The memory that a line (they are written one by one) and an output take besides their characters."""
 
 Message = dict[str, Any]
 
 
 class CellFailedError(Exception):
-    """A cell has failed, by an exception of its own or for what it put out."""
+    """A cell failed, because it raised an exception or because of its outputs."""
 
     def __init__(self, error_class: str, message: str) -> None:
         super().__init__(message)
@@ -49,10 +49,10 @@ class CellFailedError(Exception):
 
 
 class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
-    """Runs cells, and keeps of their outputs what `OUTPUT_LIMIT` allows; a line in the cell says what is missing.
+    """Runs cells, and keeps as much of their outputs as `OUTPUT_LIMIT` allows; a line in the cell says what is missing.
 
-    `asked_to_exit` tells whether a cell has ended the notebook, by `quit()` or `sys.exit(0)` for instance, and
-    `lost_scrap` whether something was left out that other notebooks were meant to read.
+    `asked_to_exit` is whether a cell has ended the notebook, with `quit()` or `sys.exit(0)` for instance, and
+    `lost_scrap` whether data glued for other notebooks was left out.
     """
 
     def __init__(self, *args: Any, limit: int = OUTPUT_LIMIT, **kwargs: Any) -> None:
@@ -73,7 +73,7 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         Raises
         ------
         CellFailedError
-            If the cell raised an exception that it is not tagged for.
+            If the cell raised an exception and is not tagged to allow it.
         DeadKernelError
             If the kernel has died.
 
@@ -90,13 +90,13 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
             if self._left_out:
                 cell.outputs.append(_note(self._left_out, self._limit))
         if self.lost_scrap:
-            raise CellFailedError("OutputTooLarge", "what it glues is more than a notebook can keep")
+            raise CellFailedError("OutputTooLarge", "the data it glues is too large for a notebook")
 
     def process_message(self, msg: Message, cell: nbformat.NotebookNode, cell_index: int) -> Any:
-        """Let a message of the kernel take effect, as far as the limit allows."""
+        """Process a message of the kernel, as far as the limit allows."""
         if _is_deep(msg["content"]):
             self.lost_scrap |= _holds_scrap(msg["content"])
-            # In place of what nothing that reads notebooks could follow.
+            # Programs that read notebooks would fail on it.
             msg["content"] = {**msg["content"], "data": {"text/plain": _TOO_DEEP}, "metadata": {}}
         if msg["msg_type"] == "update_display_data" and not self._pays_for_update(msg["content"]):
             return None
@@ -132,13 +132,13 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         return out
 
     def clear_output(self, outs: list[Any], msg: Message, cell_index: int) -> None:
-        """Forget what the cell has put out, now or when it puts out something else."""
+        """Discard the cell's outputs, now or when the next one comes."""
         if not msg["content"].get("wait"):
             self._forget_cell()
         super().clear_output(outs, msg, cell_index)
 
     def handle_comm_msg(self, outs: list[Any], msg: Message, cell_index: int) -> None:
-        """Note the state of a widget, which `OUTPUT_LIMIT` covers as well; what changes later takes no more room."""
+        """Record the state of a widget, which counts towards `OUTPUT_LIMIT`; later changes of it do not."""
         cost = _cost(msg["content"]) + sum(len(buffer) for buffer in msg["buffers"]) + _OUTPUT_COST
         is_change = msg["msg_type"] != "comm_open" and cost <= self._remaining
         if is_change or self._pays(cost):
@@ -149,7 +149,7 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         self.asked_to_exit |= any(item.get("source") == "ask_exit" for item in payload)
 
     def _pays(self, cost: int) -> bool:
-        """Tell whether an output of this cost can be kept; take note of it in either case."""
+        """Return whether an output of this cost can be kept, and record its cost."""
         if cost > self._remaining:
             self._left_out += cost
             return False
@@ -167,7 +167,7 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         return True
 
     def _affordable(self, text: str) -> str:
-        """Return as much of a printed `text` as can be kept: half of the room is for what is no mere text."""
+        """Return as much of a printed `text` as can be kept: printed text gets only half of the limit."""
         cost = _cost(text) + _LINE_COST
         affordable = min(cost, max(0, self._remaining - self._limit // 2))
         kept = text[: len(text) * affordable // cost]
@@ -182,7 +182,7 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
 
 
 class _Stream:
-    """What is printed piece by piece, and becomes one output: for each piece to be one would take far more room."""
+    """Text printed piece by piece, which becomes one output: one for each piece would take far more memory."""
 
     def __init__(self) -> None:
         self._output: nbformat.NotebookNode | None = None
@@ -193,7 +193,7 @@ class _Stream:
         self._pieces = [output.text]
 
     def goes_on(self, outputs: list[nbformat.NotebookNode], content: Mapping[str, str]) -> bool:
-        """Take in `content`, if it belongs to the last of `outputs`, and tell whether it does."""
+        """Add `content` if it continues the last of `outputs`, and return whether it does."""
         if self._output is None or not outputs or outputs[-1] is not self._output:
             return False
         if self._output.name != content["name"]:
@@ -208,7 +208,7 @@ class _Stream:
 
 
 def _cost(value: Any) -> int:
-    """Return about how much room `value` takes, in characters."""
+    """Return the approximate size of `value`, in characters."""
     if isinstance(value, str):
         return len(value) + _LINE_COST * value.count("\n")
     if isinstance(value, Mapping):
@@ -219,7 +219,7 @@ def _cost(value: Any) -> int:
 
 
 def _is_deep(value: Any, levels: int = DEEPEST_OUTPUT) -> bool:
-    """Tell whether there are more than so many `levels` of lists and mappings in `value`, which is one."""
+    """Return whether `value`, a list or mapping, has more than `levels` levels of lists and mappings."""
     items = value.values() if isinstance(value, dict) else value
     return levels == 0 or any(_is_deep(item, levels - 1) for item in items if isinstance(item, dict | list))
 
@@ -236,5 +236,5 @@ def _clip(text: str) -> str:
 
 def _note(left_out: int, limit: int) -> nbformat.NotebookNode:
     amount = f"{left_out / 1e6:.1f} MB" if left_out >= 100_000 else f"{left_out} characters"
-    text = f"[AutoFlow left out {amount} of this cell's output: a notebook keeps {limit / 1e6:g} MB in all]\n"
+    text = f"[AutoFlow left out {amount} of this cell's output: a notebook keeps at most {limit / 1e6:g} MB]\n"
     return cast("nbformat.NotebookNode", nbformat.v4.new_output("stream", name="stderr", text=text))

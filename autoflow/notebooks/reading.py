@@ -1,9 +1,10 @@
-"""Reads notebooks, and the parameters that they declare."""
+"""Read notebooks and the parameters they declare."""
 
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,11 +14,29 @@ from nbformat.validator import iter_validate
 from autoflow.kernels.kernel import PYTHON_KERNEL, is_installed
 from autoflow.lean_imports import hidden
 
-# It looks after hdfs:// with it, and our notebooks are files.
+# papermill would import pyarrow for hdfs:// paths; our notebooks are files.
 with hidden("pyarrow"):
     import papermill
 
+PARAMETERS_TAG = "parameters"
+
 _CELL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_LONGEST_REASON = 200
+
+
+class InvalidNotebookError(ValueError):
+    """The file is not a valid notebook; the message is the reason ("it is not JSON")."""
+
+
+@dataclass(frozen=True)
+class DeclaredParameters:
+    """The parameters a notebook declares in its cell tagged `parameters`, and whether it has such a cell.
+
+    `names` is None if papermill cannot read the notebook's language.
+    """
+
+    names: frozenset[str] | None
+    has_cell: bool
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:
@@ -25,62 +44,54 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
 
     Raises
     ------
-    ValueError
-        If the file is not a notebook; the message says why.
+    InvalidNotebookError
+        If the file is not a valid notebook.
     OSError
         If it cannot be read.
 
     """
+    content = _read_json(path)
     try:
-        notebook = nbformat.reader.reads(path.read_text(encoding="utf-8-sig"))
-        # As nodes of today's format, which those of an old one do not become by themselves.
+        notebook = _converted(content)
+        nbformat.validate(notebook, relax_add_props=True)
+    except nbformat.ValidationError as error:
+        raise InvalidNotebookError(_reason(error)) from error
+    except RecursionError as error:
+        raise InvalidNotebookError("it is nested too deeply") from error
+    return notebook
+
+
+def _converted(content: Mapping[str, Any]) -> nbformat.NotebookNode:
+    """Return a notebook in the newest format, with what papermill or nbformat would stumble over repaired."""
+    try:
+        notebook = nbformat.versions[content["nbformat"]].to_notebook_json(content, minor=_minor(content))
+        # Conversion of an old format leaves plain dicts behind; from_dict makes nodes of them.
         notebook = nbformat.from_dict(nbformat.convert(notebook, nbformat.current_nbformat))
-        _mend_cell_ids(notebook)
+        _repair_cell_ids(notebook)
         if not isinstance(notebook.metadata.get("papermill", {}), dict):
             del notebook.metadata["papermill"]
-        nbformat.validate(notebook, relax_add_props=True)
-    except UnicodeDecodeError:
-        raise ValueError("it is not UTF-8 text") from None
-    except (nbformat.reader.NotJSONError, RecursionError):
-        raise ValueError("it is not JSON") from None
     except (nbformat.ValidationError, LookupError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"it is not a Jupyter notebook ({error})".splitlines()[0]) from error
+        raise InvalidNotebookError(_why_invalid(content) or _reason(error)) from error
     return cast("nbformat.NotebookNode", notebook)
 
 
-def _mend_cell_ids(notebook: nbformat.NotebookNode) -> None:
-    """Give each cell an id of its own where the format has them: nbformat does so as well, with a warning each."""
-    seen: set[str] = set()
-    for cell in notebook.cells if (notebook.nbformat, notebook.nbformat_minor) >= (4, 5) else ():
-        if cell.get("id") in seen or not _CELL_ID.fullmatch(str(cell.get("id", ""))):
-            cell["id"] = uuid.uuid4().hex[:8]
-        seen.add(cell["id"])
-
-
-def declared_parameters(path: Path) -> frozenset[str] | None:
-    """Return the names that the notebook at `path` assigns in its cell tagged `parameters`.
-
-    None where papermill cannot tell, because it does not know the language. A notebook without such a cell declares
-    no parameters.
-
-    Raises
-    ------
-    ValueError
-        If the file is not a notebook.
-    OSError
-        If it cannot be read.
-
-    """
+def declared_parameters(path: Path) -> DeclaredParameters:
+    """Read the notebook at `path` and return the parameters it declares; raise as `read_notebook` does."""
     notebook = read_notebook(path)
+    cell = next((cell for cell in notebook.cells if PARAMETERS_TAG in cell.metadata.get("tags", ())), None)
     if not is_python(notebook):
-        return None
+        return DeclaredParameters(None, has_cell=cell is not None)
+    if cell is None:
+        return DeclaredParameters(frozenset(), has_cell=False)
     choose_kernel(notebook)
-    # The node rather than its path: papermill fills braces in a path as if they were parameters.
-    return frozenset(papermill.inspect_notebook(notebook))
+    # papermill serializes and parses what it inspects, so it gets this cell alone; in a path it would expand braces.
+    tagged = nbformat.v4.new_code_cell(cell.source, metadata={"tags": [PARAMETERS_TAG]})
+    alone = nbformat.v4.new_notebook(metadata=notebook.metadata, cells=[tagged])
+    return DeclaredParameters(frozenset(papermill.inspect_notebook(alone)), has_cell=True)
 
 
 def is_python(notebook: nbformat.NotebookNode) -> bool:
-    """Tell whether the notebook is in Python, as one that does not say is taken to be."""
+    """Return whether the notebook is in Python; one that names no language counts as Python."""
     kernelspec = notebook.metadata.get("kernelspec", {})
     language = notebook.metadata.get("language_info", {}).get("name") or kernelspec.get("language")
     if language:
@@ -90,7 +101,7 @@ def is_python(notebook: nbformat.NotebookNode) -> bool:
 
 
 def choose_kernel(notebook: nbformat.NotebookNode) -> str:
-    """Return the kernel to run `notebook` with, and have its metadata say so.
+    """Return the kernel to run `notebook` with, and record it in its metadata.
 
     A Python notebook without a kernelspec, or with one that is not installed here, runs with AutoFlow's own Python.
     """
@@ -107,48 +118,48 @@ def choose_kernel(notebook: nbformat.NotebookNode) -> str:
     return name
 
 
-PARAMETERS_TAG = "parameters"
-
-
-def has_parameters_cell(path: Path) -> bool:
-    """Check that the file at `path` is a notebook, and tell whether one of its cells is tagged `parameters`.
-
-    Raises
-    ------
-    ValueError
-        If it is not a notebook, or cannot be read; the message says why, in the words that follow a file's name.
-
-    """
-    notebook = _read_json(path)
-    if not isinstance(notebook, dict) or not isinstance(notebook.get("nbformat"), int):
-        raise ValueError("is not a notebook: its JSON has no 'nbformat'")  # noqa: TRY004 - it is the file's content
-    if problem := next(_format_problems(notebook), None):
-        raise ValueError(f"is not a valid notebook: {problem}")
-    return any(PARAMETERS_TAG in _tags(cell) for cell in notebook.get("cells", []))
-
-
-def _read_json(path: Path) -> object:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from error
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise ValueError("is not a notebook: it is not UTF-8 text") from error
+        raise InvalidNotebookError("it is not UTF-8 text") from error
     except (ValueError, RecursionError) as error:
-        raise ValueError("is not a notebook: it is not JSON") from error
+        raise InvalidNotebookError("it is not JSON") from error
+    if not (isinstance(content, dict) and isinstance(content.get("nbformat"), int)):
+        raise InvalidNotebookError("its JSON has no 'nbformat'")
+    return content
 
 
-def _format_problems(notebook: Mapping[str, Any]) -> Iterator[str]:
-    # Cell ids are mended as a notebook is read: in format 4.4 they are not looked at.
-    minor = notebook.get("nbformat_minor", 0)
-    minor = min(minor, 4) if isinstance(minor, int) and notebook["nbformat"] == nbformat.current_nbformat else minor
+def _minor(content: Mapping[str, Any]) -> int:
+    minor = content.get("nbformat_minor")
+    return minor if isinstance(minor, int) else 0
+
+
+def _why_invalid(content: Mapping[str, Any]) -> str | None:
+    """Return the first rule of its own format that a notebook breaks; None if it breaks none."""
+    version, minor = content["nbformat"], _minor(content)
+    if version == nbformat.current_nbformat:
+        # Format 4.4 has no cell ids, and those are repaired.
+        minor = min(minor, 4)
     try:
-        for error in iter_validate(notebook, version=notebook["nbformat"], version_minor=minor, relax_add_props=True):
-            yield str(error).splitlines()[0][:200]
+        error = next(iter_validate(content, version=version, version_minor=minor, relax_add_props=True), None)
     except (ImportError, TypeError, AttributeError):
-        yield f"format {notebook['nbformat']}.{minor} is not known"
+        return f"unknown format {version}.{_minor(content)}"
+    return _reason(error) if error else None
 
 
-def _tags(cell: Mapping[str, Any]) -> list[str]:
-    tags: list[str] = cell["metadata"].get("tags", [])
-    return tags
+def _reason(error: Exception) -> str:
+    """Return the error's first line, after the place in the JSON if it names one ("cells[0].source: ...")."""
+    path = getattr(error, "relative_path", ())
+    place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
+    line = str(error).splitlines()[0][:_LONGEST_REASON]
+    return f"{place}: {line}" if place else line
+
+
+def _repair_cell_ids(notebook: nbformat.NotebookNode) -> None:
+    """Give each cell a valid, unique id if the format has ids; nbformat does so too, but warns about each."""
+    seen: set[str] = set()
+    for cell in notebook.cells if (notebook.nbformat, notebook.nbformat_minor) >= (4, 5) else ():
+        if cell.get("id") in seen or not _CELL_ID.fullmatch(str(cell.get("id", ""))):
+            cell["id"] = uuid.uuid4().hex[:8]
+        seen.add(cell["id"])

@@ -1,4 +1,4 @@
-"""Takes secrets out of what people get to read: texts and notebooks."""
+"""Remove secrets from texts and notebooks."""
 
 import html
 import json
@@ -17,23 +17,23 @@ _ANSI = r"(?:\x1b\[[0-9;?]*[ -/]*[@-~])"
 _ANSI_CODE = re.compile(_ANSI)
 
 SHORTEST_WRAPPED = 40
-"""Secrets from this length on are also looked for where they go over several lines, characters."""
+"""Secrets of at least this many characters are also found if they are wrapped over several lines."""
 
 _PLAIN_KEYS = frozenset({"cell_type", "id", "execution_count", "output_type", "name"})
-"""Of a cell or an output: keys whose values the format of notebooks gives, whatever a secret may look like."""
+"""Keys of a cell or an output whose values the notebook format defines; a secret may look like one of them."""
 
 
 def without_ansi_codes(text: str) -> str:
-    """Return `text` without what colours it in a terminal."""
+    """Return `text` without ANSI escape codes."""
     return _ANSI_CODE.sub("", text)
 
 
 class Redaction:
-    """Knows the secrets, in all forms in which they may turn up: as they are, and as HTML, JSON, Python or a URL."""
+    """Removes secrets in all their forms: as they are, and as written in HTML, JSON, Python or a URL."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         forms = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}
-        # The longest first: one may be a part of another.
+        # The longest first: one may contain another.
         self._forms = sorted(forms, key=len, reverse=True)
 
     def of_text(self, text: str) -> str:
@@ -44,7 +44,7 @@ class Redaction:
         return self._without_wrapped(text) if self._long_forms and "\n" in text else text
 
     def of_value(self, value: Any) -> Any:
-        """Return `value`, anything that JSON can hold, without the secrets; a list of lines may spread them."""
+        """Return a JSON `value` without the secrets, even if one is spread over a list of lines."""
         if isinstance(value, str):
             return self.of_text(value)
         if isinstance(value, Mapping):
@@ -54,7 +54,7 @@ class Redaction:
         return value
 
     def of_notebook(self, notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-        """Return a copy of `notebook` without the secrets, and still a notebook."""
+        """Return a valid copy of `notebook` without the secrets."""
         cells = [self._of_part(cell) for cell in notebook.cells]
         clean = {**notebook, "metadata": self.of_value(notebook.metadata), "cells": cells}
         return cast("nbformat.NotebookNode", nbformat.from_dict(clean))
@@ -64,7 +64,7 @@ class Redaction:
         return [form for form in self._forms if len(form) >= SHORTEST_WRAPPED]
 
     def _without_wrapped(self, text: str) -> str:
-        """Return `text` without the secrets that go over several lines."""
+        """Return `text` without secrets that are wrapped over several lines."""
         in_one_line = "".join(text.split())
         for form in self._long_forms:
             if form in in_one_line:
@@ -73,11 +73,11 @@ class Redaction:
 
     @cached_property
     def _coloured(self) -> re.Pattern[str]:
-        # Characters of the secrets may have colours of their own, as tokens of a source in a traceback have.
+        # Each character may have a colour of its own, like the tokens of a source in a traceback.
         return re.compile("|".join(f"{_ANSI}*".join(map(re.escape, form)) for form in self._forms))
 
     def _of_part(self, part: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a cell or an output without the secrets in what people or kernels have put there."""
+        """Return a cell or an output without secrets in the values that people or kernels have set."""
         clean = {key: value if key in _PLAIN_KEYS else self.of_value(value) for key, value in part.items()}
         if "outputs" in part:
             clean["outputs"] = [self._of_part(output) for output in part["outputs"]]

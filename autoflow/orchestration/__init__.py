@@ -1,1 +1,1 @@
-"""All of Prefect: its server, deployments, flow runs, and history."""
+"""Everything about Prefect: its server, deployments, flow runs and history."""

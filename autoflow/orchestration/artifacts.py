@@ -1,6 +1,5 @@
-"""What Prefect's UI shows of a run besides its states: links to its outputs, and why it failed."""
+"""Adds an artifact to each run in Prefect's UI: links to its outputs, and the error if it failed."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,20 +7,21 @@ from prefect.artifacts import create_markdown_artifact
 
 from autoflow.errors import NotebookError
 from autoflow.log import logger
+from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.orchestration.failures import PREFECT_FAILURES
 from autoflow.runs.run import Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.utils import redact
 
 LONGEST_SOURCE = 4000
-"""Of a cell that failed, in characters."""
+"""The longest excerpt from a failed cell, in characters."""
 
 LONGEST_MESSAGE = 2000
-"""Of what went wrong, in characters."""
+"""The longest error message, in characters."""
 
 
 def show_outcome(run: WorkflowRun, outcome: Outcome, settings: Settings) -> None:
-    """Add to Prefect's flow run, in which this is called, what became of it; not in the way if Prefect fails."""
+    """Add the artifact to the flow run in which this is called; ignore failures of Prefect."""
     try:
         create_markdown_artifact(
             redact(summary(run, outcome, settings), settings.secrets),
@@ -29,16 +29,16 @@ def show_outcome(run: WorkflowRun, outcome: Outcome, settings: Settings) -> None
             description=redact(str(run), settings.secrets),
         )
     except PREFECT_FAILURES as error:
-        logger.debug("%s has no artifact in Prefect: %s", run, type(error).__name__)
+        logger.debug("could not add an artifact for %s in Prefect: %s", run, type(error).__name__)
 
 
 def summary(run: WorkflowRun, outcome: Outcome, settings: Settings) -> str:
-    """Return, in markdown, the outputs of each notebook, and where and why one failed."""
+    """Return links to the outputs of each notebook, and the errors of those that failed, as markdown."""
     lines = [f"## {_plain(str(run))}", ""]
     for label, error in sorted(outcome.errors.items()):
         lines += _failure(label, error, outcome)
     if outcome.outputs:
-        lines += ["| notebook | executed | reports |", "| --- | --- | --- |"]
+        lines += ["| Notebook | Executed notebook | Reports |", "| --- | --- | --- |"]
     for label, outputs in sorted(outcome.outputs.items()):
         reports = ", ".join(_link(path, settings) for path in outputs.reports)
         lines.append(f"| {_plain(label)} | {_link(outputs.executed, settings)} | {reports} |")
@@ -52,17 +52,9 @@ def _failure(label: str, error: Exception, outcome: Outcome) -> list[str]:
     message = f"{error.error_class}: {error.error_message}"[:LONGEST_MESSAGE]
     lines = [f"### Failed in {place}", "", _fenced(message), ""]
     executed = outcome.outputs.get(label)
-    source = cell_source(executed.executed, error.cell) if executed and error.cell else None
+    read = ExecutedNotebook.read(executed.executed) if executed and error.cell else None
+    source = read.source(error.cell) if read and error.cell else None
     return [*lines, "The cell:", "", _fenced(source[:LONGEST_SOURCE], "python"), ""] if source else lines
-
-
-def cell_source(notebook: Path, cell: int) -> str | None:
-    """Return the source of a cell of an executed notebook, counted from 1; None if it cannot be read."""
-    try:
-        source = json.loads(notebook.read_text(encoding="utf-8"))["cells"][cell - 1]["source"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return source if isinstance(source, str) else "".join(source)
 
 
 def _link(path: Path, settings: Settings) -> str:
@@ -71,16 +63,16 @@ def _link(path: Path, settings: Settings) -> str:
 
 
 def _fenced(text: str, language: str = "") -> str:
-    """Return `text` as a block of code that nothing in it can end."""
+    """Return `text` as a fenced code block whose fence is longer than any in the text."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _plain(text: str) -> str:
-    """Return `text` so that markdown shows it as it is."""
+    """Return `text` on one line, with markdown's special characters escaped."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~-])", r"\\\1", " ".join(text.split()))
 
 
 def _key(workflow: str) -> str:
-    """Return what Prefect calls the artifacts of a workflow: it allows small letters, digits and dashes."""
+    """Return the key of a workflow's artifacts: Prefect allows lowercase letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", workflow.lower()).strip("-") or "workflow"

@@ -1,4 +1,4 @@
-"""Looks which of our flow runs somebody has cancelled in Prefect, and stops them."""
+"""Stops runs that are cancelled in Prefect."""
 
 import threading
 from collections.abc import Iterator
@@ -17,44 +17,49 @@ from prefect.client.schemas.objects import StateType
 
 from autoflow.log import logger
 from autoflow.orchestration.failures import PREFECT_FAILURES
-from autoflow.stop_signal import StopSignal
+from autoflow.stop_signal import PeriodicThread, StopSignal
 
 POLL_SECONDS = 2.0
-"""How often Prefect is asked, while there are runs."""
+"""How often Prefect is queried while there are runs."""
 
 REASON = "it was cancelled in Prefect"
-"""What the record of a cancelled run says."""
+"""The reason in the record of a cancelled run."""
 
 MOST_ASKED_FOR = 200
-"""Prefect's API answers for so many flow runs at once."""
+"""The highest number of flow runs that Prefect's API returns for a query."""
 
 
 class Cancellations:
-    """Stops flow runs that are cancelled in Prefect, while the `with` block goes on.
+    """Stops flow runs that are cancelled in Prefect, for the duration of the `with` block.
 
-    Prefect's own way is to kill the process of a run. Ours share one process, so that it is asked, with one query
-    for all of them, every two seconds.
+    Prefect itself would kill the process of a run. Ours share one process, so this queries Prefect every two seconds,
+    once for all of them.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stops: dict[UUID, StopSignal] = {}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, name="cancellations", daemon=True)
+        self._client: SyncPrefectClient | None = None
+        self._thread = PeriodicThread(
+            "cancellations",
+            lambda: self.check(self._client),
+            POLL_SECONDS,
+            last_wait=POLL_SECONDS,
+            within=self._connected(),
+        )
 
     def __enter__(self) -> Self:
-        """Begin to look."""
-        self._thread.start()
+        """Start to query Prefect."""
+        self._thread.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Look no longer."""
-        self._ended.set()
-        self._thread.join(POLL_SECONDS)
+        """Stop querying Prefect."""
+        self._thread.__exit__()
 
     @contextmanager
     def of(self, stop: StopSignal) -> Iterator["Watched"]:
-        """Set `stop` when a flow run is cancelled that is named, in the block, to the object that this yields."""
+        """Yield an object to which the block gives the id of a flow run; set `stop` when that is cancelled."""
         watched = Watched(self, stop)
         try:
             yield watched
@@ -63,12 +68,12 @@ class Cancellations:
                 self._stops = {key: value for key, value in self._stops.items() if value is not stop}
 
     def add(self, flow_run_id: UUID, stop: StopSignal) -> None:
-        """Set `stop` when this flow run is cancelled."""
+        """Set `stop` when the flow run is cancelled."""
         with self._lock:
             self._stops[flow_run_id] = stop
 
-    def look(self, client: SyncPrefectClient | None = None) -> None:
-        """Ask Prefect once, over `client` or one of its own; if it does not answer, the next time will do."""
+    def check(self, client: SyncPrefectClient | None = None) -> None:
+        """Query Prefect once, with `client` or a new one; if it does not respond, leave it to the next check."""
         with self._lock:
             stops = dict(self._stops)
         flow_runs = list(stops)
@@ -77,31 +82,31 @@ class Cancellations:
                 for flow_run_id in _cancelled(flow_runs[start : start + MOST_ASKED_FOR], client):
                     stops[flow_run_id].set(REASON)
         except PREFECT_FAILURES as error:
-            logger.debug("Prefect does not say what is cancelled: %s", type(error).__name__)
+            logger.debug("could not query Prefect for cancelled runs: %s", type(error).__name__)
 
-    def _go_on(self) -> None:
-        # To make a client takes longer than to ask.
-        with get_client(sync_client=True) as client:
-            while not self._ended.wait(POLL_SECONDS):
-                self.look(client)
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        # Kept open, because it takes longer to make a client than to query Prefect.
+        with get_client(sync_client=True) as self._client:
+            yield
 
 
 class Watched:
-    """A stop signal that waits for the id of its flow run, which Prefect gives late."""
+    """A stop signal with its flow run, whose id Prefect provides only once it is running."""
 
     def __init__(self, cancellations: Cancellations, stop: StopSignal) -> None:
         self._cancellations = cancellations
         self.stop = stop
 
     def is_run_by(self, flow_run_id: UUID) -> None:
-        """Look from now on whether this flow run is cancelled."""
+        """Set the stop signal if this flow run is cancelled from now on."""
         self._cancellations.add(flow_run_id, self.stop)
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether Prefect says that it is cancelled; asks it at once."""
-        self._cancellations.look()
-        return self.stop.wait(0)
+        """Whether the flow run is cancelled; queries Prefect now."""
+        self._cancellations.check()
+        return self.stop.is_set_directly
 
 
 def _cancelled(flow_run_ids: list[UUID], client: SyncPrefectClient | None) -> list[UUID]:

@@ -1,4 +1,4 @@
-"""What the daemon leaves in PREFECT_HOME for the command line: where its Prefect API is, and when it last ticked."""
+"""The files in PREFECT_HOME through which the daemon gives the command line its Prefect API and its last tick."""
 
 import json
 import os
@@ -17,13 +17,13 @@ from autoflow.utils import whole_file
 
 @dataclass(frozen=True, kw_only=True)
 class DaemonFiles:
-    """The two files, in the folder `home`."""
+    """The files daemon.json and tick.json in the folder `home`."""
 
     home: Path
 
     @contextmanager
     def starting(self) -> Iterator[None]:
-        """Tell that a daemon starts until, in the block, it is `published`, unless another one works already."""
+        """Record that a daemon is starting, until the block calls `published`; keep the record of another one."""
         if not self._has_daemon:
             _write(self._daemon_file, {"is_starting": True, **_process()})
         try:
@@ -33,7 +33,7 @@ class DaemonFiles:
 
     @contextmanager
     def published(self, api_url: str) -> Iterator[None]:
-        """Tell where the Prefect API is while the block lasts."""
+        """Record the address of the Prefect API for the duration of the block."""
         _write(self._daemon_file, {"api_url": api_url, **_process()})
         try:
             yield
@@ -42,26 +42,26 @@ class DaemonFiles:
 
     @property
     def is_starting(self) -> bool:
-        """Whether a daemon has said that it starts, and that its Prefect API does not answer yet."""
+        """Whether a daemon is starting, so that its Prefect API does not respond yet."""
         return _read(self._daemon_file).get("is_starting") is True and not self.daemon_is_gone
 
     @property
     def api_url(self) -> str | None:
-        """Where a daemon said that its Prefect API is; it may be gone since. None if there is no daemon."""
+        """The Prefect API of the daemon, which may be gone by now; None if no daemon has recorded one."""
         url = _read(self._daemon_file).get("api_url")
         return url if isinstance(url, str) else None
 
     @property
     def daemon_is_gone(self) -> bool:
-        """Whether a daemon of this machine has said that it runs, and is gone all the same."""
+        """Whether the daemon on this machine died without removing its record."""
         daemon = _read(self._daemon_file)
         return daemon.get("host") == socket.gethostname() and not _is_alive(daemon)
 
     @contextmanager
     def ticking(self, api_url: str | None = None) -> Iterator[None]:
-        """Note that a tick begins and, at the end of the block, that it has ended, and with which error of ours.
+        """Record the start of a tick and, when the block ends, its end and its error, if it is one of AutoFlow's.
 
-        Another daemon may have been published after this one and ended: then the Prefect API at `api_url` is told anew.
+        Another daemon may have replaced this one's record of `api_url`, and ended: then write it again.
         """
         if api_url and (not _read(self._daemon_file) or self.daemon_is_gone):
             _write(self._daemon_file, {"api_url": api_url, **_process()})
@@ -83,18 +83,18 @@ class DaemonFiles:
 
     @property
     def _has_daemon(self) -> bool:
-        """Whether a daemon of this machine works, other than this process."""
+        """Whether another process is a daemon on this machine."""
         daemon = _read(self._daemon_file)
         return daemon.get("host") == socket.gethostname() and _is_alive(daemon) and not _is_ours(daemon)
 
     def _withdraw(self) -> None:
-        # Another daemon may have come meanwhile.
+        # Another daemon may have started in the meantime.
         if _is_ours(_read(self._daemon_file)):
             with suppress(OSError):
                 self._daemon_file.unlink(missing_ok=True)
 
     def last_tick(self) -> "LastTick | None":
-        """Return when the last tick was, None if there was none."""
+        """Return the last tick, or None if there was none."""
         tick = _read(self.home / "tick.json")
         try:
             ended_at = datetime.fromisoformat(tick["ended_at"]) if tick.get("ended_at") else None
@@ -105,7 +105,7 @@ class DaemonFiles:
 
 @dataclass(frozen=True)
 class LastTick:
-    """When the last tick began and ended (None: it goes on), in UTC, and its error if it had one."""
+    """When the last tick began and ended, in UTC, and its error, if any; `ended_at` is None while it is running."""
 
     began_at: datetime
     ended_at: datetime | None
@@ -129,7 +129,7 @@ def _now() -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return what is in the file; nothing if it is not there or not ours."""
+    """Return the content of the file; an empty one if it is missing or invalid."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -138,10 +138,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, content: Mapping[str, object]) -> None:
-    """Write the file; the daemon goes on if it cannot be written."""
+    """Write the file; if that fails, log a warning only."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as temporary:
             temporary.write_text(json.dumps(content), encoding="utf-8")
     except OSError as error:
-        logger.warning("%s cannot be written: %s; 'autoflow health' will not know", path, error.strerror)
+        logger.warning("could not write %s: %s; 'autoflow health' will report old data", path, error.strerror)

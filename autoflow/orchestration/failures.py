@@ -1,7 +1,7 @@
-"""The errors that a failing Prefect API raises."""
+"""The exceptions that a failing Prefect API causes."""
 
 import httpx
 from prefect.exceptions import PrefectException
 
 PREFECT_FAILURES = (httpx.HTTPError, PrefectException, OSError, RuntimeError, ValueError)
-"""What Prefect's client raises when the API is gone, refuses, or answers what Prefect would not."""
+"""Exceptions of Prefect's client if the API is gone, refuses a request, or its response makes no sense."""

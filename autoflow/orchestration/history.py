@@ -1,4 +1,4 @@
-"""What Prefect remembers of old runs, and how it is made to forget them. Importing this imports Prefect."""
+"""Deletes old runs from Prefect's history. Importing this module imports Prefect."""
 
 import datetime
 from collections.abc import Iterable
@@ -17,13 +17,19 @@ from autoflow.errors import PrefectApiError
 from autoflow.orchestration.failures import PREFECT_FAILURES
 
 FLOWS = ["available_dates_sensor", "run_workflow"]
-"""The flows of AutoFlow's own, of which the run store has no record. A server may have those of other programs, too."""
+"""AutoFlow's flows whose runs are not in the run store. The server may have flows of other programs, too."""
 
 
 def delete_flow_runs(recorded: Iterable[str], *, before: datetime.datetime) -> int:
-    """Delete the flow runs whose ids are `recorded`, and AutoFlow's own that ended before `before` (UTC).
+    """Delete the flow runs whose ids are `recorded`, and those of `FLOWS` that ended before `before` (UTC).
 
-    Returns how many there were. Raises PrefectApiError if the Prefect API is gone or refuses.
+    Return the number of deleted flow runs.
+
+    Raises
+    ------
+    PrefectApiError
+        If the Prefect API is gone or refuses.
+
     """
     try:
         with get_client(sync_client=True) as client:
@@ -32,7 +38,7 @@ def delete_flow_runs(recorded: Iterable[str], *, before: datetime.datetime) -> i
                 deleted += sum(_delete(client, each) for each in ids)
             return deleted
     except PREFECT_FAILURES as error:
-        raise PrefectApiError(f"Prefect's history cannot be pruned: {type(error).__name__}") from error
+        raise PrefectApiError(f"could not prune Prefect's history: {type(error).__name__}") from error
 
 
 def _old_ticks(client: SyncPrefectClient, before: datetime.datetime) -> list[UUID]:

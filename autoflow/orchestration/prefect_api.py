@@ -1,6 +1,6 @@
-"""The Prefect API that AutoFlow works with: one that is given, or a Prefect server of AutoFlow's own.
+"""The Prefect API that AutoFlow uses: a given one, or that of AutoFlow's own Prefect server.
 
-Nothing here imports Prefect, which reads its settings from the environment as it is imported.
+This module does not import Prefect, which reads its settings from the environment when it is imported.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from autoflow.errors import PrefectApiError
+from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.server_process import (
     READY_TIMEOUT,
     START_TIMEOUT,
@@ -21,24 +22,23 @@ from autoflow.orchestration.server_process import (
     _url,
     is_ready,
 )
-from autoflow.settings import Settings
+from autoflow.settings import OWN_SECRETS, Settings
 from autoflow.stop_signal import Shutdown
 
 DEFAULT_PORT = 4200
-"""Where Prefect's users expect its UI."""
-
+"""Prefect's usual port, where users expect its UI."""
 
 RETENTION_DAYS = 90
-"""How long Prefect's own server keeps runs; the run store keeps its records for ever."""
+"""For how many days AutoFlow's own Prefect server keeps runs; the run store keeps its records for ever."""
 
 
 def choose_port(settings: Settings) -> int:
-    """Return the port for a server of our own: the one that is set, or the first one from 4200 up that is free.
+    """Return the port for a server of our own: the configured one, or the first free one from 4200 up.
 
     Raises
     ------
     PrefectApiError
-        If the port that is set is taken, or nobody can listen on the address that is set.
+        If the configured port is taken, or the configured address cannot be used.
 
     """
     host, wanted = settings.prefect_host, settings.prefect_port
@@ -51,25 +51,25 @@ def choose_port(settings: Settings) -> int:
         else:
             return port
     if wanted:
-        raise PrefectApiError(f"PREFECT_SERVER_API_PORT: port {wanted} is taken; set another one, or none")
-    raise PrefectApiError(f"no port from {DEFAULT_PORT} to {DEFAULT_PORT + 99} is free: set PREFECT_SERVER_API_PORT")
+        raise PrefectApiError(f"PREFECT_SERVER_API_PORT: port {wanted} is in use; set another port, or none")
+    raise PrefectApiError(f"no port from {DEFAULT_PORT} to {DEFAULT_PORT + 99} is free; set PREFECT_SERVER_API_PORT")
 
 
 def free_port() -> int:
-    """Return a port on this machine that nobody listens on, for a server for the time being."""
+    """Return a free port on this machine, for a temporary server."""
     with contextlib.closing(_listen("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
 
 def client_environment(settings: Settings, api_url: str) -> dict[str, str]:
-    """Return the environment variables that make Prefect, in this process, quiet and talk to `api_url`."""
+    """Return the environment variables that make Prefect use `api_url` and log nothing itself in this process."""
     return {
         "PREFECT_API_URL": api_url,
         "PREFECT_HOME": str(settings.prefect_home),
         "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
         "PREFECT_API_REQUEST_TIMEOUT": settings.environ.get("PREFECT_API_REQUEST_TIMEOUT") or "30",
-        # Our own lines go to Prefect's UI as well, and Prefect's own to nobody: they repeat ours, with tracebacks.
+        # Send our log lines to Prefect's UI, too. Drop those of Prefect: they repeat ours, with tracebacks.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "autoflow",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
@@ -78,23 +78,23 @@ def client_environment(settings: Settings, api_url: str) -> dict[str, str]:
 
 
 def server_environment(settings: Settings, environ: Mapping[str, str], port: int) -> dict[str, str]:
-    """Return the environment of a server of our own; what an operator has set in `environ` about Prefect holds."""
+    """Return the environment of a server of our own; Prefect settings in `environ` take precedence over ours."""
     ours = {
-        # The page asks the server that it came from, under whatever name and port a browser reaches it.
+        # A relative URL: the UI then works under any host name and port.
         "PREFECT_UI_API_URL": "/api",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RETENTION_DAYS * 24 * 3600),
         "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P7D",
-        # What looks every few seconds for things that AutoFlow has none of, such as work pools and pauses.
+        # Services that poll every few seconds for things that AutoFlow does not use, such as work pools and pauses.
         "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1M",
         "PREFECT_SERVER_SERVICES_CLEANUP_RECONCILER_LOOP_SECONDS": "60",
         "PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS": "60",
         "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "30",
         "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
         "PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "60",
-        # What tasks do is written together, a second later at most, rather than each change on its own.
+        # Write changes of tasks in batches, at most a second later, rather than one at a time.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     }
@@ -105,20 +105,13 @@ def server_environment(settings: Settings, environ: Mapping[str, str], port: int
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
-    withheld = {
-        "AUTOFLOW_DB_PASSWORD",
-        "AUTOFLOW_DB_URI",
-        "AUTOFLOW_NOTIFY_URLS",
-        "FLOWAPI_TOKEN",
-        "PREFECT__DB_URI",
-        "PREFECT_API_URL",
-    }
+    withheld = OWN_SECRETS | {"FLOWAPI_TOKEN", "PREFECT_API_URL"}
     return ours | {name: value for name, value in environ.items() if name not in withheld} | always
 
 
 @contextmanager
 def prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterator["PrefectApi"]:
-    """Yield the Prefect API, for which `environ` is prepared; a server of our own runs meanwhile."""
+    """Yield the Prefect API and prepare `environ` for it; run a server of our own in the block if none is given."""
     if settings.prefect_api_url:
         environ.update(client_environment(settings, settings.prefect_api_url))
         yield PrefectApi(settings.prefect_api_url)
@@ -132,30 +125,45 @@ def prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterat
         yield PrefectApi(url, server)
 
 
+@contextmanager
+def shared_prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterator["PrefectApi"]:
+    """Yield the Prefect API that is set, or the daemon's, or that of a temporary server; `environ` is prepared for it.
+
+    A temporary server uses a port on which nobody looks for a daemon, and no daemon wants to start.
+    """
+    url = settings.prefect_api_url or DaemonFiles(home=settings.prefect_home).api_url
+    if url and (settings.prefect_api_url or is_ready(url)):
+        shared = settings.model_copy(update={"prefect_api_url": url})
+    else:
+        shared = settings.model_copy(update={"prefect_host": "127.0.0.1", "prefect_port": free_port()})
+    with prefect_api(shared, environ) as api:
+        yield api
+
+
 @dataclass(frozen=True)
 class PrefectApi:
-    """A Prefect API; `server` is ours, if it is."""
+    """A Prefect API; `server` is AutoFlow's own server, if it uses one."""
 
     url: str
     server: "PrefectServer | None" = None
 
     def wait_until_ready(self, shutdown: Shutdown, *, timeout: float = START_TIMEOUT) -> bool:
-        """Wait until the API answers; return False if `shutdown` closed before that.
+        """Wait until the API responds; return False if `shutdown` closes before that.
 
         Raises
         ------
         PrefectApiError
-            If it has not answered within `timeout` seconds, or our own server cannot run.
+            If it does not respond within `timeout` seconds, or our own server fails to start.
 
         """
         deadline = time.monotonic() + timeout
-        # A server of ours is connected to before it answers; in between we look whether it still runs.
+        # Our own server accepts connections before it responds, so each attempt is short: it may have ended.
         while not is_ready(self.url, timeout=1 if self.server else READY_TIMEOUT):
             if self.server and (failure := self.server.failure):
-                raise PrefectApiError(f"the Prefect server does not start: {failure}")
+                raise PrefectApiError(f"the Prefect server failed to start: {failure}")
             if time.monotonic() > deadline:
                 hint = f"see {self.server.log_file}" if self.server else "check PREFECT_API_URL"
-                raise PrefectApiError(f"the Prefect API at {self.url} has not answered within {timeout:g} s: {hint}")
+                raise PrefectApiError(f"the Prefect API at {self.url} did not respond within {timeout:g} s; {hint}")
             if shutdown.wait_until_closing(0.1):
                 return False
         if self.server:
@@ -164,7 +172,7 @@ class PrefectApi:
 
 
 def _around_proxies(environ: Mapping[str, str], host: str) -> dict[str, str]:
-    """Return the environment variables that keep connections to our own server from going through a proxy."""
+    """Return the environment variables that exclude our own server from a proxy."""
     if not any(name.lower() in {"http_proxy", "all_proxy"} for name in environ):
         return {}
     excepted = environ.get("no_proxy") or environ.get("NO_PROXY")
@@ -172,7 +180,7 @@ def _around_proxies(environ: Mapping[str, str], host: str) -> dict[str, str]:
 
 
 def _same_protection(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment variable that keeps each client from asking our own server for a token that it has not."""
+    """Return the environment variable that makes clients request CSRF tokens only if our own server has them."""
     names = ("PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED", "PREFECT_SERVER_CSRF_PROTECTION_ENABLED")
     is_protected = next((environ[name] for name in names if environ.get(name)), "false")
     return {"PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": is_protected}

@@ -8,7 +8,6 @@ import select
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Mapping
@@ -18,45 +17,39 @@ from typing import Self
 
 from autoflow.errors import PrefectApiError
 from autoflow.log import logger
+from autoflow.stop_signal import PeriodicThread
 
 START_TIMEOUT = 180.0
-"""How long the server may take to answer, in seconds: its first start prepares a database, slowly on a slow disk."""
-
+"""How long the server may take to respond after a start, in seconds: the first one creates a database."""
 
 STOP_TIMEOUT = 2.0
 """How long the server may take to end, in seconds, before it is killed."""
 
-
 READY_TIMEOUT = 5.0
-"""How long the API may take to say that it is ready, in seconds."""
-
+"""How long the API may take to respond to a health check, in seconds."""
 
 LONGEST_COMPLAINT = 300
-"""How much is told of what the server says when it does not start, in characters."""
-
+"""The longest excerpt from the server's log in an error message, in characters."""
 
 LOOK_SECONDS = 15.0
-"""How often a server of our own is asked whether it is well."""
-
+"""How often the server's health is checked."""
 
 HUNG_SECONDS = 60.0
-"""How long it may not answer until it is started anew."""
-
+"""After how long without a response a running server is restarted."""
 
 RESTART_SECONDS = 10.0
-"""How long to wait between attempts to start the server again."""
-
+"""The pause between attempts to restart the server."""
 
 _EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception): .+(?:\n.+)*", re.MULTILINE)
 """The end of a traceback, up to the next empty line."""
 
 
 class PrefectServer:
-    """A Prefect server as a process of its own, started again when it dies, ended with the block.
+    """A Prefect server in a child process, for the duration of the block; it is restarted when it dies or hangs.
 
-    It listens where PREFECT_SERVER_API_HOST and PREFECT_SERVER_API_PORT in `environment` say, from the start of the
-    block: who connects before it answers, or while it is being started again, waits. It ends by itself, too, when
-    this process is gone. What it says goes to `log_file`.
+    It listens on PREFECT_SERVER_API_HOST and PREFECT_SERVER_API_PORT of `environment` from the start of the block.
+    Clients that connect before it responds, or during a restart, wait. It also ends when this process dies. Its output
+    goes to `log_file`.
     """
 
     def __init__(self, environment: Mapping[str, str], log_file: Path) -> None:
@@ -67,11 +60,19 @@ class PrefectServer:
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._listener: socket.socket | None = None
-        self._closing = threading.Event()
-        self._watch = threading.Thread(target=self._keep_alive, name="prefect-server", daemon=True)
+        self._answered_at = 0.0
+        self._is_restarting = False
+        self._watch = PeriodicThread("prefect-server", self._keep_alive, 0.0)
 
     def __enter__(self) -> Self:
-        """Start the server; it answers only later. Raises PrefectApiError if it cannot listen or write."""
+        """Start the server without waiting until it responds.
+
+        Raises
+        ------
+        PrefectApiError
+            If it cannot listen, or cannot write its log file.
+
+        """
         host, port = self._environment["PREFECT_SERVER_API_HOST"], int(self._environment["PREFECT_SERVER_API_PORT"])
         try:
             self._listener = _listen(host, port)
@@ -84,12 +85,13 @@ class PrefectServer:
             raise PrefectApiError(
                 f"the Prefect server cannot write {self.log_file}: {error.strerror}; check PREFECT_HOME"
             ) from error
-        self._watch.start()
+        self._answered_at = time.monotonic()
+        self._watch.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         """End the server."""
-        self._closing.set()
+        self._watch.end()
         if self._process:
             _end(self._process)
         self._watch.join()
@@ -98,7 +100,7 @@ class PrefectServer:
 
     @property
     def failure(self) -> str | None:
-        """Why the server has ended without ever having answered; None where that is not so."""
+        """Why the server ended before it ever responded; None if it did not."""
         if self._process is None or self._process.poll() is None or self.has_been_ready:
             return None
         log = self.log_file.read_bytes()[self._log_start :].decode(errors="replace")
@@ -112,58 +114,59 @@ class PrefectServer:
                 [sys.executable, "-m", "autoflow.orchestration.prefect_server", str(listener.fileno())],
                 pass_fds=[listener.fileno()],
                 env={**self._environment, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-                # Its end tells the server that we are gone, however that came about.
+                # The pipe closes when this process ends, for whatever reason, and the server then ends, too.
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C in a terminal is for AutoFlow, which ends the server when it no longer needs it.
+                # Ctrl-C in a terminal must only reach AutoFlow, which ends the server when it no longer needs it.
                 start_new_session=True,
             )
 
     def _keep_alive(self) -> None:
-        is_starting_again = False
-        while not self._closing.is_set():
-            process, listener = self._process, self._listener
-            if process is None or listener is None:
-                return
-            self._wait_for_its_end(process, is_starting=is_starting_again)
+        """Wait up to `LOOK_SECONDS` for the server to end; restart it if it has, and kill it if it hangs."""
+        process, listener = self._process, self._listener
+        if process is None or listener is None:
+            self._watch.end()
+        elif not _has_ended(process, LOOK_SECONDS):
+            self._kill_if_hung(process)
+        else:
             if process.stdin:
                 process.stdin.close()
-            if self._closing.is_set() or not self.has_been_ready:
-                return
-            logger.warning("the Prefect server ended (exit code %s); starting it again", process.returncode)
-            self._restart(listener)
-            is_starting_again = True
+            if not self.has_been_ready:
+                self._watch.end()  # `failure` reports it
+            if not self._watch.is_ending:
+                logger.warning("the Prefect server ended (exit code %s); restarting it", process.returncode)
+                self._restart(listener)
 
-    def _wait_for_its_end(self, process: subprocess.Popen[bytes], *, is_starting: bool) -> None:
-        """Wait until the server ends; kill it if it does not answer for too long, which is longer for a start."""
-        answered_at = time.monotonic()
-        while not _has_ended(process, LOOK_SECONDS):
-            if not self.has_been_ready or is_ready(self._url):
-                answered_at, is_starting = time.monotonic(), False
-            elif time.monotonic() - answered_at > (patience := START_TIMEOUT if is_starting else HUNG_SECONDS):
-                logger.warning("the Prefect server has not answered for %.0f s and is killed", patience)
-                process.kill()
+    def _kill_if_hung(self, process: subprocess.Popen[bytes]) -> None:
+        if not self.has_been_ready or is_ready(self._url):
+            self._answered_at, self._is_restarting = time.monotonic(), False
+        elif time.monotonic() - self._answered_at > (
+            patience := START_TIMEOUT if self._is_restarting else HUNG_SECONDS
+        ):
+            logger.warning("the Prefect server has not responded for %.0f s; killing it", patience)
+            process.kill()
 
     def _restart(self, listener: socket.socket) -> None:
-        """Start the server again, as soon as that is possible: memory may be short just now."""
+        """Start the server again; retry if that fails, as memory may be short for a moment."""
         seconds = 1.0
-        while not self._closing.wait(seconds):
+        while not self._watch.pause(seconds):
             seconds = RESTART_SECONDS
             try:
                 self._process = self._start(listener)
             except OSError as error:
-                logger.warning("the Prefect server cannot be started: %s; trying again", error.strerror)
+                logger.warning("could not start the Prefect server: %s; trying again", error.strerror)
                 continue
-            if self._closing.is_set():
+            if self._watch.is_ending:
                 _end(self._process)
+            self._answered_at, self._is_restarting = time.monotonic(), True
             return
 
 
 def _has_ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Wait up to `seconds` for the end of a process; tell whether it has. Popen.wait looks 20 times a second."""
+    """Wait up to `seconds` for a process to end; return whether it has. Popen.wait would poll 20 times a second."""
     if sys.platform == "linux" and process.poll() is None:
-        # Unless another thread has waited for it meanwhile.
+        # The process is gone if another thread has waited for it in the meantime.
         with contextlib.suppress(ProcessLookupError), open(os.pidfd_open(process.pid), "rb") as end:
             poll = select.poll()
             poll.register(end, select.POLLIN)
@@ -175,21 +178,21 @@ def _has_ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def is_ready(api_url: str, *, timeout: float = READY_TIMEOUT) -> bool:
-    """Tell whether the API answers within `timeout` seconds."""
+    """Return whether the API responds within `timeout` seconds."""
     try:
-        with urllib.request.urlopen(f"{api_url}/health", timeout=timeout):  # noqa: S310 - the URL is the operator's
+        with urllib.request.urlopen(f"{api_url}/health", timeout=timeout):
             return True
     except (OSError, http.client.HTTPException):
         return False
 
 
 def _complaint(log: str) -> str:
-    """Return, in a line, what a Python said as it ended: its exception or, where there is none, its last line."""
+    """Return the exception at the end of a Python process's log or, if there is none, its last line, as one line."""
     exceptions = list(_EXCEPTION.finditer(log))
     said = exceptions[-1].group() if exceptions else log.strip().rpartition("\n")[2]
-    # Pydantic repeats the value of a setting, which may be a secret.
+    # Pydantic quotes the value of a setting, which may be a secret.
     said = re.sub(r"\[type=.*\]", "", said)
-    return shorten(said, LONGEST_COMPLAINT, placeholder=" …") or "it says nothing"
+    return shorten(said, LONGEST_COMPLAINT, placeholder=" …") or "its log is empty"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -210,7 +213,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> PrefectApiError:
-    # create_server adds its arguments to the reason.
+    # create_server appends its arguments to the reason.
     reason = str(error.strerror).partition(" (while")[0]
     return PrefectApiError(
         f"the Prefect server cannot listen on '{host}', port {port}: {reason}; "
@@ -223,7 +226,7 @@ def _url(host: str, port: int) -> str:
 
 
 def _reachable(host: str) -> str:
-    """Return the address, as it is written in a URL, to reach a server on this machine that listens on `host`."""
-    if host in {"0.0.0.0", "", "::"}:  # noqa: S104 - it is compared, not bound
+    """Return the host for the URL of a server on this machine that listens on `host`."""
+    if host in {"0.0.0.0", "", "::"}:  # noqa: S104 - for comparison only
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host

@@ -11,6 +11,7 @@
   const isoDate = (number) => new Date(number * DAY).toISOString().slice(0, 10);
   const weekday = (number) => (number + 3) % 7; // 1970-01-01 was a Thursday; 0 is Monday
   const firstDay = (year) => Date.UTC(year, 0, 1) / DAY;
+  const NOT_RUN = "not run";
   const NAMES = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
   const outputs = (set, number, time) => {
@@ -29,13 +30,13 @@
 
   const show = (each, number, panel) => {
     const day = each.byNumber.get(number);
-    panel.replaceChildren(make("p", {}, make("strong", {}, isoDate(number)), ": " + (day ? states[day[1]] : "nothing")));
+    panel.replaceChildren(make("p", {}, make("strong", {}, isoDate(number)), ": " + (day ? states[day[1]] : NOT_RUN)));
     if (!day) return;
     if (day[4] >= 0) panel.append(make("pre", {}, reasons[day[4]]));
     if (each.sets[day[2]].length) panel.append(outputs(each.sets[day[2]], number, day[3]));
   };
 
-  // One day of each calendar can be reached with Tab; arrows go on from there.
+  // Tab reaches one day of each calendar; the arrow keys move on from it.
   const calendar = (each, year, title, panel) => {
     const first = firstDay(year), end = firstDay(year + 1), start = first - weekday(first);
     const newest = each.days.find((day) => day[0] >= first && day[0] < end);
@@ -49,7 +50,7 @@
         const cell = make("td", { role: "gridcell" });
         if (number >= first) {
           const day = each.byNumber.get(number);
-          const text = `${isoDate(number)}: ${day ? states[day[1]] : "nothing"}`;
+          const text = `${isoDate(number)}: ${day ? states[day[1]] : NOT_RUN}`;
           const button = make("button", { type: "button", class: "day", tabindex: -1, "aria-label": text, title: text });
           if (day) button.dataset.state = day[1];
           button.dataset.number = number;
@@ -92,9 +93,9 @@
     const heading = make("h3", { id: `series-${index}` }, each.workflow);
     if (each.parameters !== "{}") heading.append(" ", make("code", {}, each.parameters));
     const years = [...new Set(each.days.map((day) => new Date(day[0] * DAY).getUTCFullYear()))];
-    const select = make("select", { "aria-label": `Year of ${title}` });
+    const select = make("select", { "aria-label": `Year, ${title}` });
     for (const year of years) select.append(make("option", { value: year }, year));
-    // Of the newest date that is done: another one may be a mistake of many years.
+    // Open the year of the newest date that is done: one that failed may be years off by a typing mistake.
     const opened = each.days.find((day) => day[1] === 0) || each.days[0];
     select.value = new Date(opened[0] * DAY).getUTCFullYear();
     const counts = states.map((name, state) => [each.days.filter((day) => day[1] === state).length, name]);
@@ -109,7 +110,7 @@
     const whole = make("section", { class: "series", "aria-labelledby": `series-${index}` });
     whole.append(make("div", { class: "top" }, heading, make("label", {}, "Year ", select)));
     whole.append(make("p", { class: "quiet" }, summary), grid, panel);
-    // A calendar is drawn when it comes near to the window.
+    // Draw a calendar only once it is near the visible part of the page.
     const watch = new IntersectionObserver((entries) => {
       if (!entries.some((entry) => entry.isIntersecting)) return;
       watch.disconnect();

@@ -1,6 +1,6 @@
-"""Executed notebooks as HTML to read: a process of its own, which gets paths on its standard input.
+"""Converts executed notebooks to HTML for reading, in a process that reads their paths from standard input.
 
-The HTML holds no script, and asks a browser to run and to fetch nothing, whatever is in the notebook.
+The HTML contains no scripts and makes browsers neither run nor fetch anything, whatever the notebook contains.
 """
 
 import base64
@@ -19,16 +19,16 @@ import mistune
 from autoflow.lean_imports import module_alone
 from autoflow.utils import whole_file
 
-# With all that nbconvert can do, it would take half a second.
+# Alone, because importing the whole of nbconvert takes half a second.
 ansi2html = module_alone("nbconvert", "filters/ansi.py").ansi2html
 
 LONGEST_OUTPUT = 500_000
-"""A longer output is cut, in characters: an HTML table of that size takes seconds to clean."""
+"""Longer outputs are truncated, in characters: an HTML table of this size takes seconds to clean."""
 
 _TAGS = frozenset(
     """a abbr b blockquote br caption code col colgroup dd del details div dl dt em figcaption figure h1 h2 h3 h4 h5 h6
     hr i img ins kbd li mark ol p pre s samp small span strong sub summary sup table tbody td tfoot th thead tr u
-    ul""".split()  # noqa: SIM905 - as a list it would fill a page
+    ul""".split()  # noqa: SIM905 - as a list it would take a line for each
 )
 _UNSHOWN = re.compile(r"<(style|script|template|title)\b.*?(</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE)
 _ATTRIBUTES = {
@@ -60,7 +60,7 @@ base-uri 'none'; form-action 'none'">
 
 
 def main() -> None:
-    """Make HTML of the notebooks whose paths come, with NUL between them, on standard input."""
+    """Convert the notebooks whose paths are on standard input, separated by NUL."""
     os.nice(19)
     for name in filter(None, sys.stdin.buffer.read().decode().split("\0")):
         path = Path(name)
@@ -68,12 +68,12 @@ def main() -> None:
             html = readable_html(json.loads(path.read_text(encoding="utf-8")), title=path.stem)
             with whole_file(path.with_suffix(".html")) as unfinished:
                 unfinished.write_text(html, encoding="utf-8", errors="replace")
-        except Exception as error:  # noqa: BLE001 - whatever is in one notebook, the next one is made
-            print(f"{path} cannot be made into HTML: {type(error).__name__}", file=sys.stderr)  # noqa: T201 - to AutoFlow's stderr
+        except Exception as error:  # noqa: BLE001 - one broken notebook must not affect the next
+            print(f"could not convert {path} to HTML: {type(error).__name__}", file=sys.stderr)  # noqa: T201 - AutoFlow's stderr
 
 
 def readable_html(notebook: Mapping[str, Any], *, title: str) -> str:
-    """Return a notebook, as its file has it, as a page of HTML."""
+    """Return a notebook, given as the JSON of its file, as an HTML page."""
     body = "\n".join(part for cell in notebook["cells"] for part in _cell(cell))
     return _PAGE.format(title=escape(title), style=_STYLE, body=body)
 
@@ -108,7 +108,7 @@ def _output(output: Mapping[str, Any]) -> str:
 
 
 def _image(mime: str, content: str) -> str:
-    # As an image, an SVG runs no script and fetches nothing.
+    # An SVG that is shown as an image runs no scripts and fetches nothing.
     encoded = base64.b64encode(content.encode()).decode() if mime == "image/svg+xml" else "".join(content.split())
     return f'<img alt="figure" src="data:{mime};base64,{escape(encoded)}">'
 
@@ -126,11 +126,11 @@ def _clean(html: str) -> str:
         protocols={"http", "https", "mailto", "data"},
         strip=True,
     )
-    return f"{clean}<p>(cut: it is too long)</p>" if cut else clean
+    return f"{clean}<p>(truncated)</p>" if cut else clean
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_OUTPUT else text[:LONGEST_OUTPUT] + "\n… (cut: it is too long)"
+    return text if len(text) <= LONGEST_OUTPUT else text[:LONGEST_OUTPUT] + "\n… (truncated)"
 
 
 def _text(value: str | list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Writes the page anew when runs have ended, and executed notebooks as HTML, in the background."""
+"""Writes the page after runs have ended, and converts executed notebooks to HTML, in the background."""
 
 import base64
 import datetime
@@ -24,24 +24,22 @@ from autoflow.runs.records import utc_now
 from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
+from autoflow.stop_signal import PeriodicThread
 from autoflow.utils import whole_file
 
 PAGE_NAME = "index.html"
 
 SHORTEST_PAUSE = 3.0
-"""Between two times that the page is written, in seconds."""
+"""The shortest pause between two updates of the page, in seconds."""
 
 PAUSE_FACTOR = 20.0
-"""So many times as long as it takes to write it: with a long history, the page costs a twentieth of a CPU at most."""
+"""The shortest pause in multiples of an update's duration, so that the page uses at most a twentieth of a CPU."""
 
 NOTEBOOKS_AT_ONCE = 20
-"""So many notebooks are made into HTML by one child process."""
+"""The number of notebooks that one child process converts to HTML."""
 
 SECONDS_FOR_NOTEBOOKS = 120.0
-"""How long such a process may take."""
-
-LAST_WAIT = 4.0
-"""How long the end of AutoFlow waits for the page and for notebooks, in seconds."""
+"""How long such a child process may take."""
 
 _FOLDER = Path(__file__).parent
 _ROOT = _FOLDER.parent.parent
@@ -54,7 +52,7 @@ def write_page(
     triggers: Iterable[TriggerSpec] = (),
     clock: Callable[[], datetime.datetime] = utc_now,
 ) -> list[Path]:
-    """Write the page, whole or not at all; return the executed notebooks of which there is no HTML, newest first.
+    """Write the page atomically; return the executed notebooks that have no HTML yet, newest first.
 
     `triggers` decide which dates are retried, and after how many attempts they are given up.
 
@@ -80,7 +78,7 @@ def write_page(
 
 
 def _rendered(content: Mapping[str, Any], latest: Any, made_at: datetime.datetime) -> str:
-    # "<" could end the script element that the text stands in.
+    # A "<" could end the script element that contains the text.
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     template = jinja2.Environment(autoescape=True).from_string((_FOLDER / "page.html").read_text(encoding="utf-8"))
@@ -97,7 +95,7 @@ def _rendered(content: Mapping[str, Any], latest: Any, made_at: datetime.datetim
 
 
 def _without_secrets(value: Any, redaction: Redaction) -> Any:
-    """Return `value` without secrets in its texts; its keys are the page's own, whatever a secret may look like."""
+    """Return `value` with secrets removed from its strings; keys stay, even if one happens to equal a secret."""
     if isinstance(value, str):
         return redaction.of_text(value)
     if isinstance(value, Mapping):
@@ -108,14 +106,14 @@ def _without_secrets(value: Any, redaction: Redaction) -> Any:
 
 
 def _hash(text: str) -> str:
-    """Return what a Content-Security-Policy says of an inline script or style that may be used."""
+    """Return the source expression with which a Content-Security-Policy allows an inline script or style."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 class PageWriter:
-    """Writes the page from a thread of its own while the `with` block goes on, and at its end.
+    """Updates the page in the background for the duration of the `with` block, and once more at its end.
 
-    It begins with the first `follow`: the status of a date that failed depends on workflows.yml.
+    It starts with the first `follow`: the status of a failed date depends on workflows.yml.
     """
 
     def __init__(self, settings: Settings, store: RunStore, *, shortest_pause: float = SHORTEST_PAUSE) -> None:
@@ -124,73 +122,66 @@ class PageWriter:
         self._shortest_pause = shortest_pause
         self._triggers: Sequence[TriggerSpec] | None = None
         self._lock = threading.Lock()
-        self._changed = threading.Event()
-        self._closing = threading.Event()
-        self._hopeless: set[Path] = set()
+        self._unconvertible: set[Path] = set()
         self._lock_of_child = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._go_on, name="page", daemon=True)
+        self._thread = PeriodicThread("page", self._update, also_at_end=True)
 
     def __enter__(self) -> Self:
-        """Begin to write as soon as there is something to follow."""
-        self._thread.start()
+        """Start to update the page after changes."""
+        self._thread.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write the page for the last time; notebooks of which there is no HTML get it after the next start."""
-        self._closing.set()
-        self._changed.set()
+        """Update the page a last time; notebooks without HTML are converted after the next start."""
+        self._thread.end()
         with self._lock_of_child:
             if self._child:
                 self._child.kill()
-        self._thread.join(LAST_WAIT)
+        self._thread.join()
 
     def finish(self) -> None:
-        """Write the page, and make HTML of what is left, now."""
+        """Write the page and convert all remaining notebooks to HTML, now."""
         while self._write():
             pass
 
     def run_ended(self, _ended: EndedRun) -> None:
-        """Write the page soon."""
-        self._changed.set()
+        """Update the page soon."""
+        self._thread.wake()
 
     def follow(self, triggers: Sequence[TriggerSpec]) -> None:
         """Use `triggers` from now on to decide the status of dates that failed."""
         if triggers != self._triggers:
             self._triggers = triggers
-            self._changed.set()
+            self._thread.wake()
 
-    def _go_on(self) -> None:
-        while not self._closing.is_set():
-            self._changed.wait()
-            self._changed.clear()
-            started = time.monotonic()
-            if self._write():
-                self._changed.set()
-            self._closing.wait(max(self._shortest_pause, PAUSE_FACTOR * (time.monotonic() - started)))
-        self._write()
+    def _update(self) -> None:
+        started = time.monotonic()
+        if self._write():
+            self._thread.wake()
+        self._thread.pause(max(self._shortest_pause, PAUSE_FACTOR * (time.monotonic() - started)))
 
     def _write(self) -> bool:
-        """Write the page, then make HTML of some notebooks; tell whether the page should be written again for that."""
+        """Write the page, then convert some notebooks; return whether the page has to be updated with their HTML."""
         if self._triggers is None:
             return False
         with self._lock:
             try:
                 missing = write_page(self._settings, self._store, triggers=self._triggers)
-                missing = [each for each in missing if each not in self._hopeless][:NOTEBOOKS_AT_ONCE]
-                return not self._closing.is_set() and self._make_readable(missing)
+                missing = [each for each in missing if each not in self._unconvertible][:NOTEBOOKS_AT_ONCE]
+                return not self._thread.is_ending and self._make_readable(missing)
             except (RunStoreError, OSError) as error:
-                logger.warning("%s could not be written: %s", self._settings.outputs_dir / PAGE_NAME, error)
+                logger.warning("could not write %s: %s", self._settings.outputs_dir / PAGE_NAME, error)
                 return False
 
     def _make_readable(self, notebooks: Sequence[Path]) -> bool:
-        """Make HTML of notebooks, in a child process for what a notebook may hold; tell whether any was made."""
+        """Convert notebooks in a child process, as they may contain anything; return whether any was converted."""
         if not notebooks:
             return False
         command = [sys.executable, "-m", "autoflow.page.readable"]
         environment = {"PATH": os.defpath, "PYTHONPATH": str(_ROOT), "PYTHONUTF8": "1"}
         with self._lock_of_child:
-            if self._closing.is_set():
+            if self._thread.is_ending:
                 return False
             self._child = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
         with self._child as child:
@@ -200,5 +191,5 @@ class PageWriter:
                 child.kill()
         self._child = None
         failed = {each for each in notebooks if not each.with_suffix(".html").exists()}
-        self._hopeless |= failed
+        self._unconvertible |= failed
         return len(failed) < len(notebooks)

@@ -1,11 +1,10 @@
-"""workflows.yml → specs: all that is wrong with the file is told at once, each mistake with its line."""
+"""Read workflows.yml into specs, and report all its mistakes at once, each with its line."""
 
 from pathlib import Path
 
-from autoflow.notebooks import reading
 from autoflow.parser.cross_checks import check_triggers
 from autoflow.parser.document import read_document
-from autoflow.parser.inputs_folder import InputsFolder, InspectNotebook
+from autoflow.parser.inputs_folder import InputsFolder
 from autoflow.parser.problems import Problems
 from autoflow.parser.reader import Reader
 from autoflow.parser.schemas import FileSchema
@@ -14,34 +13,27 @@ from autoflow.parser.workflows import read_definitions
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
 
-__all__ = ["InspectNotebook", "parse_workflows_file", "read_workflows"]
+__all__ = ["parse_workflows_file", "read_workflows"]
 
 
 def read_workflows(settings: Settings) -> WorkflowsFile:
-    """Read workflows.yml as it is now; raise WorkflowsFileError with all that is wrong in it."""
-    return parse_workflows_file(
-        settings.workflows_file, inspect_notebook=reading.declared_parameters, inputs_dir=settings.inputs_dir
-    )
+    """Read the current workflows.yml; raise WorkflowsFileError with all its mistakes."""
+    return parse_workflows_file(settings.workflows_file, inputs_dir=settings.inputs_dir)
 
 
-def parse_workflows_file(
-    path: Path,
-    *,
-    inspect_notebook: InspectNotebook,
-    inputs_dir: Path | None = None,
-) -> WorkflowsFile:
-    """Read the workflows.yml at `path`; its notebooks and templates are in `inputs_dir`, by default its own folder.
+def parse_workflows_file(path: Path, *, inputs_dir: Path | None = None) -> WorkflowsFile:
+    """Read the workflows.yml at `path`, with the notebooks and templates of `inputs_dir`, by default its own folder.
 
     Raises
     ------
     WorkflowsFileError
-        If anything is wrong with it; each mistake has a line, and no line is a mere consequence of another.
+        If it has mistakes; each gives one line, and none is a mere consequence of another.
 
     """
     problems = Problems(path.name)
     reader = Reader(problems)
     keys = reader.keys(FileSchema(), read_document(path, problems), ())
-    folder = InputsFolder((inputs_dir or path.parent).absolute(), inspect_notebook)
+    folder = InputsFolder((inputs_dir or path.parent).absolute())
     workflows = read_definitions(keys.get("workflows", []), reader=reader, folder=folder)
     sensor = read_sensor(keys.get("available_dates_sensor"), reader)
     check_triggers(sensor.triggers, workflows, problems=problems)

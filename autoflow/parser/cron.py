@@ -33,7 +33,7 @@ def cron_problem(cron: str) -> str | None:
         return None
     texts = dict(zip((*_FIELDS, "year"), cron.lower().split(), strict=False))
     if _WEEKDAY not in texts or len(cron.split()) > len(texts):
-        return "five fields are expected: minute, hour, day of the month, month, day of the week"
+        return "expected five fields: minute, hour, day of the month, month, day of the week"
     if "year" in texts:
         return "a field for years is not supported"
     try:

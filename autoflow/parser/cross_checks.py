@@ -1,4 +1,4 @@
-"""Whether the sensor's entries fit the workflows that they name."""
+"""Check the sensor's entries against the workflows they name."""
 
 import json
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ def check_triggers(
     *,
     problems: Problems,
 ) -> None:
-    """Tell which entries name no workflow, give other parameters than it has, or say the same as one before."""
+    """Report entries with an unknown workflow, with parameters that do not match it, and duplicates."""
     named: dict[str, list[WorkflowDraft]] = {}
     for workflow in workflows:
         named.setdefault(workflow.name, []).append(workflow)
@@ -25,14 +25,14 @@ def check_triggers(
         if trigger.workflow_name and len(found) == 1:
             _check_parameters(trigger, found[0], problems)
         elif trigger.workflow_name and not found:
-            _tell_unknown(trigger, named, problems)
+            _report_unknown(trigger, named, problems)
     _check_repeats(triggers, problems)
 
 
-def _tell_unknown(trigger: TriggerDraft, named: dict[str, list[WorkflowDraft]], problems: Problems) -> None:
-    # A workflow whose name is missing may be the one that the entry looks for.
+def _report_unknown(trigger: TriggerDraft, named: dict[str, list[WorkflowDraft]], problems: Problems) -> None:
+    # A workflow without a name may be the one that the entry means.
     if named and "" not in named:
-        message = f"there is no workflow {show(trigger.workflow_name)}{did_you_mean(trigger.workflow_name, named)}"
+        message = f"unknown workflow {show(trigger.workflow_name)}{did_you_mean(trigger.workflow_name, named)}"
         problems.add((*trigger.place, "workflow_name"), message)
 
 
@@ -47,23 +47,24 @@ def _check_parameters(trigger: TriggerDraft, workflow: WorkflowDraft, problems: 
             missing -= {meant}
     for name in sorted(missing):
         user = f"notebook {show(workflow.user_of(name))} of workflow {show(workflow.name)}"
-        hint = did_you_mean(name, workflow.labels)
-        problems.add((*place, name), f"this parameter is missing: {user} uses it{hint}")
+        label = nearest(name, workflow.labels)
+        hint = f"; or does it mean notebook {label!r}?" if label else ""
+        problems.add((*place, name), f"missing parameter; {user} uses it{hint}")
 
 
 def _problem_of_name(name: str, workflow: WorkflowDraft, *, meant: str | None, are_all_known: bool) -> str | None:
     if name in RESERVED_NAMES:
-        return "this is provided automatically; leave it out"
+        return "this parameter is automatic; remove it"
     if name in workflow.labels:
-        return f"a notebook of workflow {show(workflow.name)} has this label; name one of them otherwise"
+        return f"a notebook of workflow {show(workflow.name)} has this label; rename one of them"
     if name in workflow.parameter_names or not are_all_known:
         return None
-    hint = f"; did you mean {meant!r}?" if meant else ""
-    return f"no notebook of workflow {show(workflow.name)} uses this parameter{hint}"
+    hint = f"did you mean {meant!r}?" if meant else "remove it"
+    return f"no notebook of workflow {show(workflow.name)} uses this parameter; {hint}"
 
 
 def _are_sources_known(workflow: WorkflowDraft, problems: Problems) -> bool:
-    """Tell whether all that fills the parameters of the workflow's notebooks could be read."""
+    """Return whether all sources of the notebooks' parameters could be read."""
     place = (*workflow.place, "notebooks")
     places = [(*place, notebook.label, "parameters") for notebook in workflow.notebooks]
     return not problems.is_broken(place) and not any(map(problems.is_broken_within, places))
@@ -77,4 +78,4 @@ def _check_repeats(triggers: Iterable[TriggerDraft], problems: Problems) -> None
         key = json.dumps([trigger.workflow_name, trigger.parameters], sort_keys=True)
         first = seen.setdefault(key, trigger.place)
         if first != trigger.place:
-            problems.add(trigger.place, f"this is the workflow of {show_place(first)} with the same parameters")
+            problems.add(trigger.place, f"duplicate entry; {show_place(first)} has the same workflow and parameters")

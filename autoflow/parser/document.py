@@ -1,4 +1,4 @@
-"""The file's text → plain values; of a file that is no YAML nothing more than that can be told."""
+"""Convert the file's text to plain values; if it is not valid YAML, stop at the first problem."""
 
 from pathlib import Path
 
@@ -10,11 +10,13 @@ from autoflow.parser.syntax import explain
 from autoflow.parser.wording import show
 
 MAX_FILE_BYTES = 256 * 1024
-"""A file beyond this is refused: reading it would hold up each tick for seconds."""
+"""Larger files are refused: reading them would delay each tick by seconds."""
+
+_KEYS = "a mapping with the keys 'workflows' and 'available_dates_sensor'"
 
 
 class _NodeLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, which gives up on values that are nested so deeply that Python's stack might not hold."""
+    """PyYAML's safe loader, which stops at values nested so deeply that they might overflow Python's stack."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -25,19 +27,19 @@ class _NodeLoader(yaml.SafeLoader):
         self._depth += 1
         if self._depth > MAX_DEPTH:
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call] # untyped in types-PyYAML
-            raise yaml.composer.ComposerError(None, None, f"values are nested more than {MAX_DEPTH} deep", mark)
+            raise yaml.composer.ComposerError(None, None, f"values are nested more than {MAX_DEPTH} levels deep", mark)
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
 
 
 def read_document(path: Path, problems: Problems) -> object:
-    """Return the plain values of the file at `path`, and note their lines.
+    """Return the plain values of the file at `path`, and record their lines.
 
     Raises
     ------
     WorkflowsFileError
-        If it cannot be read, or is not YAML.
+        If it cannot be read or is not valid YAML.
 
     """
     text = _read_text(path, problems)
@@ -45,18 +47,18 @@ def read_document(path: Path, problems: Problems) -> object:
         loader = _NodeLoader(text)
         node = loader.get_single_node()
         if node is None:
-            raise problems.stop("the file is empty; 'workflows' and 'available_dates_sensor' are expected", line=1)
+            raise problems.stop(f"the file is empty; expected {_KEYS}", line=1)
         if not isinstance(node, yaml.MappingNode):
-            raise problems.stop("the keys 'workflows' and 'available_dates_sensor' are expected", line=1)
+            raise problems.stop(f"expected {_KEYS}", line=1)
         return PlainValues(loader, problems).value(node, ())
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise problems.stop(f"the character {error.character:#04x} cannot be in a YAML file", line=line) from error
+        raise problems.stop(f"YAML does not allow the character {error.character:#04x}", line=line) from error
     except yaml.MarkedYAMLError as error:
         line, message = explain(error)
         raise problems.stop(message, line=line) from error
     except RecursionError as error:
-        raise problems.stop("'<<' is nested too deeply") from error
+        raise problems.stop("'<<' merges are nested too deeply") from error
 
 
 def _read_text(path: Path, problems: Problems) -> str:
@@ -66,7 +68,7 @@ def _read_text(path: Path, problems: Problems) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise problems.stop(f"the file cannot be read: {error.strerror}") from error
+        raise problems.stop(f"cannot read the file: {error.strerror}") from error
     if len(content) > MAX_FILE_BYTES:
         raise problems.stop(f"the file is larger than {MAX_FILE_BYTES // 1024} KiB")
     try:
@@ -78,9 +80,9 @@ def _read_text(path: Path, problems: Problems) -> str:
 
 def _why_no_file(path: Path) -> str:
     if path.is_dir():
-        return "this is a folder; a file is expected"
+        return "this is a folder; expected a file"
     if path.exists():
-        return "this is not an ordinary file"
+        return "this is not a regular file"
     if path.is_symlink():
-        return f"this is a link to {show(str(path.readlink()))}, which is not there"
-    return f"there is no such file in {path.parent}"
+        return f"broken link to {show(str(path.readlink()))}"
+    return f"no such file in {path.parent}"

@@ -1,6 +1,6 @@
-"""What could be read of a file so far: like the specs, but something may be missing or wrong, which has been told.
+"""Drafts of the specs, of which something may be missing or wrong (and has been reported).
 
-`spec` makes a spec of a draft, once nothing has been found wrong with the file.
+`spec` makes a spec of a draft once the file is known to be valid.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from typing import Any
 from autoflow.parser.places import Place
 from autoflow.specs import RESERVED_NAMES, Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowSpec
 
-_MOST_CIRCLES = 20
+_MOST_CYCLES = 20
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class WorkflowDraft:
 
     @cached_property
     def labels(self) -> frozenset[str]:
-        """Labels of all notebooks, less those that no notebook may have."""
+        """Labels of all notebooks, without the reserved names."""
         return frozenset(notebook.label for notebook in self.notebooks) - RESERVED_NAMES
 
     @cached_property
@@ -38,27 +38,27 @@ class WorkflowDraft:
         """Return the label of the first notebook that uses `parameter`."""
         return next(notebook.label for notebook in self.notebooks if parameter in notebook.parameters.values())
 
-    def circles(self) -> list[list[str]]:
-        """Return rows of labels of which each depends on the next, and the last is the first again.
+    def cycles(self) -> list[list[str]]:
+        """Return lists of labels in which each notebook depends on the next, and the last is the first again.
 
-        If there are very many, not all of them are returned.
+        Return only the first `_MOST_CYCLES`.
         """
         graph = self._dependencies()
-        circles: list[list[str]] = []
-        while len(circles) < _MOST_CIRCLES and (circle := _circle(graph)):
-            circles.append(circle)
-            # Without this dependency graphlib finds the next circle.
-            del graph[circle[-2]][circle[-1]]
-        return circles
+        cycles: list[list[str]] = []
+        while len(cycles) < _MOST_CYCLES and (cycle := _cycle(graph)):
+            cycles.append(cycle)
+            # Without this dependency graphlib finds the next cycle.
+            del graph[cycle[-2]][cycle[-1]]
+        return cycles
 
     def spec(self) -> WorkflowSpec:
-        """Return the spec, with the notebooks in an order in which each comes after those that it depends on."""
+        """Return the spec, with each notebook after those it depends on."""
         labelled = {notebook.label: notebook for notebook in self.notebooks}
         order = TopologicalSorter(self._dependencies()).static_order()
         return WorkflowSpec(name=self.name, notebooks=tuple(labelled[label] for label in order))
 
     def _dependencies(self) -> dict[str, dict[str, None]]:
-        """Map each label to those of the notebooks that it depends on (in a dictionary, which keeps their order)."""
+        """Map each label to those of the notebooks it depends on (in a dictionary, which keeps their order)."""
         return {
             notebook.label: {source: None for source in notebook.parameters.values() if source in self.labels}
             for notebook in self.notebooks
@@ -69,7 +69,7 @@ class WorkflowDraft:
 class TriggerDraft:
     """An entry of the sensor's list; its `workflow_name` is empty where it is missing or wrong.
 
-    `options` are those fields of the spec that the file gives besides the workflow and the parameters.
+    `options` are the other fields of the spec that the file gives.
     """
 
     place: Place
@@ -84,7 +84,7 @@ class TriggerDraft:
 
 @dataclass(frozen=True)
 class SensorDraft:
-    """What the sensor looks for, and when."""
+    """When the sensor runs, and the workflows it runs."""
 
     schedule: str | None = None
     cdr_types: tuple[str, ...] | None = None
@@ -96,8 +96,8 @@ class SensorDraft:
         return SensorSpec(schedule=self.schedule, cdr_types=self.cdr_types, triggers=triggers)
 
 
-def _circle(graph: Mapping[str, Mapping[str, None]]) -> list[str] | None:
-    """Return a circle in `graph`, begun with the notebook that is the first in the file; None if there is none."""
+def _cycle(graph: Mapping[str, Mapping[str, None]]) -> list[str] | None:
+    """Return a cycle in `graph`, begun with the notebook that is the first in the file; None if there is none."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -1,53 +1,48 @@
-"""The inputs folder: whether a file is there, and whether it is a notebook."""
+"""The inputs folder: find its files and read what its notebooks declare."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
-from autoflow.notebooks.reading import has_parameters_cell
-from autoflow.parser.declared_parameters import DeclaredParameters
+from autoflow.notebooks.reading import DeclaredParameters, InvalidNotebookError, declared_parameters
 from autoflow.parser.wording import did_you_mean, show
-
-InspectNotebook: TypeAlias = Callable[[Path], frozenset[str] | None]
-"""Returns the names of the parameters that a notebook declares, or None where that cannot be told."""
 
 
 class InputsFolder:
-    """The folder with the notebooks and templates; what a notebook declares is looked at once for each parse."""
+    """The folder with the notebooks and templates; it reads each notebook once."""
 
-    def __init__(self, path: Path, inspect_notebook: InspectNotebook) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._inspect_notebook = inspect_notebook
         self._declared: dict[Path, DeclaredParameters] = {}
 
     def file(self, name: str) -> Path:
-        """Return the absolute path of the file called `name`; ValueError says why it cannot be used."""
+        """Return the absolute path of the file called `name`; ValueError with the reason if it cannot be used."""
         try:
             path = self._path / name
             if Path(name).is_absolute() or not path.resolve().is_relative_to(self._path.resolve()):
-                raise ValueError(f"{show(name)} is outside of the inputs folder")
+                raise ValueError(f"{show(name)} is outside the inputs folder")
             if path.is_file():
                 return path
             if path.exists():
                 raise ValueError(f"{show(name)} is not a file")
             names = [entry.relative_to(self._path).as_posix() for entry in path.parent.glob("*") if entry.is_file()]
         except (OSError, RuntimeError) as error:
-            raise ValueError(f"{show(name)} cannot be looked at: {error}") from error
-        raise ValueError(f"{show(name)} is not in the inputs folder{did_you_mean(name, names, cutoff=0.8)}")
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ValueError(f"cannot access {show(name)}: {reason}") from error
+        raise ValueError(f"no file {show(name)} in the inputs folder{did_you_mean(name, names, cutoff=0.8)}")
 
     def notebook(self, name: str) -> Path:
-        """Return the absolute path of the notebook called `name`; ValueError says why it cannot be used."""
+        """Return the absolute path of the notebook called `name`; ValueError with the reason if it cannot be used."""
         path = self.file(name)
         if path.suffix != ".ipynb":
-            raise ValueError(f"{show(name)} is not a notebook: its name does not end in .ipynb")
+            raise ValueError(f"{show(name)} is not a notebook; expected a name that ends in .ipynb")
         if path not in self._declared:
             try:
-                has_cell = has_parameters_cell(path)
-                self._declared[path] = DeclaredParameters(self._inspect_notebook(path), has_cell)
-            except (ValueError, OSError) as error:
-                raise ValueError(f"{show(name)} {error}") from error
+                self._declared[path] = declared_parameters(path)
+            except InvalidNotebookError as error:
+                raise ValueError(f"{show(name)} is not a valid notebook: {error}") from error
+            except OSError as error:
+                raise ValueError(f"cannot read {show(name)}: {error.strerror}") from error
         return path
 
     def declared(self, path: Path) -> DeclaredParameters:
-        """Return what the notebook says of its parameters; `path` is one that `notebook` has returned."""
+        """Return the parameters that a notebook declares; `path` must come from `notebook`."""
         return self._declared[path]

@@ -1,20 +1,22 @@
-"""The notebooks of a workflow, with the files that they name."""
+"""Read the notebooks of a workflow, with the files they name."""
 
+import keyword
 from collections.abc import Collection
 from pathlib import Path
 
-from autoflow.parser.declared_parameters import DeclaredParameters
+from autoflow.notebooks.reading import DeclaredParameters
 from autoflow.parser.inputs_folder import InputsFolder
 from autoflow.parser.places import Place
 from autoflow.parser.problems import Problems
 from autoflow.parser.reader import Reader
 from autoflow.parser.schemas import NotebookSchema, OutputSchema
 from autoflow.parser.values import report_format, source
+from autoflow.parser.wording import did_you_mean
 from autoflow.specs import RESERVED_NAMES, NotebookSpec, OutputSpec, ReportFormat
 
 
 def read_notebook(value: object, place: Place, *, reader: Reader, folder: InputsFolder) -> NotebookSpec:
-    """Read the notebook at `place`, whose last key is its label; what is wrong or missing is left empty."""
+    """Read the notebook at `place`, whose last key is its label; leave wrong or missing parts empty."""
     label = str(place[-1])
     _check_label(label, place, reader.problems)
     keys = reader.keys(NotebookSchema(), value, place)
@@ -35,25 +37,36 @@ def read_notebook(value: object, place: Place, *, reader: Reader, folder: Inputs
 
 def _check_label(label: str, place: Place, problems: Problems) -> None:
     if label in RESERVED_NAMES:
-        message = f"{label!r} cannot be a notebook's label: it is a parameter that is provided automatically"
+        message = f"{label!r} is the name of an automatic parameter; choose another label"
         problems.add(place, message, at_key=True)
     elif not label.strip() or not label.isprintable():
-        problems.add(place, "a label has to be visible characters on one line", at_key=True)
+        problems.add(place, "a label must be visible characters on one line", at_key=True)
 
 
 def _read_sources(values: dict[str, object], place: Place, reader: Reader) -> dict[str, str]:
-    """Return what fills each parameter of a notebook."""
+    """Return the source of each parameter of a notebook."""
     sources = {name: reader.value(source, value, (*place, name)) for name, value in values.items()}
     return {name: found for name, found in sources.items() if found is not None}
 
 
 def _check_declared(names: Collection[str], declared: DeclaredParameters, *, place: Place, problems: Problems) -> None:
+    if declared.names is None:
+        return
     for name in names:
-        if problem := declared.problem(name):
+        if problem := _undeclared(name, declared.names, has_cell=declared.has_cell):
             problems.add((*place, name), problem, at_key=True)
-    if names and declared.names is not None and not declared.has_cell:
-        message = "the notebook has no cell tagged 'parameters', so nothing can be passed to it; tag one"
+    if names and not declared.has_cell:
+        message = "the notebook has no cell tagged 'parameters'; tag the cell that declares its parameters"
         problems.add(place, message, at_key=True)
+
+
+def _undeclared(parameter: str, names: frozenset[str], *, has_cell: bool) -> str | None:
+    """Return why a Python notebook that declares `names` cannot take `parameter`; None if it can."""
+    if not parameter.isidentifier() or keyword.iskeyword(parameter):
+        return "not a valid Python name"
+    if not has_cell or parameter in names:
+        return None
+    return f"the notebook's cell tagged 'parameters' does not declare this{did_you_mean(parameter, names)}"
 
 
 def _read_output(value: object, place: Place, *, reader: Reader, folder: InputsFolder) -> OutputSpec:

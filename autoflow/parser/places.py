@@ -1,4 +1,4 @@
-"""Where each value stands: the keys that lead to it, and its line in the file."""
+"""The place of each value: the keys that lead to it, and its line in the file."""
 
 import re
 from typing import TypeAlias
@@ -17,19 +17,19 @@ class PlacesInFile:
         self._misspelt: dict[Place, str] = {}
 
     def add(self, place: Place, *, key_line: int, value_line: int) -> None:
-        """Note the lines of the value at `place` and of its key."""
+        """Record the lines of the value at `place` and of its key."""
         self._lines[place] = (key_line, value_line)
 
     def add_misspelt(self, place: Place, written: str) -> None:
-        """Note that the last key of `place` is spelt `written` in the file."""
+        """Record that the last key of `place` is spelt `written` in the file."""
         self._misspelt[place] = written
 
     def as_written(self, place: Place) -> Place:
-        """Return `place` with its keys spelt as they are in the file."""
+        """Return `place` with its keys spelt as in the file."""
         return tuple(self._misspelt.get(place[: index + 1], key) for index, key in enumerate(place))
 
     def line(self, place: Place, *, at_key: bool = False) -> int:
-        """Return the line of the value at `place`, or of its key; of what is around it where it is not in the file."""
+        """Return the line of the value at `place`, or of its key; if it is not in the file, of what is around it."""
         place = self.as_written(place)
         while place not in self._lines:
             place = place[:-1]

@@ -1,4 +1,4 @@
-"""YAML's nodes → plain values: dictionaries with text keys, lists, text, numbers, dates, booleans and None."""
+"""Convert YAML's nodes to plain values: dictionaries with text keys, lists, text, numbers, dates, booleans, None."""
 
 from typing import TypeAlias
 
@@ -11,19 +11,19 @@ from autoflow.parser.scalars import NOT_TEXT, SCALAR_TAGS, TAG_PREFIX, scalar
 from autoflow.parser.wording import show
 
 MAX_VALUES = 100_000
-"""How many values the file may hold once its aliases are written out."""
+"""How many values the file may have once its aliases are expanded."""
 
 MAX_DEPTH = 50
-"""How deeply values may be nested, aliases written out."""
+"""How deeply values may be nested once aliases are expanded."""
 
 _TEXT_TAG = f"{TAG_PREFIX}str"
 _MERGE_TAG = f"{TAG_PREFIX}merge"
-_KEY_THAT_IS_NO_TEXT = "?"
+_INVALID_KEY = "?"
 _Pairs: TypeAlias = dict[str, tuple[yaml.Node, yaml.Node]]
 
 
 class PlainValues:
-    """Makes plain values of nodes, and notes their lines; what is wrong is told, and becomes `BROKEN`."""
+    """Converts nodes to plain values and records their lines; reports what is wrong and replaces it by `BROKEN`."""
 
     def __init__(self, loader: yaml.SafeLoader, problems: Problems) -> None:
         self._loader = loader
@@ -33,14 +33,14 @@ class PlainValues:
         self._pairs_of: dict[yaml.Node, _Pairs] = {}
 
     def value(self, node: yaml.Node, place: Place) -> object:
-        """Return the plain value of `node`, which stands at `place`."""
+        """Return the plain value of `node`, which is at `place`."""
         self._count += 1
         if self._count > MAX_VALUES:
-            raise self._too_much(place, f"over {MAX_VALUES} values")
+            raise self._too_much(place, f"more than {MAX_VALUES} values")
         if len(place) >= MAX_DEPTH:
-            raise self._too_much(place, f"values that are nested more than {MAX_DEPTH} deep")
+            raise self._too_much(place, f"values nested more than {MAX_DEPTH} levels deep")
         if node in self._open:
-            return self._broken(place, "an alias stands inside of what it refers to")
+            return self._broken(place, "this alias refers to a value that contains it")
         self._open.add(node)
         try:
             return self._opened(node, place)
@@ -55,7 +55,7 @@ class PlainValues:
         if isinstance(node, yaml.ScalarNode) and node.tag in SCALAR_TAGS:
             return self._scalar(node, place)
         tag = node.tag.replace(TAG_PREFIX, "!!")
-        return self._broken(place, f"the YAML tag {show(tag)} cannot be used here")
+        return self._broken(place, f"unsupported YAML tag {show(tag)}")
 
     def _scalar(self, node: yaml.ScalarNode, place: Place) -> object:
         try:
@@ -78,16 +78,16 @@ class PlainValues:
             in_block = isinstance(value_node, yaml.CollectionNode) and not value_node.flow_style
             value_line = key_line if in_block else value_node.start_mark.line + 1
             self._problems.places.add((*place, key), key_line=key_line, value_line=value_line)
-            # Of a key that is given twice nobody knows which one is meant.
+            # Nobody knows which value of a duplicate key is meant.
             is_broken = self._problems.is_broken((*place, key))
             values[key] = BROKEN if is_broken else self.value(value_node, (*place, key))
         return values
 
     def _pairs(self, node: yaml.MappingNode, place: Place) -> _Pairs:
-        """Return the keys of `node` with those merged into it, which give way to its own."""
+        """Return the keys of `node` and those merged into it; its own keys win."""
         if node in self._pairs_of:
             return self._pairs_of[node]
-        self._pairs_of[node] = {}  # So that a mapping which is merged into itself comes to an end.
+        self._pairs_of[node] = {}  # Ends the recursion if a mapping is merged into itself.
         own: _Pairs = {}
         merged: _Pairs = {}
         for key_node, value_node in node.value:
@@ -103,7 +103,7 @@ class PlainValues:
             pairs[key] = pair
             return
         first, again = (key_node.start_mark.line + 1 for key_node in (pairs[key][0], pair[0]))
-        self._problems.break_at((*place, key), f"this key is given twice, first in line {first}", line=again)
+        self._problems.break_at((*place, key), f"duplicate key, first on line {first}", line=again)
 
     def _merged(self, node: yaml.Node, place: Place) -> _Pairs:
         nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
@@ -113,23 +113,23 @@ class PlainValues:
                 pairs = {**self._pairs(item, place), **pairs}
             else:
                 line = item.start_mark.line + 1
-                self._problems.add(place, "'<<' merges mappings only", line=line)
+                self._problems.add(place, "'<<' can merge only mappings", line=line)
         return pairs
 
     def _key(self, node: yaml.Node, place: Place) -> str:
         line = node.start_mark.line + 1
         if not isinstance(node, yaml.ScalarNode) or NOT_TEXT.search(node.value):
-            self._problems.places.add((*place, _KEY_THAT_IS_NO_TEXT), key_line=line, value_line=line)
-            self._problems.break_at((*place, _KEY_THAT_IS_NO_TEXT), "a key has to be plain text")
-            return _KEY_THAT_IS_NO_TEXT
+            self._problems.places.add((*place, _INVALID_KEY), key_line=line, value_line=line)
+            self._problems.break_at((*place, _INVALID_KEY), "a key must be plain text")
+            return _INVALID_KEY
         if node.tag != _TEXT_TAG:
-            message = f"the key {show(node.value)} is not text; put it in quotes"
+            message = f"YAML does not read this key as text; write {show(node.value)}"
             self._problems.add((*place, node.value), message, line=line)
         return str(node.value)
 
     def _too_much(self, place: Place, what: str) -> WorkflowsFileError:
         line = self._problems.places.line(place[:1], at_key=True)
-        return self._problems.stop(f"with its aliases written out the file has {what}", line=line)
+        return self._problems.stop(f"the file has {what} once its aliases are expanded", line=line)
 
     def _broken(self, place: Place, message: str) -> Broken:
         self._problems.break_at(place, message)

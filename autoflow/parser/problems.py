@@ -1,4 +1,4 @@
-"""The mistakes of a file, and how they are told."""
+"""Collect the mistakes of a file and report them all at once."""
 
 from autoflow.errors import WorkflowsFileError
 from autoflow.parser.places import Place, PlacesInFile, show_place
@@ -7,7 +7,7 @@ _MANY = 1_000
 
 
 class Broken:
-    """Stands for a value that has been complained of already."""
+    """Stands for a value with a mistake that has been reported already."""
 
 
 BROKEN = Broken()
@@ -16,7 +16,7 @@ BROKEN = Broken()
 class Problems:
     """The mistakes found so far.
 
-    A value that is broken hides further complaints of it and of what is in it, so that one mistake is told once.
+    No further mistakes are reported of a broken value or of anything within it, so that one mistake gives one line.
     """
 
     def __init__(self, file_name: str) -> None:
@@ -27,9 +27,9 @@ class Problems:
         self._around_broken: set[Place] = set()
 
     def add(self, place: Place, message: str, *, line: int | None = None, at_key: bool = False) -> None:
-        """Tell a mistake, unless the value at `place`, or one around it, is broken.
+        """Report a mistake, unless the value at `place`, or one around it, is broken.
 
-        Its line is that of the value, or of the key that leads there, where none is given.
+        Without `line`, it is on the line of the value or, if `at_key`, of its key.
         """
         if self.is_broken(place):
             return
@@ -40,27 +40,27 @@ class Problems:
             self.raise_if_any()
 
     def break_at(self, place: Place, message: str, *, line: int | None = None) -> None:
-        """Tell a mistake after which nothing more can be said of the value at `place`."""
+        """Report a mistake that leaves nothing more to check in the value at `place`."""
         self.add(place, message, line=line)
         place = self.places.as_written(place)
         self._broken.add(place)
         self._around_broken.update(place[:length] for length in range(len(place) + 1))
 
     def stop(self, message: str, *, line: int | None = None) -> WorkflowsFileError:
-        """Return the error for a file of which nothing more can be said at all."""
+        """Return the error for a file that cannot be checked any further."""
         where = self._file_name if line is None else f"{self._file_name}:{line}"
         return WorkflowsFileError([f"{where}: {message}"])
 
     def is_broken(self, place: Place) -> bool:
-        """Tell whether the value at `place`, or one around it, is broken."""
+        """Return whether the value at `place`, or one around it, is broken."""
         place = self.places.as_written(place)
         return any(place[:length] in self._broken for length in range(len(place) + 1))
 
     def is_broken_within(self, place: Place) -> bool:
-        """Tell whether the value at `place`, one around it, or one in it, is broken."""
+        """Return whether the value at `place`, one around it, or one within it, is broken."""
         return self.places.as_written(place) in self._around_broken or self.is_broken(place)
 
     def raise_if_any(self) -> None:
-        """Raise all mistakes, in the order of the file."""
+        """Raise WorkflowsFileError with all mistakes, in the order of the file, if there are any."""
         if self._found:
             raise WorkflowsFileError([text for _, text in sorted(self._found, key=lambda found: found[0])])

@@ -1,4 +1,4 @@
-"""Reads plain values by what is expected of them, tells what is wrong, and goes on."""
+"""Read plain values against what is expected, report what is wrong, and go on."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -9,19 +9,19 @@ from autoflow.parser.places import Place
 from autoflow.parser.problems import BROKEN, Problems
 from autoflow.parser.schemas import load
 from autoflow.parser.values import mapping
-from autoflow.parser.wording import nearest, show
+from autoflow.parser.wording import alternatives, nearest, show
 
 _Value = TypeVar("_Value")
 
 
 class Reader:
-    """Reads the values of one file; every mistake goes to its `problems`."""
+    """Reads the values of one file, and reports mistakes to `problems`."""
 
     def __init__(self, problems: Problems) -> None:
         self.problems = problems
 
     def value(self, read: Callable[[Any], _Value], value: object, place: Place) -> _Value | None:
-        """Return what `read` makes of the value at `place`; None, and a problem told, where it raises ValueError."""
+        """Return what `read` makes of the value at `place`; if it raises ValueError, report that and return None."""
         if self.problems.is_broken_within(place):
             return None
         try:
@@ -31,7 +31,7 @@ class Reader:
             return None
 
     def keys(self, schema: Schema, value: object, place: Place) -> dict[str, Any]:
-        """Return what is valid among the keys of the mapping at `place`, less those without a value; tell the rest."""
+        """Return the valid keys of the mapping at `place` that have a value; report the invalid ones."""
         if not isinstance(value, dict):
             self.value(mapping, value, place)
             return {}
@@ -42,24 +42,24 @@ class Reader:
         return {key: item for key, item in valid.items() if item is not None and item is not BROKEN}
 
     def distinct(self, read: Callable[[object], _Value], values: list[object], place: Place) -> list[_Value]:
-        """Return what `read` makes of the items of a list that is neither to be empty nor to hold anything twice."""
+        """Return what `read` makes of the items of a list; report an empty list and duplicates."""
         if not values:
-            self.problems.break_at(place, "the list is empty")
+            self.problems.break_at(place, "the list is empty; expected at least one item")
         found: list[_Value] = []
         for index, value in enumerate(values):
             item = self.value(read, value, (*place, index))
             if item in found:
-                self.problems.break_at((*place, index), f"{show(value)} is in the list twice")
+                self.problems.break_at((*place, index), f"duplicate item {show(value)}")
             elif item is not None:
                 found.append(item)
         return found
 
     def _known_keys(self, schema: Schema, value: dict[str, object], place: Place) -> dict[str, object]:
-        """Tell unknown keys; one that is but misspelt is taken for the right one from here on."""
+        """Return the known keys, reporting the others; read a misspelt key as the one it probably means."""
         known = {key: item for key, item in value.items() if key in schema.fields}
         for key in [key for key in value if key not in known]:
             meant = nearest(key, schema.fields)
-            hint = f"did you mean {meant!r}?" if meant else f"expected are {', '.join(schema.fields)}"
+            hint = f"did you mean {meant!r}?" if meant else f"expected {alternatives(list(schema.fields))}"
             self.problems.add((*place, key), f"unknown key; {hint}", at_key=True)
             if meant and meant not in known:
                 known[meant] = value[key]

@@ -1,6 +1,7 @@
-"""Which keys each part of the file has, and what each key may hold."""
+"""The keys of each part of the file, and the values they accept."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from marshmallow import Schema, ValidationError, fields
@@ -9,26 +10,26 @@ from autoflow.date_stencil import as_date
 from autoflow.parser import values
 
 
-class Key(fields.Field[Any]):
-    """A key of the file; `read` takes its value and returns what it means, or raises ValueError with the reason.
+class Key(fields.Function):
+    """A key of the file; `read` returns the meaning of its value, or raises ValueError with the reason.
 
-    An optional key without a value counts as left out.
+    An optional key without a value counts as absent.
     """
 
-    default_error_messages = {  # noqa: RUF012 - marshmallow's way
-        "required": "this key is missing",
-        "null": "a value is missing",
-    }
-
     def __init__(self, read: Callable[[object], object], *, required: bool = False, allow_none: bool = False) -> None:
-        super().__init__(required=required, allow_none=allow_none or not required)
-        self._read = read
+        super().__init__(
+            deserialize=partial(_valid, read),
+            required=required,
+            allow_none=allow_none or not required,
+            error_messages={"required": "missing key", "null": "missing value"},
+        )
 
-    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> object:  # noqa: ARG002 - marshmallow's
-        try:
-            return self._read(value)
-        except ValueError as error:
-            raise ValidationError(str(error)) from error
+
+def _valid(read: Callable[[object], object], value: object) -> object:
+    try:
+        return read(value)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
 
 
 class FileSchema(Schema):
@@ -55,7 +56,7 @@ class NotebookSchema(Schema):
 
 
 class OutputSchema(Schema):
-    """What a notebook is converted to; `format` is one format or a list of them."""
+    """The reports of a notebook; `format` is one format or a list of them."""
 
     format = Key(values.any_value, required=True)
     template = Key(values.text)
@@ -81,7 +82,7 @@ class TriggerSchema(Schema):
 
 
 def load(schema: Schema, given: dict[str, object]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what is valid among the keys that are given, and what is wrong with each of the others."""
+    """Return the valid ones of the given keys, and what is wrong with each of the others."""
     try:
         return schema.load(given), {}
     except ValidationError as error:

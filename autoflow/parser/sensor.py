@@ -1,4 +1,4 @@
-"""The part `available_dates_sensor` of the file."""
+"""Read the part `available_dates_sensor` of the file."""
 
 from autoflow.date_stencil import DateStencil
 from autoflow.parser.drafts import SensorDraft, TriggerDraft
@@ -12,7 +12,7 @@ _PLACE: Place = ("available_dates_sensor",)
 
 
 def read_sensor(value: object, reader: Reader) -> SensorDraft:
-    """Read the sensor's schedule and the workflows that it runs."""
+    """Read the sensor's schedule and the workflows it runs."""
     keys = reader.keys(SensorSchema(), value, _PLACE)
     cdr_types = None
     if "cdr_types" in keys:
@@ -33,14 +33,14 @@ def _read_trigger(value: object, place: Place, reader: Reader) -> TriggerDraft:
 
 
 def _read_stencil(elements: list[object], place: Place, reader: Reader) -> DateStencil | None:
-    # Each alone first, so that every element which is wrong is told in its own line.
+    # Each alone first, so that every wrong element is reported on its own line.
     for index, element in enumerate(elements):
         reader.value(DateStencil, [element], (*place, index))
     return reader.value(DateStencil, elements, place)
 
 
 def _read_json(value: object, place: Place, reader: Reader) -> Json:
-    """Return the value of a parameter as strict JSON has it, dates as ISO strings."""
+    """Return the value of a parameter as strict JSON, dates as ISO strings."""
     if isinstance(value, dict):
         return {key: _read_json(item, (*place, key), reader) for key, item in value.items()}
     if isinstance(value, list):

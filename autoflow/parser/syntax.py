@@ -1,4 +1,4 @@
-"""What is wrong with a text that is no YAML, in words for people who have not read YAML's grammar."""
+"""Explain invalid YAML to people who have not read YAML's grammar."""
 
 import yaml
 
@@ -9,43 +9,43 @@ def explain(error: yaml.MarkedYAMLError) -> tuple[int, str]:
     start = _line(error.context_mark or error.problem_mark)
     context, problem = str(error.context), str(error.problem or error.context)
     if "while scanning a quoted scalar" in context and "end of stream" in problem:
-        return start, "the quote that opens here is never closed"
+        return start, "this quote is never closed"
     if "could not find expected ':'" in problem:
-        return start, "a colon is missing after this key"
+        return start, "missing colon after this key"
     if context in {"while parsing a flow sequence", "while parsing a flow mapping"}:
         opening, closing = "[]" if context.endswith("sequence") else "{}"
-        return here, f"a ',' or a '{closing}' is missing before this, to go with the '{opening}' of line {start}"
+        return here, f"missing ',' or '{closing}' before this; line {start} has the opening '{opening}'"
     return here, _explain_character(context, problem) or _explain_structure(context, problem)
 
 
 def _explain_character(context: str, problem: str) -> str | None:
-    """Tell what is wrong with a character that means something in YAML; None if none is to blame."""
+    """Return what is wrong with a character that has a meaning in YAML; None if that is not the problem."""
     if "while scanning an alias" in context:
-        return "text that starts with '*' has to be in quotes, as in schedule: '* * * * *'"
+        return "text that starts with '*' must be quoted, as in schedule: '* * * * *'"
     if "found undefined alias" in problem:
         name = problem.split("'")[1]
-        return f"no '&{name}' stands before this '*{name}'; text that starts with '*' has to be in quotes"
+        return f"unknown alias '*{name}'; text that starts with '*' must be quoted"
     if "'\\t'" in problem:
-        return "a tab cannot stand here; indent with spaces"
+        return "a tab is not allowed here; indent with spaces"
     if "cannot start any token" in problem:
         character = problem.split("'")[1]
         hint = ", as in schedule: '@daily'" if character == "@" else ""
-        return f"text that starts with '{character}' has to be in quotes{hint}"
+        return f"text that starts with '{character}' must be quoted{hint}"
     if "unknown escape character" in problem:
-        return "a backslash in double quotes means something to YAML; use single quotes"
+        return "unknown escape sequence; put text with backslashes in single quotes"
     return None
 
 
 def _explain_structure(context: str, problem: str) -> str:
     if "expected a single document" in context:
-        return "a second YAML document starts here; one is expected"
+        return "a second YAML document starts here; expected only one"
     if "mapping values are not allowed" in problem:
-        return "a key cannot stand here; put a space after each colon, and text that has a colon in it in quotes"
+        return "a key is not allowed here; put a space after each colon, and quote text that contains a colon"
     if "expected <block end>" in problem and ("start>" in problem or "entry>" in problem or "scalar>" in problem):
-        return "this does not fit the lines before; check how far it is indented"
+        return "the indentation does not match the lines before"
     if "expected <block end>" in problem:
-        return f"{problem.rpartition('found ')[2]} is not expected here"
-    return f"not valid YAML: {problem}"
+        return f"unexpected {problem.rpartition('found ')[2]}"
+    return f"invalid YAML: {problem}"
 
 
 def _line(mark: yaml.Mark | None) -> int:

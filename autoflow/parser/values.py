@@ -1,112 +1,119 @@
-"""What a single value of the file may be.
+"""Single values of the file.
 
-Each function returns what a plain value means, or raises ValueError with the reason why it means nothing.
+Each function returns the meaning of a plain value, or raises ValueError with the reason why it is not valid.
 """
 
 import datetime as dt
 import math
 
 from autoflow.parser.cron import cron_problem
-from autoflow.parser.wording import show
-from autoflow.specs import CDR_TYPES, Json, ReportFormat
+from autoflow.parser.wording import alternatives, show
+from autoflow.specs import CDR_TYPES, RESERVED_NAMES, Json, ReportFormat
 
 MAX_SECONDS = 366 * 24 * 3600
 """The longest timeout or delay: a year."""
 
 
+class UnexpectedValueError(ValueError):
+    """The value is not of the kind that is expected."""
+
+    def __init__(self, expected: str, value: object) -> None:
+        super().__init__(f"expected {expected}, not {show(value)}")
+
+
 def any_value(value: object) -> object:
-    """Take whatever it is."""
+    """Accept any value."""
     return value
 
 
 def text(value: object) -> str:
-    """Take text that can be seen, on one line."""
+    """Accept visible text on one line."""
     if not isinstance(value, str):
-        raise ValueError(f"text is expected, not {show(value)}")  # noqa: TRY004 - the reader takes ValueError
+        raise UnexpectedValueError("text", value)
     if not value.strip() or not value.isprintable():
-        raise ValueError(f"{show(value)} is not a name: visible characters on one line are expected")
+        raise UnexpectedValueError("visible characters on one line", value)
     return value
 
 
 def mapping(value: object) -> dict[str, object]:
-    """Take a mapping."""
+    """Accept a mapping."""
     if not isinstance(value, dict):
-        raise ValueError(f"a mapping (key: value) is expected, not {show(value)}")  # noqa: TRY004 - the same
+        raise UnexpectedValueError("a mapping (key: value)", value)
     return value
 
 
 def any_list(value: object) -> list[object]:
-    """Take a list."""
+    """Accept a list."""
     if not isinstance(value, list):
-        raise ValueError(f"a list is expected, not {show(value)}")  # noqa: TRY004 - the same
+        raise UnexpectedValueError("a list", value)
     return value
 
 
 def nonempty_list(value: object) -> list[object]:
-    """Take a list of one item or more."""
+    """Accept a list with at least one item."""
     if not any_list(value):
-        raise ValueError("the list is empty; leave the key out if it is not needed")
+        raise ValueError("the list is empty; add an item or remove the key")
     return any_list(value)
 
 
 def seconds(value: object) -> float:
-    """Take a number of seconds from 0 to `MAX_SECONDS`, both included."""
+    """Accept a number of seconds from 0 to `MAX_SECONDS`, both included."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_SECONDS:
-        raise ValueError(f"a number of seconds from 0 to {MAX_SECONDS} is expected, not {show(value)}")
+        raise UnexpectedValueError(f"a number of seconds from 0 to {MAX_SECONDS}", value)
     return float(value)
 
 
 def positive_seconds(value: object) -> float:
-    """Take a number of seconds above 0 and up to `MAX_SECONDS`."""
+    """Accept a number of seconds above 0 and up to `MAX_SECONDS`."""
     if seconds(value) == 0:
-        raise ValueError("more than 0 seconds are expected")
+        raise UnexpectedValueError("more than 0 seconds", value)
     return seconds(value)
 
 
 def attempts(value: object) -> int:
-    """Take a whole number from 1."""
+    """Accept a whole number from 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"a whole number from 1 is expected, not {show(value)}")
+        raise UnexpectedValueError("a whole number of at least 1", value)
     return value
 
 
 def schedule(value: object) -> str:
-    """Take a cron string."""
+    """Accept a cron string."""
     if not isinstance(value, str):
-        raise ValueError(f"a cron string such as '0 6 * * *' or null is expected, not {show(value)}")  # noqa: TRY004 - the same
+        raise UnexpectedValueError("a cron string ('0 6 * * *') or null", value)
     if problem := cron_problem(value):
-        raise ValueError(f"{show(value)} is not a cron string: {problem}")
+        raise ValueError(f"{show(value)} is not a valid cron string: {problem}")
     return value
 
 
 def source(value: object) -> str:
-    """Take the name of what fills a notebook's parameter."""
+    """Accept the name of the source of a notebook's parameter."""
     if not isinstance(value, str):
-        expected = "the name of a workflow parameter, the label of a notebook or an automatic parameter"
-        raise ValueError(f"{expected} is expected, not {show(value)}")  # noqa: TRY004 - the same
+        names = alternatives(["a workflow parameter", "a notebook's label", *sorted(RESERVED_NAMES)])
+        raise UnexpectedValueError(names, value)
     return text(value)
 
 
 def report_format(value: object) -> ReportFormat:
-    """Take the name of a format that reports can have."""
+    """Accept the name of a report format."""
     if not isinstance(value, str) or value not in set(ReportFormat):
-        raise ValueError(f"{show(value)} is not an output format; expected are {', '.join(ReportFormat)}")
+        raise ValueError(f"unknown format {show(value)}; expected {alternatives(list(ReportFormat))}")
     return ReportFormat(value)
 
 
 def cdr_type(value: object) -> str:
-    """Take the name of a type of CDR data."""
+    """Accept the name of a CDR type."""
     if not isinstance(value, str) or value not in CDR_TYPES:
-        raise ValueError(f"{show(value)} is not a type of CDR data; expected are {', '.join(CDR_TYPES)}")
+        raise ValueError(f"unknown CDR type {show(value)}; expected {alternatives(CDR_TYPES)}")
     return value
 
 
 def json_scalar(value: object) -> Json:
-    """Take what strict JSON has a single value for; dates become ISO strings."""
+    """Accept a scalar of strict JSON; dates become ISO strings."""
     if isinstance(value, dt.date):
         return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("a parameter cannot be infinite or not a number (NaN): JSON has no such values")
+        raise ValueError("a parameter cannot be infinite or NaN, because JSON has no such values")
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise ValueError("a parameter is text, a number, a date, true, false, null, or a list or mapping of these")
+    raise ValueError("a parameter must be text, a number, a date, true, false, null, or a list or mapping of these")

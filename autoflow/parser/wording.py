@@ -1,38 +1,33 @@
-"""How messages show a value, and what they propose for a word that is misspelt."""
+"""Words of messages: a value as in the file, alternatives, and the likely meaning of a misspelt word."""
 
-import datetime as dt
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from autoflow.utils import as_yaml
 
 _LONGEST_SHOWN = 80
 _LONGEST_WORD = 100
 
 
 def show(value: object) -> str:
-    """Write a value for a message: as it would stand in the file, on one line, and not all of it if it is long."""
-    text = _as_yaml(value)
+    """Write a value for a message: as in the file, on one line, shortened if it is long."""
+    text = as_yaml(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 5]}...{text[-1]}"
 
 
-def _as_yaml(value: object) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_as_yaml, value))}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{_as_yaml(key)}: {_as_yaml(item)}' for key, item in value.items())}}}"
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, dt.date) else repr(value)
+def alternatives(words: Sequence[str]) -> str:
+    """Write words as in "calls, sms or mds"."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """Return the one of `known` that `word` is likely to stand for, None if none is alike to the degree `cutoff`."""
+    """Return the word of `known` that `word` probably means; None if none reaches the similarity `cutoff`."""
     near = difflib.get_close_matches(word[:_LONGEST_WORD], sorted(known), n=1, cutoff=cutoff)
     return near[0] if near else None
 
 
 def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return the end of a message that proposes the nearest of `known`, empty if none is near."""
+    """Return the end of a message that suggests the nearest of `known`; empty if none is near."""
     near = nearest(word, known, cutoff=cutoff)
     return f"; did you mean {near!r}?" if near else ""

@@ -1,4 +1,4 @@
-"""The part `workflows` of the file, with what a workflow's notebooks have to do with each other."""
+"""Read the part `workflows` of the file, and check how the notebooks of each workflow depend on each other."""
 
 from autoflow.parser.drafts import WorkflowDraft
 from autoflow.parser.inputs_folder import InputsFolder
@@ -10,13 +10,13 @@ from autoflow.parser.schemas import WorkflowSchema
 from autoflow.parser.wording import show
 
 _PLACE: Place = ("workflows",)
-_LONGEST_CIRCLE = 12
+_LONGEST_CYCLE = 12
 
 
 def read_definitions(values: list[object], *, reader: Reader, folder: InputsFolder) -> tuple[WorkflowDraft, ...]:
     """Read all workflows; their notebooks and templates are in `folder`."""
     if not values:
-        reader.problems.break_at(_PLACE, "the list is empty; one workflow or more is expected")
+        reader.problems.break_at(_PLACE, "the list is empty; expected at least one workflow")
     workflows = tuple(
         _read_workflow(value, (*_PLACE, index), reader=reader, folder=folder) for index, value in enumerate(values)
     )
@@ -29,14 +29,14 @@ def _read_workflow(value: object, place: Place, *, reader: Reader, folder: Input
     labelled = keys.get("notebooks", {})
     place_of_notebooks = (*place, "notebooks")
     if not labelled:
-        reader.problems.break_at(place_of_notebooks, "one notebook or more is expected")
+        reader.problems.break_at(place_of_notebooks, "expected at least one notebook")
     notebooks = (
         read_notebook(item, (*place_of_notebooks, label), reader=reader, folder=folder)
         for label, item in labelled.items()
     )
     workflow = WorkflowDraft(place, keys.get("name", ""), tuple(notebooks))
-    for circle in workflow.circles():
-        _tell_circle(workflow, circle, reader.problems)
+    for cycle in workflow.cycles():
+        _report_cycle(workflow, cycle, reader.problems)
     return workflow
 
 
@@ -45,12 +45,12 @@ def _check_names(workflows: tuple[WorkflowDraft, ...], problems: Problems) -> No
     for workflow in workflows:
         if workflow.name and first.setdefault(workflow.name, workflow) is not workflow:
             owner = show_place(first[workflow.name].place)
-            problems.add((*workflow.place, "name"), f"the name {show(workflow.name)} is that of {owner} already")
+            problems.add((*workflow.place, "name"), f"duplicate name {show(workflow.name)}, first used by {owner}")
 
 
-def _tell_circle(workflow: WorkflowDraft, circle: list[str], problems: Problems) -> None:
-    last = next(notebook for notebook in workflow.notebooks if notebook.label == circle[-2])
-    parameter = next(name for name, source in last.parameters.items() if source == circle[-1])
-    shown = circle if len(circle) <= _LONGEST_CIRCLE else [*circle[: _LONGEST_CIRCLE - 2], "...", circle[-1]]
+def _report_cycle(workflow: WorkflowDraft, cycle: list[str], problems: Problems) -> None:
+    last = next(notebook for notebook in workflow.notebooks if notebook.label == cycle[-2])
+    parameter = next(name for name, source in last.parameters.items() if source == cycle[-1])
+    shown = cycle if len(cycle) <= _LONGEST_CYCLE else [*cycle[: _LONGEST_CYCLE - 2], "...", cycle[-1]]
     place = (*workflow.place, "notebooks", last.label, "parameters", parameter)
-    problems.add(place, f"notebooks depend on each other in a circle: {' → '.join(shown)}")
+    problems.add(place, f"circular dependency between notebooks: {' → '.join(shown)}")

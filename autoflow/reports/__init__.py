@@ -1,4 +1,4 @@
-"""Executed notebooks as reports: nbconvert makes asciidoc of them, asciidoctor-pdf makes PDF or HTML of that."""
+"""Convert executed notebooks to reports: nbconvert writes asciidoc, asciidoctor-pdf makes PDF or HTML of it."""
 
 import datetime
 import json
@@ -16,14 +16,12 @@ from autoflow.reports.document import Document, Workplace, write_document
 from autoflow.reports.fonts import font_theme, missing_fonts
 from autoflow.reports.markup import escape_line
 from autoflow.reports.programs import missing_tools
+from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
 from autoflow.stop_signal import StopSignal
 from autoflow.utils import whole_file
 
 __all__ = ["ReportContext", "convert", "missing_fonts", "missing_tools"]
-
-CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
-"""Where AutoFlow's own template, theme and filters are."""
 
 _ATTRIBUTES = {
     "attribute-undefined": "drop",
@@ -39,14 +37,14 @@ _ATTRIBUTES_OF = {
 _CONTENT_POLICY = """<meta http-equiv="Content-Security-Policy"
   content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 """
-"""A browser shall not run or fetch anything either."""
+"""Browsers must not run or fetch anything either."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportContext:
-    """What the footer says."""
+    """The workflow and date in the footer."""
 
     workflow: str
     reference_date: datetime.date | None
@@ -69,43 +67,36 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
     stop: StopSignal | None = None,
     config_dir: Path = CONFIG_DIR,
 ) -> None:
-    """Convert the executed `notebook` to `report`, which appears whole or not at all.
+    """Convert the executed `notebook` to `report`, which appears complete or not at all.
 
-    `template` is trusted, the notebook is not. `inputs_dir` is the folder of the original notebook: pictures beside
-    it are found there. `timeout` is for all of the conversion, in seconds; `stop` ends it. `config_dir` has the
-    template that others extend, the theme and the filters.
+    `template` is trusted, the notebook is not. `inputs_dir` is the folder of the original notebook, with the pictures
+    it links to. `timeout` limits the whole conversion, in seconds; `stop` ends it. `config_dir` has the base
+    template, the theme and the filters.
 
     Raises
     ------
     ReportError
-        If it cannot be converted, or is stopped; with the message of the tool that failed.
+        If the conversion fails or is stopped; with the message of the tool that failed.
 
     """
     deadline = time.monotonic() + timeout
+    stop = stop or StopSignal()
     try:
         with tempfile.TemporaryDirectory(prefix="autoflow-report-") as temporary, whole_file(report) as unfinished:
-            workplace = Workplace(
-                folder=Path(temporary).resolve(),
-                inputs_dir=inputs_dir,
-                template=template,
-                config_dir=config_dir,
-                deadline=deadline,
-                stop=stop or StopSignal(),
-            )
+            folder = Path(temporary).resolve()
+            workplace = Workplace(folder, inputs_dir, template, config_dir, deadline, stop)
             shutil.copyfile(_made(notebook, workplace, report_format, context), unfinished)
     except OSError as error:
-        raise ReportError(f"{notebook} cannot be made into {report}: {error}") from error
+        raise ReportError(f"cannot convert {notebook} to {report}: {error}") from error
     except RecursionError:
-        raise ReportError(
-            f"{notebook} cannot be made into {report}: its tables or HTML are nested too deeply"
-        ) from None
+        raise ReportError(f"cannot convert {notebook} to {report}: tables or HTML are nested too deeply") from None
 
 
 def _made(notebook: Path, workplace: Workplace, report_format: ReportFormat, context: ReportContext) -> Path:
-    """Return the report in the workplace's folder."""
+    """Make the report in the workplace's folder and return its path."""
     folder = workplace.folder
     source, made = folder / "report.adoc", folder / f"report.{report_format}"
-    tool = asciidoctor(workplace.config_dir)  # it may load while the document is written
+    tool = asciidoctor(workplace.config_dir)  # it loads while the document is written
     document = write_document(notebook, workplace, subtitle=str(context))
     source.write_text(document.text, encoding="utf-8")
     if report_format is ReportFormat.PDF:
@@ -114,12 +105,12 @@ def _made(notebook: Path, workplace: Workplace, report_format: ReportFormat, con
         _write_style(document, workplace)
     arguments = [*_arguments(workplace, report_format, context), "--out-file", made.name, source.name]
     if warnings := tool.make(arguments, folder=folder, timeout=workplace.seconds_left, stop=workplace.stop):
-        _log.warning("asciidoctor-pdf says of %s: %s", notebook, warnings, extra={"action": "report_warned"})
+        _log.warning("asciidoctor-pdf warned about %s: %s", notebook, warnings, extra={"action": "report_warned"})
     return made
 
 
 def _arguments(workplace: Workplace, report_format: ReportFormat, context: ReportContext) -> list[str]:
-    """Return the arguments for asciidoctor-pdf, but for the files."""
+    """Return the arguments for asciidoctor-pdf, without the files."""
     arguments = ["--base-dir", str(workplace.folder), "--failure-level", "ERROR"]
     if report_format is ReportFormat.PDF:
         arguments += ["--safe-mode", "secure", "--require", str(workplace.config_dir / "report_pdf.rb")]

@@ -1,4 +1,4 @@
-"""asciidoctor-pdf, loaded once and forked for each report."""
+"""Run asciidoctor-pdf, loaded once and forked for each report."""
 
 import array
 import atexit
@@ -25,12 +25,12 @@ _HINT_AT_AN_OPTION = "Use --trace to show backtrace"
 
 
 def asciidoctor(config_dir: Path) -> "Asciidoctor":
-    """Return the asciidoctor-pdf on PATH; it loads from now on, if it has not before.
+    """Return the asciidoctor-pdf on PATH, and start loading it if it is not loaded yet.
 
     Raises
     ------
     ReportError
-        If there is none.
+        If it is not on PATH.
 
     """
     program = shutil.which(_PROGRAM)
@@ -42,9 +42,9 @@ def asciidoctor(config_dir: Path) -> "Asciidoctor":
 
 
 class Asciidoctor:
-    """A process that has loaded asciidoctor-pdf and forks itself for each report; it ends with this process.
+    """A process with asciidoctor-pdf loaded that forks itself for each report, and ends with this process.
 
-    `program` is the command's path, `server` the Ruby file that it is to require.
+    `program` is the path of the command, `server` the Ruby file that it requires.
     """
 
     def __init__(self, program: str, server: Path) -> None:
@@ -55,7 +55,7 @@ class Asciidoctor:
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
 
     def start(self) -> socket.socket:
-        """Start the process if it does not run; return the socket that it listens to."""
+        """Start the process if it is not running; return the socket that it listens to."""
         with self._starting:
             if self._socket is None or self._process is None or self._process.poll() is not None:
                 self._close()
@@ -76,12 +76,12 @@ class Asciidoctor:
             return self._socket
 
     def make(self, arguments: Sequence[str], *, folder: Path, timeout: float, stop: StopSignal) -> str:
-        """Run asciidoctor-pdf with `arguments` in `folder`; return its warnings.
+        """Run asciidoctor-pdf with `arguments` in `folder` and return its warnings.
 
         Raises
         ------
         ReportError
-            If it fails, with its own message, takes longer than `timeout` seconds, or is stopped.
+            If it fails (with its own message), takes longer than `timeout` seconds, or is stopped.
 
         """
         deadline = time.monotonic() + timeout
@@ -98,16 +98,16 @@ class Asciidoctor:
         except TimeoutError as error:
             raise ReportError(took_too_long(_PROGRAM)) from error
         except OSError:
-            pass  # the process has ended; its message tells why
+            pass  # the process has ended; its message says why
         finally:
             ours.close()
             if pid:
                 kill_group(pid)
         if status != "0" and stop.is_set:
-            raise ReportError(f"{_PROGRAM} was ended: {stop.reason}")
+            raise ReportError(f"{_PROGRAM} was stopped: {stop.reason}")
         message = self._message(folder)
         if status != "0":
-            raise ReportError(f"{_PROGRAM} failed: {message or 'it ended without a message'}")
+            raise ReportError(f"{_PROGRAM} failed: {message or 'no message'}")
         return message
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class Asciidoctor:
         self.start().sendmsg([b"\0"], [rights])
 
     def _message(self, folder: Path) -> str:
-        """Return what asciidoctor said of this report, or else what the process said before it ended."""
+        """Return asciidoctor's messages about this report, or else the messages of the process before it ended."""
         with contextlib.suppress(FileNotFoundError):
             return own_message((folder / _MESSAGES).read_bytes(), folder).removesuffix(_HINT_AT_AN_OPTION).strip()
         if self._process is not None:
@@ -149,7 +149,7 @@ def _server(program: str, server: Path) -> Asciidoctor:
 
 
 def _line_from(ours: socket.socket, deadline: float) -> str:
-    """Return the line that the other end writes before `deadline`; empty if it was closed instead."""
+    """Return the line that the other end writes before `deadline`; empty if it closes the socket."""
     line = b""
     while not line.endswith(b"\n"):
         ours.settimeout(max(deadline - time.monotonic(), 0.001))

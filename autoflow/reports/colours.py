@@ -4,13 +4,13 @@ from PIL import ImageColor
 
 
 def declarations_of(style: str) -> dict[str, str]:
-    """Return what a CSS ``style`` attribute declares; a later declaration replaces an earlier one."""
+    """Return the declarations of a CSS ``style`` attribute; later ones replace earlier ones."""
     pairs = (declaration.partition(":") for declaration in style.split(";"))
     return {name.strip().lower(): value.replace("!important", "").strip() for name, _, value in pairs if value.strip()}
 
 
 def colour_of(value: str) -> str:
-    """Return the colour that CSS calls `value`; empty if it is none, or lets through what is below it."""
+    """Return the colour that CSS calls `value`; empty if it is not a colour, or transparent."""
     try:
         channels = ImageColor.getrgb(value.strip().lower())
     except ValueError:

@@ -1,4 +1,4 @@
-"""From an executed notebook to one asciidoc document."""
+"""Write an executed notebook as an asciidoc document."""
 
 import shutil
 import time
@@ -15,13 +15,14 @@ from nbformat import NotebookNode
 from autoflow.errors import ReportError
 from autoflow.reports.exporting import fill
 from autoflow.reports.hypertext import clean_html
+from autoflow.reports.inlines import InlineWriter, missing_picture
 from autoflow.reports.markup import Asciidoc, escape_line
 from autoflow.reports.nodes import Node, nodes
 from autoflow.reports.outline import Outline
 from autoflow.reports.pictures import PictureShelf, content_of, formula_of
 from autoflow.reports.reading import Dialect, Fragment, read_fragments
 from autoflow.reports.shown import beginning, fragments_of, plain_output, reduce_to_shown
-from autoflow.reports.writing import BlockWriter, literal, missing_picture, picture_block
+from autoflow.reports.writing import BlockWriter, literal, picture_block
 from autoflow.stop_signal import StopSignal
 
 _LONGEST_TITLE = 300
@@ -29,17 +30,17 @@ _LONGEST_TITLE = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """An asciidoc document, and the roles that its text uses for colours: text and background by role."""
+    """An asciidoc document, and the text colour and background of each role that it uses."""
 
     text: str
     colours: Mapping[str, tuple[str, str]]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Workplace:
-    """Where a conversion takes place: its own folder, the notebook's, the template's, AutoFlow's, and until when.
+    """The files and limits of a conversion, which works in `folder`.
 
-    `deadline` is on `time.monotonic`'s clock; `stop` ends the programs that are at work here.
+    `deadline` is a time of `time.monotonic`; `stop` ends the programs at work here.
     """
 
     folder: Path
@@ -51,12 +52,12 @@ class Workplace:
 
     @property
     def seconds_left(self) -> float:
-        """The time that is left."""
+        """The time left until the deadline."""
         return self.deadline - time.monotonic()
 
 
 def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Document:
-    """Return the asciidoc of `notebook`; its pictures are then in the workplace's folder.
+    """Return the asciidoc of `notebook`, and write its pictures to the workplace's folder.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Do
         pictures.result()
     texts.keep(read)
     outline = Outline.of(texts.all_blocks())
-    writer = BlockWriter(shelf, outline)
+    writer = BlockWriter(InlineWriter(shelf, outline))
     title = outline.title or str(contents.metadata.get("title", "")) or notebook.stem.replace("_", " ")
     report = {
         "title": Asciidoc(escape_line(beginning(title, _LONGEST_TITLE)).strip()),
@@ -87,18 +88,18 @@ def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Do
         filters=_filters(texts, shelf, writer) | {"beside": partial(_beside, workplace)},
         variables=report,
     )
-    return Document(text=text, colours=writer.colours)
+    return Document(text=text, colours=writer.text.colours)
 
 
 def _read(notebook: Path) -> NotebookNode:
     try:
         return nbformat.read(notebook, as_version=4)  # type: ignore[no-any-return]
-    except Exception as error:  # nbformat raises whatever the libraries below it raise
-        raise ReportError(f"{notebook} is not a notebook: {error}") from error
+    except Exception as error:  # nbformat lets the errors of other libraries through
+        raise ReportError(f"{notebook} is not a valid notebook: {error}") from error
 
 
 class _Texts:
-    """The notebook's markdown, HTML and LaTeX, as pandoc read them."""
+    """The notebook's markdown, HTML and LaTeX, as read by pandoc."""
 
     def __init__(self, workplace: Workplace, shelf: PictureShelf) -> None:
         self._workplace = workplace
@@ -106,13 +107,13 @@ class _Texts:
         self._blocks: dict[Fragment, Sequence[Node]] = {}
 
     def pandoc(self, fragments: Iterable[Fragment]) -> Mapping[Fragment, Sequence[Node]]:
-        """Return what one pandoc makes of `fragments`."""
+        """Read `fragments` with one pandoc."""
         reader = self._workplace.config_dir / "report_reader.lua"
         folder, timeout = self._workplace.folder, self._workplace.seconds_left
         return read_fragments(fragments, reader=reader, folder=folder, timeout=timeout, stop=self._workplace.stop)
 
     def keep(self, read: Mapping[Fragment, Sequence[Node]]) -> None:
-        """Keep what was read, and make the pictures and formulas that it names."""
+        """Keep the blocks read, and make their pictures and formulas."""
         for node in nodes(list(read.values())):
             if formula := formula_of(node):
                 self._shelf.add_formula(formula)
@@ -122,7 +123,7 @@ class _Texts:
         self._blocks |= read
 
     def blocks(self, dialect: Dialect, text: str) -> Sequence[Node]:
-        """Return the blocks of a text; one that a template changed is read now."""
+        """Return the blocks of a text; read it now if a template has changed it."""
         fragment = Fragment(dialect, text)
         if fragment not in self._blocks:
             if dialect is Dialect.HTML:
@@ -136,14 +137,14 @@ class _Texts:
 
 
 def _filters(texts: _Texts, shelf: PictureShelf, writer: BlockWriter) -> dict[str, Any]:
-    """Return the filters that templates find, by name."""
+    """Return the filters for templates, by name."""
 
     def written(dialect: Dialect, text: str) -> Asciidoc:
         return Asciidoc("\n\n" + writer.blocks(texts.blocks(dialect, text)))
 
     def convert_pandoc(text: str, from_format: str, to_format: str = "asciidoc") -> Asciidoc:
         if not to_format.startswith("asciidoc"):
-            raise ValueError(f"convert_pandoc makes asciidoc, not {to_format}")
+            raise ValueError(f"convert_pandoc can make only asciidoc, not {to_format}")
         return written(Dialect.HTML if from_format.startswith("html") else Dialect.MARKDOWN, text)
 
     def figure(encoded: str, metadata: Mapping[str, Any] | None = None) -> Asciidoc:
@@ -164,14 +165,14 @@ def _filters(texts: _Texts, shelf: PictureShelf, writer: BlockWriter) -> dict[st
 
 
 def _beside(workplace: Workplace, name: str) -> Asciidoc:
-    """Return the name by which a template's asciidoc can use a file that lies beside the template."""
+    """Copy a file beside the template into the workplace, and return its name there."""
     copied = workplace.folder / f"template-{Path(name).name}"
     shutil.copyfile(workplace.template.parent / name, copied)
     return Asciidoc(copied.name)
 
 
 def _failure(output: NotebookNode) -> Asciidoc:
-    """Return what an error output says: the exception, and its traceback."""
+    """Return the exception and the traceback of an error output."""
     name, message = output.get("ename", ""), output.get("evalue", "")
     headline = escape_line(beginning(f"{name}: {message}" if message else name, 1000)).strip()
     traceback = literal(plain_output("\n".join(output.get("traceback", ()))))

@@ -1,4 +1,4 @@
-"""nbconvert's part: an asciidoc template, AutoFlow's own or an operator's, filled with a notebook."""
+"""Fill an asciidoc template, AutoFlow's own or an operator's, with a notebook through nbconvert."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,7 +28,7 @@ def fill(
 ) -> str:
     """Return the asciidoc that `template` makes of `notebook`.
 
-    `filters` are what the template's filters do, `variables` what it finds in ``resources.report``.
+    `filters` are the template's filters, `variables` its values in ``resources.report``.
 
     Raises
     ------
@@ -75,7 +75,7 @@ class _Exporter(ASCIIDocExporter):
 
 
 class _Loader(BaseLoader):
-    """Finds the operator's template and those beside it, AutoFlow's by any name of nbconvert's, and nbconvert's."""
+    """Finds the operator's template, those beside it, AutoFlow's (by any of nbconvert's names), and nbconvert's."""
 
     def __init__(self, template: Path, config_dir: Path, others: BaseLoader) -> None:
         self._template = template
@@ -102,7 +102,7 @@ def _finalized(value: object) -> Asciidoc:
 
 
 def _place(error: Exception, template: Path) -> str:
-    """Return file and line of the template at which `error` arose: the innermost that is a template."""
+    """Return the file and line of the innermost template that raised `error`."""
     place, traceback = str(template), error.__traceback__
     while traceback is not None:
         name = traceback.tb_frame.f_code.co_filename

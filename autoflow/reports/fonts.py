@@ -1,4 +1,4 @@
-"""The fonts of a PDF: found on this machine, none shipped, chosen by the scripts that a document is written in."""
+"""Find the fonts for a PDF on this machine, by the scripts of its text; AutoFlow ships none."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FONT_DIRS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"))
-"""Where Debian's packages, and what an operator adds to them, put fonts."""
+"""The folders of fonts from Debian packages, and of fonts that an operator adds."""
 
 _STYLES = {"normal": ("-Regular", ""), "bold": ("-Bold",), "italic": ("-Italic", "-Oblique")}
 _BOLD_ITALIC = ("-BoldItalic", "-BoldOblique")
@@ -14,10 +14,10 @@ _BOLD_ITALIC = ("-BoldItalic", "-BoldOblique")
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """A script, the characters it has (as in a regular expression's brackets), and a TrueType font for it.
+    """A script, its characters (as within a regular expression's brackets), and a TrueType font for it.
 
-    `files` are the starts of font files' names, the best first. Prawn, which draws the PDF, reads no OpenType fonts
-    with PostScript outlines and no collections, which leaves out most fonts of Chinese.
+    `files` are the beginnings of font file names, the best first. Prawn, which draws the PDF, cannot read OpenType
+    fonts with PostScript outlines or collections, which excludes most Chinese fonts.
     """
 
     name: str
@@ -83,16 +83,15 @@ _EXPECTED = (LATIN, MONOSPACED, *SCRIPTS)
 
 
 def missing_fonts(font_dirs: Sequence[Path] = FONT_DIRS) -> tuple[str, ...]:
-    """Return a line for each script whose font is not installed, with the Debian package that brings it."""
+    """Return a line for each script without an installed font, naming the Debian package that provides one."""
     files = _files(font_dirs)
     return tuple(_missing_line(script) for script in _EXPECTED if not _family(script, files))
 
 
 def font_theme(text: str, font_dirs: Sequence[Path] = FONT_DIRS) -> tuple[Mapping[str, object], tuple[str, ...]]:
-    """Return the ``font`` part of an asciidoctor-pdf theme for `text`, and a warning for each font that it lacks.
+    """Return the ``font`` part of an asciidoctor-pdf theme for `text`, and a warning for each missing font.
 
-    The families are called ``Report Sans``, ``Report Mono``, and ``Report`` with a script's name for what neither of
-    them has.
+    The families are ``Report Sans``, ``Report Mono``, and ``Report`` with the name of each further script.
     """
     files = _files(font_dirs)
     wanted = {f"Report {script.name}": script for script in scripts_of(text)}
@@ -109,7 +108,7 @@ def font_theme(text: str, font_dirs: Sequence[Path] = FONT_DIRS) -> tuple[Mappin
 
 
 def scripts_of(text: str) -> tuple[Script, ...]:
-    """Return the scripts, besides Latin, of which `text` has characters."""
+    """Return the scripts of the characters in `text`, besides Latin."""
     characters = "".join(sorted(set(text) - set(map(chr, range(0x250)))))
     return tuple(script for script in SCRIPTS if re.search(f"[{script.characters}]", characters))
 
@@ -120,7 +119,7 @@ def _files(font_dirs: Iterable[Path]) -> Mapping[str, Path]:
 
 
 def _family(script: Script, files: Mapping[str, Path]) -> dict[str, str]:
-    """Return the file of each style, the regular one where a style has none; empty if the font is not there."""
+    """Return the file of each style (the regular one if a style has none); empty if the font is not installed."""
     for start in script.files:
         regular = _first(start, _STYLES["normal"], files)
         if regular is None:
@@ -135,11 +134,11 @@ def _first(start: str, ends: Iterable[str], files: Mapping[str, Path]) -> Path |
 
 
 def _bundled(stem: str) -> dict[str, str]:
-    """Return a family that asciidoctor-pdf brings along, with the characters of western Europe."""
+    """Return a family that comes with asciidoctor-pdf and covers western European characters."""
     styles = {"normal": "regular", "bold": "bold", "italic": "italic", "bold_italic": "bold_italic"}
     return {style: f"GEM_FONTS_DIR/{stem}-{name}-subset.ttf" for style, name in styles.items()}
 
 
 def _missing_line(script: Script) -> str:
-    remedy = f"Debian: apt-get install {script.package}"
+    remedy = f"on Debian: apt-get install {script.package}"
     return f"no font for {script.name}: such text prints as boxes in PDF reports ({remedy})"

@@ -1,4 +1,4 @@
-"""HTML outputs, cleaned for pandoc: well-formed, short enough, and with nothing that a browser would run."""
+"""Clean HTML outputs for pandoc: well-formed, of limited length, and without active content."""
 
 import re
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from autoflow.reports.tables import MOST_ROWS
 MOST_CHARACTERS = 2_000_000
 
 _ROWS_KEPT = MOST_ROWS + 20
-"""More than are shown, since those of the head are among them."""
+"""More than are shown, because they include rows of the head."""
 
 _LEFT_OUT = frozenset(
     [
@@ -51,7 +51,7 @@ _VOID = frozenset(
 )
 _KEPT_ATTRIBUTES = frozenset({"align", "alt", "class", "colspan", "href", "rowspan", "src", "start", "style", "title"})
 _ENDED_BY: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    # start tag: what it ends, and within what
+    # start tag: the open elements it closes, and the elements it stays within
     "li": (frozenset({"li", "p"}), frozenset({"ul", "ol"})),
     "td": (frozenset({"td", "th", "p"}), frozenset({"tr", "table"})),
     "th": (frozenset({"td", "th", "p"}), frozenset({"tr", "table"})),
@@ -65,11 +65,11 @@ _ROW_END = re.compile(r"</tr\s*>", re.IGNORECASE)
 
 
 def clean_html(html: str, attach: Callable[[str, bytes], str]) -> str:
-    """Return what of `html` can be printed; empty if that is nothing.
+    """Return the printable part of `html`; empty if there is none.
 
-    Tables are cut after about `MOST_ROWS` rows; the attribute ``data-rows`` tells how many they had. A drawing in the
-    text is handed to `attach`, which returns an address for it. The colours that a style sheet gives to single
-    elements, as pandas' Styler does, are written into them.
+    Tables are cut after about `MOST_ROWS` rows; the attribute ``data-rows`` has the original number. A drawing in the
+    text is passed to `attach`, which returns an address for it. Colours that a style sheet gives to single elements,
+    as pandas' Styler does, become attributes of them.
     """
     if _UNTRUSTED_MAP in html:
         return ""
@@ -83,7 +83,7 @@ def clean_html(html: str, attach: Callable[[str, bytes], str]) -> str:
 
 
 def _without_far_rows(html: str) -> tuple[str, int]:
-    """Return `html`, if it is huge, without the middle of its rows, and how many these were."""
+    """Return `html`, if it is huge, without the middle of its rows, and the number of rows removed."""
     if len(html) <= MOST_CHARACTERS // 4 or html.lower().count("<table") != 1:
         return html, 0
     ends = [found.end() for found in _ROW_END.finditer(html)]
@@ -93,7 +93,7 @@ def _without_far_rows(html: str) -> tuple[str, int]:
 
 
 class _Cleaner(HTMLParser):
-    """Writes the cleaned HTML while it reads."""
+    """Writes cleaned HTML while it reads."""
 
     def __init__(self, attach: Callable[[str, bytes], str], rows_cut: int) -> None:
         super().__init__(convert_charrefs=True)
@@ -110,17 +110,17 @@ class _Cleaner(HTMLParser):
         self._has_content = False
 
     def cleaned(self) -> str:
-        """Return what was written; empty if there is nothing to see."""
+        """Return the HTML written; empty if it has no visible content."""
         while self._open:
             self._end(self._open[-1])
         return "".join(self._parts) if self._has_content else ""
 
     def add_note(self, note: str) -> None:
-        """Write a line about what was left out."""
+        """Write a line about omitted content."""
         self._parts.append(f'<p><span class="clipped">{escape(note)}</span></p>')
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Write a start tag, and end what it ends."""
+        """Write a start tag, after closing the elements that it implicitly closes."""
         given = {name: value or "" for name, value in attrs}
         if self._left_out or tag in _LEFT_OUT or "display:none" in given.get("style", "").replace(" ", ""):
             self._leave_out(tag)
@@ -139,7 +139,7 @@ class _Cleaner(HTMLParser):
             self._open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Treat a tag that ends itself as HTML does: only those without contents do."""
+        """Treat a self-closing tag as HTML does: only void elements close themselves."""
         self.handle_starttag(tag, attrs)
         if tag in _LEFT_OUT and tag not in _VOID:
             self.handle_endtag(tag)
@@ -173,7 +173,7 @@ class _Cleaner(HTMLParser):
 
     def _go_on_after(self, tag: str) -> None:
         if tag not in self._left_out:
-            if tag in self._open:  # what is left out has no end tag, as a paragraph may
+            if tag in self._open:  # the omitted element has no end tag
                 self._left_out = []
                 self.handle_endtag(tag)
             return
@@ -188,7 +188,7 @@ class _Cleaner(HTMLParser):
             self._has_content = True
 
     def _offset(self) -> int:
-        """Return where in the text the tag begins that is being read."""
+        """Return the offset in the text of the tag being read."""
         line, column = self.getpos()
         start = 0
         for _ in range(line - 1):

@@ -1,4 +1,4 @@
-"""Text as asciidoc that means nothing but itself."""
+"""Escape text so that asciidoc shows it literally."""
 
 import re
 from typing import Self
@@ -12,44 +12,42 @@ _DELIMITER = re.compile(r"^(-{4,}|\.{4,})$", re.MULTILINE)
 
 
 class Asciidoc(Markup):
-    """Asciidoc that may be obeyed: it comes from a template, or was made from text by this package.
+    """Trusted asciidoc, from a template or made from text by this package.
 
-    Jinja takes it as it is; every other value is escaped on its way into a document, and so is text that is joined
-    to it.
+    Jinja inserts it unchanged; every other value is escaped when it is inserted into a document or joined to it.
     """
 
     __slots__ = ()
 
     @classmethod
     def escape(cls, s: object, /) -> Self:
-        """Return `s` if it is asciidoc already, or else asciidoc that shows it."""
+        """Return `s` if it is asciidoc already, else asciidoc that shows it."""
         return cls(s) if isinstance(s, Markup) else cls(escape(str(s)))
 
 
 def printable(text: str) -> str:
-    """Return `text` without control characters, of which asciidoctor uses some to mark what it has dealt with."""
+    """Return `text` without control characters, some of which asciidoctor uses internally."""
     return _UNPRINTABLE.sub("", text.replace("\r\n", "\n"))
 
 
 def escape(text: str) -> str:
-    """Return asciidoc that shows `text`, line breaks included, wherever asciidoctor replaces character references.
+    """Return asciidoc that shows `text`, including its line breaks, wherever asciidoctor replaces character references.
 
-    All ASCII punctuation and the bullet, which starts a list, become decimal references, so that nothing is left that
-    has a meaning in asciidoc; a point or a comma between digits has none. Blocks of verbatim text need
-    `replaced_in_verbatim`.
+    All ASCII punctuation and the bullet, which starts a list, become decimal references, so that nothing has a
+    meaning in asciidoc; a point or a comma between digits never has one. Verbatim blocks need `replaced_in_verbatim`.
     """
     return _PUNCTUATION.sub(lambda found: f"&#{ord(found[0])};", printable(text))
 
 
 def escape_line(text: str) -> str:
-    """Return `escape` of `text` as a single line, each stretch of white space being one space."""
+    """Return `escape` of `text` on a single line, with single spaces."""
     return escape(_SPACES.sub(" ", text))
 
 
 def replaced_in_verbatim(document: str) -> str:
-    """Return `document` with character references replaced in its listings and literal blocks too.
+    """Return `document` with attributes that replace character references in listings and literal blocks too.
 
-    A line that looks like a delimiter is one, since data is escaped.
+    Every line that looks like a delimiter is one, because data is escaped.
     """
     opened: str | None = None
     lines: list[str] = []

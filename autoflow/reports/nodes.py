@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 Node: TypeAlias = Any
-"""An element of pandoc's document model, as its JSON has it: ``{"t": type, "c": contents}``; or its contents."""
+"""An element of pandoc's document model in JSON, ``{"t": type, "c": contents}``, or its contents."""
 
 _IN_SECOND_PLACE = frozenset({"Link", "Image", "Span", "Quoted", "Cite"})
 _VERBATIM = frozenset({"Code", "Math"})
 
 
 def nodes(node: Node) -> Iterator[Node]:
-    """Yield each element in a part of the document model, the outer ones first."""
+    """Yield each element in a part of the document model, outer ones first."""
     if isinstance(node, dict) and "t" in node:
         yield node
         yield from nodes(node.get("c"))
@@ -21,12 +21,12 @@ def nodes(node: Node) -> Iterator[Node]:
 
 
 def plain_text(inlines: Sequence[Node]) -> str:
-    """Return the words in `inlines`, without any markup."""
+    """Return the text of `inlines`, without markup."""
     return "".join(_words(inlines)).strip()
 
 
 def flat_blocks(blocks: Sequence[Node]) -> Iterator[Node]:
-    """Yield each block in `blocks`, however deep it is in quotes and lists, but not these themselves."""
+    """Yield each block in `blocks`, without the quotes and lists around it."""
     for block in blocks:
         kind, contents = block["t"], block.get("c")
         if kind == "BlockQuote":
@@ -48,7 +48,7 @@ def _items_of(kind: str, contents: Node) -> Sequence[Sequence[Node]]:
 
 
 def lines_of(blocks: Sequence[Node]) -> Iterator[Sequence[Node]]:
-    """Yield the inlines of each paragraph in `blocks`, however deep it is; those of a table by rows."""
+    """Yield the inlines of each paragraph in `blocks`, at any depth; those of a table by rows."""
     for block in blocks:
         kind, contents = block["t"], block.get("c")
         if kind in {"Plain", "Para"}:

@@ -1,4 +1,4 @@
-"""The headings of a notebook: which is the report's title, and where the links within the notebook lead."""
+"""The outline of a notebook: the report's title, and the targets of links within the notebook."""
 
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,10 @@ from autoflow.reports.nodes import Node, nodes, plain_text
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """The title is the first heading, or empty if there is none.
+    """The first heading as the title (empty if there is none), and the targets of links.
 
-    `shift` is to be added to the levels of the other headings, so that the highest of them has level 1. `anchors` maps
-    the identifiers of headings and other targets to ids that mean nothing in asciidoc.
+    `shift`, added to the levels of the other headings, makes the highest of them level 1. `anchors` maps the
+    identifiers of headings and other targets to ids that are safe in asciidoc.
     """
 
     title: str = ""
@@ -35,5 +35,5 @@ class Outline:
         return cls(title=title, shift=1 - min((level for level, _, _ in headings[1:]), default=1), anchors=anchors)
 
     def anchor_of(self, address: str) -> str | None:
-        """Return the id to which a link to `address` leads, or None if that is not within the notebook."""
+        """Return the id that a link to `address` points to, or None if it is not within the notebook."""
         return self.anchors.get(urllib.parse.unquote(address[1:])) if address.startswith("#") else None

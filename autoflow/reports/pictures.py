@@ -1,4 +1,4 @@
-"""The pictures of a report: files in the conversion's own folder, in a form that both PDF and HTML can hold."""
+"""Collect the pictures of a report, as files that both PDF and HTML can contain."""
 
 import base64
 import binascii
@@ -27,7 +27,7 @@ class Picture:
     height: float
 
     def resized(self, metadata: Mapping[str, Any]) -> "Picture":
-        """Return the picture in the size that an output's metadata asks for, as high-resolution figures do."""
+        """Return the picture in the size that an output's metadata sets, as for high-resolution figures."""
         wanted = next((size for size in metadata.values() if isinstance(size, Mapping) and "width" in size), {})
         width = wanted.get("width")
         if not isinstance(width, int | float) or width <= 0:
@@ -37,14 +37,14 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Formula:
-    """A LaTeX formula, without its dollars; one in a display stands alone, another in a line of text."""
+    """A LaTeX formula without its dollars, either displayed on its own or in a line of text."""
 
     latex: str
     is_display: bool
 
 
 def formula_of(node: Node) -> Formula | None:
-    """Return the formula that an element of pandoc's is, or None if it is none."""
+    """Return the formula of a pandoc element, or None if it is not a formula."""
     if node["t"] == "Math":
         return Formula(latex=node["c"][1], is_display=node["c"][0]["t"] == "DisplayMath")
     if node["t"] in {"RawBlock", "RawInline"} and node["c"][0] in {"tex", "latex"}:
@@ -54,9 +54,9 @@ def formula_of(node: Node) -> Formula | None:
 
 @dataclass
 class PictureShelf:
-    """Where the notebook's pictures are found, and what became of them.
+    """The notebook's pictures, and the files made of them.
 
-    `inputs_dir` is the folder beside which a notebook's pictures may lie.
+    `inputs_dir` is the folder of the pictures that a notebook links to.
     """
 
     folder: Path
@@ -68,21 +68,21 @@ class PictureShelf:
     _formulas: dict[Formula, str] = field(default_factory=dict)
 
     def attach(self, name: str, content: bytes) -> str:
-        """Keep an attachment; return the address by which `find` knows it."""
+        """Keep an attachment and return its address for `find`."""
         address = f"attachment:{hashlib.sha256(content).hexdigest()[:24]}-{urllib.parse.quote(name)}"
         self._attachments[address] = content
         return address
 
     def add(self, content: bytes) -> None:
-        """Note a picture that `finish` shall make a file of."""
+        """Add a picture for `finish` to make a file of."""
         self._sources[_key(content)] = content
 
     def add_formula(self, formula: Formula) -> None:
-        """Note a formula that `finish` shall make a picture of."""
+        """Add a formula for `finish` to make a picture of."""
         self._formulas[formula] = _key(repr(formula).encode())
 
     def finish(self, *, timeout: float, stop: StopSignal) -> None:
-        """Make the files of all that was added; what cannot be read as a picture has none."""
+        """Make the files of all pictures and formulas added, except those that cannot be read."""
         new = {key: content for key, content in self._sources.items() if key not in self._asked}
         formulas = {
             key: [formula.latex, formula.is_display]
@@ -101,7 +101,7 @@ class PictureShelf:
             self._finished[key] = Picture(name=name, width=width, height=height)
 
     def picture(self, content: bytes) -> Picture | None:
-        """Return the file made of `content`, or None if it is no picture."""
+        """Return the file made of `content`, or None if it is not a picture."""
         return self._finished.get(_key(content))
 
     def formula(self, formula: Formula) -> Picture | None:
@@ -109,9 +109,9 @@ class PictureShelf:
         return self._finished.get(self._formulas.get(formula, ""))
 
     def find(self, address: str) -> bytes | None:
-        """Return the content of a picture that markdown or HTML names; None if it may not be read or is not there.
+        """Return the content of a picture that markdown or HTML links to; None if it is not available.
 
-        Attachments, data: addresses and files below `inputs_dir` are found; nothing is fetched.
+        Attachments, data: addresses and files below `inputs_dir` are available; nothing is downloaded.
         """
         if address in self._attachments:
             return self._attachments[address]
@@ -134,7 +134,7 @@ class PictureShelf:
 
 
 def attachments_of(bundles: Mapping[str, Mapping[str, str]]) -> Iterable[tuple[str, bytes]]:
-    """Yield name and content of each picture in a cell's attachments."""
+    """Yield the name and content of each picture in a cell's attachments."""
     for name, bundle in bundles.items():
         for mimetype, content in bundle.items():
             if mimetype.startswith("image/"):
@@ -143,7 +143,7 @@ def attachments_of(bundles: Mapping[str, Mapping[str, str]]) -> Iterable[tuple[s
 
 
 def content_of(encoded: str | list[str]) -> bytes:
-    """Return the bytes of an output's picture: base64, or the text of an SVG; empty if it is neither."""
+    """Return the bytes of an output's picture, which is base64 or the text of an SVG; empty if it is neither."""
     text = encoded if isinstance(encoded, str) else "".join(encoded)
     if text.lstrip().startswith("<"):
         return text.encode()

@@ -1,4 +1,4 @@
-"""Run the programs that reports are made with: bounded in time, without the daemon's environment."""
+"""Run the programs that make reports, with a time limit and without the daemon's environment."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from autoflow.stop_signal import StopSignal
 
 _LONGEST_MESSAGE = 4000
 _RUBY_MEMORY = {
-    # Room for a usual report, so that Ruby does not spend a quarter of the time on looking for what it can free.
+    # Room for a usual report; Ruby would otherwise spend a quarter of its time on garbage collection.
     "RUBY_GC_HEAP_INIT_SLOTS": "1000000",
     "RUBY_GC_MALLOC_LIMIT": "134217728",
     "RUBY_GC_MALLOC_LIMIT_MAX": "134217728",
@@ -25,9 +25,9 @@ _PACKAGES = {"pandoc": "pandoc", "asciidoctor-pdf": "ruby-asciidoctor-pdf"}
 
 
 def missing_tools() -> tuple[str, ...]:
-    """Return a line for each program that is not on PATH, with the Debian package that brings it."""
+    """Return a line for each program that is not on PATH, naming the Debian package that provides it."""
     return tuple(
-        f"{program} is not on PATH; reports need it (Debian: apt-get install {package})"
+        f"{program} is not on PATH; reports need it (on Debian: apt-get install {package})"
         for program, package in _PACKAGES.items()
         if shutil.which(program) is None
     )
@@ -36,7 +36,7 @@ def missing_tools() -> tuple[str, ...]:
 def run(
     command: Sequence[str], *, folder: Path, timeout: float, stop: StopSignal, given: bytes = b""
 ) -> tuple[bytes, str]:
-    """Run `command` in `folder` with `given` on its standard input; return its output and its warnings.
+    """Run `command` in `folder` with `given` on its standard input; return its output and warnings.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def run(
 
 
 class Program:
-    """A program that was started, and waits for its standard input."""
+    """A program that has been started and waits for its standard input."""
 
     def __init__(self, child: subprocess.Popen[bytes], *, folder: Path, name: str, stop: StopSignal) -> None:
         self._child = child
@@ -58,34 +58,32 @@ class Program:
         self._stop = stop
 
     def finish(self, given: bytes, *, timeout: float) -> tuple[bytes, str]:
-        """Give the program its input; return its output and its warnings.
+        """Send the program its input; return its output and warnings.
 
         Raises
         ------
         ReportError
-            If it takes longer than `timeout` seconds, is stopped, or ends with a status other than 0; with its own
-            message.
+            If it takes longer than `timeout` seconds, is stopped, or exits with a status other than 0; with the
+            program's own message.
 
         """
         try:
             output, warnings = self._child.communicate(given, timeout=max(timeout, 0.001))
         except subprocess.TimeoutExpired as error:
-            raise ReportError(
-                f"{self._name} took too long: AUTOFLOW_REPORT_TIMEOUT gives a report more time"
-            ) from error
-        message = warnings.decode(errors="replace").replace(f"{self._folder}/", "").strip()[-_LONGEST_MESSAGE:]
+            raise ReportError(took_too_long(self._name)) from error
+        message = own_message(warnings, self._folder)
         if self._child.returncode != 0 and self._stop.is_set:
-            raise ReportError(f"{self._name} was ended: {self._stop.reason}")
+            raise ReportError(f"{self._name} was stopped: {self._stop.reason}")
         if self._child.returncode != 0:
-            raise ReportError(f"{self._name} failed: {message or f'status {self._child.returncode}'}")
+            raise ReportError(f"{self._name} failed: {message or f'exit status {self._child.returncode}'}")
         return output, message
 
 
 @contextlib.contextmanager
 def started(command: Sequence[str], *, folder: Path, stop: StopSignal) -> Iterator[Program]:
-    """Start `command` in `folder`; when the block ends, or `stop` is set, it is killed with all that it started.
+    """Start `command` in `folder`, without the daemon's environment.
 
-    It sees nothing of the daemon's environment.
+    When the block ends or `stop` is set, kill it and every process it started.
 
     Raises
     ------
@@ -96,7 +94,7 @@ def started(command: Sequence[str], *, folder: Path, stop: StopSignal) -> Iterat
     name = Path(command[0]).name
     program = shutil.which(command[0])
     if program is None:
-        raise ReportError("; ".join(missing_tools()) or f"there is no program {command[0]}")
+        raise ReportError("; ".join(missing_tools()) or f"{command[0]} is not on PATH")
     pipe = subprocess.PIPE
     child = subprocess.Popen(
         [program, *command[1:]],
@@ -116,17 +114,17 @@ def started(command: Sequence[str], *, folder: Path, stop: StopSignal) -> Iterat
 
 
 def took_too_long(name: str) -> str:
-    """Return what is to be said of a program that was ended."""
-    return f"{name} took too long: AUTOFLOW_REPORT_TIMEOUT gives a report more time"
+    """Return the message for a program that exceeded its time limit."""
+    return f"{name} took too long; raise AUTOFLOW_REPORT_TIMEOUT to allow more time"
 
 
 def own_message(messages: bytes, folder: Path) -> str:
-    """Return what a program said, or the end of it, without the name of the conversion's `folder`."""
+    """Return the end of what a program wrote to stderr, without the path of the conversion's `folder`."""
     return messages.decode(errors="replace").replace(f"{folder}/", "").strip()[-_LONGEST_MESSAGE:]
 
 
 def environment(programs: Path, folder: Path) -> dict[str, str]:
-    """Return the environment of a child: nothing of the daemon's."""
+    """Return the environment of a child process, with nothing of the daemon's."""
     return {
         "PATH": f"{programs}{os.pathsep}{os.defpath}",
         "HOME": str(folder),
@@ -138,6 +136,6 @@ def environment(programs: Path, folder: Path) -> dict[str, str]:
 
 
 def kill_group(pid: int) -> None:
-    """End the process `pid` and whatever it started; its group may be gone already."""
+    """Kill the process group of `pid`, unless it is gone already."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Read a notebook's markdown and HTML: one pandoc for all of a notebook's texts."""
+"""Read all markdown and HTML of a notebook with one pandoc."""
 
 import enum
 import itertools
@@ -21,10 +21,10 @@ _BEGIN = re.compile(r"[ \t]*\\begin\{([a-z]+\*?)\}")
 
 
 class Dialect(enum.StrEnum):
-    """What a text is written in; the value is pandoc's name of the format.
+    """The format of a text; the value is pandoc's name for it.
 
-    Jupyter's markdown is GitHub's with formulas. pandoc reads a format's name anew for each text, which takes longer
-    than most texts, so that it has few extensions.
+    Jupyter's markdown is GitHub's with formulas. There are few extensions because pandoc parses the format's name
+    again for each text, which takes longer than most texts.
     """
 
     MARKDOWN = "gfm-emoji+tex_math_dollars+footnotes+definition_lists"
@@ -33,7 +33,7 @@ class Dialect(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Fragment:
-    """A text of the notebook's."""
+    """A text of the notebook."""
 
     dialect: Dialect
     text: str
@@ -42,7 +42,7 @@ class Fragment:
 def read_fragments(
     fragments: Iterable[Fragment], *, reader: Path, folder: Path, timeout: float, stop: StopSignal
 ) -> Mapping[Fragment, Sequence[Node]]:
-    """Return the blocks that pandoc finds in each fragment.
+    """Return the blocks that pandoc reads in each fragment.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def read_fragments(
     output, _ = run(command, folder=folder, timeout=timeout, stop=stop, given=given.encode())
     divs = json.loads(with_dollars_shown(output.decode()))["blocks"]
     if len(divs) != len(distinct):
-        raise ReportError(f"pandoc gave {len(divs)} texts for {len(distinct)}")
+        raise ReportError(f"pandoc returned {len(divs)} texts for {len(distinct)}")
     return {fragment: _blocks(div, fragment) for fragment, div in zip(distinct, divs, strict=True)}
 
 
@@ -70,7 +70,7 @@ def _source(fragment: Fragment) -> str:
 
 
 def with_delimited_formulas(markdown: str) -> str:
-    """Return `markdown` with dollars around LaTeX environments that stand alone, as Jupyter understands them."""
+    """Return `markdown` with dollars around LaTeX environments that stand alone, which Jupyter accepts."""
     lines = iter(markdown.split("\n"))
     given: list[str] = []
     fence = ""
@@ -92,7 +92,7 @@ def _ends_with_dollars(lines: Sequence[str]) -> bool:
 
 
 def _until(end: str, first: str, lines: Iterator[str]) -> Iterator[str]:
-    """Yield `first` and the lines after it up to the one with `end`; without empty ones, which would end a formula."""
+    """Yield `first` and the lines up to the one with `end`, without empty ones, which would end a formula."""
     for line in itertools.chain([first], lines):
         if line.strip():
             yield line

@@ -1,4 +1,4 @@
-"""What of an executed notebook a report shows: of each output its printable form, of long texts the beginning."""
+"""Reduce an executed notebook to what a report shows: outputs in printable form, and long texts cut."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -19,12 +19,12 @@ PRIORITY = (
     "text/latex",
     "text/plain",
 )
-"""Which form of an output is shown, the best first: a picture of it before what a browser would make of it."""
+"""The forms of outputs, the best first; a picture is better than HTML made for a browser."""
 
 MOST_MARKDOWN = 50_000
 MOST_LINES = 400
 MOST_IN_A_LINE = 2_000
-INTERACTIVE = "Interactive content, which a printed page cannot show."
+INTERACTIVE = "Interactive content, which cannot be shown on a printed page."
 
 _Data: TypeAlias = Mapping[str, str]
 
@@ -39,7 +39,7 @@ _INLINE_DISPLAY = re.compile(r"^\$\s*\\displaystyle(?![A-Za-z])\s*(.*?)\s*\$$", 
 
 
 def reduce_to_shown(notebook: NotebookNode, shelf: PictureShelf) -> None:
-    """Leave in `notebook` what the report shows, each output in one form, and put its pictures on `shelf`."""
+    """Reduce `notebook` to what the report shows, with each output in one form, and add its pictures to `shelf`."""
     notebook.cells = [cell for cell in notebook.cells if not _tags(cell) & _REMOVED_CELL]
     for cell in notebook.cells:
         for name, content in attachments_of(cell.get("attachments", {})):
@@ -51,7 +51,7 @@ def reduce_to_shown(notebook: NotebookNode, shelf: PictureShelf) -> None:
 
 
 def fragments_of(notebook: NotebookNode) -> Iterator[Fragment]:
-    """Yield each text that pandoc has to read, in the order of the report."""
+    """Yield each text for pandoc to read, in the order of the report."""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             yield Fragment(Dialect.MARKDOWN, cell.source)
@@ -62,7 +62,7 @@ def fragments_of(notebook: NotebookNode) -> Iterator[Fragment]:
 
 
 def plain_output(text: str) -> str:
-    """Return `text` as a terminal would have left it, and no more of it than a page or two can take."""
+    """Return `text` as a terminal would show it, cut to a page or two."""
     lines = [_line_left(line).expandtabs() for line in _ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n").split("\n")]
     rest = len(lines) - MOST_LINES
     note = [f"[{rest:,} more lines]"] if rest > 0 else []
@@ -70,12 +70,12 @@ def plain_output(text: str) -> str:
 
 
 def beginning(text: str, most: int) -> str:
-    """Return `text`, or its first `most` characters and a note that there are more."""
+    """Return `text`, or its first `most` characters and the number of the others."""
     return text if len(text) <= most else f"{text[:most]}… [{len(text) - most:,} more characters]"
 
 
 def _line_left(line: str) -> str:
-    """Return what is left of a line that was overwritten after carriage returns, as progress bars do it."""
+    """Return the visible part of a line with carriage returns, as progress bars write it."""
     return next((part for part in reversed(line.split("\r")) if part), "")
 
 
@@ -105,7 +105,7 @@ def _text(content: str | list[str]) -> str:
 
 
 def _shown_form(data: _Data, given: Mapping[str, object], shelf: PictureShelf) -> tuple[str, str]:
-    """Return the best form of an output that has something to show; empty if none has."""
+    """Return the best form of an output that can be shown; empty if none can."""
     for kind in PRIORITY:
         if kind in data and (text := _printable_form(kind, data[kind], shelf)):
             return kind, text

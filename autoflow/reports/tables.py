@@ -1,4 +1,4 @@
-"""Tables as asciidoc: aligned, fitted to the page, split or clipped where they cannot fit, with a line that says so."""
+"""Write tables as asciidoc: aligned, fitted to the page, split or clipped if they are too large."""
 
 import re
 import unicodedata
@@ -19,12 +19,12 @@ _PORTRAIT_SIZES = (8.5, 8.0, 7.5, 7.0)
 _LANDSCAPE_SIZES = (8.0, 7.5, 7.0, 6.5)
 _SPLIT_SIZE = 7.5
 _CHARACTER = 0.6
-"""Mean width of a character, as a part of the font size."""
+"""Mean width of a character, relative to the font size."""
 _PADDING = 9.0
 _WORTH_A_PAGE = 15
-"""A table with no more rows than this is split rather than turned, which leaves much of two pages empty."""
+"""A table with at most this many rows is split, not turned, because turning leaves much of two pages empty."""
 _WRAPPED = 26
-"""Characters after which a text may be wrapped, if its words allow."""
+"""Text is wrapped after this many characters, between words."""
 
 _ALIGNMENTS = {"AlignLeft": "<", "AlignRight": ">", "AlignCenter": "^"}
 _NUMBER = re.compile(
@@ -34,10 +34,9 @@ _NUMBER = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A cell: its asciidoc, its words, how many columns and rows it covers, and how it looks.
+    """A cell: its asciidoc, its plain text, the number of columns and rows it covers, and its style.
 
-    `alignment` is asciidoc's sign for it, or empty for that of the column; `background` is six hexadecimal digits, or
-    empty.
+    `alignment` is asciidoc's sign, or empty for that of the column; `background` is six hexadecimal digits, or empty.
     """
 
     markup: str
@@ -51,10 +50,9 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table whose every row has a cell, or None where a cell of another place reaches, for every column.
+    """A table; every row has an item for each column, which is None if another cell spans it.
 
-    `head` counts the rows that are the table's head; `index` the columns that say what a row is. `notes` are lines to
-    print below it.
+    `head` is the number of rows in the head, `index` that of columns that label the rows. `notes` are lines below it.
     """
 
     caption: str
@@ -66,7 +64,7 @@ class Table:
 
 
 def table_of(contents: Node, cell_of: Callable[[Node], Cell]) -> Table:
-    """Return the table in pandoc's `contents`; `cell_of` makes a cell of pandoc's."""
+    """Return the table in pandoc's `contents`; `cell_of` converts pandoc's cells."""
     (_, _, attributes), (_, caption), columns, (_, head), bodies, (_, foot) = contents
     body = [row for _, _, first, rest in bodies for row in (*first, *rest)] + foot
     clipped = body[:MOST_ROWS]
@@ -86,12 +84,12 @@ def table_of(contents: Node, cell_of: Callable[[Node], Cell]) -> Table:
 
 
 def alignment_sign(pandoc_name: str) -> str:
-    """Return asciidoc's sign for an alignment of pandoc's; empty for the default."""
+    """Return asciidoc's sign for pandoc's alignment; empty for the default."""
     return _ALIGNMENTS.get(pandoc_name, "")
 
 
 def write_table(table: Table) -> str:
-    """Return `table` as asciidoc: on an upright page if it fits, on a turned one, or in parts that fit."""
+    """Return `table` as asciidoc: on a portrait page if it fits, on a landscape page, or in parts that fit."""
     widths = _widths(table)
     for size in _PORTRAIT_SIZES:
         if _needed(widths, size) <= _PORTRAIT:
@@ -108,7 +106,7 @@ def _page(layout: str) -> str:
 
 
 def _placed(rows: Sequence[Sequence[Cell]], count: int) -> Iterator[tuple[Cell | None, ...]]:
-    """Yield each row with a cell or None for each column, spans cut where they leave the table."""
+    """Yield each row with a cell or None for each column; cut spans at the edges of the table."""
     taken: dict[int, int] = {}
     for number, row in enumerate(rows):
         cells = iter(row)
@@ -151,7 +149,7 @@ def _columns(table: Table, wanted: Sequence[int]) -> Table:
 
 
 def _cut(row: Sequence[Cell | None], wanted: Sequence[int]) -> Iterator[Cell | None]:
-    """Yield the cells of the `wanted` columns; one that began before them begins with the first that it covers."""
+    """Yield the cells of the `wanted` columns; a span that begins before them begins with the first it covers."""
     origins: dict[int, int] = {}
     for column, cell in enumerate(row):
         if cell is not None:
@@ -168,7 +166,7 @@ def _cut(row: Sequence[Cell | None], wanted: Sequence[int]) -> Iterator[Cell | N
 
 
 def _parts(table: Table, widths: Sequence[int]) -> Iterator[Table]:
-    """Yield parts of `table` that fit an upright page, each with the columns that say what a row is."""
+    """Yield parts of `table` that fit a portrait page, each with the columns that label the rows."""
     index = list(range(table.index or 1))
     rest = list(range(len(index), len(widths)))
     parts: list[list[int]] = [[]]
@@ -184,7 +182,7 @@ def _parts(table: Table, widths: Sequence[int]) -> Iterator[Table]:
 
 
 def _widths(table: Table) -> list[int]:
-    """Return how many characters wide each column should be."""
+    """Return the width of each column, in characters."""
     widths = [2] * len(table.alignments)
     for row in table.rows:
         for column, cell in enumerate(row):
@@ -201,7 +199,7 @@ def _widths(table: Table) -> list[int]:
 
 
 def _width(text: str) -> int:
-    """Return the characters that `text` needs in its row: all, or its longest word if it can be wrapped."""
+    """Return the width of `text`: all of it, or its longest word if it can be wrapped."""
     longest = max((_columns_of(word) for word in text.split()), default=0)
     return min(max(longest, min(_columns_of(text), _WRAPPED)), 2 * _WRAPPED)
 
@@ -241,7 +239,7 @@ def _written(table: Table, widths: Sequence[int], size: float, available: float)
 
 
 def _with_backgrounds(table: Table) -> Table:
-    """Return `table` with a background, or a ``!``, for every cell if one has any: asciidoc's holds until the next."""
+    """Return `table` with a background or a ``!`` for every cell if one has any; asciidoc's lasts until the next."""
     if not any(cell and cell.background for row in table.rows for cell in row):
         return table
     rows = (
@@ -264,13 +262,13 @@ def _lines(table: Table, *, has_head: bool, shares: Sequence[float], size: float
 
 
 def _short(cell: Cell, room: float, size: float) -> Cell:
-    """Return `cell` clipped to what half a page can hold, since a row is never split between pages."""
+    """Return `cell` clipped to half a page, because a row is never split between pages."""
     most = min(_LONGEST_TEXT, int(room / (size * _CHARACTER)) * 25)
     return cell if len(cell.text) <= most else replace(cell, markup=escape_line(cell.text[:most]) + "…")
 
 
 def _cell(cell: Cell, *, is_marked: bool) -> str:
-    """Return a cell with all that it needs: asciidoctor gives those after a span to the wrong column."""
+    """Return a cell with all its attributes, because asciidoctor assigns cells after a span to the wrong column."""
     down = f".{cell.rows}" if cell.rows > 1 else ""
     across = str(cell.columns) if cell.columns > 1 else ""
     span = f"{across}{down}+" if across or down else ""

@@ -1,7 +1,7 @@
-"""What runs workflows, put together with all that keeps its claims, hears of cancellations and tells of its runs."""
+"""Puts the runner together with its heartbeat, cancellations, notifier and page."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.notify import Notifier
 from autoflow.orchestration.cancellation import Cancellations
-from autoflow.orchestration.deployments import closing_prefect, do_without_heartbeats
 from autoflow.orchestration.flow_runs import FlowRuns
+from autoflow.orchestration.prefect_client_internals import disable_heartbeats, prefect_queues_flushed
 from autoflow.page.writer import PageWriter
-from autoflow.parser import read_workflows
 from autoflow.settings import Settings
+from autoflow.specs import TriggerSpec
 from autoflow.workflows.runner import WorkflowRunner
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """A runner, and what follows its runs."""
+    """A runner and the followers of its runs."""
 
     runner: WorkflowRunner
     notifier: Notifier
@@ -28,27 +28,23 @@ class Assembly:
 
 
 @contextmanager
-def assembled(settings: Settings, store: RunStore, *, fork_server: ForkServer | None) -> Iterator[Assembly]:
-    """Yield a runner with its followers, whose threads end with the block; Prefect's API answers in it.
+def assembled(
+    settings: Settings, store: RunStore, *, triggers: Sequence[TriggerSpec], fork_server: ForkServer | None
+) -> Iterator[Assembly]:
+    """Yield a runner with its followers, whose threads end with the block; the Prefect API has to respond.
 
-    Kernels start sooner if there is a `fork_server`.
-
-    Raises
-    ------
-    WorkflowsFileError
-        If something is wrong in workflows.yml.
-
+    The page shows failed dates according to `triggers`. Kernels start faster with a `fork_server`.
     """
-    do_without_heartbeats()
+    disable_heartbeats()
     with (
         Notifier(settings) as notifier,
         PageWriter(settings, store) as page,
         Heartbeat(store) as heartbeat,
-        closing_prefect(),
+        prefect_queues_flushed(),
         FlowRuns() as flow_runs,
         Cancellations() as cancellations,
     ):
-        page.follow(read_workflows(settings).sensor.triggers)
+        page.follow(triggers)
         runner = WorkflowRunner(
             settings=settings,
             store=store,

@@ -1,4 +1,4 @@
-"""Workflows as Prefect flows: a task for each notebook, and the record of how a run of them went."""
+"""Workflows as Prefect flows, with a task for each notebook."""
 
 import datetime
 import functools
@@ -31,16 +31,15 @@ from autoflow.specs import Json, NotebookSpec, WorkflowSpec
 from autoflow.stop_signal import StopSignal
 
 LONGEST_NAME_PART = 60
-"""Of a workflow's or notebook's name in the name of a file, in bytes; a whole name may have 255."""
-
+"""The longest part of a filename that comes from a workflow's or notebook's name, in bytes; a filename may have 255."""
 
 Progress = Callable[[str, int, int], None]
-"""Called as each cell starts, with the label of its notebook, its number counted from 1, and the number of cells."""
+"""Called when a cell starts: with the notebook's label, the cell's number counted from 1, and the number of cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """All that the task of one notebook needs. `stem` begins the names of the files that it leaves."""
+    """The arguments of a notebook's task. The names of its output files start with `stem`."""
 
     run: WorkflowRun
     notebook: NotebookSpec
@@ -64,26 +63,13 @@ def make_notebooks_workflow(
 ) -> "prefect.Flow[[str, list[list[str]], dict[str, Any]], Any]":
     """Return a Prefect flow that runs the notebooks of `run.workflow`, each as soon as those that it needs are done.
 
-    The flow takes the reference date, the date ranges and the parameters, which Prefect shows; it fails if a notebook
-    fails, and is cancelled if `stop` is set. `outcome` tells afterwards what became of each notebook, whatever
-    becomes of the Prefect API, and `progress` meanwhile how far they are. `done` is called when all have ended, before
-    Prefect is told of it. `fork_server` makes kernels start sooner.
+    The flow takes the reference date, the date ranges and the parameters, for display in Prefect; it fails if a
+    notebook fails, and is cancelled if `stop` is set. It writes the results into `outcome`, even if the Prefect API
+    fails, and calls `progress` for each cell. It calls `done` when all notebooks have ended, before Prefect learns of
+    it. Kernels start faster with a `fork_server`.
     """
-    outcome = outcome or Outcome()
-    stop = stop or StopSignal()
-    stamp = _stamp(utc_now())
-
-    def step_of(notebook: NotebookSpec) -> Step:
-        return Step(
-            run=run,
-            notebook=notebook,
-            stem=_stem(run, notebook, stamp),
-            settings=settings,
-            outcome=outcome,
-            stop=stop,
-            on_cell=functools.partial(progress, notebook.label) if progress else None,
-            fork_server=fork_server,
-        )
+    outcome = Outcome() if outcome is None else outcome
+    steps = _steps(run, settings, outcome, stop or StopSignal(), progress, fork_server)
 
     @prefect.flow(
         name=_prefect_name(run.workflow.name),
@@ -93,43 +79,71 @@ def make_notebooks_workflow(
         result_storage=result_storage(settings),
         validate_parameters=False,
     )
-    def notebooks_workflow(reference_date: str, date_ranges: list[list[str]], parameters: dict[str, Any]) -> Any:  # noqa: ARG001 - a state of Prefect's, or nothing; the parameters are shown in Prefect
-        _run_notebooks(run.workflow, step_of)
+    def notebooks_workflow(reference_date: str, date_ranges: list[list[str]], parameters: dict[str, Any]) -> Any:  # noqa: ARG001 - they are for display in Prefect
+        _run_notebooks(run.workflow, steps)
         if done:
             done()
         show_outcome(run, outcome, settings)
-        if isinstance(outcome.error, RunStopped):
-            return Cancelled(message=str(outcome.error))
-        if outcome.error:
-            raise outcome.error from None
-        return None
+        return _final_state(outcome)
 
     return notebooks_workflow
 
 
-def _run_notebooks(workflow: WorkflowSpec, step_of: Callable[[NotebookSpec], Step]) -> None:
+def _steps(
+    run: WorkflowRun,
+    settings: Settings,
+    outcome: Outcome,
+    stop: StopSignal,
+    progress: Progress | None,
+    fork_server: ForkServer | None,
+) -> list[Step]:
+    stamp = _stamp(utc_now())
+    return [
+        Step(
+            run=run,
+            notebook=notebook,
+            stem=_stem(run, notebook, stamp),
+            settings=settings,
+            outcome=outcome,
+            stop=stop,
+            on_cell=functools.partial(progress, notebook.label) if progress else None,
+            fork_server=fork_server,
+        )
+        for notebook in run.workflow.notebooks
+    ]
+
+
+def _run_notebooks(workflow: WorkflowSpec, steps: Iterable[Step]) -> None:
     """Run the notebooks as Prefect tasks, each as soon as those that it needs are done; return when all have ended."""
     futures: dict[str, PrefectFuture[NotebookOutputs]] = {}
-    for notebook in workflow.notebooks:
-        upstream = {label: futures[label] for label in sorted(workflow.dependencies(notebook))}
-        task = notebook_task.with_options(name=notebook.label, task_run_name=_constant(notebook.label))
-        # Without the run's tags: for each set of tags that a task has, Prefect keeps a client for ever.
+    for step in steps:
+        label = step.notebook.label
+        upstream = {name: futures[name] for name in sorted(workflow.dependencies(step.notebook))}
+        task = notebook_task.with_options(name=label, task_run_name=_constant(label))
+        # Without the run's tags: Prefect keeps a client forever for each set of tags that a task has.
         with TagsContext(current_tags=set()):
-            futures[notebook.label] = task.submit(
-                cast("Step", quote(step_of(notebook))), cast("Mapping[str, NotebookOutputs]", upstream)
-            )
+            futures[label] = task.submit(cast("Step", quote(step)), cast("Mapping[str, NotebookOutputs]", upstream))
     wait(list(futures.values()))
+
+
+def _final_state(outcome: Outcome) -> Any:
+    """Return what makes Prefect show the flow as completed or cancelled; raise the error of a failed run."""
+    if isinstance(outcome.error, RunStopped):
+        return Cancelled(message=str(outcome.error))
+    if outcome.error:
+        raise outcome.error from None
+    return None
 
 
 @prefect.task(persist_result=False, cache_policy=NO_CACHE, log_prints=False)
 def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> NotebookOutputs:
-    """Run one notebook; `upstream` holds what the notebooks left on which it depends."""
+    """Run one notebook; `upstream` contains the outputs of the notebooks that it depends on."""
     try:
         with bugs_told(step.settings.secrets):
             outputs = run_notebook(step, upstream)
     except AutoflowError as error:
         step.outcome.errors[step.notebook.label] = error
-        # Without its cause: Prefect keeps what it is shown, and a notebook's own traceback can hold anything.
+        # Without its cause: Prefect stores what it gets, and a notebook's traceback can contain anything.
         raise error from None
     step.outcome.outputs[step.notebook.label] = outputs
     return outputs
@@ -141,42 +155,46 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
     Raises
     ------
     NotebookError, ReportError, RunStopped
-        The executed notebook is there all the same, as far as it came.
+        The executed notebook exists all the same, with the cells that have run.
 
     """
     if step.stop.is_set:
         raise RunStopped(step.stop.reason)
     notebook, settings = step.notebook, step.settings
     executed = settings.notebooks_dir / f"{step.stem}.ipynb"
-    outputs = NotebookOutputs(executed)
     try:
-        # Somebody may have tidied up. Not the parents: of a disk that is not mounted there is nothing to make.
+        # Someone may have removed them. Without their parents, which are missing while a disk is not mounted.
         settings.notebooks_dir.mkdir(exist_ok=True)
         settings.reports_dir.mkdir(exist_ok=True)
-        execute(
-            notebook.path,
-            executed,
-            label=notebook.label,
-            parameters=parameter_values(step.run, notebook, settings.flowapi_url, upstream),
-            environment=settings.kernel_environ,
-            secrets=settings.secrets,
-            timeout=notebook.timeout,
-            stop=step.stop,
-            on_cell=step.on_cell,
-            fork_server=step.fork_server,
-        )
+        _execute(step, executed, upstream)
         return NotebookOutputs(executed, tuple(_reports(step, executed)))
     except AutoflowError:
-        step.outcome.outputs[notebook.label] = outputs
+        step.outcome.outputs[notebook.label] = NotebookOutputs(executed)
         raise
     except OSError as error:
-        raise ReportError(f"notebook '{notebook.label}': {executed} cannot be written: {error.strerror}") from error
+        raise ReportError(f"notebook '{notebook.label}': could not write {executed}: {error.strerror}") from error
+
+
+def _execute(step: Step, executed: Path, upstream: Mapping[str, NotebookOutputs]) -> None:
+    notebook, settings = step.notebook, step.settings
+    execute(
+        notebook.path,
+        executed,
+        label=notebook.label,
+        parameters=parameter_values(step.run, notebook, settings.flowapi_url, upstream),
+        environment=settings.kernel_environ,
+        secrets=settings.secrets,
+        timeout=notebook.timeout,
+        stop=step.stop,
+        on_cell=step.on_cell,
+        fork_server=step.fork_server,
+    )
 
 
 def parameter_values(
     run: WorkflowRun, notebook: NotebookSpec, flowapi_url: str, upstream: Mapping[str, NotebookOutputs]
 ) -> dict[str, Json]:
-    """Return the values of the parameters of `notebook`, by the names that it has for them."""
+    """Return the values of the parameters of `notebook`, by their names in the notebook."""
     values: dict[str, Json] = dict(run.parameters)
     values |= {label: str(outputs.executed) for label, outputs in upstream.items()}
     values |= {
@@ -203,18 +221,18 @@ def _reports(step: Step, executed: Path) -> Iterable[Path]:
                 stop=step.stop,
             )
         except ReportError as error:
-            raise ReportError(f"notebook '{step.notebook.label}': its report could not be made: {error}") from error
+            raise ReportError(f"notebook '{step.notebook.label}': could not make its report: {error}") from error
         yield report
 
 
 def _stem(run: WorkflowRun, notebook: NotebookSpec, stamp: str) -> str:
-    """Return how the names of a notebook's outputs begin: who, what, for when, with what, and when."""
+    """Return the stem of a notebook's output files: workflow, notebook, reference date, parameters, and time."""
     names = (_name_part(run.workflow.name), _name_part(notebook.label))
     return "__".join((*names, run.reference_date.isoformat(), run.key.parameters_hash[:8], stamp))
 
 
 def _task_runner(threads: int) -> "prefect.task_runners.TaskRunner[PrefectFuture[Any]]":
-    """Return what runs the notebooks of a workflow: threads, for all that they do is to wait for their kernels."""
+    """Return the task runner for the notebooks of a workflow: threads, as they only wait for kernels."""
     return cast("prefect.task_runners.TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=threads))
 
 
@@ -224,17 +242,17 @@ def _prefect_name(name: str) -> str:
 
 
 def _constant(name: str) -> Callable[[], str]:
-    """Return a function that returns `name`: Prefect would fill in braces in a text."""
+    """Return a function that returns `name`, as Prefect would replace braces in a string."""
     return lambda: name
 
 
 def _stamp(time_utc: datetime.datetime) -> str:
-    """Return a time for the name of a file, to the millisecond."""
+    """Return a time for a filename, to the millisecond."""
     return f"{time_utc:%Y%m%dT%H%M%S}.{time_utc.microsecond // 1000:03d}Z"
 
 
 def _name_part(name: str) -> str:
-    """Return `name` with nothing in it that a file's name should not have, and different for different names."""
+    """Return `name` without characters that are unsafe in filenames, still different for different names."""
     clean = re.sub(r"[^\w.-]+", "-", name).strip("-.").encode()[:LONGEST_NAME_PART].decode(errors="ignore")
     if clean == name:
         return name

@@ -1,4 +1,4 @@
-"""A small FlowAPI of our own, with the data of an invented country, for the example and for tests."""
+"""A small FlowAPI with the data of an invented country, for the example and for tests."""
 
 from examples.flowapi.misbehaviour import Misbehaviour
 from examples.flowapi.server import ExampleFlowApi, first_dates

@@ -1,4 +1,4 @@
-"""FlowAPI's answers, byte for byte: JSON without spaces, streamed rows, and pages of HTML."""
+"""FlowAPI's answers, byte for byte: JSON without spaces, streamed rows, and HTML pages."""
 
 import html
 import json
@@ -9,8 +9,8 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, not an error of ours
-    """A request is answered with an error: a status, and a JSON body or a page."""
+class Refusal(Exception):  # noqa: N818 - an answer, not an error
+    """An error answer to a request: a status, and a JSON body or an HTML page."""
 
     def __init__(self, status: int, body: Mapping[str, Any] | str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status, body)
@@ -26,17 +26,17 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error of ours
 
 
 def compact(value: object, *, sort_keys: bool = False) -> str:
-    """Return JSON without any space."""
+    """Return JSON without spaces."""
     return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"))
 
 
 def json_answer(status: int, body: object, *, headers: Mapping[str, str] | None = None) -> Response:
-    """Return JSON with sorted keys."""
+    """Return an answer of JSON with sorted keys."""
     return Response(compact(body, sort_keys=True), status, headers, media_type="application/json")
 
 
 def html_page(status: int, text: str, *, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a page that says what went wrong."""
+    """Return an HTML page with an error message."""
     phrase = HTTPStatus(status).phrase
     page = f"<!doctype html>\n<html lang=en>\n<title>{status} {phrase}</title>\n<h1>{phrase}</h1>\n"
     return Response(f"{page}<p>{html.escape(text, quote=False)}</p>\n", status, headers, media_type="text/html")
@@ -49,7 +49,7 @@ def streamed(parts: Iterable[str], *, media_type: str, filename: str) -> Respons
 
 
 def rows_in(opening: str, rows: Iterable[object], closing: str) -> Iterable[str]:
-    """Yield JSON that has rows between an opening and a closing, with a comma and a space between them."""
+    """Yield JSON with rows between an opening and a closing, separated by a comma and a space."""
     yield opening
     for number, row in enumerate(rows):
         yield f", {compact(row)}" if number else compact(row)
@@ -57,7 +57,7 @@ def rows_in(opening: str, rows: Iterable[object], closing: str) -> Iterable[str]
 
 
 def csv_lines(rows: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    """Yield a header line and a line for each row, each ended by CR and LF; nothing if there is no row."""
+    """Yield a header line and a line for each row, ending in CR LF; nothing if there are no rows."""
     for number, row in enumerate(rows):
         if not number:
             yield ",".join(row) + "\r\n"

@@ -1,4 +1,4 @@
-"""Synthetic subscribers of Velmara, where they are on each day, and the calls that they make there."""
+"""Synthetic subscribers of Velmara, their whereabouts on each day, and their calls."""
 
 import datetime
 from dataclasses import dataclass
@@ -13,28 +13,28 @@ from examples.flowapi.country import Country
 Integers: TypeAlias = NDArray[np.int64]
 
 CDR_TYPES: Final = ("calls", "mds", "sms", "topups")
-"""The types of CDR data, in the order in which FlowAPI names them."""
+"""The types of CDR data, in FlowAPI's order."""
 
 EVENTS_PER_DAY: Final = {"calls": 3.0, "mds": 4.0, "sms": 2.0, "topups": 0.3}
-"""How many events of each type a subscriber has on an average day."""
+"""Events of each type per subscriber on an average day."""
 
 CYCLONE: Final = datetime.date(2016, 1, 8)
-"""The day of the cyclone: from the next day on people leave the districts that it hits."""
+"""The day of the cyclone; from the next day on, people leave the districts it hit."""
 
 _DAYS_OF_LEAVING: Final = 4
 _SHARE_THAT_LEAVES: Final = 0.6
-_TOWN_SIZES: Final = (4.0, 6.0, 3.0, 2.0, 2.0, 1.0, 1.0)  # that of the port first
+_TOWN_SIZES: Final = (4.0, 6.0, 3.0, 2.0, 2.0, 1.0, 1.0)  # the port first
 _WORKING_HOURS: Final = (8, 18)
-_REACH_OF_CYCLONE: Final = 0.55  # degrees, some 60 km
+_REACH_OF_CYCLONE: Final = 0.55  # degrees, about 60 km
 _SATURDAY: Final = 5
 _BUSY_HOURS: Final = (1, 1, 1, 1, 1, 2, 5, 8, 9, 9, 9, 9, 10, 9, 8, 8, 9, 11, 13, 14, 13, 9, 5, 2)
 
 
 @dataclass(frozen=True)
 class Events:
-    """Events of one day, one place of the arrays for each, in no order.
+    """Events of one day, an array item for each, in no particular order.
 
-    `second` counts from midnight. `ward` is where the subscriber was, a place in the country's finest regions.
+    `second` counts from midnight. `ward` is the index of the subscriber's region, of the finest unit.
     """
 
     subscriber: Integers
@@ -44,10 +44,10 @@ class Events:
 
 @dataclass(frozen=True)
 class Subscribers:
-    """What does not change from day to day, one place of the arrays for each subscriber.
+    """The constant properties of subscribers, an array item for each.
 
-    All places are wards. `leaves` is the day on which somebody flees to `refuge`, as an ordinal; a far one for those
-    who stay.
+    Places are wards. `leaves` is the day, as an ordinal, on which a subscriber flees to `refuge`; it is far in the
+    future for those who stay.
     """
 
     home: Integers
@@ -59,7 +59,7 @@ class Subscribers:
 
 
 class CallRecords:
-    """The events of any date and type, made when they are first asked for; the same seed gives the same ones."""
+    """The events of any date and type, generated at first use; the same seed gives the same events."""
 
     def __init__(self, country: Country, *, subscribers: int, seed: int) -> None:
         self.subscribers = _make_subscribers(country, subscribers, np.random.default_rng([seed, 0]))
@@ -79,7 +79,7 @@ class CallRecords:
         return Events(subscriber, (hour + rng.random(len(subscriber))) * 3600, ward)
 
     def _whereabouts(self, date: datetime.date) -> tuple[Integers, Integers]:
-        """Return in which ward each subscriber spends the working hours of a date, and the rest of it."""
+        """Return the ward of each subscriber during the working hours of a date, and during the rest of it."""
         people = self.subscribers
         rng = np.random.default_rng([self._seed, date.toordinal(), 0])
         fled = people.leaves <= date.toordinal()
@@ -92,7 +92,7 @@ class CallRecords:
 
 
 def _make_subscribers(country: Country, count: int, rng: np.random.Generator) -> Subscribers:
-    """Draw homes near towns, work near homes, family anywhere, and who flees from the cyclone, when and where to."""
+    """Draw homes near towns, work near homes, family anywhere, and who flees from the cyclone, when and where."""
     distances = np.linalg.norm(country.centres[:, None] - country.centres[None], axis=2)
     port = np.argsort(country.centres[:, 0])[-4]  # on the mainland's eastern shore, where the cyclone comes from
     towns = [port, *rng.choice(country.wards, size=len(_TOWN_SIZES) - 1, replace=False)]
@@ -114,7 +114,7 @@ def _make_subscribers(country: Country, count: int, rng: np.random.Generator) ->
 
 
 def _pick(rng: np.random.Generator, weights: NDArray[np.float64], rows: Integers) -> Integers:
-    """Draw for each of `rows` a column, with the chances that `weights` has in that row."""
+    """Draw a column for each of `rows`, with the chances given by `weights` in that row."""
     chances = np.cumsum(weights, axis=1)
     chances /= chances[:, -1:]
     columns: Integers = (chances[rows] < rng.random((len(rows), 1))).sum(axis=1)

@@ -1,4 +1,4 @@
-"""The routes below /control: what people and tests change while the example runs. They answer to this machine alone."""
+"""The routes below /control, with which people and tests change a running example, from this machine only."""
 
 import datetime
 import ipaddress
@@ -19,7 +19,7 @@ from examples.flowapi.tokens import EXAMPLE_SCOPES
 
 
 def control_app(service: Service) -> ASGIApp:
-    """Return the application that answers below /control."""
+    """Return the application for the routes below /control."""
     routes = _Routes(service)
     return _ThisMachineOnly(
         Starlette(
@@ -43,7 +43,7 @@ class _ThisMachineOnly:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not ipaddress.ip_address(scope["client"][0]).is_loopback:
-            await json_answer(403, {"msg": "/control answers to its own machine only"})(scope, receive, send)
+            await json_answer(403, {"msg": "/control accepts requests from its own machine only"})(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -53,7 +53,7 @@ class _Routes:
         self._service = service
 
     async def add_date(self, request: Request) -> Response:
-        """PUT /control/dates/2016-01-13?cdr_type=calls&cdr_type=sms; without a type, all of them."""
+        """PUT /control/dates/2016-01-13?cdr_type=calls&cdr_type=sms; without types, all of them."""
         self._service.dataset.ingest(*_date_and_types(request))
         return self._dates()
 
@@ -63,19 +63,19 @@ class _Routes:
         return self._dates()
 
     async def misbehave(self, request: Request) -> Response:
-        """POST {"how": "hang", "route": "available_dates", "times": 2}; without a route all, without times for good."""
+        """POST {"how": "hang", "route": "available_dates", "times": 2}; by default all routes, and forever."""
         plan = await _fields(request)
         how = Misbehaviour(str(plan.get("how")))
         self._service.mood.misbehave(how, route=plan.get("route"), times=plan.get("times"))
         return json_answer(200, plan)
 
     async def behave(self, _request: Request) -> Response:
-        """DELETE what was planned."""
+        """DELETE all planned misbehaviour."""
         self._service.mood.behave()
         return json_answer(200, {})
 
     async def lose_queries(self, _request: Request) -> Response:
-        """DELETE what became of all queries."""
+        """DELETE the states of all queries."""
         self._service.lose_queries()
         return json_answer(200, {})
 
@@ -88,7 +88,7 @@ class _Routes:
         return json_answer(200, {"token": token})
 
     async def requests(self, _request: Request) -> Response:
-        """GET the requests that have come."""
+        """GET the requests so far."""
         return json_answer(200, {"requests": self._service.requests})
 
     def _dates(self) -> Response:
@@ -98,14 +98,14 @@ class _Routes:
 def _date_and_types(request: Request) -> tuple[datetime.date, tuple[str, ...]]:
     cdr_types = tuple(request.query_params.getlist("cdr_type")) or CDR_TYPES
     if unknown := set(cdr_types) - set(CDR_TYPES):
-        raise ValueError(f"no CDR type: {', '.join(sorted(unknown))}; there are {', '.join(CDR_TYPES)}")
+        raise ValueError(f"unknown CDR type: {', '.join(sorted(unknown))}; expected {', '.join(CDR_TYPES)}")
     return datetime.date.fromisoformat(request.path_params["date"]), cdr_types
 
 
 async def _fields(request: Request) -> dict[str, Any]:
     fields = await request.json() if await request.body() else {}
     if not isinstance(fields, dict):
-        raise HTTPException(400, "a JSON object is wanted")
+        raise HTTPException(400, "expected a JSON object")
     return fields
 
 

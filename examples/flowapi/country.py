@@ -1,4 +1,4 @@
-"""Velmara: an invented country in three nested levels of regions, drawn from a fixed seed."""
+"""Velmara: an invented country with three nested levels of regions, drawn from a fixed seed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ import shapely
 from numpy.typing import NDArray
 
 Points: TypeAlias = NDArray[np.float64]
-"""One row a point: longitude and latitude in degrees, or displacements from the country's middle."""
+"""A row for each point: longitude and latitude in degrees, or displacements from the country's middle."""
 
 UNITS: Final = ("admin0", "admin1", "admin2", "admin3")
-"""The spatial units that the country is divided into, from the coarsest to the finest."""
+"""The spatial units of the country, from the coarsest to the finest."""
 
 _CODE: Final = "VM"
-_MIDDLE: Final = (63.2, -11.4)  # in the Indian Ocean, where there is no land to be mistaken for
+_MIDDLE: Final = (63.2, -11.4)  # in the Indian Ocean, far from any real land
 _PROVINCES, _DISTRICTS, _WARDS = 6, 24, 120
 _COAST_POINTS: Final = 240
 
@@ -31,22 +31,22 @@ class Region:
 
     @property
     def geometry(self) -> dict[str, Any]:
-        """The shape as GeoJSON has it, a MultiPolygon with coordinates in degrees."""
+        """The shape in GeoJSON: a MultiPolygon with coordinates in degrees."""
         parts = shapely.get_parts(self.shape)
         return {"type": "MultiPolygon", "coordinates": [[_ring(part.exterior)] for part in parts]}
 
     @cached_property
     def centroid(self) -> dict[str, Any]:
-        """The shape's centre as GeoJSON has it, a Point."""
+        """The shape's centre in GeoJSON: a Point."""
         return {"type": "Point", "coordinates": [round(self.shape.centroid.x, 9), round(self.shape.centroid.y, 9)]}
 
 
 @dataclass(frozen=True)
 class Country:
-    """Regions of each unit, and to which of them each ward (a region of the finest unit) belongs.
+    """The regions of each unit, and the region of each ward (a region of the finest unit).
 
-    Regions are known by their place in `regions[unit]`; `ward_regions[unit][ward]` is such a place. `centres` are
-    the middles of the wards.
+    A region is identified by its index in `regions[unit]`; `ward_regions[unit][ward]` is such an index. `centres` are
+    the centres of the wards.
     """
 
     regions: Mapping[str, tuple[Region, ...]]
@@ -55,7 +55,7 @@ class Country:
 
     @property
     def wards(self) -> int:
-        """How many wards there are."""
+        """The number of wards."""
         return len(self.centres)
 
 
@@ -86,7 +86,7 @@ def _island(rng: np.random.Generator, *, middle: tuple[float, float], radii: tup
 
 
 def _scatter(rng: np.random.Generator, area: Any, count: int) -> Points:
-    """Return `count` points inside `area`, spread more evenly than chance would have them."""
+    """Return `count` points inside `area`, more evenly spread than random ones."""
     points: Points = rng.uniform(-3, 3, (count * 40, 2))
     points = points[shapely.contains_xy(area, points)][:count]
     for _ in range(6):
@@ -95,14 +95,14 @@ def _scatter(rng: np.random.Generator, area: Any, count: int) -> Points:
 
 
 def _cells(points: Points, area: Any) -> NDArray[np.object_]:
-    """Divide `area` among `points`: to each what is nearest to it, in the order of the points."""
+    """Divide `area` into the cells nearest to each of `points`, in the order of the points."""
     diagram = shapely.voronoi_polygons(shapely.MultiPoint(points), extend_to=area.buffer(1), ordered=True)
     cells: NDArray[np.object_] = shapely.intersection(shapely.get_parts(diagram), area)
     return cells
 
 
 def _codes(wards: Points, districts: Points, provinces: Points) -> NDArray[np.str_]:
-    """Return the code of each ward: each belongs to the nearest district, and that to the nearest province."""
+    """Return the code of each ward, which belongs to the nearest district, and that to the nearest province."""
     provinces = provinces[np.argsort(-provinces[:, 1])]
     province_of_district = _nearest(districts, provinces)
     district_of_ward = _nearest(wards, districts)
@@ -120,13 +120,13 @@ def _codes(wards: Points, districts: Points, provinces: Points) -> NDArray[np.st
 
 
 def _nearest(points: Points, others: Points) -> NDArray[np.int64]:
-    """Return for each point the place of the nearest of `others`."""
+    """Return the index of the nearest of `others` for each point."""
     nearest: NDArray[np.int64] = np.linalg.norm(points[:, None] - others[None], axis=2).argmin(axis=1)
     return nearest
 
 
 def _country(cells: NDArray[np.object_], codes: NDArray[np.str_]) -> Country:
-    """Put wards together to the regions of the coarser units."""
+    """Combine wards into the regions of the coarser units."""
     regions: dict[str, tuple[Region, ...]] = {}
     ward_regions: dict[str, NDArray[np.int64]] = {}
     for depth, unit in enumerate(UNITS):
@@ -139,13 +139,13 @@ def _country(cells: NDArray[np.object_], codes: NDArray[np.str_]) -> Country:
 
 
 def _drawn(shape: Any) -> Any:
-    """Bend straight borders into winding ones, the same way for all who share them, and move to the map's place."""
+    """Bend straight borders into winding ones, equally for the regions that share them, and move the shape."""
     bent = shapely.transform(shapely.segmentize(shape, 0.03), _bend)
     return shapely.MultiPolygon([part for part in shapely.get_parts(bent) if part.area > 1e-5])
 
 
 def _bend(points: Points) -> Points:
-    """Displace points smoothly, by far less than what lies between two borders."""
+    """Displace points smoothly, by far less than the distance between two borders."""
     across, along = points[:, ::-1], points
     swing = np.zeros_like(points)
     for length, height in ((0.9, 0.04), (0.21, 0.009), (0.07, 0.0025)):

@@ -1,4 +1,4 @@
-"""Queries that have been run: each is queued for a while, then executes, then has a result."""
+"""Queries that have been run: each is queued, then executes, then has a result."""
 
 import enum
 from collections.abc import Callable
@@ -8,17 +8,17 @@ from typing import Final, TypeAlias
 from examples.flowapi.queries import Dataset, Query, Row
 
 Clock: TypeAlias = Callable[[], float]
-"""Seconds since some moment, never going back."""
+"""A monotonic clock, in seconds."""
 
 _AT_ONCE: Final = 5
-"""How many parts of a query FlowMachine runs at the same time."""
+"""The number of parts of a query that FlowMachine runs at the same time."""
 
 
 class QueryState(enum.StrEnum):
-    """What FlowMachine says of a query."""
+    """The state of a query in FlowMachine."""
 
     KNOWN = "known"
-    """It has been asked for once, but what became of it is lost."""
+    """The query was run once, but its state is lost."""
     QUEUED = "queued"
     EXECUTING = "executing"
     COMPLETED = "completed"
@@ -34,7 +34,7 @@ class Pace:
 
 
 class Job:
-    """A query that has been run, at the clock's time `started` if it is not lost."""
+    """A query that has been run, and is not lost if it has a start time."""
 
     def __init__(self, query: Query, *, pace: Pace, clock: Clock, fails: bool) -> None:
         self.query = query
@@ -46,7 +46,7 @@ class Job:
 
     @property
     def state(self) -> QueryState:
-        """The state at this moment."""
+        """The current state."""
         if self._started is None:
             return QueryState.KNOWN
         elapsed = self._clock() - self._started
@@ -58,23 +58,23 @@ class Job:
 
     @property
     def progress(self) -> dict[str, int]:
-        """How many parts of the query are not finished, wait, and run."""
+        """The numbers of parts of the query that are unfinished, queued and running."""
         parts = {QueryState.QUEUED: self.query.size(), QueryState.EXECUTING: _AT_ONCE}.get(self.state, 0)
         running = min(parts, _AT_ONCE, self.query.size())
         waiting = parts - running if self.state is QueryState.QUEUED else 0
         return {"eligible": running + waiting, "queued": waiting, "running": running}
 
     def rows(self, dataset: Dataset) -> list[Row]:
-        """Return the result. The first one stays, whatever is ingested later, as in FlowMachine's cache."""
+        """Return the result, which does not change when more dates are ingested, as in FlowMachine's cache."""
         if self._rows is None:
             self._rows = self.query.rows(dataset)
         return self._rows
 
     def run_again(self) -> None:
-        """Start a lost query anew; any other stays as it is, an errored one too."""
+        """Restart the query if it is lost; any other state stays, even an error."""
         if self._started is None:
             self._started = self._clock()
 
     def lose(self) -> None:
-        """Forget what became of the query."""
+        """Forget the state of the query."""
         self._started = None

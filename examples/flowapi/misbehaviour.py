@@ -1,4 +1,4 @@
-"""What the example FlowAPI can do wrong on purpose, so that what talks to it can be seen to cope."""
+"""Failures of the example FlowAPI on purpose, to test its clients."""
 
 import asyncio
 import enum
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from examples.flowapi.answers import html_page, json_answer
 
 ERRORED: Final = "examples.flowapi.errored"
-"""Key in a request's scope: the query that it runs is to end with an error."""
+"""Key in a request's scope: the query that it runs shall end with an error."""
 
 
 class Misbehaviour(enum.StrEnum):
@@ -22,7 +22,7 @@ class Misbehaviour(enum.StrEnum):
     DOWN = "down"
     """The connection is dropped without an answer."""
     HANG = "hang"
-    """The request is taken and never answered."""
+    """The request is accepted and never answered."""
     DRIP = "drip"
     """The right answer comes byte by byte, far too slowly."""
     ERROR = "500"
@@ -31,15 +31,15 @@ class Misbehaviour(enum.StrEnum):
     EXPIRED = "401"
     FORBIDDEN = "403"
     HTML = "html"
-    """A page comes with status 200, as from a proxy that wants somebody to log in."""
+    """The answer is an HTML page with status 200, like the login page of a proxy."""
     GARBAGE = "garbage"
-    """What calls itself JSON with status 200 is bytes that are not even text."""
+    """The answer has status 200 and claims to be JSON, but is not even text."""
     NOT_HTTP = "not-http"
-    """Bytes come that are no HTTP."""
+    """The answer is not HTTP."""
     EMPTY = "empty"
-    """Status 200 comes with nothing after it."""
+    """The answer has status 200 and an empty body."""
     ERRORED = "errored"
-    """All is well with the request, but the query that it runs will end with an error (for the route 'run')."""
+    """The request succeeds, but the query that it runs ends with an error (for the route 'run')."""
 
 
 _GARBAGE: Final = b'{"available_dates":\x80\x81\xff\x00'
@@ -65,14 +65,14 @@ class _Plan:
 
 
 class Mood:
-    """Which misbehaviour comes next. It can be asked and told by several threads."""
+    """The plans for misbehaviour; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._plans: list[_Plan] = []
         self._lock = threading.Lock()
 
     def misbehave(self, how: Misbehaviour, *, route: str | None = None, times: int | None = None) -> None:
-        """Plan a misbehaviour for one route or all, for so many requests or for good; the newest plan comes first."""
+        """Plan a misbehaviour for one route or all, for a number of requests or forever; the newest plan wins."""
         with self._lock:
             self._plans.insert(0, _Plan(how, route, times))
 
@@ -82,7 +82,7 @@ class Mood:
             self._plans.clear()
 
     def next(self, route: str) -> Misbehaviour | None:
-        """Return how to treat a request that has come, and count it."""
+        """Return the misbehaviour for a new request, and count the request."""
         with self._lock:
             plan = next((plan for plan in self._plans if plan.route in {None, route}), None)
             if plan is None:
@@ -94,7 +94,7 @@ class Mood:
 
 
 class Moody:
-    """An ASGI application that stands before another and misbehaves as `mood` says.
+    """ASGI middleware that misbehaves according to `mood`.
 
     `connection` finds the transport of a request.
     """
@@ -108,7 +108,7 @@ class Moody:
         self._seconds_per_byte = seconds_per_byte
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, well or badly."""
+        """Answer one request, correctly or not."""
         match how := self._mood.next(route_of(scope["path"])):
             case None:
                 await self._app(scope, receive, send)
@@ -151,11 +151,11 @@ class Moody:
 
 
 def route_of(path: str) -> str:
-    """Return the name of the route that a path below /api/0/ belongs to, such as 'poll'."""
+    """Return the name of the route of a path below /api/0/, such as 'poll'."""
     return path.removeprefix("/api/0/").split("/")[0]
 
 
 async def _disconnect(receive: Receive) -> None:
-    """Wait until the client has gone."""
+    """Wait until the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""The queries that the example FlowAPI can run: what a query specification means, and its result."""
+"""The queries that the example FlowAPI can run: their specifications and results."""
 
 import datetime
 import hashlib
@@ -17,14 +17,14 @@ from examples.flowapi.country import UNITS, Country
 Row: TypeAlias = dict[str, Any]
 
 SMALLEST_UNDISCLOSED: Final = 15
-"""Counts up to this one, inclusive, are left out of every result, as FlowMachine does."""
+"""Counts up to and including this one are omitted from every result, as in FlowMachine."""
 
 NOWHERE: Final = -1
-"""The location of a subscriber who has none."""
+"""The location of a subscriber without one."""
 
 
 class InvalidSpecError(Exception):
-    """A query specification is wrong; `messages` tells where, in the nesting of the specification."""
+    """A query specification is not valid; `messages` has the nesting of the specification."""
 
     def __init__(self, messages: Mapping[str, Any]) -> None:
         super().__init__(str(messages))
@@ -39,7 +39,7 @@ class NoDataError(Exception):
 
 
 class Dataset:
-    """The country, its call records, and which dates of them are ingested."""
+    """The country, its call records, and the dates ingested."""
 
     def __init__(self, country: Country, records: CallRecords) -> None:
         self.country = country
@@ -47,21 +47,23 @@ class Dataset:
         self._ingested: dict[str, set[datetime.date]] = {cdr_type: set() for cdr_type in CDR_TYPES}
 
     def ingest(self, date: datetime.date, cdr_types: tuple[str, ...]) -> None:
-        """Make a date available for some types."""
+        """Make a date available for some CDR types."""
         for cdr_type in cdr_types:
-            self._ingested[cdr_type] = self._ingested[cdr_type] | {date}  # anew: another thread may be reading the old
+            self._ingested[cdr_type] = self._ingested[cdr_type] | {
+                date
+            }  # a new set, because another thread may be reading the old one
 
     def withdraw(self, date: datetime.date, cdr_types: tuple[str, ...]) -> None:
-        """Take a date away again from some types; one that is not there is no error."""
+        """Remove a date from some CDR types, if it is available."""
         for cdr_type in cdr_types:
             self._ingested[cdr_type] = self._ingested[cdr_type] - {date}
 
     def available_dates(self) -> dict[str, list[str]]:
-        """Return the ingested dates of each type, ascending; a type that has none is absent."""
+        """Return the ingested dates of each type, ascending; omit types without any."""
         return {name: [str(date) for date in sorted(dates)] for name, dates in self._ingested.items() if dates}
 
     def available_types(self, date: datetime.date, cdr_types: tuple[str, ...]) -> tuple[str, ...]:
-        """Return which of some types have data for a date."""
+        """Return the types, of those given, that have data for a date."""
         return tuple(cdr_type for cdr_type in cdr_types if date in self._ingested[cdr_type])
 
 
@@ -73,22 +75,22 @@ class Locations(ABC):
 
     @abstractmethod
     def days(self) -> Iterator["DailyLocation"]:
-        """Yield the daily locations that this is made of, itself included if it is one."""
+        """Yield the daily locations that this consists of, itself included if it is one."""
 
     @abstractmethod
     def kinds(self) -> set[str]:
-        """Return the query kinds of this and of all that it is made of."""
+        """Return the query kinds of this and of its parts."""
 
     @abstractmethod
     def locate(self, dataset: Dataset) -> Integers:
-        """Return for each subscriber a place in the unit's regions, or `NOWHERE`."""
+        """Return the index of each subscriber's region, or `NOWHERE`."""
 
 
 @dataclass(frozen=True)
 class DailyLocation(Locations):
     """Where subscribers were at their last event of a day ('last'), or at most of them ('most-common').
 
-    `hours` bounds the events to those from its first hour until before its second.
+    `hours` limits the events to those from its first hour until before its second.
     """
 
     date: datetime.date
@@ -110,11 +112,11 @@ class DailyLocation(Locations):
         located = np.full(len(dataset.records.subscribers.home), NOWHERE)
         if self.method == "most-common":
             subscriber, region = _most_common(subscriber, region)
-        located[subscriber] = region  # of several for one subscriber, the last stays
+        located[subscriber] = region  # the last one of a subscriber stays
         return located
 
     def _events_in_order(self, dataset: Dataset) -> tuple[Integers, Integers]:
-        """Return subscriber and region of the events that count, ascending in time."""
+        """Return the subscribers and regions of the relevant events, ascending in time."""
         cdr_types = dataset.available_types(self.date, self.cdr_types)
         events = [dataset.records.events(self.date, cdr_type) for cdr_type in cdr_types]
         second = np.concatenate([part.second for part in events])
@@ -130,7 +132,7 @@ class DailyLocation(Locations):
 
 @dataclass(frozen=True)
 class ModalLocation(Locations):
-    """Where subscribers were on most of some days; of places that tie, the one of the latest day."""
+    """Where subscribers were on most of several days; if places tie, that of the latest day."""
 
     locations: tuple[DailyLocation, ...]
 
@@ -153,13 +155,13 @@ class ModalLocation(Locations):
 
 @dataclass(frozen=True)
 class Query(ABC):
-    """A query that can be run by itself: its result is rows of counts, none of them disclosive."""
+    """A query that can be run by itself, with rows of counts as its result, none of them disclosive."""
 
     kind: ClassVar[str]
 
     @property
     def query_id(self) -> str:
-        """32 hexadecimal digits that depend on nothing but what the query asks for."""
+        """32 hexadecimal digits that depend only on the query."""
         return hashlib.md5(repr(self).encode(), usedforsecurity=False).hexdigest()
 
     @property
@@ -168,21 +170,21 @@ class Query(ABC):
         return self.parts()[0].unit
 
     def parts(self) -> list[Locations]:
-        """Return the locations that the query's own fields hold."""
+        """Return the locations in the query's own fields."""
         return [getattr(self, field.name) for field in fields(self)]
 
     def scopes(self) -> set[str]:
-        """Return the scopes that a token needs for this query, besides those for actions."""
+        """Return the scopes that a token needs for this query, besides actions."""
         kinds = {self.kind}.union(*(part.kinds() for part in self.parts()))
         return {f"{self.unit}:{self.kind}:{kind}" for kind in kinds}
 
     def size(self) -> int:
-        """How many different queries have to be run for this one, itself included."""
+        """Return the number of different queries that this one consists of, itself included."""
         parts = self.parts()
         return 1 + len({*parts, *(day for part in parts for day in part.days())})
 
     def check_available(self, dataset: Dataset) -> None:
-        """Raise NoDataError if a day that the query needs is not there."""
+        """Raise NoDataError if a day that the query needs is not available."""
         for part in self.parts():
             for day in part.days():
                 if not dataset.available_types(day.date, day.cdr_types):
@@ -194,12 +196,12 @@ class Query(ABC):
 
     @abstractmethod
     def properties(self, rows: list[Row], pcod: str) -> Row:
-        """Return what the GeoJSON form of the result says of one region."""
+        """Return the properties of one region in the GeoJSON form of the result."""
 
 
 @dataclass(frozen=True)
 class Flows(Query):
-    """How many subscribers were in one region first and in another (or the same one) then."""
+    """The number of subscribers in one region first and in another (or the same) one afterwards."""
 
     kind = "flows"
     from_location: Locations
@@ -228,7 +230,7 @@ class Flows(Query):
 
 @dataclass(frozen=True)
 class SpatialAggregate(Query):
-    """How many subscribers were in each region."""
+    """The number of subscribers in each region."""
 
     kind = "spatial_aggregate"
     locations: Locations
@@ -251,12 +253,12 @@ class SpatialAggregate(Query):
 
 
 def parse_query(spec: Mapping[str, Any]) -> Query:
-    """Return the query that a specification, as flowclient sends it, asks for.
+    """Return the query of a specification that flowclient sends.
 
     Raises
     ------
     InvalidSpecError
-        If the specification is none that the example can run.
+        If the example cannot run the specification.
 
     """
     match spec.get("query_kind"):
@@ -369,13 +371,13 @@ def _check(valid: bool, key: str, message: str) -> None:
 
 
 def _most_common(subscriber: Integers, region: Integers) -> tuple[Integers, Integers]:
-    """Reduce to one region a subscriber: the most frequent; of several, the one that comes first."""
+    """Reduce to one region per subscriber: the most frequent one; if several tie, the first."""
     pairs, counts = np.unique(np.stack([subscriber, region]), axis=1, return_counts=True)
     order = np.lexsort((-pairs[1], counts, pairs[0]))
     return pairs[0][order], pairs[1][order]
 
 
 def _unordered(rows: list[Row]) -> list[Row]:
-    """Put rows in an order that looks like none, as a database would, the same each time."""
+    """Put rows in an arbitrary order, like a database, that is the same each time."""
     step = next((step for step in range(7, 7 + len(rows)) if math.gcd(step, len(rows)) == 1), 1)
     return [rows[place * step % len(rows)] for place in range(len(rows))]

@@ -21,7 +21,7 @@ _MEDIA_TYPES: Final = {"json": "application/json", "csv": "text/csv", "geojson":
 
 
 def api_app(service: Service) -> Starlette:
-    """Return the application that answers below /api/0."""
+    """Return the application for the routes below /api/0."""
     routes = _Routes(service)
     app = Starlette(
         routes=[
@@ -107,7 +107,7 @@ class _Routes:
         return streamed(parts, media_type=_MEDIA_TYPES[file_format], filename=filename)
 
     def _features(self, query: Query, rows: list[Row]) -> Iterable[Row]:
-        """Yield a feature for each region that the result says something of."""
+        """Yield a feature for each region in the result."""
         mentioned = {value for row in rows for key, value in row.items() if key.startswith("pcod")}
         for number, region in _numbered(self._service.dataset.country, query.unit):
             if region.pcod in mentioned:

@@ -1,4 +1,4 @@
-"""The example FlowAPI as a server: in a thread of a test, or of the program that `__main__.py` is."""
+"""The example FlowAPI as a server, in a thread of a test or of the program in `__main__.py`."""
 
 import asyncio
 import datetime
@@ -31,33 +31,33 @@ _SEED: Final = 1604
 
 
 def first_dates(count: int) -> tuple[datetime.date, ...]:
-    """Return so many dates, from the first one on."""
+    """Return a number of dates, from the first one on."""
     return tuple(FIRST_DATE + datetime.timedelta(days=day) for day in range(count))
 
 
 class ExampleFlowApi:
-    """A FlowAPI with the data of an invented country, which runs in a thread while the `with` block does.
+    """A FlowAPI with the data of an invented country, which runs in a thread during the `with` block.
 
     Parameters
     ----------
     dates
-        The dates that are available; topups are there on every other one only. Dates may be given as ISO text.
+        The available dates; topups are available only on every other one. Dates can be ISO text.
     host, port
-        Where it listens; port 0 takes a free one.
+        The address to listen on; port 0 means a free one.
     queued_seconds, executing_seconds
-        How long a query is queued, and how long it executes then.
+        How long a query is queued, and how long it executes.
     cache_seconds
-        How old the answer of available_dates may be. The real FlowAPI's is up to 120 s old.
+        How old the available dates may be; in the real FlowAPI, up to 120 s.
     subscribers
-        How many subscribers there are.
+        The number of subscribers.
     seconds_per_byte
-        How slowly a misbehaviour called 'drip' answers.
+        The speed of the misbehaviour called 'drip'.
     clock
-        What queries and the cache of available dates go by.
+        The clock for queries and for the cache of available dates.
 
     """
 
-    def __init__(  # noqa: PLR0913 - each has a default, and is told above
+    def __init__(  # noqa: PLR0913 - each has a default, and is explained above
         self,
         dates: Iterable[datetime.date | str] = first_dates(12),
         *,
@@ -97,30 +97,30 @@ class ExampleFlowApi:
         self.stop()
 
     def start(self) -> None:
-        """Start to listen; after a stop, at the same address as before."""
+        """Start listening; after a stop, on the same address as before."""
         listener = socket.create_server(self._address)
         self._address = listener.getsockname()[:2]
         self._running = _Running(listener, self._service, seconds_per_byte=self._seconds_per_byte)
 
     def stop(self) -> None:
-        """Stop at once, with all connections dropped; what comes until the next start is refused."""
+        """Stop at once and drop all connections; refuse new ones until the next start."""
         if self._running is not None:
             self._running.end()
             self._running = None
 
     @property
     def url(self) -> str:
-        """The URL to give to flowclient.connect."""
+        """The URL for flowclient.connect."""
         return f"http://{self._address[0]}:{self._address[1]}"
 
     @property
     def dataset(self) -> Dataset:
-        """The country and the call records behind the answers, for those who want to calculate themselves."""
+        """The country and the call records behind the answers, to check them against."""
         return self._service.dataset
 
     @property
     def requests(self) -> list[tuple[str, str]]:
-        """Method and path of each request below /api that has come so far."""
+        """The method and path of each request below /api so far."""
         return list(self._service.requests)
 
     def token(
@@ -130,9 +130,9 @@ class ExampleFlowApi:
         *,
         forged: bool = False,
     ) -> str:
-        """Return a token with some scopes, by default those that the example's notebooks need.
+        """Return a token with some scopes, by default those of the example's notebooks.
 
-        A negative time makes one that has expired; `forged`, one whose signature is wrong.
+        With a negative `expires_in` it has expired; if `forged`, its signature is not FlowAPI's.
         """
         roles = {"example": EXAMPLE_SCOPES if scopes is None else scopes}
         return self.token_of_roles(roles, expires_in=expires_in, forged=forged)
@@ -140,7 +140,7 @@ class ExampleFlowApi:
     def token_of_roles(
         self, roles: dict[str, Iterable[str]], *, expires_in: datetime.timedelta, forged: bool = False
     ) -> str:
-        """Return a token that has several roles, each with its own scopes."""
+        """Return a token with several roles, each with its own scopes."""
         return self._service.mint.token(user="example", roles=roles, expires_in=expires_in, forged=forged)
 
     def add_date(self, date: datetime.date | str, *, cdr_types: Sequence[str] = CDR_TYPES) -> None:
@@ -148,22 +148,22 @@ class ExampleFlowApi:
         self._service.dataset.ingest(_date(date), tuple(cdr_types))
 
     def remove_date(self, date: datetime.date | str, *, cdr_types: Sequence[str] = CDR_TYPES) -> None:
-        """Take a date away."""
+        """Remove a date."""
         self._service.dataset.withdraw(_date(date), tuple(cdr_types))
 
     def misbehave(self, how: str, route: str | None = None, times: int | None = None) -> None:
-        """Misbehave for one route ('run', 'poll', ...) or all, for the next so many requests or until `behave`.
+        """Misbehave for one route ('run', 'poll', ...) or all, for a number of requests or until `behave`.
 
         `how` is a value of `Misbehaviour`. To refuse connections, `stop` and `start`.
         """
         self._service.mood.misbehave(Misbehaviour(how), route=route, times=times)
 
     def behave(self) -> None:
-        """Do all right again. Requests that hang keep hanging."""
+        """Behave correctly again; requests that hang keep hanging."""
         self._service.mood.behave()
 
     def lose_queries(self) -> None:
-        """Forget what became of all queries, as when FlowMachine's cache is reset."""
+        """Forget the states of all queries, as when FlowMachine's cache is reset."""
         self._service.lose_queries()
 
 
@@ -218,7 +218,7 @@ class _Running:
         await app(scope, receive, send)
 
     def _connection(self, scope: Scope) -> asyncio.Transport:
-        """Return the connection that a request came by."""
+        """Return the connection of a request."""
         return next(
             connection.transport
             for connection in self._server.server_state.connections
@@ -227,7 +227,7 @@ class _Running:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that tells when it listens, and drops what is not answered yet when it ends."""
+    """uvicorn that signals when it listens, and drops unanswered requests when it stops."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

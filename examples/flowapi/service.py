@@ -1,4 +1,4 @@
-"""What lies behind FlowAPI's routes: the data, the queries that were run, the maker of tokens."""
+"""The state behind FlowAPI's routes: the data, the queries that were run, and the tokens."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,8 +14,8 @@ from examples.flowapi.tokens import Mint
 class Service:
     """One example FlowAPI.
 
-    The available dates are up to `cache_seconds` old. `requests` are the method and path of each request below /api
-    that has come, misbehaved or not.
+    The available dates may be `cache_seconds` old. `requests` are the method and path of each request below /api,
+    including those with a misbehaviour.
     """
 
     dataset: Dataset
@@ -36,7 +36,7 @@ class Service:
         return self._cached_dates[1]
 
     def run(self, query: Query, *, fails: bool) -> Job:
-        """Start a query, unless it has been run before; NoDataError if a day that it needs is not there."""
+        """Start a query, unless it has been run before; NoDataError if a day that it needs is not available."""
         job = self._jobs.get(query.query_id)
         if job is None:
             query.check_available(self.dataset)
@@ -45,18 +45,18 @@ class Service:
         return job
 
     def job(self, query_id: str) -> Job:
-        """Return a query that has been run; refuse if there is none of this id."""
+        """Return a query that has been run; Refusal if there is none with this id."""
         if query_id not in self._jobs:
             raise Refusal(404, f"Unknown query ID '{query_id}'")
         return self._jobs[query_id]
 
     def lose_queries(self) -> None:
-        """Forget what became of all queries: they are known, and not running."""
+        """Forget the states of all queries, which are then known but not running."""
         for job in self._jobs.values():
             job.lose()
 
     def require(self, authorization: str | None, *actions: str, scopes: Iterable[str] = ()) -> None:
-        """Refuse a request unless a role of its token has one of `actions`, if there are any, and all of `scopes`."""
+        """Raise Refusal unless a role of the token has one of `actions`, if there are any, and all of `scopes`."""
         roles = self.mint.roles(authorization).values()
         if not any(granted >= set(scopes) and (granted & set(actions) or not actions) for granted in roles):
             raise Refusal(403, {"msg": "User claims verification failed"})

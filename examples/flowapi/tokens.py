@@ -1,4 +1,4 @@
-"""Tokens as FlowAuth makes them, and the check that FlowAPI makes of them."""
+"""Issue tokens like FlowAuth, and check them like FlowAPI."""
 
 import base64
 import datetime
@@ -18,18 +18,18 @@ _ISSUER: Final = "example-flowauth"
 
 
 def flows_scopes(unit: str) -> frozenset[str]:
-    """Return what a token needs for the available dates, and for flows and the geography of `unit`."""
+    """Return the scopes for the available dates, and for flows and the geography of `unit`."""
     actions = {"get_available_dates", "run", "get_result"}
     kinds = ("flows", "modal_location", "daily_location")
     return frozenset(actions | {f"{unit}:flows:{kind}" for kind in kinds} | {f"{unit}:geography:geography"})
 
 
 EXAMPLE_SCOPES: Final = flows_scopes("admin2")
-"""What the example's notebooks use, and nothing more."""
+"""The scopes that the example's notebooks need, and no others."""
 
 
 class Mint:
-    """Makes tokens and checks them, with an RSA key of its own that lives as long as it does."""
+    """Issues and checks tokens with an RSA key of its own."""
 
     def __init__(self) -> None:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -43,7 +43,7 @@ class Mint:
         expires_in: datetime.timedelta,
         forged: bool = False,
     ) -> str:
-        """Return a token with the scopes of each role; one that expires in a negative time has expired already.
+        """Return a token with the scopes of each role; with a negative `expires_in`, it has expired already.
 
         A `forged` one is signed with a key that is not FlowAPI's.
         """
@@ -66,7 +66,7 @@ class Mint:
         Raises
         ------
         Refusal
-            With FlowAPI's answer, if there is no token or not a good one.
+            With FlowAPI's answer, if the token is missing or not valid.
 
         """
         if authorization is None:

@@ -1,4 +1,4 @@
-"""Make the gallery: one notebook with everything that a report can show, executed and converted.
+"""Make the gallery: execute a notebook with everything that a report can show, and convert it.
 
 Usage: python examples/gallery/make.py OUT_DIR
 """
@@ -14,12 +14,13 @@ from nbclient import NotebookClient
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from autoflow.reports import CONFIG_DIR, ReportContext, convert, missing_fonts, missing_tools  # noqa: E402
-from autoflow.specs import ReportFormat  # noqa: E402
+from autoflow.reports import ReportContext, convert, missing_fonts, missing_tools
+from autoflow.settings import CONFIG_DIR
+from autoflow.specs import ReportFormat
 
 
 def make(out_dir: Path) -> list[Path]:
-    """Execute the gallery's notebook into `out_dir`, and return the reports made of it there."""
+    """Execute the gallery's notebook and convert it; return the reports, which are in `out_dir`."""
     out_dir.mkdir(parents=True, exist_ok=True)
     executed = out_dir / "gallery.ipynb"
     notebook = nbformat.read(HERE / "gallery.ipynb", as_version=4)
@@ -39,7 +40,7 @@ def make(out_dir: Path) -> list[Path]:
 
 
 def main() -> None:
-    """Make the gallery in the folder that the command line names."""
+    """Make the gallery in the folder given on the command line."""
     parser = argparse.ArgumentParser(description="Make one report with everything that a report can show.")
     parser.add_argument("out_dir", type=Path, help="folder for the executed notebook and the reports")
     for line in (*missing_tools(), *missing_fonts()):

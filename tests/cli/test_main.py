@@ -68,29 +68,29 @@ available_dates_sensor:
 """
 
 
-def test_all_that_is_missing_is_told_in_one_report() -> None:
+def test_all_missing_settings_are_reported_at_once() -> None:
     ended = run({"PATH": "/usr/bin:/bin"})
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.splitlines() == [
-        "AutoFlow cannot start: its settings are not right:",
-        "FLOWAPI_URL is not set: the address of FlowAPI, such as https://flowapi.example.org:9090",
+        "AutoFlow cannot start, because settings are missing or invalid:",
         "AUTOFLOW_INPUTS_DIR is not set: the folder with workflows.yml and the notebooks",
-        "AUTOFLOW_OUTPUTS_DIR is not set: the folder for executed notebooks and reports",
+        "AUTOFLOW_OUTPUTS_DIR is not set: the folder for executed notebooks, reports and AutoFlow's own databases",
+        "FLOWAPI_URL is not set: the address of FlowAPI, such as https://flowapi.example.org:9090",
         "FLOWAPI_TOKEN is not set: the access token for FlowAPI",
     ]
     assert ended.seconds < 5
 
 
-def test_single_mistake_is_told_in_one_line(deployed: Deployed) -> None:
+def test_single_problem_is_reported_in_one_line(deployed: Deployed) -> None:
     ended = run({**deployed.environ, "AUTOFLOW_MAX_PARALLEL_RUNS": "many"})
     assert (ended.code, ended.out) == (1, "")
     assert ended.err == (
-        "AutoFlow cannot start: its settings are not right: "
+        "AutoFlow cannot start, because settings are missing or invalid: "
         "AUTOFLOW_MAX_PARALLEL_RUNS: 'many' is not a whole number from 1 to 1000000\n"
     )
 
 
-def test_ten_mistakes_in_workflows_file_are_told_in_one_report_with_their_lines(deployed: Deployed) -> None:
+def test_ten_mistakes_in_workflows_file_are_reported_at_once_with_their_lines(deployed: Deployed) -> None:
     write_notebook(deployed.inputs / "run.ipynb", "print(1)", parameters="unit = 'admin2'")
     deployed.write_workflows(
         """\
@@ -127,7 +127,7 @@ def test_ten_mistakes_in_workflows_file_are_told_in_one_report_with_their_lines(
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[" * 10_000, b"just text"])
-def test_what_is_no_workflows_file_is_told_in_one_report(
+def test_file_that_is_not_a_workflows_file_is_reported_in_one_line(
     deployed: Deployed, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (deployed.inputs / "workflows.yml").write_bytes(content)
@@ -139,14 +139,14 @@ def test_what_is_no_workflows_file_is_told_in_one_report(
 
 
 @pytest.mark.parametrize("arguments", [["runs", "--workflow", b"\xff"], ["run", b"\xff", "--date", "2016-01-01"]])
-def test_argument_that_is_no_text_is_told_in_one_line(deployed: Deployed, arguments: list[str | bytes]) -> None:
+def test_argument_that_is_not_text_is_reported_in_one_line(deployed: Deployed, arguments: list[str | bytes]) -> None:
     command = [sys.executable, "-m", "autoflow", *arguments]
     ended = subprocess.run(command, env=deployed.environ, cwd=ROOT, capture_output=True, timeout=LONG, check=False)
     assert (ended.returncode, ended.stdout) == (2, b"")
-    assert ended.stderr == b"Error: '\\udcff' is not text in UTF-8\n"
+    assert ended.stderr == b"Error: '\\udcff' is not valid UTF-8\n"
 
 
-def test_database_that_does_not_answer_is_told_in_one_line_without_its_password(
+def test_database_that_does_not_answer_is_reported_in_one_line_without_its_password(
     deployed: Deployed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_notebook(deployed.inputs / "run.ipynb", "print(1)")
@@ -165,19 +165,19 @@ def test_database_that_does_not_answer_is_told_in_one_line_without_its_password(
     assert "p%40ss" not in err
 
 
-def test_bug_ends_with_a_traceback_that_shows_no_secret(deployed: Deployed) -> None:
-    ended = run(deployed.environ, *broken("int(settings.flowapi_token)"))
+def test_bug_is_reported_with_a_traceback_without_secrets(deployed: Deployed) -> None:
+    ended = run(deployed.environ, *broken("int(settings.flowapi_token.get_secret_value())"))
     assert (ended.code, ended.out) == (3, "")
     assert "Traceback (most recent call last)" in ended.err
     assert "ValueError: invalid literal for int() with base 10: '[secret]'" in ended.err
     assert ended.err.endswith("AutoFlow has a bug; please report the lines above.\n")
 
 
-def test_interruption_ends_without_a_traceback(deployed: Deployed) -> None:
+def test_interruption_has_no_traceback(deployed: Deployed) -> None:
     ended = run(deployed.environ, *broken("raise KeyboardInterrupt"))
     assert (ended.code, ended.out, ended.err) == (130, "", "")
 
 
-def test_result_of_the_run_is_the_exit_code(deployed: Deployed) -> None:
+def test_exit_code_is_that_of_the_daemon(deployed: Deployed) -> None:
     assert run(deployed.environ, *broken("return 0")).code == 0
     assert run(deployed.environ, *broken("return 1")).code == 1

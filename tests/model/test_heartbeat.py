@@ -13,30 +13,13 @@ from autoflow.model.heartbeat import GIVE_UP_AFTER, INTERVAL, Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.runs.records import CRASHED_AFTER, Claim, RunKey, RunState
 from autoflow.stop_signal import StopSignal
+from tests.model.conftest import Clock
 from tests.postgres import Postgres
 from tests.waiting import LONG, wait_for
 
 SECOND = datetime.timedelta(seconds=1)
 SHORT = datetime.timedelta(seconds=0.02)
 KEY = RunKey.of("flows", {}, datetime.date(2016, 1, 1))
-
-
-class Clock:
-    """Tells the time that a test has set."""
-
-    def __init__(self) -> None:
-        self.now = datetime.datetime(2026, 1, 1)
-
-    def __call__(self) -> datetime.datetime:
-        return self.now
-
-    def seconds(self) -> float:
-        return (self.now - datetime.datetime.min).total_seconds()  # noqa: DTZ901 - as above
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -87,7 +70,7 @@ def test_run_whose_claim_was_given_up_is_stopped(store: RunStore, clock: Clock) 
         clock.now += CRASHED_AFTER + SECOND
         store.give_up_crashed()
         heartbeat.beat()
-    assert stop.reason == "its claim was given up as crashed by another process"
+    assert stop.reason == "another process marked it as crashed"
 
 
 def test_run_that_has_ended_meanwhile_is_not_stopped(store: RunStore, clock: Clock) -> None:
@@ -122,7 +105,7 @@ def test_claims_that_cannot_be_renewed_are_stopped_only_when_time_runs_out(
         clock.now += SECOND
         heartbeat.beat()
         assert stop.reason == "its claim could not be renewed"
-    assert "claims cannot be renewed: the database of runs at" in caplog.text
+    assert "could not renew claims: the database of runs at" in caplog.text
 
 
 def test_run_is_stopped_sooner_where_runs_crash_sooner(path: Path, clock: Clock) -> None:

@@ -1,10 +1,8 @@
 """The run store: reruns of dates that are done, forgiven failures, and records to read and to prune."""
 
 import datetime
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import alembic.command
 import alembic.config
@@ -14,33 +12,11 @@ import sqlalchemy as sa
 import autoflow.model.migrations
 from autoflow.model.store import RunStore
 from autoflow.runs.records import CRASHED_AFTER, Claim, RunError, RunKey, RunState
-
-if TYPE_CHECKING:
-    from tests.postgres import Postgres
+from tests.model.conftest import Clock
 
 DATE = datetime.date(2016, 1, 1)
 KEY = RunKey.of("flows", {"unit": "admin2"}, DATE)
 NOW = datetime.datetime(2026, 1, 1)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/autoflow.db"
-    postgres: Postgres = request.getfixturevalue("postgres")
-    return postgres.uri()
-
-
-@pytest.fixture
-def now() -> list[datetime.datetime]:
-    return [NOW]
-
-
-@pytest.fixture
-def store(uri: str, now: list[datetime.datetime]) -> Iterator[RunStore]:
-    with closing(RunStore(uri, clock=lambda: now[0])) as store:
-        store.migrate()
-        yield store
 
 
 def taken(store: RunStore, *, again: bool = False, key: RunKey = KEY) -> Claim:
@@ -78,21 +54,19 @@ def test_a_rerun_that_does_not_succeed_leaves_the_date_done(store: RunStore, sta
     assert store.claim(KEY) is None
 
 
-def test_a_rerun_that_crashes_leaves_the_date_done_even_if_it_succeeds_after_all(
-    store: RunStore, now: list[datetime.datetime]
-) -> None:
+def test_a_rerun_that_crashes_leaves_the_date_done_even_if_it_succeeds_after_all(store: RunStore, clock: Clock) -> None:
     done(store)
     rerun = taken(store, again=True)
-    now[0] += 2 * CRASHED_AFTER
+    clock.now += 2 * CRASHED_AFTER
     assert store.give_up_crashed() == 1
     assert not store.finish(rerun, RunState.SUCCEEDED)
     assert states(store) == ["succeeded", "crashed"]
 
 
-def test_a_rerun_keeps_its_claim_with_a_heartbeat(store: RunStore, now: list[datetime.datetime]) -> None:
+def test_a_rerun_keeps_its_claim_with_a_heartbeat(store: RunStore, clock: Clock) -> None:
     done(store)
     rerun = taken(store, again=True)
-    now[0] += 2 * CRASHED_AFTER
+    clock.now += 2 * CRASHED_AFTER
     assert store.renew([rerun]) == {rerun}
     assert store.give_up_crashed() == 0
 
@@ -119,11 +93,11 @@ def test_forgiven_failures_no_longer_count_but_stay_on_record(store: RunStore, s
     assert store.histories()[KEY.workflow_key].failures[DATE].count == 1
 
 
-def test_runs_can_be_filtered_and_are_listed_newest_first(store: RunStore, now: list[datetime.datetime]) -> None:
+def test_runs_can_be_filtered_and_are_listed_newest_first(store: RunStore, clock: Clock) -> None:
     other = RunKey.of("other", {}, DATE + datetime.timedelta(days=3))
     failed, running = taken(store), taken(store, key=other)
     store.finish(failed, RunState.FAILED, error=RunError("ValueError", "bad", "n", 3), outputs={"n": {"reports": []}})
-    now[0] += datetime.timedelta(days=1)
+    clock.now += datetime.timedelta(days=1)
 
     assert [run.id for run in store.runs()] == [running.id, failed.id]
     assert [run.id for run in store.runs(limit=1)] == [running.id]
@@ -131,7 +105,7 @@ def test_runs_can_be_filtered_and_are_listed_newest_first(store: RunStore, now: 
     assert [run.id for run in store.runs(state=RunState.RUNNING)] == [running.id]
     assert [run.id for run in store.runs(first=other.reference_date)] == [running.id]
     assert [run.id for run in store.runs(last=DATE)] == [failed.id]
-    assert [run.id for run in store.runs(ended_before=now[0])] == [failed.id]
+    assert [run.id for run in store.runs(ended_before=clock.now)] == [failed.id]
     record = store.run(failed.id)
     assert record is not None
     assert record.error == RunError("ValueError", "bad", "n", 3)

@@ -4,7 +4,7 @@ import multiprocessing
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from multiprocessing.synchronize import Barrier
@@ -22,6 +22,7 @@ from autoflow.model.store import RunStore
 from autoflow.model.tables import metadata
 from autoflow.orchestration.prefect_api import free_port
 from autoflow.runs.records import CRASHED_AFTER, Claim, Failures, History, RunError, RunKey, RunState
+from tests.model.conftest import Clock
 from tests.postgres import Postgres
 from tests.waiting import LONG
 
@@ -33,37 +34,6 @@ SECOND = datetime.timedelta(seconds=1)
 DATE = datetime.date(2016, 1, 1)
 KEY = RunKey.of("flows", {"unit": "admin2"}, DATE)
 spawn = multiprocessing.get_context("spawn")
-
-
-class Clock:
-    """A clock that shows the time that a test has set."""
-
-    def __init__(self) -> None:
-        self.now = datetime.datetime(2026, 1, 1)
-
-    def __call__(self) -> datetime.datetime:
-        return self.now
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URI of an empty database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/autoflow.db"
-    postgres: Postgres = request.getfixturevalue("postgres")
-    return postgres.uri()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(uri: str, clock: Clock) -> Iterator[RunStore]:
-    with closing(RunStore(uri, clock=clock)) as store:
-        store.migrate()
-        yield store
 
 
 def claim(store: RunStore, key: RunKey = KEY) -> Claim:

@@ -4,13 +4,9 @@ import contextlib
 import datetime as dt
 import json
 import os
-import signal
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,113 +14,15 @@ import nbformat
 import psutil
 import pytest
 
-from autoflow.errors import NotebookError, RunStopped
-from autoflow.kernels.fork_server import ForkServer
+from autoflow.errors import RunStopped
 from autoflow.notebooks.execution import execute
-from autoflow.notebooks.outputs import OUTPUT_LIMIT
-from autoflow.notebooks.reading import declared_parameters, read_notebook
 from autoflow.stop_signal import StopSignal
-from tests.conftest import PYTHON, Deployed, write_notebook
+from tests.conftest import PYTHON, write_notebook
+from tests.notebooks.running import Ran, Runner
 from tests.waiting import LONG
 
-SECRET = 'tok.en-"with"\\<odd> characters'
 
-
-@pytest.fixture(scope="module", params=["ordinary", "forked"], autouse=True)
-def fork_server(request: pytest.FixtureRequest) -> Iterator[ForkServer | None]:
-    if request.param == "ordinary":
-        yield None
-        return
-    with ForkServer() as server:
-        server.warm_up(os.environ)
-        assert server.wait_until_warm(LONG)
-        yield server
-
-
-def state_of_process() -> tuple[object, ...]:
-    environ = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-    return Path.cwd(), environ, signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    assert tmp_path.exists()  # made before the folder for temporary files changes
-    processes = psutil.Process().children(recursive=True)
-    before = state_of_process()
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        monkeypatch.setattr(tempfile, "tempdir", folder)
-        yield
-        assert list(Path(folder).iterdir()) == []
-    assert psutil.Process().children(recursive=True) == processes
-    monkeypatch.undo()
-    assert state_of_process() == before
-
-
-@dataclass
-class Ran:
-    """How a notebook went."""
-
-    executed: Path
-    error: NotebookError | RunStopped | None
-
-    @property
-    def notebook(self) -> nbformat.NotebookNode:
-        notebook: nbformat.NotebookNode = nbformat.read(self.executed, as_version=4)
-        nbformat.validate(notebook)
-        return notebook
-
-    @property
-    def states(self) -> list[str]:
-        return [cell.metadata.papermill.status for cell in self.notebook.cells]
-
-    def printed(self, index: int = 0) -> str:
-        return "".join(output.text for output in self.notebook.cells[index].outputs if "text" in output)
-
-    def failure(self) -> tuple[int | None, str, str]:
-        assert isinstance(self.error, NotebookError)
-        return self.error.cell, self.error.error_class, self.error.error_message
-
-
-@dataclass
-class Runner:
-    """Runs notebooks in threads, as the daemon does."""
-
-    folder: Path
-    fork_server: ForkServer | None
-
-    def __call__(self, *cells: str, parameters: str | None = None, **arguments: Any) -> Ran:
-        return self.run(
-            write_notebook(self.folder / "in" / "notebook.ipynb", *cells, parameters=parameters), **arguments
-        )
-
-    def run(self, path: Path, *, values: dict[str, Any] | None = None, **arguments: Any) -> Ran:
-        executed = self.folder / "executed.ipynb"
-
-        def run() -> NotebookError | RunStopped | None:
-            try:
-                execute(
-                    path,
-                    executed,
-                    label="flows",
-                    parameters=values or {},
-                    environment=os.environ,
-                    fork_server=self.fork_server,
-                    **arguments,
-                )
-            except (NotebookError, RunStopped) as error:
-                return error
-            return None
-
-        with ThreadPoolExecutor(1) as pool:
-            return Ran(executed, pool.submit(run).result(LONG))
-
-
-@pytest.fixture
-def run(tmp_path: Path, fork_server: ForkServer | None) -> Runner:
-    return Runner(tmp_path, fork_server)
-
-
-def test_notebook_runs_in_its_folder_with_its_environment_and_tells_of_each_cell(tmp_path: Path) -> None:
+def test_notebook_runs_in_its_folder_with_its_environment_and_reports_each_cell(tmp_path: Path) -> None:
     notebook = write_notebook(tmp_path / "in" / "n.ipynb", "import os, helper", "print(os.environ['COLOUR'], helper.x)")
     (tmp_path / "in" / "helper.py").write_text("x = 7")
     cells: list[tuple[int, int]] = []
@@ -193,7 +91,7 @@ def test_dead_kernel_fails_the_cell_that_was_running(run: Runner, code: str, dea
 @pytest.mark.parametrize("code", ["import sys; sys.exit(0)", "exit()", "raise SystemExit"])
 def test_notebook_that_ends_itself_early_has_not_succeeded(run: Runner, code: str) -> None:
     ran = run("1", code, "3")
-    assert ran.failure() == (3, "NotRun", "the notebook ended itself before this cell")
+    assert ran.failure() == (3, "NotRun", "the notebook exited before this cell")
     assert ran.states == ["completed", "completed", "pending"]
 
 
@@ -208,7 +106,7 @@ def test_exit_with_a_status_is_a_failure(run: Runner) -> None:
     assert run("import sys; sys.exit(3)").failure() == (1, "SystemExit", "3")
 
 
-def test_exception_is_told_without_colours_and_not_in_full_length(run: Runner) -> None:
+def test_exception_is_reported_without_colours_and_shortened(run: Runner) -> None:
     cell, error_class, message = run("1", r"raise KeyError('\x1b[31mred\x1b[0m' + 'x' * 10_000)").failure()
     assert (cell, error_class) == (2, "KeyError")
     assert len(message) == 2003
@@ -259,160 +157,6 @@ def test_child_process_ends_with_its_kernel_while_other_runs_go_on(run: Runner, 
         assert going_on.result(LONG).printed() == "done\n"
 
 
-def test_endless_output_takes_bounded_memory(run: Runner) -> None:
-    before = psutil.Process().memory_info().rss
-    peak = [before]
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.wait(0.05):
-            peak[0] = max(peak[0], psutil.Process().memory_info().rss)
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    ran = run("import time\nwhile True: print('y' * 100_000); time.sleep(0.0002)", timeout=5)
-    done.set()
-    looking.join()
-    assert ran.failure()[1] == "Timeout"
-    assert peak[0] - before < 400e6
-    assert ran.executed.stat().st_size < 2 * OUTPUT_LIMIT
-    last = ran.notebook.cells[0].outputs[-1].text
-    assert last.endswith("MB of this cell's output: a notebook keeps 20 MB in all]\n")
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "print('x' * 200_000_000)",
-        "for _ in range(20): print('x' * 10_000_000, flush=True)",
-        "from IPython.display import HTML\nHTML('x' * 200_000_000)",
-        "print('y\\n' * 15_000_000)",
-    ],
-)
-def test_huge_output_is_left_out_and_the_run_succeeds(run: Runner, code: str) -> None:
-    ran = run(code, "'a' * 9_000_000")
-    assert ran.error is None
-    assert "[AutoFlow left out " in ran.printed()
-    assert len(ran.notebook.cells[1].outputs[0].data["text/plain"]) == 9_000_002
-    assert ran.executed.stat().st_size < 2 * OUTPUT_LIMIT
-
-
-def test_huge_exception_fails_the_run(run: Runner) -> None:
-    ran = run("raise ValueError('x' * 50_000_000)", "2")
-    assert ran.failure()[:2] == (1, "ExceptionTooLong")
-    assert ran.executed.stat().st_size < 1e6
-
-
-def test_glued_data_that_is_too_much_fails_the_run_rather_than_vanish(run: Runner) -> None:
-    ran = run("import scrapbook\nscrapbook.glue('x', 'x' * 21_000_000)", "2")
-    assert ran.failure()[:2] == (1, "OutputTooLarge")
-
-
-def test_every_one_of_many_small_outputs_arrives(run: Runner) -> None:
-    code = "for i in range(400): display(i); print(i, flush=True)"
-    outputs = run(code).notebook.cells[0].outputs
-    assert [output["data"]["text/plain"] for output in outputs if "data" in output] == [str(i) for i in range(400)]
-
-
-def test_progress_that_is_cleared_uses_up_nothing(run: Runner) -> None:
-    code = """
-        from IPython.display import clear_output
-        for i in range(12):
-            clear_output(wait=True)
-            print(str(i % 10) * 4_000_000)
-        handle = display("0", display_id=True)
-        for i in range(12):
-            handle.update("x" * 4_000_000)
-        handle.update("last")
-    """
-    outputs = run(code).notebook.cells[0].outputs
-    assert outputs[0].text == "1" * 4_000_000 + "\n"
-    assert outputs[1].data["text/plain"] == "'last'"
-    assert len(outputs) == 2
-
-
-def test_output_that_is_nested_too_deeply_is_left_out(run: Runner) -> None:
-    ran = run(
-        """
-        from IPython.display import JSON, display
-        deep = []
-        for _ in range(450):
-            deep = [deep]
-        display(JSON({"deep": deep}))
-        """,
-        "import scrapbook as sb; sb.glue('deep', deep, encoder='json')",
-    )
-    assert "left out an output that is nested" in ran.notebook.cells[0].outputs[0].data["text/plain"]
-    assert ran.failure()[:2] == (2, "OutputTooLarge")
-
-
-def test_metadata_of_papermills_that_is_none_of_its_does_no_harm(tmp_path: Path, run: Runner) -> None:
-    path = write_notebook(tmp_path / "n.ipynb", "print(1)")
-    content = json.loads(path.read_text())
-    content["metadata"]["papermill"] = None
-    path.write_text(json.dumps(content))
-    ran = run.run(path)
-    assert ran.error is None
-    assert ran.notebook.metadata["papermill"]["output_path"]
-
-
-def test_half_a_character_does_not_spoil_the_notebook(tmp_path: Path, run: Runner) -> None:
-    cell = {"cell_type": "markdown", "metadata": {}, "source": "\ud83d half", "id": "x"}
-    path = tmp_path / "n.ipynb"
-    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [cell]}))
-    ran = run.run(path)
-    assert ran.error is None
-    assert ran.notebook.cells[0].source == "? half"
-
-
-OLD = {
-    "nbformat": 3,
-    "nbformat_minor": 0,
-    "metadata": {"name": "old"},
-    "worksheets": [
-        {
-            "metadata": {},
-            "cells": [
-                {"cell_type": "heading", "level": 1, "metadata": {}, "source": ["Old"]},
-                {
-                    "cell_type": "code",
-                    "collapsed": False,
-                    "input": ["print(6 * 7)"],
-                    "language": "python",
-                    "metadata": {"tags": ["parameters"]},
-                    "outputs": [],
-                },
-            ],
-        }
-    ],
-}
-"""A notebook as IPython wrote them until 2015."""
-
-
-def test_notebook_in_an_old_format_is_run_in_the_new_one(tmp_path: Path, run: Runner) -> None:
-    path = tmp_path / "n.ipynb"
-    path.write_text(json.dumps(OLD))
-    assert declared_parameters(path) == frozenset()
-    ran = run.run(path)
-    assert ran.error is None
-    assert ran.notebook.nbformat == 4
-    assert ran.printed(1) == "42\n"
-
-
-@pytest.mark.parametrize("worksheets", [None, [{"cells": None}]])
-def test_notebook_in_an_old_format_without_its_cells_is_none(tmp_path: Path, worksheets: object) -> None:
-    path = tmp_path / "n.ipynb"
-    path.write_text(json.dumps({**OLD, "worksheets": worksheets, "cells": [{"cell_type": "code"}]}))
-    with pytest.raises(ValueError, match="it is not a Jupyter notebook"):
-        read_notebook(path)
-
-
-def test_byte_order_mark_before_a_notebook_does_no_harm(tmp_path: Path, run: Runner) -> None:
-    path = write_notebook(tmp_path / "n.ipynb", "print(1)")
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert run.run(path).error is None
-
-
 def test_tagged_cells_are_left_out_or_may_fail(tmp_path: Path, run: Runner) -> None:
     path = write_notebook(tmp_path / "n.ipynb", "1/0", "raise RuntimeError", "print('end')")
     notebook = nbformat.read(path, as_version=4)
@@ -434,25 +178,6 @@ def test_notebook_without_code_succeeds(tmp_path: Path, run: Runner, cells: list
     ran = run.run(path)
     assert ran.error is None
     assert [cell.source for cell in ran.notebook.cells] == [cell.source for cell in cells]
-
-
-@pytest.mark.parametrize(
-    "kernelspec",
-    [None, {**PYTHON, "name": "conda-env-gone-py"}, {"name": "gone", "display_name": "", "language": "python"}],
-)
-def test_python_notebook_falls_back_to_the_python_that_is_there(
-    tmp_path: Path, run: Runner, kernelspec: dict[str, str] | None
-) -> None:
-    ran = run.run(write_notebook(tmp_path / "n.ipynb", "print(1)", kernelspec=kernelspec), values={"x": 1})
-    assert ran.error is None
-    assert ran.printed(1) == "1\n"
-
-
-def test_kernel_of_another_language_that_is_missing_is_told(tmp_path: Path, run: Runner) -> None:
-    kernelspec = {"name": "ir", "display_name": "R", "language": "R"}
-    ran = run.run(write_notebook(tmp_path / "n.ipynb", "1", kernelspec=kernelspec))
-    assert ran.failure() == (None, "NoSuchKernel", "there is no kernel called 'ir' on this machine")
-    assert len(ran.notebook.cells) == 1
 
 
 @pytest.mark.parametrize(
@@ -484,90 +209,13 @@ def test_kernel_that_does_not_start_fails_the_run(
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"{not json", "it is not JSON"),
-        (b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": ["\xff"]}', "it is not UTF-8 text"),
-        (b'["x"]', "it is not a Jupyter notebook"),
-        (b'{"cells": 3, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}', "it is not a Jupyter notebook"),
-        (b"[" * 100_000, "it is not JSON"),
-        (None, "No such file or directory"),
-    ],
-)
-def test_file_that_is_no_notebook_fails_the_run(
-    tmp_path: Path, run: Runner, content: bytes | None, message: str
-) -> None:
-    path = tmp_path / "n.ipynb"
-    if content is not None:
-        path.write_bytes(content)
-    ran = run.run(path)
-    assert ran.failure()[0] is None
-    assert f"n.ipynb cannot be run: {message}" in ran.failure()[2]
-    assert not ran.executed.exists()
-
-
-def test_cell_ids_that_are_missing_or_wrong_are_mended_without_a_word(tmp_path: Path) -> None:
-    cell = {"cell_type": "markdown", "metadata": {}, "source": ["a\n", "b"]}
-    cells = [cell, {**cell, "id": "same"}, {**cell, "id": "same"}, {**cell, "id": "not allowed"}]
-    path = tmp_path / "n.ipynb"
-    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}))
-    notebook = read_notebook(path)
-    assert len({cell.id for cell in notebook.cells}) == 4
-    assert notebook.cells[0].source == "a\nb"
-
-
-def test_declared_parameters_are_those_of_the_tagged_cell(tmp_path: Path) -> None:
-    assert declared_parameters(write_notebook(tmp_path / "n.ipynb", "y = 1", parameters="x = 1")) == frozenset({"x"})
-    assert declared_parameters(write_notebook(tmp_path / "n.ipynb", "y = 1")) == frozenset()
-
-
-def test_secrets_are_taken_out_of_everything(tmp_path: Path, run: Runner) -> None:
-    path = write_notebook(tmp_path / "n.ipynb", "s = value", parameters="value = 1")
-    notebook = nbformat.read(path, as_version=4)
-    sources = [
-        f"# {SECRET}\nprint(s[:9], end='', flush=True); print(s[9:])",
-        "from IPython.display import HTML, JSON; import html; HTML(html.escape(s))",
-        "display(JSON({'lines': [s[:9], s[9:]], s: s}))",
-        "raise ValueError('\\x1b[31m' + s[:9] + '\\x1b[1m' + s[9:])",
-    ]
-    notebook.cells += [nbformat.v4.new_code_cell(source) for source in sources]
-    notebook.cells[0].metadata["note"] = [SECRET]
-    notebook.metadata["note"] = {SECRET: SECRET}
-    nbformat.write(notebook, path)
-    ran = run.run(path, values={"value": SECRET}, secrets=[SECRET, "short"])
-    assert ran.failure() == (7, "ValueError", "[secret]")
-    assert ran.printed(3) == "[secret]\n"
-    text = ran.executed.read_text(encoding="utf-8")
-    for traces in (SECRET, SECRET[9:], json.dumps(SECRET[9:])[1:-1], "&lt;odd&gt; characters"):
-        assert traces not in text.replace("s[9:]", "")
-
-
-def test_token_over_several_lines_or_in_its_parts_is_taken_out(run: Runner, deployed: Deployed) -> None:
-    parts = [character * 60 for character in "hps"]
-    settings = deployed.settings(FLOWAPI_TOKEN=".".join(parts))
-    ran = run(
-        f"parts = {parts}",
-        "import textwrap; print('it is', textwrap.fill('.'.join(parts), 50), 'so')",
-        "print(parts[2])",
-        secrets=settings.secrets,
-    )
-    assert ran.printed(1) == "it is [secret] so\n"
-    assert ran.printed(2) == "[secret]\n"
-
-
-def test_secret_that_is_a_word_of_the_format_leaves_a_notebook(run: Runner) -> None:
-    ran = run("print('stdout')", secrets=["stdout", "source", "outputs", "cell_type", "stream"])
-    assert ran.printed() == "[secret]\n"
-
-
-@pytest.mark.parametrize(
     ("cells", "stop_in_cell", "states"),
     [
         (["1"], 0, ["pending"]),
         (["1", "import time; time.sleep(600)", "3"], 2, ["completed", "failed", "pending"]),
     ],
 )
-def test_run_stops_when_it_is_asked_to(run: Runner, cells: list[str], stop_in_cell: int, states: list[str]) -> None:
+def test_run_stops_when_asked_to(run: Runner, cells: list[str], stop_in_cell: int, states: list[str]) -> None:
     stop = StopSignal(StopSignal())
     if stop_in_cell == 0:
         stop.set("somebody cancelled it")
@@ -635,15 +283,15 @@ def test_many_runs_in_threads_leave_no_thread_and_no_file_open(tmp_path: Path, r
 
 
 def test_failed_runs_leave_no_file_open(run: Runner) -> None:
-    failing: list[Callable[[], Ran]] = [
-        lambda: run("1/0"),
-        lambda: run("import os; os._exit(1)"),
-        lambda: run("while True: pass", timeout=1),
-        lambda: run("1", timeout=0.001),
-        lambda: run("1", start_timeout=0.001),
+    failing: list[tuple[str, dict[str, Any]]] = [
+        ("1/0", {}),
+        ("import os; os._exit(1)", {}),
+        ("while True: pass", {"timeout": 1}),
+        ("1", {"timeout": 0.001}),
+        ("1", {"start_timeout": 0.001}),
     ]
     run("1")
     before = psutil.Process().num_fds()
-    for fail in failing:
-        assert fail().error
+    for code, arguments in failing:
+        assert run(code, **arguments).error
     assert psutil.Process().num_fds() == before

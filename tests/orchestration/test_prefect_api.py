@@ -65,7 +65,7 @@ def test_port_that_is_set_is_taken(deployed: Deployed) -> None:
 def test_port_that_is_set_and_taken_is_an_error(deployed: Deployed) -> None:
     with listening() as port, pytest.raises(PrefectApiError) as caught:
         choose_port(deployed.settings(PREFECT_SERVER_API_PORT=str(port)))
-    assert str(caught.value) == f"PREFECT_SERVER_API_PORT: port {port} is taken; set another one, or none"
+    assert str(caught.value) == f"PREFECT_SERVER_API_PORT: port {port} is in use; set another port, or none"
 
 
 def test_next_port_is_taken_when_the_usual_one_is_not_free(deployed: Deployed) -> None:
@@ -76,7 +76,7 @@ def test_next_port_is_taken_when_the_usual_one_is_not_free(deployed: Deployed) -
 
 
 def test_port_is_taken_on_all_addresses(deployed: Deployed) -> None:
-    settings = deployed.settings(PREFECT_SERVER_API_HOST="0.0.0.0")  # noqa: S104 - for a moment, and nobody answers
+    settings = deployed.settings(PREFECT_SERVER_API_HOST="0.0.0.0")
     first = choose_port(settings)
     with listening(first):
         assert choose_port(settings) > first
@@ -129,7 +129,7 @@ def test_given_api_that_does_not_answer_is_told() -> None:
     url = f"http://127.0.0.1:{free_port()}/api"
     with pytest.raises(PrefectApiError) as caught:
         PrefectApi(url).wait_until_ready(Shutdown(), timeout=0.2)
-    assert str(caught.value) == f"the Prefect API at {url} has not answered within 0.2 s: check PREFECT_API_URL"
+    assert str(caught.value) == f"the Prefect API at {url} did not respond within 0.2 s; check PREFECT_API_URL"
 
 
 def test_wait_ends_when_autoflow_is_told_to_end() -> None:
@@ -193,7 +193,7 @@ def test_server_that_ends_before_it_answers_is_told_with_what_it_said(
         with pytest.raises(PrefectApiError) as caught:
             PrefectApi(f"http://127.0.0.1:{port}/api", server).wait_until_ready(Shutdown(), timeout=LONG)
         message = str(caught.value)
-    assert message.startswith("the Prefect server does not start: ")
+    assert message.startswith("the Prefect server failed to start: ")
     assert complaint in message
     assert "for ever" not in message, "values of settings may be secrets"
     assert message.endswith(f"(see {log})")
@@ -279,7 +279,7 @@ def test_server_that_hangs_is_started_anew(
         wait_for(lambda: logged)
         monkeypatch.undo()
         wait_for(lambda: any(server.pid != hung.pid for server in servers_of()))
-    assert logged[0] == "the Prefect server has not answered for 0 s and is killed"
+    assert logged[0] == "the Prefect server has not responded for 0 s; killing it"
 
 
 @pytest.mark.usefixtures("migrated_prefect")

@@ -188,7 +188,7 @@ def test_a_browser_shows_calendars_and_links_that_lead_to_files(
     browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
 
     failed = shown(browser, '[aria-label="2016-01-02: waiting for a retry"]')
-    assert shown(browser, '[aria-label="2016-01-03: nothing"]')
+    assert shown(browser, '[aria-label="2016-01-03: not run"]')
     assert len(browser.find_elements(By.CSS_SELECTOR, '[tabindex="0"]')) == 2  # of all days one, and the table
     assert not re.search(r'(src|href)="(https?:)?//', browser.page_source)
     failed.click()
@@ -203,9 +203,7 @@ def test_a_browser_shows_calendars_and_links_that_lead_to_files(
     assert all(file.exists() for file in files)
 
 
-def test_executed_notebooks_are_made_into_html_beside_them_in_the_background(
-    deployed: Deployed, store: RunStore
-) -> None:
+def test_executed_notebooks_are_converted_to_html_in_the_background(deployed: Deployed, store: RunStore) -> None:
     settings = deployed.settings()
     before = finish(store, 1, RunState.SUCCEEDED, settings)
     with PageWriter(settings, store, shortest_pause=0.0) as page:
@@ -231,7 +229,7 @@ def test_executed_notebooks_are_made_into_html_beside_them_in_the_background(
     ]
 
 
-def test_a_page_that_cannot_be_written_does_not_stop_anybody(deployed: Deployed, store: RunStore) -> None:
+def test_a_page_that_cannot_be_written_stops_nothing(deployed: Deployed, store: RunStore) -> None:
     settings = deployed.settings()
     (settings.outputs_dir / PAGE_NAME).mkdir()
     with PageWriter(settings, store, shortest_pause=0.0) as page:

@@ -40,7 +40,7 @@ CRONS_THAT_PREFECT_ACCEPTS_BUT_NEVER_RUNS = [
 ]
 
 PROBLEMS = {
-    "0 6 * *": "five fields are expected: minute, hour, day of the month, month, day of the week",
+    "0 6 * *": "expected five fields: minute, hour, day of the month, month, day of the week",
     "0 26 * * *": "'26' is not a valid hour",
     "0 6 * jam *": "'jam' is not a valid month",
     "0 6 1,32 * *": "'32' is not a valid day of the month",

@@ -1,4 +1,4 @@
-"""What the tests of reports share: a notebook in, a report out, and what a reader sees of it."""
+"""Shared by the tests of reports: make a notebook, convert it, and read the report."""
 
 import datetime
 import html
@@ -7,14 +7,42 @@ import subprocess
 from pathlib import Path
 
 import nbformat
-from nbformat import NotebookNode
+from nbformat import NotebookNode, v4
 
-from autoflow.reports import CONFIG_DIR, ReportContext, convert
+from autoflow.reports import ReportContext, convert
+from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
 from autoflow.stop_signal import StopSignal
 
 DEFAULT_TEMPLATE = CONFIG_DIR / "asciidoc_extended.tpl"
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+"""A PNG picture."""
+
 CONTEXT = ReportContext(workflow="Flows *above* normal", reference_date=datetime.date(2016, 1, 7))
+
+
+def notebook(*cells: NotebookNode | str) -> NotebookNode:
+    """Return an executed notebook; a text is a markdown cell."""
+    given = [v4.new_markdown_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+    return NotebookNode(v4.new_notebook(cells=given))
+
+
+def code(*outputs: NotebookNode, source: str = "secret_code()", tags: tuple[str, ...] = ()) -> NotebookNode:
+    """Return an executed code cell."""
+    cell = v4.new_code_cell(source, execution_count=7, outputs=list(outputs), metadata={"tags": list(tags)})
+    return NotebookNode(cell)
+
+
+def shows(**bundle: str) -> NotebookNode:
+    """Return an output; ``text_html`` is ``text/html``."""
+    return NotebookNode(
+        v4.new_output("display_data", {kind.replace("_", "/"): content for kind, content in bundle.items()})
+    )
+
+
+def prints(text: str, name: str = "stdout") -> NotebookNode:
+    """Return an output of printed text."""
+    return NotebookNode(v4.new_output("stream", text=text, name=name))
 
 
 def report_of(
@@ -53,6 +81,11 @@ def text_of(report: Path) -> str:
     return html.unescape(re.sub(r"(?s)<[^>]*>", "", body))
 
 
+def words_of(report: Path) -> str:
+    """Return the words of a report with a single space between them."""
+    return " ".join(text_of(report).split())
+
+
 def right_edge_of(word: str, report: Path) -> float:
     """Return where `word` ends on a PDF's page, in points from the left."""
     boxes = _output("pdftotext", "-bbox", str(report), "-")
@@ -70,7 +103,7 @@ def fonts_in(report: Path) -> str:
 
 
 def pages_of(report: Path) -> list[str]:
-    """Return the size of each page of a PDF, as poppler tells it."""
+    """Return the size of each page of a PDF, as poppler reports it."""
     lines = _output("pdfinfo", "-l", "-1", str(report)).splitlines()
     return [line.partition("size:")[2].strip() for line in lines if re.match(r"Page +\d+ size:", line)]
 

@@ -1,1 +1,1 @@
-"""A program that makes the pictures of a report; it is run as ``python FOLDER``, and is imported by nothing."""
+"""A program that makes the pictures of a report; run as ``python FOLDER``, never imported."""

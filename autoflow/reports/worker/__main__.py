@@ -1,9 +1,9 @@
-"""Make pictures that a report can hold: a program of its own, since it reads what comes from a notebook.
+"""Make the pictures of a report, in a process of its own because notebooks are not trusted.
 
-It gets an order as JSON on standard input, ``{"pictures": [key], "formulas": {key: [LaTeX, stands alone]}}``, finds
-each picture in the current folder as ``key.source``, and writes what it made as JSON,
-``{key: [file name, width, height]}`` in CSS pixels, on standard output. It imports nothing of AutoFlow, which would
-take longer than its work, and matplotlib only if there is a formula.
+It reads an order as JSON from standard input, ``{"pictures": [key], "formulas": {key: [LaTeX, is displayed]}}``, finds
+each picture in the current folder as ``key.source``, and writes the files it made as JSON to standard output,
+``{key: [file name, width, height]}``, in CSS pixels. It imports nothing of AutoFlow, which would take longer than its
+work, and matplotlib only if there is a formula.
 """
 
 import json
@@ -14,7 +14,7 @@ from images import finished  # type: ignore[import-not-found]
 
 
 def main() -> None:
-    """Carry out the order on standard input."""
+    """Process the order on standard input."""
     order = json.load(sys.stdin)
     folder = Path.cwd()
     made = {key: finished(folder, key) for key in order["pictures"]}

@@ -1,4 +1,4 @@
-"""LaTeX formulas as SVG, drawn by matplotlib's mathtext, with the environments that it lacks laid out here."""
+"""Draw LaTeX formulas as SVG with matplotlib's mathtext; lay out the environments that it lacks."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -54,14 +54,14 @@ _SYNONYMS = {
     "colon": ":",
     **dict.fromkeys(("bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr", "Biggl", "Biggr"), ""),
 }
-"""What TeX knows by another name than mathtext, or mathtext not at all and can do without."""
+"""Commands that mathtext knows by another name, or does not know and does not need."""
 
 _SYNONYM = re.compile(rf"\\({'|'.join(_SYNONYMS)})(?![A-Za-z])")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """Something drawn: SVG elements on a baseline at 0, its width, and how far it goes up and down, in points."""
+    """A drawing: SVG elements on a baseline at 0, with its width and its extent up and down, in points."""
 
     elements: str
     width: float
@@ -70,7 +70,7 @@ class Box:
 
 
 def drawn(folder: Path, key: str, latex: str, *, is_display: bool) -> tuple[str, float, float] | None:
-    """Draw a formula as ``key.svg``; return name, width and height, or None if mathtext knows no such command."""
+    """Draw a formula as ``key.svg``; return name, width and height, or None if mathtext cannot draw it."""
     if len(latex) > _LONGEST:
         return None
     try:
@@ -85,7 +85,7 @@ def drawn(folder: Path, key: str, latex: str, *, is_display: bool) -> tuple[str,
 
 
 def lines(latex: str, *, is_display: bool) -> Box:
-    """Return the lines of `latex`, aligned at their ampersands; with large fractions in a display.
+    """Return the lines of `latex`, aligned at their ampersands, with large fractions if displayed.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def lines(latex: str, *, is_display: bool) -> Box:
 
 
 def grid(latex: str, grids: Sequence[Box], alignments: str) -> Box:
-    """Return rows and columns of formulas; `alignments` of the columns are repeated as often as needed."""
+    """Return rows and columns of formulas; the `alignments` of columns are repeated as needed."""
     rows = [
         [_row(cell, grids) for cell in row.split("&")] for row in re.split(r"\\\\(?:\[[^\]]*\])?", latex) if row.strip()
     ]
@@ -134,7 +134,7 @@ def grid(latex: str, grids: Sequence[Box], alignments: str) -> Box:
 
 
 def _split(latex: str, separator: str) -> list[str]:
-    """Return the parts of `latex` between separators that are in no braces."""
+    """Return the parts of `latex` between separators that are not within braces."""
     parts, depth, place = [""], 0, 0
     while place < len(latex):
         token = latex[place : place + (2 if latex[place] == "\\" else 1)]
@@ -148,7 +148,7 @@ def _split(latex: str, separator: str) -> list[str]:
 
 
 def _row(latex: str, grids: Sequence[Box]) -> Box:
-    """Return formulas and what was put aside, one after another."""
+    """Return formulas and the grids put aside, one after another."""
     parts = [
         grids[int(part)] if number % 2 else _mathtext(part)
         for number, part in enumerate(latex.split("\x00"))

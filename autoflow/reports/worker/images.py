@@ -1,4 +1,4 @@
-"""Pictures in a form that both a PDF and an HTML page can hold."""
+"""Convert pictures to forms that both PDF and HTML can contain."""
 
 import io
 import re
@@ -20,7 +20,7 @@ _PIXELS = {"px": 1.0, "": 1.0, "pt": 96 / 72, "in": 96.0, "cm": 96 / 2.54, "mm":
 
 
 def raster(content: bytes, target: Path) -> tuple[float, float]:
-    """Write `content` as a PNG without transparency, or as it is if it is a plain JPEG; return its size."""
+    """Write `content` as a PNG without transparency, or unchanged if it is a plain JPEG; return its size."""
     with Image.open(io.BytesIO(content)) as picture:
         size = (float(picture.width), float(picture.height))
         if picture.format == "JPEG" and picture.mode in {"RGB", "L"} and max(size) <= _LARGEST_SIDE:
@@ -35,14 +35,14 @@ def raster(content: bytes, target: Path) -> tuple[float, float]:
 
 
 def drawing(content: bytes, target: Path) -> tuple[float, float]:
-    """Write the SVG `content` without scripts and references to other files; return its size."""
+    """Write the SVG `content` without scripts or references to other files; return its size."""
     ET.register_namespace("", _SVG)
     ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     root = ET.fromstring(_DOCTYPE.sub(b"", content))  # noqa: S314 - without a doctype there are no entities
     if root.tag not in {"svg", f"{{{_SVG}}}svg"}:
-        raise ValueError("no SVG")
+        raise ValueError("not an SVG")
     _quieten(root)
-    root[:] = sorted(root, key=lambda child: child.tag.rpartition("}")[2] != "defs")  # prawn-svg looks back only
+    root[:] = sorted(root, key=lambda child: child.tag.rpartition("}")[2] != "defs")  # prawn-svg only looks back
     if not root.tag.startswith("{"):
         root.set("xmlns", _SVG)
     width, height = _svg_size(root)
@@ -62,7 +62,7 @@ def _quieten(element: ET.Element) -> None:
     if element.tag.rpartition("}")[2] == "style" and element.text:
         element.text = _REMOTE_STYLE.sub("", element.text)
     if element.tag.rpartition("}")[2] == "path" and not element.get("d"):
-        element.set("d", "M0 0")  # the glyph of a space; prawn-svg warns of a path without data
+        element.set("d", "M0 0")  # the glyph of a space; prawn-svg warns about a path without data
     for name, value in list(element.attrib.items()):
         bare = name.rpartition("}")[2].lower()
         is_remote = bare in {"href", "src"} and not value.startswith(("#", "data:image/png", "data:image/jpeg"))
@@ -88,7 +88,7 @@ def _length(text: str) -> float:
 
 
 def finished(folder: Path, key: str) -> Made | None:
-    """Make the picture of the source file called `key`; None if it is none."""
+    """Make the picture of the source file called `key`; None if it is not a picture."""
     source = folder / f"{key}.source"
     content = source.read_bytes()
     source.unlink()

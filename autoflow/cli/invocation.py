@@ -1,0 +1,17 @@
+"""One call of the command line."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(kw_only=True)
+class Invocation:
+    """What `main` and the verb share, without the libraries that a verb needs.
+
+    `environ` is what settings are read from, None for docker secrets and the environment of this process. Once they
+    have been read, `secrets` has what no message may show. `is_daemon` is whether this process runs the daemon.
+    """
+
+    environ: Mapping[str, str] | None = None
+    secrets: tuple[str, ...] = ()
+    is_daemon: bool = False

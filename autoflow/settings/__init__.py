@@ -1,0 +1,277 @@
+"""The settings of AutoFlow, from docker secrets, the environment and config.toml: read once, at the start."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote, unquote, unquote_plus
+
+from get_secret_or_env_var import environ as environ_with_secrets
+from pydantic import Field, SecretStr, SkipValidation, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from autoflow.errors import SettingsError
+from autoflow.settings import checks
+from autoflow.settings.checks import Problem, seconds, web_address, whole_number
+from autoflow.settings.sources import CONFIG_FILE, ConfigKey, config_keys, config_toml, overrides, variables
+
+CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
+"""AutoFlow's own config.toml, template and stylesheets."""
+
+PRELOAD = ("pandas", "matplotlib.pyplot", "scrapbook", "flowclient")
+"""The modules that are preloaded for notebooks, where they are installed."""
+
+OWN_SECRETS = frozenset({"AUTOFLOW_DB_PASSWORD", "AUTOFLOW_DB_URI", "AUTOFLOW_NOTIFY_URLS", "PREFECT__DB_URI"})
+"""Environment variables with secrets that only AutoFlow itself needs."""
+
+HIDDEN_FROM_KERNELS = OWN_SECRETS | {
+    "PREFECT_API_AUTH_STRING",
+    "PREFECT_API_DATABASE_CONNECTION_URL",
+    "PREFECT_API_KEY",
+    "PREFECT_SERVER_API_AUTH_STRING",
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+}
+"""Environment variables with secrets that notebooks do not need."""
+
+
+def _named(name: str, description: str, default: Any = ..., **options: Any) -> Any:
+    """Declare a setting, its name for operators, and what it means; without a default, it has to be set."""
+    if "default_factory" not in options:
+        options["default"] = default
+    return Field(validation_alias=name, description=description, **options)
+
+
+class Settings(BaseSettings):
+    """AutoFlow's settings; paths are absolute, and durations are in seconds.
+
+    Each is looked for under its name: a variable or, where it is only in config.toml, a key. Descriptions are for the
+    documentation, and for the messages about settings that are missing. `environ` is what the settings were read from.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", validate_default=False, hide_input_in_errors=True)
+
+    config_file: checks.AbsolutePath = _named(CONFIG_FILE, "a TOML file with settings", CONFIG_DIR / "config.toml")
+    inputs_dir: Annotated[checks.InputsFolder, ConfigKey("inputs.inputs_dir", "$AUTOFLOW_INPUTS_DIR")] = _named(
+        "AUTOFLOW_INPUTS_DIR", "the folder with workflows.yml and the notebooks"
+    )
+    notebooks_dir: Annotated[
+        checks.FolderInUri, ConfigKey("outputs.notebooks_dir", "$AUTOFLOW_OUTPUTS_DIR/notebooks")
+    ] = _named("outputs.notebooks_dir", "the folder for executed notebooks")
+    reports_dir: Annotated[checks.Folder, ConfigKey("outputs.reports_dir", "$AUTOFLOW_OUTPUTS_DIR/reports")] = _named(
+        "outputs.reports_dir", "the folder for reports"
+    )
+    outputs_dir: checks.FolderInUri = _named(
+        "AUTOFLOW_OUTPUTS_DIR",
+        "the folder for executed notebooks, reports and AutoFlow's own databases",
+        default_factory=lambda settings: settings["notebooks_dir"].parent,
+        validate_default=True,
+    )
+    flowapi_url: Annotated[checks.FlowApiUrl, ConfigKey("flowapi_url", "$FLOWAPI_URL")] = _named(
+        "FLOWAPI_URL", "the address of FlowAPI, such as https://flowapi.example.org:9090"
+    )
+    flowapi_token: checks.Token = _named("FLOWAPI_TOKEN", "the access token for FlowAPI")
+    flowapi_timeout: Annotated[float, seconds(above=0)] = _named(
+        "AUTOFLOW_FLOWAPI_TIMEOUT", "how long FlowAPI may take to answer", 60.0
+    )
+    ssl_certificate: checks.Certificate | None = _named(
+        "SSL_CERTIFICATE_FILE", "the certificate to trust, for a FlowAPI behind a private one", None
+    )
+    log_level: Annotated[checks.LogLevel, ConfigKey("logging.level", "$AUTOFLOW_LOG_LEVEL")] = _named(
+        "AUTOFLOW_LOG_LEVEL", "the lowest level that is logged", "INFO"
+    )
+    db_password: SecretStr | None = _named("AUTOFLOW_DB_PASSWORD", "the password for the database of runs", None)
+    database: Annotated[checks.DatabaseUri | None, ConfigKey("db_uri", "$AUTOFLOW_DB_URI")] = _named(
+        "AUTOFLOW_DB_URI", "the database of runs, SQLite or PostgreSQL; '{}' stands for the password", None
+    )
+    max_parallel_runs: Annotated[int, whole_number(highest=1_000_000)] = _named(
+        "AUTOFLOW_MAX_PARALLEL_RUNS",
+        "how many runs are executed at the same time",
+        default_factory=lambda: len(os.sched_getaffinity(0)),
+    )
+    max_runs_per_tick: Annotated[int, whole_number(highest=1_000_000)] = _named(
+        "AUTOFLOW_MAX_RUNS_PER_TICK", "how many runs a tick starts before it looks for dates again", 100
+    )
+    report_timeout: Annotated[float, seconds(above=0)] = _named(
+        "AUTOFLOW_REPORT_TIMEOUT", "how long the conversion of a report may take", 300.0
+    )
+    shutdown_grace: Annotated[float, seconds(at_least=0)] = _named(
+        "AUTOFLOW_SHUTDOWN_GRACE", "how long runs may continue after SIGTERM", 5.0
+    )
+    heartbeat_timeout: Annotated[float, seconds(at_least=3)] = _named(
+        "AUTOFLOW_HEARTBEAT_TIMEOUT",
+        "how long after its last heartbeat a run has crashed; the same for all daemons",
+        60.0,
+    )
+    forked_kernels: checks.Switch = _named(
+        "AUTOFLOW_FORKED_KERNELS", "whether kernels are forked from a process that has preloaded modules", True
+    )
+    preload: checks.Modules = _named("AUTOFLOW_PRELOAD", "the modules to preload, separated by commas", PRELOAD)
+    notify_urls: checks.SecretUrls = _named("AUTOFLOW_NOTIFY_URLS", "where messages are sent: Apprise's URLs", ())
+    notify_after: Annotated[float, seconds(at_least=0)] = _named(
+        "AUTOFLOW_NOTIFY_AFTER", "how long FlowAPI or the token has to fail before a message is sent", 3600.0
+    )
+    report_url_base: Annotated[str, web_address("https://reports.example.org/autoflow")] | None = _named(
+        "AUTOFLOW_REPORT_URL_BASE", "the address at which a web server shows the outputs folder", None
+    )
+    asciidoc_template_path: Annotated[checks.File, ConfigKey("asciidoc_template_path", "")] = _named(
+        "asciidoc_template_path",
+        "the asciidoc template for reports that do not name their own",
+        CONFIG_DIR / "asciidoc_extended.tpl",
+    )
+    prefect_api_url: Annotated[str, web_address("http://prefect.example.org:4200/api")] | None = _named(
+        "PREFECT_API_URL", "the Prefect API to use; without it, AutoFlow runs a Prefect server of its own", None
+    )
+    prefect_home: checks.FolderInUri = _named(
+        "PREFECT_HOME",
+        "the folder for the database of AutoFlow's Prefect server",
+        default_factory=lambda settings: settings["outputs_dir"] / "prefect",
+    )
+    prefect_host: str = _named(
+        "PREFECT_SERVER_API_HOST", "the address on which AutoFlow's Prefect server listens", "127.0.0.1"
+    )
+    prefect_port: Annotated[int, whole_number(highest=65535)] | None = _named(
+        "PREFECT_SERVER_API_PORT", "its port; without it, 4200 or the next one that is free", None
+    )
+    environ: SkipValidation[Mapping[str, str]] = Field(repr=False, exclude=True)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = environ_with_secrets) -> "Settings":
+        """Read the settings from `environ`, which may look for names among docker secrets first.
+
+        Raises
+        ------
+        SettingsError
+            With a line for each setting that is missing or wrong.
+
+        """
+        values: dict[str, Any] = {"environ": environ}
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            lines = [_line(each) for each in error.errors() if each["type"] != "default_factory_not_called"]
+            # Without the original error, which has the values.
+            raise SettingsError(tuple(dict.fromkeys(lines))) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - it reads the environment of the process alone
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - there is no such file
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - docker secrets are among the variables
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where settings are looked for, in this order."""
+        fields, environ = settings_cls.model_fields, init_settings()["environ"]
+        found = (
+            overrides(fields, environ),
+            config_toml(fields, environ, CONFIG_DIR / "config.toml"),
+            variables(fields, environ),
+        )
+        return init_settings, *(InitSettingsSource(settings_cls, values) for values in found)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _raise_problem(cls, value: object) -> object:
+        if isinstance(value, Problem):
+            raise value
+        return value
+
+    @property
+    def workflows_file(self) -> Path:
+        """The workflows.yml to run."""
+        return self.inputs_dir / "workflows.yml"
+
+    @property
+    def written_folders(self) -> tuple[Path, ...]:
+        """The folders that AutoFlow writes to, whose disks need room."""
+        found = [self.outputs_dir, self.notebooks_dir, self.reports_dir, Path(self.environ.get("TMPDIR") or "/tmp")]  # noqa: S108 - nothing is written here
+        if self.prefect_api_url is None:
+            found.append(self.prefect_home)
+        if self.db_uri.startswith("sqlite:///"):
+            found.append(Path(self.db_uri.removeprefix("sqlite:///").partition("?")[0]).parent)
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def db_uri(self) -> str:
+        """The URI of the database of runs, with its password."""
+        if self.database is None:
+            return f"sqlite:///{self.outputs_dir / 'autoflow.db'}"
+        password = self.db_password.get_secret_value() if self.db_password else ""
+        # Quoted, so that it may hold any character.
+        return self.database.get_secret_value().replace("{}", quote(password, safe=""))
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All that must not be shown, the current token included; the longest first."""
+        tokens = {self.flowapi_token.get_secret_value(), self.current_flowapi_token()}
+        found = {*tokens, *map(_signature, tokens), *_passwords(self.db_uri)}
+        found |= {self.db_password.get_secret_value()} if self.db_password else set()
+        found |= {self._current(name) or "" for name in ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")}
+        for url in self.notify_urls:
+            found |= {url.get_secret_value(), *_passwords(url.get_secret_value())}
+        return tuple(sorted(found - {""}, key=len, reverse=True))
+
+    @property
+    def kernel_environ(self) -> dict[str, str]:
+        """The environment of notebooks: AutoFlow's own, less the secrets that they do not need."""
+        values = {name: self._current(name) for name in self.environ if name not in HIDDEN_FROM_KERNELS}
+        names = {name: value for name, value in values.items() if value is not None}
+        if self.ssl_certificate:
+            # So that flowclient trusts FlowAPI's certificate in a notebook, too.
+            names.setdefault("SSL_CERT_FILE", str(self.ssl_certificate))
+        return names | {"FLOWAPI_URL": self.flowapi_url, "FLOWAPI_TOKEN": self.current_flowapi_token()}
+
+    def address_of(self, output: Path) -> str:
+        """Return where people find an output: its URL if AutoFlow knows it, or else its path."""
+        if self.report_url_base is None or not output.is_relative_to(self.outputs_dir):
+            return str(output)
+        return f"{self.report_url_base}/{quote(output.relative_to(self.outputs_dir).as_posix())}"
+
+    def current_flowapi_token(self) -> str:
+        """Return the token for FlowAPI as it is now: a docker secret may have been replaced since the start."""
+        return (self._current("FLOWAPI_TOKEN") or "").strip() or self.flowapi_token.get_secret_value()
+
+    def _current(self, name: str) -> str | None:
+        """Return a variable or secret as it is now; None where it is not set, or is just being replaced."""
+        try:
+            return self.environ[name]
+        except (KeyError, OSError, UnicodeDecodeError):
+            return None
+
+
+CONFIG_KEYS: Mapping[str, str] = {key.name: key.default for key, _ in config_keys(Settings.model_fields)}
+"""Every key of config.toml, with its value in a file without it."""
+
+_SHORTEST_SIGNATURE = 16
+"""Shorter ones are not those of a JSON web token; in characters."""
+
+
+def _line(error: ErrorDetails) -> str:
+    """Return the line for the operator about what is wrong with a setting."""
+    name = error["loc"][0]
+    if error["type"] == "missing":
+        meanings = {field.validation_alias: field.description for field in Settings.model_fields.values()}
+        return f"{name} is not set: {meanings[str(name)]}"
+    problem = error["ctx"]["error"]
+    return str(problem) if isinstance(problem, Problem) else f"{name}: {problem}"
+
+
+def _signature(token: str) -> str:
+    """Return the part of a JSON web token without which the rest of it is worth nothing; empty if it has none."""
+    parts = token.split(".")
+    return parts[2] if len(parts) == 3 and len(parts[2]) >= _SHORTEST_SIGNATURE else ""
+
+
+def _passwords(uri: str) -> Iterator[str]:
+    """Yield the passwords in `uri`, as they are written and as they are meant.
+
+    Where there is more than one '@', libraries differ on which of them ends the password: each is taken for it.
+    """
+    user, _, rest = uri.partition("://")[2].partition(":")
+    found = [rest[: at.start()] for at in re.finditer("@", rest) if "/" not in user]
+    found += re.findall(r"[?&]\w*password=([^&#]*)", uri)
+    for password in found:
+        yield from (password, unquote(password), unquote_plus(password))

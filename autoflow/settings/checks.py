@@ -1,0 +1,197 @@
+"""Types of settings: each check returns the value, or raises ValueError with what is wrong and what to do.
+
+The name of the setting is put before the message, except that of a `Problem`. No message shows a value that may hold a
+secret.
+"""
+
+import math
+import os
+import re
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo
+
+MAX_SECONDS = 366 * 24 * 3600
+"""The longest time that can be set: a year."""
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class Problem(ValueError):  # noqa: N818 - a source gives it as a value
+    """A whole line for the operator."""
+
+
+def absolute(value: str | Path) -> Path:
+    """Return an absolute path; `~` is the home folder."""
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f"there is no home folder for '{Path(value).parts[0]}'") from None
+
+
+def _holds(check: Callable[[], bool]) -> bool:
+    """Return what `check` of a path returns; False if the path is too long, or in a folder without access."""
+    try:
+        return check()
+    except OSError:
+        return False
+
+
+def _existing_file(path: Path) -> Path:
+    if not _holds(path.is_file):
+        raise ValueError(f"there is no file {path}")
+    return path
+
+
+def _certificate(path: Path) -> Path:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as error:
+        reason = "not a certificate in PEM format" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ValueError(f"cannot use {path}: {reason}") from error
+    return path
+
+
+def _has_workflows(path: Path) -> Path:
+    if not _holds(path.is_dir):
+        raise ValueError(f"{path} is not a folder")
+    if not _holds((path / "workflows.yml").exists):
+        raise ValueError(
+            f"there is no workflows.yml in {path}: put one there or, in a container, mount the folder that has it: "
+            "-v FOLDER:/mounts/inputs:ro"
+        )
+    return path
+
+
+def _writable(path: Path) -> Path:
+    """Check a folder that AutoFlow will make if it is not there yet."""
+    existing = next((parent for parent in (path, *path.parents) if _holds(parent.exists)), path)
+    if not _holds(existing.is_dir):
+        raise ValueError(f"{existing} is not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise Problem(
+            f"the outputs folder {existing} is not writable by this user: run `chown {os.getuid()} {existing}`, or "
+            "start AutoFlow as its owner (docker run --user)"
+        )
+    return path
+
+
+def _may_be_in_uri(path: Path) -> Path:
+    """Check a path that becomes part of a URI: of a database for SQLAlchemy, of a notebook for scrapbook."""
+    for folder in (*reversed(path.parents), path):
+        if odd := re.search("[?#]", folder.name):
+            raise Problem(
+                f"the folder {folder} has a '{odd[0]}' in its name, where SQLite or scrapbook would end the path: "
+                "rename it, or choose another one"
+            )
+    return path
+
+
+def seconds(*, above: float = -math.inf, at_least: float = -math.inf) -> BeforeValidator:
+    """Return a check of numbers of seconds, of which `MAX_SECONDS` is the highest."""
+    lowest = f"above {above:g} and up to" if above > -math.inf else f"from {at_least:g} to"
+
+    def check(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (number > above and at_least <= number <= MAX_SECONDS):
+            raise ValueError(f"'{value}' is not a number of seconds {lowest} {MAX_SECONDS}")
+        return number
+
+    return BeforeValidator(check)
+
+
+def whole_number(*, highest: int) -> BeforeValidator:
+    """Return a check of whole numbers from 1 to `highest`, written in digits alone."""
+
+    def check(value: str) -> int:
+        if not (re.fullmatch("[0-9]{1,9}", value) and 1 <= int(value) <= highest):
+            raise ValueError(f"'{value}' is not a whole number from 1 to {highest}")
+        return int(value)
+
+    return BeforeValidator(check)
+
+
+def _log_level(value: str) -> str:
+    if value not in LOG_LEVELS:
+        raise ValueError(f"'{value}' is not one of {', '.join(LOG_LEVELS)} (in upper case)")
+    return value
+
+
+def _switch(value: str) -> bool:
+    if value.lower() not in {"true", "false"}:
+        raise ValueError(f"'{value}' is neither true nor false")
+    return value.lower() == "true"
+
+
+def _modules(value: str) -> tuple[str, ...]:
+    modules = tuple(value.replace(",", " ").split())
+    for module in modules:
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise ValueError(f"'{module}' is not the name of a Python module")
+    return modules
+
+
+def web_address(example: str) -> AfterValidator:
+    """Return a check of URLs for HTTP, which also takes away a slash at the end."""
+
+    def check(value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_url = False
+        if not is_url:
+            raise ValueError(f"not a URL such as {example}")
+        return value.rstrip("/")
+
+    return AfterValidator(check)
+
+
+def _without_login(value: str) -> str:
+    if "@" in urlsplit(value).netloc:
+        raise ValueError("remove the user and the password; AutoFlow logs in with FLOWAPI_TOKEN")
+    return value
+
+
+def _urls(value: str) -> tuple[str, ...]:
+    """Return URLs separated by spaces, commas or line ends; a comma may be part of one, too."""
+    urls = tuple(url for url in re.split(r"\s+|,\s*(?=[A-Za-z][\w.+-]*://)", value) if url.strip(","))
+    if wrong := [number for number, url in enumerate(urls, 1) if "://" not in url]:
+        raise ValueError(f"number {wrong[0]} is not a URL such as mailto://user:password@example.org")
+    return urls
+
+
+def _database(value: SecretStr, info: ValidationInfo) -> SecretStr:
+    uri = value.get_secret_value()
+    if "{}" in uri and info.data.get("db_password", "unreadable") is None:
+        raise Problem("AUTOFLOW_DB_PASSWORD is not set: AUTOFLOW_DB_URI has '{}' in place of the password")
+    if "://" not in uri:
+        raise ValueError("not a URI such as postgresql://user:{}@host:5432/autoflow")
+    if uri.partition("://")[2].partition("/")[0].count("@") > 1:
+        raise ValueError(
+            "write an '@' in the password as %40; or write {} in place of the password, and put it as it is into "
+            "AUTOFLOW_DB_PASSWORD"
+        )
+    return value
+
+
+AbsolutePath = Annotated[Path, BeforeValidator(absolute)]
+File = Annotated[AbsolutePath, AfterValidator(_existing_file)]
+Certificate = Annotated[File, AfterValidator(_certificate)]
+InputsFolder = Annotated[AbsolutePath, AfterValidator(_has_workflows)]
+Folder = Annotated[AbsolutePath, AfterValidator(_writable)]
+FolderInUri = Annotated[Folder, AfterValidator(_may_be_in_uri)]
+LogLevel = Annotated[str, AfterValidator(_log_level)]
+FlowApiUrl = Annotated[str, web_address("https://flowapi.example.org:9090"), AfterValidator(_without_login)]
+Switch = Annotated[bool, BeforeValidator(_switch)]
+Modules = Annotated[tuple[str, ...], BeforeValidator(_modules)]
+Token = Annotated[SecretStr, BeforeValidator(str.strip)]
+SecretUrls = Annotated[tuple[SecretStr, ...], BeforeValidator(_urls)]
+DatabaseUri = Annotated[SecretStr, AfterValidator(_database)]

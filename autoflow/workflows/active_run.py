@@ -1,0 +1,149 @@
+"""A run in progress: from its claim to its recorded end."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from prefect.client.schemas.objects import FlowRun
+
+from autoflow.errors import AutoflowError, NotebookError, RunStopped, RunStoreError
+from autoflow.log import logger
+from autoflow.model.store import RunStore
+from autoflow.orchestration.cancellation import Watched
+from autoflow.orchestration.flow_runs import FlowRuns
+from autoflow.runs.records import Claim, RunError, RunState
+from autoflow.runs.run import Outcome, WorkflowRun
+from autoflow.specs import Json
+from autoflow.stop_signal import Shutdown, StopSignal
+from autoflow.utils import first_line
+
+if TYPE_CHECKING:
+    import prefect
+
+RECORD_RETRY_SECONDS = 2.0
+"""The pause before another attempt to record the end of a run in a database that does not respond."""
+
+
+class PrefectGoneError(AutoflowError):
+    """Prefect did not let a run continue to its end."""
+
+
+@dataclass(frozen=True)
+class End:
+    """The state in which a run ended, with the error if it did not succeed."""
+
+    state: RunState
+    error: RunError | None = None
+
+
+@dataclass(kw_only=True)
+class ActiveRun:
+    """A claimed run whose notebooks are about to run, and whose end is recorded once they have.
+
+    Three nested signals stop it, for different reasons: `cancel` when someone cancels what the run is part of,
+    `watched.stop` when someone cancels the run itself in Prefect, `stop` when its claim is lost. `shutdown` stops them
+    all. `end` is None until the end has been recorded.
+    """
+
+    run: WorkflowRun
+    claim: Claim
+    store: RunStore
+    shutdown: Shutdown
+    cancel: StopSignal
+    watched: Watched
+    stop: StopSignal = field(init=False)
+    outcome: Outcome = field(default_factory=Outcome)
+    end: End | None = None
+
+    def __post_init__(self) -> None:
+        """Make the signal for the loss of the claim."""
+        self.stop = StopSignal(self.watched.stop)
+
+    def execute(
+        self, workflow: "prefect.Flow[[str, list[list[str]], dict[str, Any]], Any]", flow_runs: FlowRuns
+    ) -> None:
+        """Run the notebooks as the flow `workflow`, which calls `record_if_complete`, and record the end."""
+        workflow.on_running(self._flow_run_started)
+        tags = (self.run.workflow.name, self.run.reference_date.isoformat())
+        problem: Exception | None = None
+        try:
+            flow_runs.run(workflow, self._flow_parameters(), name=str(self.run), tags=tags)
+        except Exception as error:  # noqa: BLE001 - whatever Prefect raises, the run has ended and has to be recorded
+            problem = error
+        if self.end is None:
+            self._record(self._or_cancelled(judge(self.run, self.outcome, problem)))
+
+    def record_if_complete(self) -> None:
+        """Record the end of the notebooks before Prefect learns of it, unless they were stopped.
+
+        Why they were stopped is decided at the end of the flow: it may take a query to Prefect, which may not respond.
+        """
+        end = judge(self.run, self.outcome)
+        if not end.state.is_stopped:
+            self._record(end)
+
+    def _flow_parameters(self) -> Mapping[str, Any]:
+        return {
+            "reference_date": self.run.reference_date.isoformat(),
+            "date_ranges": [list(interval.as_strings()) for interval in self.run.date_ranges],
+            "parameters": dict(self.run.parameters),
+        }
+
+    def _flow_run_started(self, flow: object, flow_run: FlowRun, state: object) -> None:  # noqa: ARG002 - Prefect's hook
+        self.watched.is_run_by(flow_run.id)
+        # In the background: it is only for people to find the run in Prefect, and must not delay or fail it.
+        threading.Thread(target=self._record_flow_run, args=[str(flow_run.id)], daemon=True).start()
+
+    def _record_flow_run(self, flow_run_id: str) -> None:
+        try:
+            self.store.name_flow_run(self.claim, flow_run_id)
+        except RunStoreError as error:
+            logger.debug("%s", error)
+
+    def _or_cancelled(self, end: End) -> End:
+        """Return `end`, or the end of a cancelled run if someone cancelled it."""
+        # A run that AutoFlow stops itself is shown as cancelled in Prefect, too.
+        is_stopped_by_us = self.shutdown.stop.is_set or self.stop.is_set_directly
+        if is_stopped_by_us or not end.state.is_stopped:
+            return end
+        if self.cancel.is_set_directly or self.watched.is_cancelled:
+            return End(RunState.CANCELLED, RunError("Cancelled", self.watched.stop.reason))
+        return end
+
+    def _record(self, end: End) -> None:
+        """Record the end as soon as the run store responds, so that no work is lost; give up if AutoFlow stops."""
+        outputs = _outputs_as_json(self.outcome)
+        while self.end is None:
+            try:
+                if not self.store.finish(self.claim, end.state, outputs=outputs, error=end.error):
+                    logger.warning("%s ended as %s after its claim was marked as crashed", self.run, end.state)
+            except RunStoreError as problem:
+                logger.warning("%s ended as %s, could not record it yet: %s", self.run, end.state, problem)
+                if self.shutdown.stop.wait(RECORD_RETRY_SECONDS):
+                    return
+            else:
+                self.end = end
+
+
+def judge(run: WorkflowRun, outcome: Outcome, problem: Exception | None = None) -> End:
+    """Return how a run ended: according to its notebooks if all of them ran, otherwise as interrupted by `problem`."""
+    error = outcome.error
+    if isinstance(error, RunStopped):
+        return End(RunState.INTERRUPTED, RunError("Interrupted", str(error)))
+    if isinstance(error, NotebookError):
+        return End(RunState.FAILED, RunError(error.error_class, error.error_message, error.notebook, error.cell))
+    if error:
+        return End(RunState.FAILED, RunError(type(error).__name__, str(error)))
+    if len(outcome.outputs) < len(run.workflow.notebooks):
+        problem = problem or PrefectGoneError("it did not run all notebooks")
+        message = f"the Prefect API failed: {first_line(problem)}"
+        return End(RunState.INTERRUPTED, RunError(type(problem).__name__, message))
+    return End(RunState.SUCCEEDED)
+
+
+def _outputs_as_json(outcome: Outcome) -> dict[str, Json]:
+    return {
+        label: {"notebook": str(outputs.executed), "reports": [str(path) for path in outputs.reports]}
+        for label, outputs in sorted(outcome.outputs.items())
+    }

@@ -1,0 +1,58 @@
+import datetime
+from pathlib import Path
+
+from autoflow.runs.records import RunKey
+from tests.cli.conftest import FAILS_WHILE_TOLD, Cli
+
+
+def test_date_is_run_again_only_by_force(running_cli: Cli) -> None:
+    cli = running_cli
+    first = cli.json("run", "simple", "--date", "2016-01-05", "-p", "level=5")
+    assert first["state"] == "succeeded"
+    assert Path(first["outputs"]["n"]["notebook"]).exists()
+    assert "is done already; --force" in cli.fails("run", "simple", "--date", "2016-01-05", "-p", "level=5")
+
+    (cli.deployed.inputs / "fail").touch()
+    forced = ("run", "simple", "--date", "2016-01-05", "-p", "level=5", "--force")
+    assert cli.json(*forced, code=1)["state"] == "failed"
+    assert "is done already" in cli.fails(*forced[:-1])
+    (cli.deployed.inputs / "fail").unlink()
+    assert cli.json(*forced)["state"] == "succeeded"
+    runs = cli.json("runs")
+    assert [run["state"] for run in runs] == ["succeeded", "failed", "superseded"]
+    assert runs[0]["parameters"] == {"level": 5}
+
+    shown = cli.json("runs", "show", str(runs[1]["id"]))
+    assert shown["failed_source"] == FAILS_WHILE_TOLD
+    assert shown["error"]["error_class"] == "ZeroDivisionError"
+    assert shown["notebooks"]["n"]["seconds"] >= 0
+    assert shown["prefect"].startswith("http://127.0.0.1")
+    assert cli("runs", "show", str(runs[1]["id"])) == 0
+    assert "    |     1 / 0" in cli.printed()
+
+
+def test_run_needs_available_dates_or_force(running_cli: Cli) -> None:
+    cli = running_cli
+    cli("runs")
+    # The stencil is the day before and the day itself; FlowAPI has the first to the twelfth of January.
+    for date, missing in {
+        "2016-01-01": "2015-12-31; wait for it",
+        "2016-01-13": "2016-01-13; wait for it",
+        "2016-01-14": "2016-01-13 to 2016-01-14; wait for them",
+    }.items():
+        error = cli.fails("run", "simple", "--date", date)
+        reason = f"simple {date} cannot run: FlowAPI has no data for {missing}, or use 'autoflow run --force'"
+        assert error == f"Error: {reason}\n"
+    unreachable = cli.with_environ(FLOWAPI_URL="http://127.0.0.1:9")
+    assert "FlowAPI at http://127.0.0.1:9" in unreachable.fails("run", "simple", "--date", "2016-01-05")
+    assert cli.json("runs") == []
+    assert unreachable.json("run", "simple", "--date", "2016-01-01", "--force")["state"] == "succeeded"
+
+
+def test_date_that_is_running_elsewhere_is_not_run(cli: Cli) -> None:
+    assert cli("runs") == 0
+    with cli.store() as store:
+        store.claim(RunKey.of("simple", {"level": 2}, datetime.date(2016, 1, 5)))
+    assert "is running already" in cli.fails("run", "simple", "--date", "2016-01-05", "--force")
+    dry = cli.json("backfill", "simple", "--from", "2016-01-04", "--to", "2016-01-06", "--dry-run")
+    assert dry == {"would_run": ["2016-01-04", "2016-01-06"], "left_out": {"running": 1}}

@@ -1,0 +1,29 @@
+import datetime
+
+from autoflow.runs.records import RunKey
+from tests.cli.conftest import Cli
+
+
+def test_runs_lists_only_runs_that_all_options_match(cli: Cli) -> None:
+    for workflow, day in (("simple", 1), ("simple", 2), ("simple", 3), ("other", 2)):
+        cli.record_failure(RunKey.of(workflow, {"level": 2}, datetime.date(2016, 1, day)))
+
+    def listed(*options: str) -> list[tuple[str, str]]:
+        return [(run["workflow"], run["reference_date"]) for run in cli.json("runs", *options)]
+
+    second = ("--from", "2016-01-02", "--to", "2016-01-02")
+    assert listed("--state", "failed", *second) == [("other", "2016-01-02"), ("simple", "2016-01-02")]
+    assert listed("--workflow", "simple", *second) == [("simple", "2016-01-02")]
+    assert listed("--workflow", "simple", "--limit", "1") == [("simple", "2016-01-03")]
+    assert listed("--state", "succeeded") == []
+
+
+def test_runs_show_prints_what_is_known_of_a_run(cli: Cli) -> None:
+    run_id = cli.record_failure(RunKey.of("simple", {"level": 2}, datetime.date(2016, 1, 1)))
+    assert cli("runs", "show", str(run_id)) == 0
+    lines = cli.printed().splitlines()
+    assert lines[:3] == [
+        f"run             {run_id}: simple 2016-01-01, attempt 1",
+        "state           failed",
+        "parameters      level=2",
+    ]

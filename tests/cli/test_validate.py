@@ -1,0 +1,84 @@
+import base64
+import gzip
+import json
+from pathlib import Path
+
+import jwt
+import pytest
+
+from autoflow.cli import main
+from tests.cli.conftest import Cli
+from tests.conftest import Deployed
+
+
+def test_validate_has_a_line_for_each_check(cli: Cli) -> None:
+    found = cli.json("validate")
+    assert found["good"]
+    notes = {check["subject"]: check["note"] for check in found["checks"]}
+    assert notes["FlowAPI"].endswith("has 12 dates from 2016-01-01 to 2016-01-12")
+    assert notes["token"].startswith("expires ")
+    assert notes["workflows.yml"] == "1 workflow, 1 sensor entry, no schedule"
+    assert {"settings", "workflows.yml", "notebooks", "templates", "tools", "database", "outputs folder"} < notes.keys()
+
+
+def test_validate_shows_all_problems(cli: Cli, deployed: Deployed) -> None:
+    deployed.write_workflows("""
+        workflows:
+          - name: simple
+            notebooks:
+              n: {filename: gone.ipynb}
+              o: {filename: n.ipynb, output: {format: pdf, template: gone.tpl}}
+        available_dates_sensor: {schedule: often, workflows: []}
+    """)
+    scopes = base64.encodebytes(gzip.compress(json.dumps({"role": ["run"]}).encode())).decode()
+    old = jwt.encode({"exp": 1, "user_claims": scopes}, "a-key-that-is-long-enough-for-hs256-to-be-happy")
+    wrong = cli.with_environ(FLOWAPI_TOKEN=old)
+    checks = {check["subject"]: check for check in wrong.json("validate", code=1)["checks"]}
+    assert "workflows.yml:5" in checks["notebooks"]["problems"][0]
+    assert "workflows.yml:6" in checks["templates"]["problems"][0]
+    assert "often" in checks["workflows.yml"]["problems"][0]
+    assert not checks["FlowAPI"]["good"]
+    assert "has expired (1970-01-01" in checks["token"]["problems"][0]
+    offline = {check["subject"] for check in wrong.json("validate", "--offline", code=1)["checks"]}
+    assert "FlowAPI" not in offline
+    assert "token" in offline
+
+
+def test_what_could_not_be_checked_is_not_wrong(cli: Cli, deployed: Deployed) -> None:
+    deployed.write_workflows("""
+        workflows:
+          - name: simple
+            notebooks: {n: {filename: gone.ipynb}}
+        available_dates_sensor: {schedule: null, workflows: [{workflow_name: simple}]}
+    """)
+    found = cli.json("validate", "--offline", code=1)
+    good = {check["subject"]: check["good"] for check in found["checks"]}
+    assert (good["notebooks"], good["workflows.yml"], good["templates"]) == (False, None, None)
+    cli("validate", "--offline")
+    lines = cli.printed().splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("WRONG")] == ["notebooks"]
+    assert "-      templates      not fully checked, because workflows.yml has problems" in lines
+
+
+def test_validate_shows_problems_of_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate"], {"PATH": "/usr/bin:/bin"}) == 1
+    assert "AUTOFLOW_INPUTS_DIR is not set" in capsys.readouterr().out
+
+
+def test_validate_refuses_the_databases_that_start_refuses(cli: Cli, tmp_path: Path) -> None:
+    def database(**environ: str) -> tuple[str, list[str]]:
+        found = cli.with_environ(**environ)
+        assert found("validate", "--json") in {0, 1}
+        checks = json.loads(cli.printed())["checks"]
+        return next((check["note"], check["problems"]) for check in checks if check["subject"] == "database")
+
+    made = tmp_path / "made" / "at" / "start"
+    assert database(AUTOFLOW_OUTPUTS_DIR=str(made)) == (f"{made}/autoflow.db, created at the first start", [])
+    _, (problem,) = database(AUTOFLOW_DB_URI=f"sqlite:///{tmp_path}/missing/runs.db")
+    assert problem.endswith(f"there is no folder {tmp_path}/missing; create it, or check AUTOFLOW_DB_URI")
+    assert not (tmp_path / "missing").exists()
+
+    assert cli("runs") == 0
+    cli.execute_sql("UPDATE alembic_version SET version_num = '9999'")
+    _, (problem,) = database()
+    assert "was made by a newer version of AutoFlow" in problem

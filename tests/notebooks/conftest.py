@@ -1,0 +1,47 @@
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from autoflow.kernels.fork_server import ForkServer
+from tests.notebooks.running import Runner
+from tests.waiting import LONG
+
+
+@pytest.fixture(scope="package", params=["ordinary", "forked"])
+def fork_server(request: pytest.FixtureRequest) -> Iterator[ForkServer | None]:
+    if request.param == "ordinary":
+        yield None
+        return
+    with ForkServer() as server:
+        server.warm_up(os.environ)
+        assert server.wait_until_warm(LONG)
+        yield server
+
+
+def state_of_process() -> tuple[object, ...]:
+    environ = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    return Path.cwd(), environ, signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    assert tmp_path.exists()  # made before the folder for temporary files changes
+    processes = psutil.Process().children(recursive=True)
+    before = state_of_process()
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield
+        assert list(Path(folder).iterdir()) == []
+    assert psutil.Process().children(recursive=True) == processes
+    monkeypatch.undo()
+    assert state_of_process() == before
+
+
+@pytest.fixture
+def run(tmp_path: Path, fork_server: ForkServer | None) -> Runner:
+    return Runner(tmp_path, fork_server)

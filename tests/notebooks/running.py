@@ -1,0 +1,76 @@
+"""Run notebooks as the daemon does, in real kernels."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from autoflow.errors import NotebookError, RunStopped
+from autoflow.kernels.fork_server import ForkServer
+from autoflow.notebooks.execution import execute
+from tests.conftest import write_notebook
+from tests.waiting import LONG
+
+SECRET = 'tok.en-"with"\\<odd> characters'
+
+
+@dataclass
+class Ran:
+    """How a notebook went."""
+
+    executed: Path
+    error: NotebookError | RunStopped | None
+
+    @property
+    def notebook(self) -> nbformat.NotebookNode:
+        notebook: nbformat.NotebookNode = nbformat.read(self.executed, as_version=4)
+        nbformat.validate(notebook)
+        return notebook
+
+    @property
+    def states(self) -> list[str]:
+        return [cell.metadata.papermill.status for cell in self.notebook.cells]
+
+    def printed(self, index: int = 0) -> str:
+        return "".join(output.text for output in self.notebook.cells[index].outputs if "text" in output)
+
+    def failure(self) -> tuple[int | None, str, str]:
+        assert isinstance(self.error, NotebookError)
+        return self.error.cell, self.error.error_class, self.error.error_message
+
+
+@dataclass
+class Runner:
+    """Runs notebooks in threads, as the daemon does."""
+
+    folder: Path
+    fork_server: ForkServer | None
+
+    def __call__(self, *cells: str, parameters: str | None = None, **arguments: Any) -> Ran:
+        return self.run(
+            write_notebook(self.folder / "in" / "notebook.ipynb", *cells, parameters=parameters), **arguments
+        )
+
+    def run(self, path: Path, *, values: dict[str, Any] | None = None, **arguments: Any) -> Ran:
+        executed = self.folder / "executed.ipynb"
+
+        def run() -> NotebookError | RunStopped | None:
+            try:
+                execute(
+                    path,
+                    executed,
+                    label="flows",
+                    parameters=values or {},
+                    environment=os.environ,
+                    fork_server=self.fork_server,
+                    **arguments,
+                )
+            except (NotebookError, RunStopped) as error:
+                return error
+            return None
+
+        with ThreadPoolExecutor(1) as pool:
+            return Ran(executed, pool.submit(run).result(LONG))

@@ -1,0 +1,293 @@
+import datetime
+import functools
+import sqlite3
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+
+from autoflow.model.heartbeat import Heartbeat
+from autoflow.model.store import RunStore
+from autoflow.orchestration.daemon_files import DaemonFiles
+from autoflow.parser import read_workflows
+from autoflow.runs.records import RunState
+from autoflow.runs.run import EndedRun, WorkflowRun
+from autoflow.sensor import Sensor, make_available_dates_sensor
+from autoflow.settings import Settings
+from autoflow.stop_signal import Shutdown
+from autoflow.workflows.runner import WorkflowRunner
+from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
+from tests.waiting import LONG, wait_for
+
+DATE = datetime.date(2016, 1, 7)
+WAITS = "import pathlib, time\npathlib.Path('started').touch()\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)"
+
+
+def the_run(settings: Settings) -> WorkflowRun:
+    workflow = read_workflows(settings).workflows[0]
+    return WorkflowRun(workflow=workflow, parameters={}, reference_date=DATE, date_ranges=())
+
+
+@contextmanager
+def running(runner: WorkflowRunner, shutdown: Shutdown, deployed: Deployed) -> Iterator[list[RunState | None]]:
+    """Yield once the notebook, which has to be `WAITS`, has started; the list gets the state at the end."""
+    states: list[RunState | None] = []
+    thread = threading.Thread(target=lambda: states.append(runner.run(the_run(runner.settings), shutdown=shutdown)))
+    thread.start()
+    wait_for((deployed.inputs / "started").exists)
+    yield states
+    thread.join(LONG)
+
+
+@pytest.mark.usefixtures("prefect_url")
+class TestWorkflowRunner:
+    ONE = """
+        workflows: [{name: one, notebooks: {n: {filename: n.ipynb}}}]
+        available_dates_sensor: {schedule: null, workflows: [{workflow_name: one}]}
+    """
+
+    def test_a_run_that_succeeded_is_not_run_again(self, deployed: Deployed) -> None:
+        write_notebook(deployed.inputs / "n.ipynb", "1")
+        deployed.write_workflows(self.ONE)
+        settings = deployed.settings()
+        store = RunStore(settings.db_uri)
+        store.migrate()
+        with Heartbeat(store) as heartbeat:
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+            states = [runner.run(the_run(settings), shutdown=Shutdown()) for _ in range(2)]
+
+        assert states == [RunState.SUCCEEDED, None]
+        assert len(deployed.executed()) == 1
+        store.close()
+
+    def test_a_failure_is_recorded_without_secrets_and_can_be_run_again(self, deployed: Deployed) -> None:
+        write_notebook(deployed.inputs / "n.ipynb", "import os; raise ValueError(os.environ['FLOWAPI_TOKEN'])")
+        deployed.write_workflows(self.ONE)
+        settings = deployed.settings()
+        store = RunStore(settings.db_uri)
+        store.migrate()
+        with Heartbeat(store) as heartbeat:
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+            states = [runner.run(the_run(settings), shutdown=Shutdown()) for _ in range(2)]
+        (history,) = store.histories().values()
+        store.close()
+
+        assert states == [RunState.FAILED, RunState.FAILED]
+        assert history.failures[DATE].count == 2
+        for path in (*deployed.executed(), *deployed.outputs.glob("autoflow.db*")):
+            assert TOKEN_OF_NO_USE.encode() not in path.read_bytes()
+
+    def test_a_report_that_cannot_be_made_of_what_is_nested_too_deeply_fails(self, deployed: Deployed) -> None:
+        html = "<div>" * 1000 + "deep" + "</div>" * 1000
+        write_notebook(
+            deployed.inputs / "n.ipynb", f"from IPython.display import HTML, display\ndisplay(HTML({html!r}))"
+        )
+        deployed.write_workflows(self.ONE.replace("n.ipynb", "n.ipynb, output: {format: html}"))
+        settings = deployed.settings()
+        store = RunStore(settings.db_uri)
+        store.migrate()
+        with Heartbeat(store) as heartbeat:
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+            state = runner.run(the_run(settings), shutdown=Shutdown())
+        (run,) = store.runs()
+        store.close()
+
+        assert state is RunState.FAILED
+        assert "nested too deeply" in str(run.error)
+
+    def test_a_bug_below_a_notebook_is_a_failure_of_its_run(
+        self, deployed: Deployed, monkeypatch: pytest.MonkeyPatch, logged: list[str]
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise LookupError("nobody expected this")
+
+        write_notebook(deployed.inputs / "n.ipynb", "1")
+        deployed.write_workflows(self.ONE.replace("n.ipynb", "n.ipynb, output: {format: html}"))
+        settings = deployed.settings()
+        store = RunStore(settings.db_uri)
+        store.migrate()
+        with Heartbeat(store) as heartbeat, monkeypatch.context() as patch:
+            patch.setattr("shutil.copyfile", fail)
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+            state = runner.run(the_run(settings), shutdown=Shutdown())
+        (run,) = store.runs()
+        store.close()
+
+        assert state is RunState.FAILED
+        assert "LookupError: nobody expected this (a bug, see AutoFlow's log)" in str(run.error)
+        assert any("has a bug" in line for line in logged)
+
+    def test_a_bug_in_a_tick_is_reported_in_prefect_the_log_and_the_health_check(
+        self, deployed: Deployed, logged: list[str]
+    ) -> None:
+        def no_time() -> datetime.datetime:
+            raise LookupError("nobody expected this")
+
+        write_notebook(deployed.inputs / "n.ipynb", "1")
+        deployed.write_workflows(self.ONE)
+        settings = deployed.settings()
+        store = RunStore(settings.db_uri)
+        store.migrate()
+        with Heartbeat(store) as heartbeat:
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+            sensor = Sensor(settings=settings, store=store, runner=runner, clock=no_time)
+            tick = make_available_dates_sensor(sensor, shutdown=Shutdown(), done=lambda _: None)
+            state: Any = tick(return_state=True)
+        store.close()
+
+        message = "LookupError: nobody expected this (a bug, see AutoFlow's log)"
+        assert (state.type.value, state.message) == ("FAILED", message)
+        assert logged[-1] == f"tick failed: {message}"
+        last_tick = DaemonFiles(home=settings.prefect_home).last_tick()
+        assert last_tick
+        assert last_tick.error == message
+
+    def test_a_run_whose_notebooks_are_done_has_succeeded_even_if_prefect_is_gone(
+        self, deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_state = SyncPrefectClient.set_flow_run_state
+
+        def gone_at_the_end(client: SyncPrefectClient, run_id: UUID, state: Any, **options: Any) -> Any:
+            if state.is_final():
+                raise httpx.ConnectError("gone")
+            return set_state(client, run_id, state, **options)
+
+        write_notebook(deployed.inputs / "n.ipynb", "1")
+        deployed.write_workflows(self.ONE)
+        settings = deployed.settings()
+        store = RunStore(settings.db_uri)
+        store.migrate()
+        with Heartbeat(store) as heartbeat, monkeypatch.context() as patch:
+            patch.setattr(SyncPrefectClient, "set_flow_run_state", gone_at_the_end)
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+            state = runner.run(the_run(settings), shutdown=Shutdown())
+        store.close()
+
+        assert state is RunState.SUCCEEDED
+
+    def test_no_more_runs_are_in_progress_than_there_are_slots(self, deployed: Deployed) -> None:
+        write_notebook(
+            deployed.inputs / "n.ipynb",
+            "import os, time; os.mkdir('alone'); time.sleep(0.5); os.rmdir('alone')",
+        )
+        deployed.write_workflows(self.ONE)
+        settings = deployed.settings()
+        runs = [replace(the_run(settings), reference_date=datetime.date(2016, 1, day)) for day in (1, 2, 3)]
+        store = RunStore(settings.db_uri)
+        store.migrate()
+        with Heartbeat(store) as heartbeat, ThreadPoolExecutor() as pool:
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+            states = list(pool.map(functools.partial(runner.run, shutdown=Shutdown()), runs))
+        store.close()
+
+        assert states == [RunState.SUCCEEDED] * 3
+
+    def test_a_run_that_waits_for_a_slot_does_not_start_when_autoflow_stops(self, deployed: Deployed) -> None:
+        write_notebook(deployed.inputs / "n.ipynb", "1")
+        deployed.write_workflows(self.ONE)
+        settings, shutdown = deployed.settings(), Shutdown()
+        store = RunStore(settings.db_uri)
+        store.migrate()
+        with Heartbeat(store) as heartbeat, ThreadPoolExecutor() as pool:
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, slots=threading.Semaphore(0))
+            waiting = pool.submit(runner.run, the_run(settings), shutdown=shutdown)
+            shutdown.close()
+            assert waiting.result(LONG) is None
+        assert store.runs() == []
+        store.close()
+
+    def test_a_run_is_interrupted_when_autoflow_stops(self, deployed: Deployed) -> None:
+        write_notebook(deployed.inputs / "n.ipynb", "open('started', 'w').close()\nimport time; time.sleep(600)")
+        deployed.write_workflows(self.ONE)
+        settings, shutdown = deployed.settings(), Shutdown()
+        store = RunStore(settings.db_uri)
+        store.migrate()
+
+        def stop_when_started() -> None:
+            while not (deployed.inputs / "started").exists():
+                shutdown.stop.wait(0.05)
+            shutdown.close_at_once("AutoFlow was stopped")
+
+        watcher = threading.Thread(target=stop_when_started)
+        watcher.start()
+        with Heartbeat(store) as heartbeat:
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+            state = runner.run(the_run(settings), shutdown=shutdown)
+        watcher.join()
+        (history,) = store.histories().values()
+        store.close()
+
+        assert state is RunState.INTERRUPTED
+        assert history.failures[DATE].count == 0
+        assert history.running == history.done == frozenset()
+
+    def test_followers_are_called_once_after_the_end_is_recorded(self, deployed: Deployed) -> None:
+        write_notebook(deployed.inputs / "n.ipynb", "1")
+        deployed.write_workflows(self.ONE)
+        settings = deployed.settings()
+        followed: list[tuple[RunState, list[RunState]]] = []
+
+        def follow(ended: EndedRun) -> None:
+            followed.append((ended.state, [record.state for record in store.runs()]))
+
+        with closing(RunStore(settings.db_uri)) as store:
+            store.migrate()
+            with Heartbeat(store) as heartbeat:
+                runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, followers=[follow])
+                runner.run(the_run(settings), shutdown=Shutdown())
+
+        assert followed == [(RunState.SUCCEEDED, [RunState.SUCCEEDED])]
+
+    def test_a_run_that_loses_its_claim_is_interrupted_and_keeps_the_record_of_its_crash(
+        self, deployed: Deployed, logged: list[str]
+    ) -> None:
+        write_notebook(deployed.inputs / "n.ipynb", WAITS)
+        deployed.write_workflows(self.ONE)
+        settings = deployed.settings()
+        with closing(RunStore(settings.db_uri)) as store:
+            store.migrate()
+            beat_soon = datetime.timedelta(seconds=0.02)
+            later = RunStore(settings.db_uri, clock=lambda: datetime.datetime(2100, 1, 1))
+            with Heartbeat(store, interval=beat_soon) as heartbeat, closing(later):
+                runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+                with running(runner, Shutdown(), deployed) as states:
+                    assert later.give_up_crashed() == 1
+            (record,) = store.runs()
+
+        assert states == [RunState.INTERRUPTED]
+        assert record.state is RunState.CRASHED
+        assert "one 2016-01-07 ended as interrupted after its claim was marked as crashed" in logged
+
+    def test_an_end_that_cannot_be_recorded_before_the_shutdown_is_left_to_the_next_start(
+        self, deployed: Deployed, logged: list[str]
+    ) -> None:
+        write_notebook(deployed.inputs / "n.ipynb", WAITS)
+        deployed.write_workflows(self.ONE)
+        settings, shutdown = deployed.settings(), Shutdown()
+        followed: list[EndedRun] = []
+        with closing(RunStore(settings.db_uri)) as store:
+            store.migrate()
+            with Heartbeat(store) as heartbeat:
+                runner = WorkflowRunner(
+                    settings=settings, store=store, heartbeat=heartbeat, followers=[followed.append]
+                )
+                with (
+                    closing(sqlite3.connect(deployed.outputs / "autoflow.db")) as database,
+                    running(runner, shutdown, deployed) as states,
+                ):
+                    database.execute("ALTER TABLE runs RENAME TO gone")
+                    database.commit()
+                    (deployed.inputs / "go").touch()
+                    wait_for(lambda: any("could not record it yet" in line for line in logged))
+                    shutdown.close_at_once("AutoFlow was stopped")
+
+        assert states == [RunState.INTERRUPTED]
+        assert "could not record the end of one 2016-01-07: it will be marked as crashed and run again" in logged
+        assert followed == []
