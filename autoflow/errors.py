@@ -49,6 +49,10 @@ class RunStoreError(AutoflowError):
     """The database of runs cannot be reached, or was made by a newer version of AutoFlow."""
 
 
+class RunStoreGoneError(RunStoreError):
+    """The SQLite file of the database of runs is missing, or was deleted or replaced while AutoFlow was using it."""
+
+
 class NotebookError(AutoflowError):
     """A notebook failed.
 

@@ -1,9 +1,9 @@
 """What happens to runs when the things around them fail."""
 
+import fcntl
 import os
 import signal
 import sqlite3
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -15,7 +15,8 @@ import pytest
 from autoflow.errors import FlowApiError
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
-from autoflow.orchestration.prefect_api import free_port
+from autoflow.orchestration.prefect_api import PrefectApi, free_port, server_environment
+from autoflow.orchestration.server_process import PrefectServer
 from autoflow.runs.records import RunState
 from autoflow.sensor import Sensor, Tick
 from autoflow.settings import Settings
@@ -23,6 +24,7 @@ from autoflow.stop_signal import Shutdown
 from autoflow.workflows.runner import WorkflowRunner
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import Deployed, write_notebook
+from tests.disks import small_disk
 from tests.postgres import Postgres
 from tests.test_acceptance import environment, processes_with, run_to_the_end, running
 from tests.waiting import LONG, wait_for
@@ -164,16 +166,53 @@ class TestDatabases:
             assert states(sensor) == (1, 0, 0)
 
 
-@contextmanager
-def small_disk(folder: Path, options: str) -> Iterator[None]:
-    """Mount a small disk in memory at `folder`, where this machine allows that."""
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    if os.getuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+class TestDatabaseFile:
+    @pytest.mark.usefixtures("migrated_prefect")
+    def test_a_database_that_is_deleted_stops_runs_and_is_not_made_anew(
+        self, deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path
+    ) -> None:
+        write_one(deployed, WAITS)
+        workflows = deployed.inputs / "workflows.yml"
+        workflows.write_text(workflows.read_text().replace("schedule: null", "schedule: '0 0 1 1 *'"))
+        port = {"PREFECT_SERVER_API_PORT": str(free_port())}
+        environ = environment(deployed, example_flowapi, AUTOFLOW_HEARTBEAT_TIMEOUT="6", **port)
+        database, log = deployed.outputs / "autoflow.db", tmp_path / "log"
+        with running(environ, log) as process:
+            wait_for((deployed.inputs / "started").exists)
+            database.unlink()
+            wait_for(lambda: "could not record the end of one 2016-01-12" in log.read_text())
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(LONG) == 0
+        lines = [line for line in log.read_text().splitlines() if "was deleted while AutoFlow was using it" in line]
+        # The heartbeat, the end of the run, and perhaps the page.
+        assert 2 <= len(lines) <= 4
+
+        again = run_to_the_end(environ)
+        assert again.returncode == 1
+        assert f"the database of runs at {database} is missing, but AutoFlow has run here before" in again.stderr
+        assert not database.exists()
+
+
+class TestStarts:
+    def test_a_prefect_server_waits_while_another_one_migrates_the_same_database(self, deployed: Deployed) -> None:
+        settings, port = deployed.settings(), free_port()
+        settings.prefect_home.mkdir()
+        lock = settings.prefect_home / "migration.lock"
+        environ = server_environment(settings, deployed.environ, port)
+        server = PrefectServer(environ, settings.prefect_home / "server.log")
+        with lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            with server:
+                wait_for(lambda: is_waited_for(lock))
+                assert not (settings.prefect_home / "prefect.db").exists()
+                fcntl.flock(held, fcntl.LOCK_UN)
+                assert PrefectApi(f"http://127.0.0.1:{port}/api", server).wait_until_ready(Shutdown())
+
+
+def is_waited_for(lock: Path) -> bool:
+    """Return whether a process waits for a lock that another one has."""
+    inode = f":{lock.stat().st_ino} "
+    return any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
 
 
 @pytest.mark.usefixtures("prefect_url")

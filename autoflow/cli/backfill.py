@@ -60,7 +60,7 @@ def backfill(  # noqa: PLR0913 - an argument for each option
         raise click.BadParameter("it must not be after --to", param_hint="--from")
     start, end = first.date(), last.date()
     file = read_workflows(session.settings)
-    with session.store() as store:
+    with session.store(create=not dry_run) as store:
         plans = _plans(session, file, store, workflow)
         wanted = wanted_dates(plans, first=start, last=end, reprocess=Reprocess(reprocess), newest_first=newest_first)
         others = left_out(plans, wanted, first=start, last=end)

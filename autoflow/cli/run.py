@@ -54,7 +54,7 @@ def run(
     file = read_workflows(session.settings)
     parameters = _parameters(file, workflow, given)
     key = RunKey.of(workflow, parameters, date.date())
-    with session.store() as store:
+    with session.store(create=True) as store:
         settle_times(store, time.sleep)
         store.give_up_crashed()
         _refuse(store, key, force=force)

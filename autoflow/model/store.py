@@ -65,16 +65,33 @@ class RunStore:
         """Close the connections to the database."""
         self._database.close()
 
-    def migrate(self) -> None:
-        """Create or upgrade the tables to the version that this AutoFlow needs; keep their rows."""
-        migration.migrate(self._database)
+    @property
+    def exists(self) -> bool:
+        """Whether there is a database to connect to: PostgreSQL, or the file of SQLite."""
+        return self._database.exists
 
-    def look(self, *, made_at_start: Iterable[Path] = ()) -> str:
+    def check_file(self) -> None:
+        """Raise RunStoreGoneError if the file of SQLite was deleted or replaced since it was opened; it is quick."""
+        self._database.check_file()
+
+    def migrate(self, *, traces: Iterable[Path] = ()) -> None:
+        """Create or upgrade the tables to the version that this AutoFlow needs; keep their rows.
+
+        `traces` are files that show that AutoFlow has run here before: with one, RunStoreGoneError is raised rather
+        than a missing file of SQLite made anew.
+        """
+        migration.migrate(self._database, traces=traces)
+
+    def refuse_if_lost(self, traces: Iterable[Path]) -> None:
+        """Raise RunStoreGoneError if one of `traces` shows that the missing file of SQLite has existed."""
+        migration.refuse_if_lost(self._database, traces)
+
+    def look(self, *, made_at_start: Iterable[Path] = (), traces: Iterable[Path] = ()) -> str:
         """Return where the database is and which version its tables have; change nothing.
 
-        `made_at_start` are folders that need not exist yet.
+        `made_at_start` are folders that need not exist yet, `traces` as for `migrate`.
         """
-        return migration.describe(self._database, made_at_start=made_at_start)
+        return migration.describe(self._database, made_at_start=made_at_start, traces=traces)
 
     def claim(self, key: RunKey, *, again: bool = False) -> Claim | None:
         """Claim the run with this `key`; return None if it is done or running anywhere.

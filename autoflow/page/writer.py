@@ -17,6 +17,7 @@ import jinja2
 
 from autoflow.errors import RunStoreError
 from autoflow.log import logger
+from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
 from autoflow.page.content import STATUSES, Compact, Links, latest_reports, read_series
@@ -26,8 +27,6 @@ from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
 from autoflow.stop_signal import PeriodicThread
 from autoflow.utils import whole_file
-
-PAGE_NAME = "index.html"
 
 SHORTEST_PAUSE = 3.0
 """The shortest pause between two updates of the page, in seconds."""
