@@ -1,4 +1,4 @@
-"""What AutoFlow shows in Prefect's UI, and obeys of what people do there, through the API that the UI uses."""
+"""What AutoFlow shows in Prefect's UI, and how it reacts to users there, through the API that the UI uses."""
 
 import datetime
 import threading
@@ -86,7 +86,7 @@ def artifact(flow_run_id: UUID) -> str:
 
 
 def cancel_when_started(deployed: Deployed, find: Callable[[], UUID], state: State[Any]) -> threading.Thread:
-    """Do in Prefect, as its UI does, what ends a run, once its notebook has started."""
+    """Set the state of a run, as Prefect's UI does, once its notebook has started."""
 
     def wait_and_cancel() -> None:
         wait_for((deployed.inputs / "started").exists)
