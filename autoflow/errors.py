@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class ExitCode(enum.IntEnum):
@@ -83,3 +84,11 @@ class UnexpectedError(AutoflowError):
 
 class RunStopped(AutoflowError):  # noqa: N818 - nothing went wrong
     """A run was stopped before its end: AutoFlow is stopping, or somebody cancelled the run."""
+
+
+class NoRoomError(RunStopped):
+    """A run was stopped because a disk is full or read-only; it is run again once there is room in `folders`."""
+
+    def __init__(self, message: str, folders: Sequence[Path]) -> None:
+        super().__init__(message)
+        self.folders = tuple(folders)
