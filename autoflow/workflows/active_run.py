@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect.client.schemas.objects import FlowRun
 
-from autoflow.errors import AutoflowError, NotebookError, RunStopped, RunStoreError, RunStoreGoneError
+from autoflow.errors import AutoflowError, NoRoomError, NotebookError, RunStopped, RunStoreError, RunStoreGoneError
 from autoflow.log import Outage, logger
 from autoflow.model.store import RunStore
 from autoflow.orchestration.cancellation import Watched
@@ -75,12 +75,12 @@ class ActiveRun:
             self._record(self._or_cancelled(judge(self.run, self.outcome, problem)))
 
     def record_if_complete(self) -> None:
-        """Record the end of the notebooks before Prefect learns of it, unless they were stopped.
+        """Record the end of the notebooks before Prefect learns of it, unless they were asked to stop.
 
-        Why they were stopped is decided at the end of the flow: it may take a query to Prefect, which may not respond.
+        Who asked is decided at the end of the flow: it may take a query to Prefect, which may not respond.
         """
         end = judge(self.run, self.outcome)
-        if not end.state.is_stopped:
+        if not end.state.is_stopped or isinstance(self.outcome.error, NoRoomError):
             self._record(end)
 
     def _flow_parameters(self) -> Mapping[str, Any]:
