@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import alembic.command
@@ -12,13 +13,15 @@ import sqlalchemy as sa
 
 from autoflow.errors import RunStoreError, RunStoreGoneError
 from autoflow.model.database import alembic_config
+from autoflow.model.output_paths import OutputFolders
 from autoflow.model.transactions import Database
 
 
-def migrate(database: Database, *, traces: Iterable[Path] = ()) -> None:
+def migrate(database: Database, folders: OutputFolders | None = None, *, traces: Iterable[Path] = ()) -> None:
     """Create or upgrade the tables to the version that this AutoFlow needs; keep their rows.
 
-    `traces` are files that show that AutoFlow has run here before.
+    `folders` show which part of a path in an older row was the outputs folder. `traces` are files that show that
+    AutoFlow has run here before.
 
     Raises
     ------
@@ -36,6 +39,7 @@ def migrate(database: Database, *, traces: Iterable[Path] = ()) -> None:
             # Two daemons that start at the same time migrate one after the other.
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(7236401)"))
         config.attributes["connection"] = connection
+        config.attributes["folders"] = asdict(folders) if folders else None
         alembic.command.upgrade(config, "head")
 
 

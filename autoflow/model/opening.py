@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from autoflow.model.output_paths import OutputFolders
 from autoflow.model.store import RunStore
 from autoflow.settings import Settings
 
@@ -29,7 +30,8 @@ def open_run_store(settings: Settings, *, create: bool = True) -> Iterator[RunSt
 
     """
     crashed_after = datetime.timedelta(seconds=settings.heartbeat_timeout)
-    with closing(RunStore(settings.db_uri, crashed_after=crashed_after)) as store:
+    folders = OutputFolders.of(settings)
+    with closing(RunStore(settings.db_uri, folders=folders, crashed_after=crashed_after)) as store:
         if create or store.exists:
             if create and settings.db_uri.startswith("sqlite"):
                 settings.outputs_dir.mkdir(parents=True, exist_ok=True)
