@@ -14,7 +14,7 @@ from autoflow.model.database import make_engine, place_of, reason_of, sqlite_fil
 class Database:
     """The database of runs at `uri`. Safe to use from several threads.
 
-    `place` says where it is, for people, without user and password. `file` is that of SQLite, None for PostgreSQL. It
+    `place` is where it is, for messages, without user and password. `file` is that of SQLite, None for PostgreSQL. It
     has to stay the same one: each transaction raises RunStoreGoneError if it was deleted or replaced after the first.
     """
 

@@ -55,12 +55,12 @@ class Series:
 
 
 def read_series(store: RunStore, triggers: Iterable[TriggerSpec]) -> list[Series]:
-    """Return the series of the page in the order of `triggers`; those that no trigger asks for come last."""
+    """Return the series of the page in the order of `triggers`; those without a trigger come last."""
     entries = {WorkflowKey.of_trigger(trigger): trigger for trigger in triggers}
     histories = store.histories()
     found: dict[WorkflowKey, Series] = {}
     for key, record in sorted(_telling_runs(store).items(), key=lambda item: item[0].reference_date, reverse=True):
-        # A date stays done while it is run again: people can read the older report.
+        # A date stays done while it is run again: readers can open the older report.
         is_done = record.state.is_success
         status = DateStatus.DONE if is_done else past_status(histories, key, entries.get(key.workflow_key))
         series = found.setdefault(key.workflow_key, Series(key.workflow_key))

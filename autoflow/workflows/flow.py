@@ -20,7 +20,7 @@ from prefect.utilities.annotations import quote
 from autoflow.disk import NO_ROOM, full_disk, says_no_room
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
-from autoflow.log import bugs_told
+from autoflow.log import bugs_logged
 from autoflow.notebooks.execution import CellCallback, execute
 from autoflow.orchestration.artifacts import show_outcome
 from autoflow.orchestration.flow_runs import result_storage
@@ -140,7 +140,7 @@ def _final_state(outcome: Outcome) -> Any:
 def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> NotebookOutputs:
     """Run one notebook; `upstream` contains the outputs of the notebooks that it depends on."""
     try:
-        with bugs_told(step.settings.secrets):
+        with bugs_logged(step.settings.secrets):
             outputs = run_notebook(step, upstream)
     except AutoflowError as error:
         step.outcome.errors[step.notebook.label] = error
@@ -156,11 +156,10 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
     Raises
     ------
     NotebookError, ReportError, RunStopped
-        The executed notebook exists all the same, with the cells that have run.
+        The executed notebook is written anyway, with the cells that have run.
 
     """
-    if step.stop.is_set:
-        raise RunStopped(step.stop.reason)
+    step.stop.raise_if_set()
     notebook, settings = step.notebook, step.settings
     executed = settings.notebooks_dir / f"{step.stem}.ipynb"
     try:
@@ -175,6 +174,7 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
             raise NoRoomError(reason, settings.written_folders) from None
         raise
     except OSError as error:
+        step.stop.raise_if_set()
         if error.errno in NO_ROOM:
             message = f"notebook '{notebook.label}': could not write {executed}: {error.strerror}"
             raise NoRoomError(message, [settings.notebooks_dir, settings.reports_dir]) from error
@@ -239,7 +239,8 @@ def _reports(step: Step, executed: Path) -> Iterable[Path]:
                 stop=step.stop,
             )
         except ReportError as error:
-            raise ReportError(f"notebook '{step.notebook.label}': could not make its report: {error}") from error
+            message = f"notebook '{step.notebook.label}': could not make its report: {error}"
+            raise ReportError(message, is_death=error.is_death) from error
         yield report
 
 

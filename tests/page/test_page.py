@@ -89,7 +89,7 @@ def browser(tmp_path: Path) -> Iterator[WebDriver]:
 
 
 def shown(browser: WebDriver, selector: str) -> WebElement:
-    """Return the element as soon as it is there: calendars are drawn when they come near to the window."""
+    """Return the element as soon as it exists: calendars are drawn when they are scrolled near the visible part."""
     return WebDriverWait(browser, 60).until(visibility_of_element_located((By.CSS_SELECTOR, selector)))
 
 
@@ -155,7 +155,7 @@ def test_each_date_has_its_status(deployed: Deployed, store: RunStore) -> None:
     assert content(settings)["reasons"] == ["notebook 'n', cell 3: ValueError: no data"]
 
 
-def test_what_workflows_yml_does_not_run_again_is_not_waiting_for_a_retry(deployed: Deployed, store: RunStore) -> None:
+def test_failed_date_that_no_entry_covers_is_not_waiting_for_a_retry(deployed: Deployed, store: RunStore) -> None:
     settings = deployed.settings()
     for number in (1, 2, 3):
         finish(store, number, RunState.FAILED, settings, error=RunError("ValueError", "no data", "n", 3))
@@ -167,7 +167,7 @@ def test_what_workflows_yml_does_not_run_again_is_not_waiting_for_a_retry(deploy
     assert set(states(settings).values()) == {"failed"}
 
 
-def test_a_secret_that_is_a_word_of_the_page_spoils_nothing(
+def test_a_secret_that_is_also_a_word_of_the_page_does_not_break_the_page(
     deployed: Deployed, store: RunStore, browser: WebDriver
 ) -> None:
     for secret in ("workflow", "content"):
