@@ -16,6 +16,7 @@ from pydantic import Field
 from autoflow.errors import AutoflowError
 from autoflow.flowapi import FlowApi
 from autoflow.log import bugs_logged, logger
+from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.cancellation import Cancellations
@@ -61,7 +62,10 @@ class TokenWatch:
 
     def look(self, expiry: datetime.datetime | None, now: datetime.datetime) -> None:
         """Warn if the token expires soon, at most once a day; `expiry` and `now` are in UTC, None means never."""
-        if expiry is None or (self._warned_at and now - self._warned_at < datetime.timedelta(days=1)):
+        if expiry is None:
+            return
+        # A time in the future is from before the clock was set back.
+        if self._warned_at and datetime.timedelta() <= now - self._warned_at < datetime.timedelta(days=1):
             return
         left = expiry.replace(tzinfo=None) - now
         if left > datetime.timedelta(days=TOKEN_WARNING_DAYS):
@@ -74,11 +78,15 @@ class TokenWatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Sensor:
-    """Looks for what is due, and hands it to the dispatcher."""
+    """Looks for what is due, and hands it to the dispatcher.
+
+    `wait` waits for a number of seconds, and returns True if AutoFlow is shutting down.
+    """
 
     settings: Settings
     store: RunStore
     dispatcher: Dispatcher
+    wait: Callable[[float], object]
     clock: Callable[[], datetime.datetime] = utc_now
     token_watch: TokenWatch = field(default_factory=TokenWatch)
 
@@ -105,6 +113,7 @@ class Sensor:
         flowapi = FlowApi.of(self.settings)
         self.token_watch.look(flowapi.token_expiry(), self.clock())
         available_dates = flowapi.available_dates(file.sensor.cdr_types)
+        settle_times(self.store, self.wait)
         give_up_crashed(self.store)
         histories = self.store.histories()
         work = self.dispatcher.hand_over(Targets(triggers=triggers, available_dates=available_dates), histories)

@@ -46,7 +46,7 @@ def serve(
         runner, stuck_watch = assembly.runner, assembly.stuck_watch
         followers = _TickFollowers(assembly.notifier, assembly.page)
         with Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher:
-            sensor = Sensor(settings=settings, store=store, dispatcher=dispatcher)
+            sensor = Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=shutdown.wait_until_closing)
             if once or workflows.sensor.schedule is None:
                 all_succeeded = _serve_once(sensor, runner, shutdown, followers)
                 if not shutdown.is_closing:

@@ -183,7 +183,7 @@ def test_cancelling_a_tick_starts_nothing_until_the_next_one_and_what_runs_goes_
             deployed, name, FLOWAPI_URL=flowapi.url, FLOWAPI_TOKEN=flowapi.token(), AUTOFLOW_MAX_PARALLEL_RUNS="1"
         ) as work,
     ):
-        sensor = Sensor(settings=work.settings, store=work.store, dispatcher=work.dispatcher)
+        sensor = Sensor(settings=work.settings, store=work.store, dispatcher=work.dispatcher, wait=lambda _: False)
         cancellations = work.runner.cancellations
 
         def tick(done: Callable[[object], None]) -> Any:

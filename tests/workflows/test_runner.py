@@ -126,7 +126,9 @@ class TestWorkflowRunner:
         settings = deployed.settings()
         with working(settings) as runner:
             dispatcher = Dispatcher(runner, shutdown=Shutdown())
-            sensor = Sensor(settings=settings, store=runner.store, dispatcher=dispatcher, clock=no_time)
+            sensor = Sensor(
+                settings=settings, store=runner.store, dispatcher=dispatcher, wait=lambda _: False, clock=no_time
+            )
             tick = make_available_dates_sensor(
                 sensor, cancellations=runner.cancellations, shutdown=Shutdown(), done=lambda _: None
             )
