@@ -1,6 +1,6 @@
 """Kill AutoFlow's processes at random while it works, and check the results: ``python -m benchmarks.chaos``.
 
-Two daemons on one PostgreSQL (or one on SQLite) run two workflows for 60 dates. Every few seconds, SIGKILL hits a
+Two daemons on one PostgreSQL (or one on SQLite) run two workflows for 60 dates or more. Every few seconds, SIGKILL hits a
 random process of theirs: a daemon, a Prefect server, a kernel or any other. A daemon that is gone is started again.
 Some kills are kept for conversions: they hit, while a report is converted, a process that converts it or a daemon. In
 between, daemons get SIGTERM, without any grace, also during conversions: a run that is only stopped must not fail.
@@ -226,10 +226,21 @@ class Killer:
         return False
 
 
-def kill_at_random(running: list[Daemon], marker: str, figures: Figures, options: argparse.Namespace) -> None:
+def add_dates(flowapi: ExampleFlowApi, figures: Figures, options: argparse.Namespace) -> None:
+    """Add dates while there have not been enough kills and most dates are done: kills have to hit something."""
+    if figures.kills.total() < options.kills and successes(options.uri) > options.dates * 2 - 20:
+        for _ in range(10):
+            flowapi.add_date(FIRST_DATE + timedelta(days=options.dates))
+            options.dates += 1
+
+
+def kill_at_random(
+    running: list[Daemon], flowapi: ExampleFlowApi, marker: str, figures: Figures, options: argparse.Namespace
+) -> None:
     """Kill processes until there have been enough kills, then wait until all dates are done."""
     started = time.monotonic()
     killer = Killer(marker, figures, options, random.Random(options.seed), next_at=started + 20)
+    next_look = started + 30
     while time.monotonic() < started + options.minutes * 60:
         time.sleep(0.05)
         for daemon in running:
@@ -237,6 +248,10 @@ def kill_at_random(running: list[Daemon], marker: str, figures: Figures, options
                 daemon.start()
                 figures.starts += 1
         killer.strike(time.monotonic())
+        if time.monotonic() < next_look:
+            continue
+        next_look = time.monotonic() + 2
+        add_dates(flowapi, figures, options)
         if figures.kills.total() >= options.kills and successes(options.uri) == options.dates * 2:
             return
     figures.problems.append(f"not all dates were done after {options.minutes} minutes")
@@ -365,7 +380,7 @@ def run(options: argparse.Namespace, folder: Path) -> Figures:
         }
         outputs.mkdir()
         with daemons(options.daemons, environ, folder) as running:
-            kill_at_random(running, str(outputs), figures, options)
+            kill_at_random(running, flowapi, str(outputs), figures, options)
     time.sleep(3)
     for pid, name in processes(str(outputs)).items():
         figures.problems.append(f"process {pid} is still running: {name}")
@@ -373,6 +388,7 @@ def run(options: argparse.Namespace, folder: Path) -> Figures:
     check_failures(options.uri, figures)
     attempts, cut, repeated = check_lives(inputs, options.dates, figures)
     notebooks, reports = check_outputs(outputs, figures)
+    print(f"dates                 {options.dates:>6}  of 2 workflows, 3 notebooks")
     print(f"kills                 {figures.kills.total():>6}  {dict(figures.kills)}")
     print(f"during conversions    {figures.in_conversions:>6}")
     print(f"SIGTERM to daemons    {figures.stops:>6}")

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from autoflow.errors import RunStoreError, RunStoreGoneError
-from autoflow.log import Outage
-from autoflow.log import logger
+from autoflow.log import Outage, logger
 from autoflow.model.store import RunStore
 from autoflow.runs.records import CANCELLED_FROM_COMMAND_LINE, CRASHED_AFTER, Claim
 from autoflow.runs.stuck import in_words

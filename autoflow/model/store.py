@@ -209,24 +209,7 @@ class RunStore:
         is_overdue = runs_table.c.heartbeat_at < now - self.crashed_after
         with self._database.writing("cannot look for crashed runs") as connection:
             _pull_back_times(connection, now)
-            overdue = sa.update(runs_table).where(runs_table.c.state.in_(ACTIVE_STATES), is_overdue)
-            cancelled = {
-                "state": RunState.CANCELLED.value,
-                "error_class": "Cancelled",
-                "error_message": CANCELLED_FROM_COMMAND_LINE,
-            }
-            connection.execute(
-                overdue.where(runs_table.c.cancel_asked_at.is_not(None)).values(**cancelled, finished_at=now)
-            )
-            crashed = {
-                "state": RunState.CRASHED.value,
-                "error_class": "Crashed",
-                "error_message": (
-                    f"its heartbeat stopped: no sign of life for {in_words(self.crashed_after)}; the process or the "
-                    "machine that ran it is gone"
-                ),
-            }
-            return connection.execute(overdue.values(**crashed, finished_at=now)).rowcount
+            return _mark_crashed(connection, is_overdue, now=now, silence=in_words(self.crashed_after))
 
     def pull_back_times(self) -> Mapping[int, datetime.datetime]:
         """Replace times in the future by now; return the new heartbeats of the active runs that this concerns, by id.
@@ -313,6 +296,25 @@ def _is(key: RunKey) -> tuple[sa.ColumnElement[bool], ...]:
         runs_table.c.parameters_hash == key.parameters_hash,
         runs_table.c.reference_date == key.reference_date,
     )
+
+
+def _mark_crashed(connection: sa.Connection, is_overdue: sa.ColumnElement[bool], *, now: Any, silence: str) -> int:
+    """Mark the active runs that are overdue as crashed, or as cancelled if somebody has asked for that."""
+    overdue = sa.update(runs_table).where(runs_table.c.state.in_(ACTIVE_STATES), is_overdue)
+    cancelled = {
+        "state": RunState.CANCELLED.value,
+        "error_class": "Cancelled",
+        "error_message": CANCELLED_FROM_COMMAND_LINE,
+    }
+    connection.execute(overdue.where(runs_table.c.cancel_asked_at.is_not(None)).values(**cancelled, finished_at=now))
+    crashed = {
+        "state": RunState.CRASHED.value,
+        "error_class": "Crashed",
+        "error_message": (
+            f"its heartbeat stopped: no sign of life for {silence}; the process or the machine that ran it is gone"
+        ),
+    }
+    return connection.execute(overdue.values(**crashed, finished_at=now)).rowcount
 
 
 def _pull_back_times(connection: sa.Connection, now: Any) -> Mapping[int, datetime.datetime]:
