@@ -202,6 +202,7 @@ class RunStore:
         """Mark runs whose heartbeat has stopped as crashed, so that their dates are due again; return how many.
 
         Those that somebody has asked to cancel are cancelled instead, and not counted.
+
         A time in the future, recorded while a clock was ahead, counts as now from here on: a run whose heartbeat was
         there has crashed unless it is renewed in time, and delays after failures begin.
         """
@@ -234,14 +235,7 @@ class RunStore:
     def stuck_runs(self) -> list[StuckRun]:
         """Return the active runs, of any process, that take far longer than their like, newest first."""
         with self._database.reading() as connection:
-            now = self._now()
-            if not isinstance(now, datetime.datetime):
-                now = connection.execute(sa.select(now)).scalar_one()
-            is_old = runs_table.c.started_at < now - SHORTEST_LIMIT
-            finder = OutputFinder(self._folders)
-            active = read_runs(connection, runs_table.c.state.in_(ACTIVE_STATES), is_old, finder=finder)
-            keys = {record.key.workflow_key for record in active}
-            return stuck_runs(active, read_durations(connection, keys, limit=LAST_SUCCESSES), now)
+            return _stuck_runs(connection, self._now(), OutputFinder(self._folders))
 
     def runs(
         self,
@@ -296,6 +290,15 @@ def _is(key: RunKey) -> tuple[sa.ColumnElement[bool], ...]:
         runs_table.c.parameters_hash == key.parameters_hash,
         runs_table.c.reference_date == key.reference_date,
     )
+
+
+def _stuck_runs(connection: sa.Connection, now: Any, finder: OutputFinder) -> list[StuckRun]:
+    if not isinstance(now, datetime.datetime):
+        now = connection.execute(sa.select(now)).scalar_one()
+    is_old = runs_table.c.started_at < now - SHORTEST_LIMIT
+    active = read_runs(connection, runs_table.c.state.in_(ACTIVE_STATES), is_old, finder=finder)
+    keys = {record.key.workflow_key for record in active}
+    return stuck_runs(active, read_durations(connection, keys, limit=LAST_SUCCESSES), now)
 
 
 def _mark_crashed(connection: sa.Connection, is_overdue: sa.ColumnElement[bool], *, now: Any, silence: str) -> int:
