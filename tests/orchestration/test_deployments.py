@@ -13,7 +13,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymen
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Scheduled
 
-from autoflow.orchestration.deployments import Deployment, DeploymentRunner
+from autoflow.orchestration.deployments import TICK_NAME, Deployment, DeploymentRunner
 from autoflow.utils import ClockWatch
 from tests.waiting import LONG, wait_for
 
@@ -130,3 +130,40 @@ def test_what_was_scheduled_while_the_clock_was_ahead_is_scheduled_anew_when_it_
         seconds_ahead.append(0.0)
         runner.poll()
         assert {each.id for each in runs_of(deployment)} & scheduled == {by_hand}
+
+
+def test_ticks_that_prefect_has_scheduled_have_a_proper_name() -> None:
+    @prefect.flow(name="ticks-by-name", persist_result=False)
+    def nothing() -> None:
+        pass
+
+    deployment = Deployment(nothing, name="test", description="A test.")
+    deployment.apply(cron="0 0 1 1 *")
+    with DeploymentRunner([deployment], tick=deployment) as runner, get_client(sync_client=True) as client:
+        wait_for(lambda: runs_of(deployment))
+        runner.poll()
+        names = {flow_run.name for flow_run in runs_of(deployment)}
+        deployment.run_soon()
+        names |= {flow_run.name for flow_run in runs_of(deployment)}
+        client.delete_deployment(deployment.id)
+    assert names == {TICK_NAME}
+
+
+def test_deployment_is_paused_if_it_or_its_schedule_is_paused_in_prefect() -> None:
+    @prefect.flow(name="paused", persist_result=False)
+    def nothing() -> None:
+        pass
+
+    deployment = Deployment(nothing, name="test", description="A test.")
+    deployment.apply(cron="0 0 1 1 *")
+    with DeploymentRunner([deployment]) as runner, get_client(sync_client=True) as client:
+        found = [runner.is_paused(deployment), deployment.is_paused()]
+        client.pause_deployment(deployment.id)
+        found += [runner.is_paused(deployment), deployment.is_paused()]
+        client.resume_deployment(deployment.id)
+        schedule = client.read_deployment(deployment.id).schedules[0]
+        client.update_deployment_schedule(deployment.id, schedule.id, active=False)
+        found += [runner.is_paused(deployment), deployment.is_paused()]
+        client.delete_deployment(deployment.id)
+        assert runner.is_paused(deployment) is None
+    assert found == [False, False, True, True, True, True]
