@@ -188,6 +188,16 @@ class Settings(BaseSettings):
         return self.inputs_dir / "workflows.yml"
 
     @property
+    def written_folders(self) -> tuple[Path, ...]:
+        """The folders that AutoFlow writes to, whose disks need room."""
+        found = [self.outputs_dir, self.notebooks_dir, self.reports_dir, Path(self.environ.get("TMPDIR") or "/tmp")]  # noqa: S108 - nothing is written here
+        if self.prefect_api_url is None:
+            found.append(self.prefect_home)
+        if self.db_uri.startswith("sqlite:///"):
+            found.append(Path(self.db_uri.removeprefix("sqlite:///").partition("?")[0]).parent)
+        return tuple(dict.fromkeys(found))
+
+    @property
     def db_uri(self) -> str:
         """The URI of the database of runs, with its password."""
         if self.database is None:
