@@ -3,6 +3,7 @@ import json
 import queue
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -10,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from autoflow.cli import main
-from autoflow.errors import AutoflowError, FlowApiError, NotebookError, SettingsError
-from autoflow.notify import NOTICES_FILE, Notifier
-from autoflow.runs.records import RunKey, RunState
+from autoflow.errors import AutoflowError, NotebookError, SettingsError
+from autoflow.model.store import RunStore
+from autoflow.notify import LONGEST_REASON, NOTICES_FILE, Notifier
+from autoflow.runs.attention import Attention, Condition, Need
+from autoflow.runs.records import RunError, RunKey, RunState
 from autoflow.runs.retries import RetryPolicy
 from autoflow.runs.run import EndedRun, NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
-from autoflow.specs import NotebookSpec, WorkflowSpec
+from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowSpec
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 from tests.test_acceptance import environment
@@ -35,8 +38,11 @@ class Receiver:
     url: str
     messages: "queue.Queue[dict[str, str]]"
 
+    def taken(self) -> list[dict[str, str]]:
+        return [self.messages.get_nowait() for _ in range(self.messages.qsize())]
+
     def titles(self) -> list[str]:
-        return [self.messages.get_nowait()["title"] for _ in range(self.messages.qsize())]
+        return [message["title"] for message in self.taken()]
 
 
 @pytest.fixture
@@ -110,42 +116,97 @@ def test_many_runs_that_are_given_up_make_one_message(deployed: Deployed, receiv
     with Notifier(settings) as notifier:
         notifier.given_up(keys)
     message = receiver.messages.get_nowait()
-    assert message["title"] == "AutoFlow: 28 runs were given up"
-    assert message["message"].splitlines()[-2:] == ["flows 2016-01-20", "…"]
+    assert message["title"] == "AutoFlow: flows 2016-01-01 and 27 more were given up"
+    lines = message["message"].splitlines()
+    assert [line for line in lines if line.startswith("flows")] == [f"flows 2016-01-{day:02}" for day in range(1, 21)]
+    assert lines[-2] == "… and 8 more"
 
 
-def test_people_are_notified_once_of_a_flowapi_that_keeps_failing_and_once_of_its_recovery(
+def test_a_message_names_what_tells_a_run_apart_why_it_failed_and_where(deployed: Deployed, receiver: Receiver) -> None:
+    settings = deployed.settings(
+        AUTOFLOW_NOTIFY_URLS=receiver.url, AUTOFLOW_REPORT_URL_BASE="https://reports.example.org"
+    )
+    north, south = ({"region": region, "level": 2} for region in ("north", "south"))
+    keys = [RunKey.of("flows", parameters, datetime.date(2016, 1, 5)) for parameters in (north, south)]
+    # The token begins within the limit and ends behind it.
+    error = RunError("ValueError", "z" * (LONGEST_REASON - 40) + TOKEN_OF_NO_USE, "n", 3)
+    with closing(RunStore(settings.db_uri)) as store:
+        store.migrate()
+        for key in keys:
+            claim = store.claim(key)
+            assert claim
+            notebook = str(settings.notebooks_dir / f"{key.parameters_hash[:4]}.ipynb")
+            store.finish(claim, RunState.FAILED, outputs={"n": {"notebook": notebook, "reports": []}}, error=error)
+        records = {record.key: record for record in store.runs()}
+
+    with Notifier(settings, last_run=records.get) as notifier:
+        notifier.follow([TriggerSpec(workflow=SPEC, parameters=north), TriggerSpec(workflow=SPEC, parameters=south)])
+        notifier.given_up(keys)
+
+    (message,) = receiver.taken()
+    assert message["title"] == "AutoFlow: flows (region=north) 2016-01-05 and 1 more were given up"
+    for key, region in zip(keys, ("north", "south"), strict=True):
+        assert f"flows (region={region}) 2016-01-05\nnotebook 'n', cell 3: ValueError: zzz" in message["message"]
+        assert f"https://reports.example.org/notebooks/{key.parameters_hash[:4]}.ipynb" in message["message"]
+    assert TOKEN_OF_NO_USE[:12] not in message["message"]
+
+
+def flowapi(*, fails: bool = True, error: str = "it is gone") -> Attention:
+    """Return what needs a person if FlowAPI fails, or works."""
+    if not fails:
+        return Attention(fine=frozenset({Need.FLOWAPI}))
+    return Attention(conditions=(Condition(need=Need.FLOWAPI, reason=error, since=NOW, what_to_do="wait"),))
+
+
+def test_people_are_notified_once_of_each_condition_and_of_its_end_even_after_restarts(
     deployed: Deployed, receiver: Receiver
 ) -> None:
-    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url, AUTOFLOW_NOTIFY_AFTER="3600")
-    error = FlowApiError(f"Token {TOKEN_OF_NO_USE} has expired")
+    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
+    failing, unknown, working = flowapi(error=f"no {TOKEN_OF_NO_USE}"), Attention(), flowapi(fails=False)
     titles = []
-    for minutes in (0, 59, 60, 61, 600):
-        now = NOW + datetime.timedelta(minutes=minutes)
-        with Notifier(settings, clock=lambda now=now: now) as notifier:  # type: ignore[misc]
-            notifier.flowapi_failed(error)
-        titles.append(receiver.titles())
-    assert titles == [[], [], ["AutoFlow: FlowAPI is failing"], [], []]
+    for attention in (unknown, failing, failing, unknown, failing, working, working, failing):
+        with Notifier(settings) as notifier:
+            notifier.attend(attention)
+        titles.append([(message["title"], message["message"]) for message in receiver.taken()])
 
+    failure = ("AutoFlow: FlowAPI is failing", "No [secret]\nSince 2026-01-01 12:00 UTC.\nWait.")
+    recovery = ("AutoFlow: FlowAPI works again", "Before: no [secret] (since 2026-01-01 12:00 UTC)")
+    assert titles == [[], [failure], [], [], [], [recovery], [], [failure]]
+
+
+def test_several_conditions_at_once_are_listed_in_one_message(deployed: Deployed, receiver: Receiver) -> None:
+    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
+    stuck = [Condition(need=Need.STUCK, reason=f"flows seems stuck: {number}", run_id=number) for number in range(25)]
     with Notifier(settings) as notifier:
-        notifier.flowapi_works()
-        notifier.flowapi_works()
+        notifier.attend(Attention(conditions=(*flowapi().conditions, *stuck)))
+        notifier.attend(Attention(conditions=tuple(stuck[1:]), fine=frozenset({Need.STUCK})))
+
+    first, over = receiver.taken()
+    assert first["title"] == "AutoFlow: FlowAPI is failing; a run seems stuck"
+    assert "Flows seems stuck: 18" in first["message"]
+    assert first["message"].endswith("… and 6 more")
+    assert over["title"] == "AutoFlow: run 0 is no longer stuck"
+
+
+def test_notices_of_an_older_version_are_understood(deployed: Deployed, receiver: Receiver) -> None:
+    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
+    old = {"given_up": [], "flowapi_failing_since": NOW.isoformat(), "flowapi_told": True}
+    (settings.outputs_dir / NOTICES_FILE).write_text(json.dumps(old))
+    with Notifier(settings) as notifier:
+        notifier.attend(flowapi())
+        notifier.attend(flowapi(fails=False))
     assert receiver.titles() == ["AutoFlow: FlowAPI works again"]
 
 
-@pytest.mark.parametrize(
-    "broken",
-    ["[]", '{"given_up": null, "flowapi_failing_since": 7}', '{"given_up": [7], "flowapi_failing_since": "x"}'],
-)
+@pytest.mark.parametrize("broken", ["[]", '{"given_up": null, "conditions": 7}', '{"given_up": [7], "conditions": []}'])
 def test_a_broken_file_of_notices_makes_people_be_notified_again(
     deployed: Deployed, receiver: Receiver, broken: str
 ) -> None:
-    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url, AUTOFLOW_NOTIFY_AFTER="0")
-    settings.outputs_dir.mkdir(exist_ok=True)
+    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
     (settings.outputs_dir / NOTICES_FILE).write_text(broken)
     with Notifier(settings) as notifier:
-        notifier.flowapi_failed(FlowApiError("it is gone"))
-        notifier.flowapi_works()
+        notifier.attend(flowapi())
+        notifier.attend(flowapi(fails=False))
         notifier.given_up([RunKey.of("flows", {}, datetime.date(2016, 1, 5))])
     assert receiver.titles() == [
         "AutoFlow: FlowAPI is failing",
@@ -154,12 +215,15 @@ def test_a_broken_file_of_notices_makes_people_be_notified_again(
     ]
 
 
-def test_nobody_is_notified_of_a_short_failure_of_flowapi(deployed: Deployed, receiver: Receiver) -> None:
+def test_people_are_notified_only_once_although_the_notices_cannot_be_written(
+    deployed: Deployed, receiver: Receiver
+) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
+    (settings.outputs_dir / NOTICES_FILE).mkdir()
     with Notifier(settings) as notifier:
-        notifier.flowapi_failed(FlowApiError("it is down"))
-        notifier.flowapi_works()
-    assert receiver.titles() == []
+        for _ in range(3):
+            notifier.attend(flowapi())
+    assert receiver.titles() == ["AutoFlow: FlowAPI is failing"]
 
 
 def test_a_message_that_cannot_be_sent_is_one_warning_without_the_url(deployed: Deployed, logged: list[str]) -> None:

@@ -11,7 +11,20 @@ from tests.test_layers import IMPORTS, MODULES, TREES
 DECIDING = ("autoflow.model", "autoflow.runs")
 OTHERS = sorted(module for module in MODULES if not module.startswith(DECIDING))
 
-DOMAIN = {f"autoflow.runs.{name}" for name in ("backfill", "plan", "records", "requests", "retries", "run")}
+DOMAIN = {
+    f"autoflow.runs.{name}"
+    for name in (
+        "attention",
+        "backfill",
+        "naming",
+        "plan",
+        "records",
+        "requests",
+        "retries",
+        "run",
+        "stuck",
+    )
+}
 MAY_IMPORT = {"autoflow.specs", "autoflow.date_stencil", "autoflow.errors"} | DOMAIN
 
 SEARCHES = {"count", "index"}

@@ -1,0 +1,210 @@
+"""The daemon's watch over workflows.yml and over everything else that may need a person."""
+
+import datetime
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+from autoflow.errors import AutoflowError, FlowApiError, RunStoreError, TokenError, WorkflowsFileError
+from autoflow.flowapi import FlowApi
+from autoflow.log import logger
+from autoflow.model.store import RunStore
+from autoflow.notify import Notifier
+from autoflow.orchestration.daemon_files import DaemonFiles
+from autoflow.orchestration.server_process import is_ready
+from autoflow.orchestration.sights import database_id, see
+from autoflow.page.writer import PageWriter
+from autoflow.parser.watch import Checked, FileWatch
+from autoflow.runs.attention import Attention, Facts, Need, Sights, attention, next_standing
+from autoflow.runs.naming import run_name
+from autoflow.runs.records import utc_now
+from autoflow.settings import Settings
+from autoflow.specs import WorkflowsFile
+from autoflow.stop_signal import PeriodicThread
+
+LOOK_SECONDS = 1.0
+"""How often workflows.yml is looked at, which costs a read of the file."""
+
+ATTEND_SECONDS = 15.0
+"""How often everything else is looked at."""
+
+LOGGED = frozenset({Need.STUCK, Need.DISK, Need.DATABASE, Need.PREFECT})
+"""What is logged here when it begins and when it is over; ticks log their own failures."""
+
+
+class Watch:
+    """Watches workflows.yml and whatever else may need a person, in the background.
+
+    What it finds out goes to the log, the daemon's files, the page and the messages. `workflows` is the workflows.yml
+    that the daemon has started with.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: RunStore,
+        workflows: WorkflowsFile,
+        *,
+        notifier: Notifier,
+        page: PageWriter,
+        clock: Callable[[], datetime.datetime] = utc_now,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._workflows = workflows
+        self._notifier = notifier
+        self._page = page
+        self._clock = clock
+        self._seconds = seconds
+        self._files = DaemonFiles(home=settings.prefect_home)
+        self._lock = threading.Lock()
+        self._facts = replace(self._files.facts(), database=database_id(settings))
+        self._recorded: Facts | None = None
+        self._cannot_record = False
+        self._file = FileWatch(settings, clock=seconds)
+        self._accept: Callable[[WorkflowsFile], bool] = lambda _: True
+        self._unapplied: WorkflowsFile | None = None
+        self._attended_at = -ATTEND_SECONDS
+        self._last = Attention()
+        self._guarded: Sequence[PeriodicThread] = ()
+        self._thread = PeriodicThread("watch", self.look, LOOK_SECONDS, also_at_end=True)
+
+    @contextmanager
+    def running(self, accept: Callable[[WorkflowsFile], bool] | None = None) -> Iterator[None]:
+        """Watch for the duration of the block.
+
+        `accept` takes over a changed workflows.yml and returns whether it could; if not, it is called again later.
+        """
+        self._accept = accept or self._accept
+        with self._thread:
+            yield
+
+    def guard(self, *threads: PeriodicThread) -> None:
+        """Show no sign of life from now on while one of `threads` is dead or hangs."""
+        self._guarded = threads
+
+    def tick_ended(self, error: AutoflowError | None) -> None:
+        """Note how a tick ended."""
+        now, token = self._clock(), FlowApi.of(self._settings).token_id
+        with self._lock:
+            self._facts = _after_tick(self._facts, error, now, token)
+        self._attended_at = -ATTEND_SECONDS
+        self._thread.wake()
+
+    def look(self) -> None:
+        """Check workflows.yml if it was edited and, from time to time, everything else."""
+        checked = self._file.look()
+        if checked is not None:
+            self._file_checked(checked)
+        now = self._seconds()
+        if checked is not None or now - self._attended_at >= ATTEND_SECONDS:
+            self._attended_at = now
+            self._apply()
+            self._attend()
+
+    def _file_checked(self, checked: Checked) -> None:
+        result, edited = checked.result, ", ".join(checked.edited)
+        error = str(result) if isinstance(result, WorkflowsFileError) else None
+        with self._lock:
+            before = self._facts.workflows_file
+            self._facts = replace(self._facts, workflows_file=next_standing(before, error, self._clock()))
+        if isinstance(result, WorkflowsFileError):
+            was_edited = f"{edited} was edited: " if edited else ""
+            logger.error("%sworkflows.yml is invalid, so AutoFlow looks for no new dates:\n%s", was_edited, result)
+        else:
+            if edited:
+                logger.info("%s was edited: workflows.yml is valid (%s)", edited, _summary(result))
+            self._workflows = self._unapplied = result
+
+    def _apply(self) -> None:
+        """Have a changed workflows.yml taken over."""
+        if self._unapplied is None:
+            return
+        self._page.follow(self._unapplied.sensor.triggers)
+        self._notifier.follow(self._unapplied.sensor.triggers)
+        if self._accept(self._unapplied):
+            self._unapplied = None
+
+    def _attend(self) -> None:
+        self._look_at_prefect()
+        sights = self._see()
+        with self._lock:
+            facts = self._facts
+        name = partial(run_name, triggers=self._workflows.sensor.triggers)
+        found = attention(facts, sights, self._clock(), notify_after=self._settings.notify_after, name=name)
+        self._log(found)
+        self._record(facts)
+        self._notifier.attend(found)
+        self._page.show(found.conditions, self._files.looked_at)
+        if not any(thread.is_dead_or_hangs for thread in self._guarded):
+            self._files.beat()
+
+    def _see(self) -> Sights:
+        error = None
+        try:
+            sights = see(self._settings, self._store, self._facts)
+        except RunStoreError as problem:
+            error, sights = str(problem), see(self._settings, None, self._facts)
+        with self._lock:
+            standing = next_standing(self._facts.run_store, error, self._clock())
+            self._facts = replace(self._facts, run_store=standing)
+        return sights
+
+    def _look_at_prefect(self) -> None:
+        url = self._settings.prefect_api_url or self._files.api_url
+        if url is None:
+            return
+        error = None if is_ready(url) else f"the Prefect API at {url} does not answer"
+        with self._lock:
+            self._facts = replace(self._facts, prefect=next_standing(self._facts.prefect, error, self._clock()))
+
+    def _log(self, found: Attention) -> None:
+        before = {condition.key for condition in self._last.conditions}
+        for condition in found.conditions:
+            if condition.need in LOGGED and condition.key not in before:
+                logger.warning("%s", condition.text)
+        for condition in self._last.conditions:
+            if condition.need in LOGGED and found.is_over(condition.key):
+                run = f"run {condition.run_id} is " if condition.run_id else ""
+                logger.info("%s%s", run, condition.need.over)
+        self._last = found
+
+    def _record(self, facts: Facts) -> None:
+        if facts == self._recorded:
+            return
+        try:
+            self._files.record_facts(facts)
+            self._recorded, self._cannot_record = facts, False
+        except OSError as error:
+            if not self._cannot_record:
+                logger.warning("could not write to %s: %s", self._files.home, error.strerror)
+            self._cannot_record = True
+
+
+def _summary(file: WorkflowsFile) -> str:
+    return (
+        f"{len(file.workflows)} workflows, {len(file.sensor.triggers)} sensor entries, schedule {file.sensor.schedule}"
+    )
+
+
+def _after_tick(facts: Facts, error: AutoflowError | None, now: datetime.datetime, token: str) -> Facts:
+    """Return the facts after a tick; what a failed tick has not come to is unknown or as before."""
+    if error is None:
+        return replace(
+            facts,
+            workflows_file=next_standing(facts.workflows_file, None, now),
+            token=next_standing(facts.token, None, now, token),
+            flowapi=next_standing(facts.flowapi, None, now),
+            ticks=next_standing(facts.ticks, None, now),
+        )
+    if isinstance(error, WorkflowsFileError):
+        return replace(facts, workflows_file=next_standing(facts.workflows_file, str(error), now), ticks=None)
+    if isinstance(error, TokenError):
+        return replace(facts, token=next_standing(facts.token, str(error), now, token), flowapi=None, ticks=None)
+    if isinstance(error, FlowApiError):
+        return replace(facts, flowapi=next_standing(facts.flowapi, str(error), now), ticks=None)
+    return replace(facts, ticks=next_standing(facts.ticks, str(error), now))
