@@ -291,8 +291,8 @@ def _title(conditions: Sequence[Condition]) -> str:
 
 def _described(condition: Condition) -> str:
     since = f"Since {as_text(condition.since)}." if condition.since else ""
-    lines = [condition.reason, *condition.details, since, condition.what_to_do and f"{condition.what_to_do}."]
-    return "\n".join(line[:1].upper() + line[1:] for line in lines if line)
+    hint = f"{condition.what_to_do[:1].upper()}{condition.what_to_do[1:]}." if condition.what_to_do else ""
+    return "\n".join(line for line in (f"{condition.reason}.", *condition.details, since, hint) if line)
 
 
 def _recovery(key: str, notice: str) -> tuple[str, str]:

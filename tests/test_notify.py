@@ -1,11 +1,7 @@
 import datetime
 import json
-import queue
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -22,6 +18,7 @@ from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowSpec
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
+from tests.receiver import Receiver
 from tests.test_acceptance import environment
 
 # Apprise's own, as its plugins are imported.
@@ -29,39 +26,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:Deprecati
 
 NOW = datetime.datetime(2026, 1, 1, 12)
 SPEC = WorkflowSpec(name="flows", notebooks=(NotebookSpec(label="n", path=Path("/inputs/n.ipynb")),))
-
-
-@dataclass(frozen=True)
-class Receiver:
-    """Where messages arrive."""
-
-    url: str
-    messages: "queue.Queue[dict[str, str]]"
-
-    def taken(self) -> list[dict[str, str]]:
-        return [self.messages.get_nowait() for _ in range(self.messages.qsize())]
-
-    def titles(self) -> list[str]:
-        return [message["title"] for message in self.taken()]
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    messages: queue.Queue[dict[str, str]] = queue.Queue()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            messages.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        yield Receiver(f"json://127.0.0.1:{server.server_port}/", messages)
-        server.shutdown()
 
 
 def ended(state: RunState, settings: Settings, *, failures: int = 0, error: AutoflowError | None = None) -> EndedRun:
@@ -169,7 +133,7 @@ def test_people_are_notified_once_of_each_condition_and_of_its_end_even_after_re
             notifier.attend(attention)
         titles.append([(message["title"], message["message"]) for message in receiver.taken()])
 
-    failure = ("AutoFlow: FlowAPI is failing", "No [secret]\nSince 2026-01-01 12:00 UTC.\nWait.")
+    failure = ("AutoFlow: FlowAPI is failing", "no [secret].\nSince 2026-01-01 12:00 UTC.\nWait.")
     recovery = ("AutoFlow: FlowAPI works again", "Before: no [secret] (since 2026-01-01 12:00 UTC)")
     assert titles == [[], [failure], [], [], [], [recovery], [], [failure]]
 
@@ -183,7 +147,7 @@ def test_several_conditions_at_once_are_listed_in_one_message(deployed: Deployed
 
     first, over = receiver.taken()
     assert first["title"] == "AutoFlow: FlowAPI is failing; a run seems stuck"
-    assert "Flows seems stuck: 18" in first["message"]
+    assert "flows seems stuck: 18." in first["message"]
     assert first["message"].endswith("… and 6 more")
     assert over["title"] == "AutoFlow: run 0 is no longer stuck"
 

@@ -32,6 +32,7 @@ from autoflow.runs.naming import run_name
 from autoflow.runs.plan import given_up_dates
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
+from autoflow.utils import redact
 
 OVERDUE_AFTER = datetime.timedelta(minutes=5)
 """A tick is overdue if it was due so long ago, and neither it nor another one is running."""
@@ -133,7 +134,7 @@ def _read_file(settings: Settings) -> tuple[WorkflowsFile | None, Sequence[str]]
     try:
         return read_workflows(settings), ()
     except WorkflowsFileError as error:
-        return None, error.problems
+        return None, [redact(problem, settings.secrets) for problem in error.problems]
 
 
 def daemon_checks(settings: Settings, now: datetime.datetime, found: Sequence[Condition] | None = None) -> list[Check]:

@@ -24,6 +24,7 @@ from autoflow.runs.records import utc_now
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
 from autoflow.stop_signal import PeriodicThread
+from autoflow.utils import redact
 
 LOOK_SECONDS = 1.0
 """How often workflows.yml is looked at, which costs a read of the file."""
@@ -91,7 +92,7 @@ class Watch:
         """Note how a tick ended."""
         now, token = self._clock(), FlowApi.of(self._settings).token_id
         with self._lock:
-            self._facts = _after_tick(self._facts, error, now, token)
+            self._facts = _after_tick(self._facts, error, self._text(error), now, token)
         self._attended_at = -ATTEND_SECONDS
         self._thread.wake()
 
@@ -108,16 +109,16 @@ class Watch:
 
     def _file_checked(self, checked: Checked) -> None:
         result, edited = checked.result, ", ".join(checked.edited)
-        error = str(result) if isinstance(result, WorkflowsFileError) else None
+        error = self._text(result) if isinstance(result, WorkflowsFileError) else None
         with self._lock:
             before = self._facts.workflows_file
             self._facts = replace(self._facts, workflows_file=next_standing(before, error, self._clock()))
         if isinstance(result, WorkflowsFileError):
-            was_edited = f"{edited} was edited: " if edited else ""
-            logger.error("%sworkflows.yml is invalid, so AutoFlow looks for no new dates:\n%s", was_edited, result)
+            after = f" after an edit of {edited}" if edited else ""
+            logger.error("workflows.yml is invalid%s; AutoFlow looks for no new dates:\n%s", after, result)
         else:
             if edited:
-                logger.info("%s was edited: workflows.yml is valid (%s)", edited, _summary(result))
+                logger.info("accepted an edit of %s: %s", edited, _summary(result))
             self._workflows = self._unapplied = result
 
     def _apply(self) -> None:
@@ -148,7 +149,7 @@ class Watch:
         try:
             sights = see(self._settings, self._store, self._facts)
         except RunStoreError as problem:
-            error, sights = str(problem), see(self._settings, None, self._facts)
+            error, sights = self._text(problem), see(self._settings, None, self._facts)
         with self._lock:
             standing = next_standing(self._facts.run_store, error, self._clock())
             self._facts = replace(self._facts, run_store=standing)
@@ -161,6 +162,10 @@ class Watch:
         error = None if is_ready(url) else f"the Prefect API at {url} does not answer"
         with self._lock:
             self._facts = replace(self._facts, prefect=next_standing(self._facts.prefect, error, self._clock()))
+
+    def _text(self, error: AutoflowError | None) -> str:
+        """Return what an error says, without secrets: it is written to a file."""
+        return redact(str(error), self._settings.secrets)
 
     def _log(self, found: Attention) -> None:
         before = {condition.key for condition in self._last.conditions}
@@ -186,13 +191,15 @@ class Watch:
 
 
 def _summary(file: WorkflowsFile) -> str:
-    return (
-        f"{len(file.workflows)} workflows, {len(file.sensor.triggers)} sensor entries, schedule {file.sensor.schedule}"
-    )
+    names = ", ".join(workflow.name for workflow in file.workflows)
+    return f"workflows {names}; schedule {file.sensor.schedule or 'null'}; sensor entries {len(file.sensor.triggers)}"
 
 
-def _after_tick(facts: Facts, error: AutoflowError | None, now: datetime.datetime, token: str) -> Facts:
-    """Return the facts after a tick; what a failed tick has not come to is unknown or as before."""
+def _after_tick(facts: Facts, error: AutoflowError | None, text: str, now: datetime.datetime, token: str) -> Facts:
+    """Return the facts after a tick, where `text` is what the `error` says.
+
+    What a failed tick has not come to is unknown or as before.
+    """
     if error is None:
         return replace(
             facts,
@@ -202,9 +209,9 @@ def _after_tick(facts: Facts, error: AutoflowError | None, now: datetime.datetim
             ticks=next_standing(facts.ticks, None, now),
         )
     if isinstance(error, WorkflowsFileError):
-        return replace(facts, workflows_file=next_standing(facts.workflows_file, str(error), now), ticks=None)
+        return replace(facts, workflows_file=next_standing(facts.workflows_file, text, now), ticks=None)
     if isinstance(error, TokenError):
-        return replace(facts, token=next_standing(facts.token, str(error), now, token), flowapi=None, ticks=None)
+        return replace(facts, token=next_standing(facts.token, text, now, token), flowapi=None, ticks=None)
     if isinstance(error, FlowApiError):
-        return replace(facts, flowapi=next_standing(facts.flowapi, str(error), now), ticks=None)
-    return replace(facts, ticks=next_standing(facts.ticks, str(error), now))
+        return replace(facts, flowapi=next_standing(facts.flowapi, text, now), ticks=None)
+    return replace(facts, ticks=next_standing(facts.ticks, text, now))
