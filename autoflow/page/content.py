@@ -94,10 +94,7 @@ class Links:
     def __init__(self, outputs_dir: Path, notebooks_dir: Path) -> None:
         self._outputs_dir = outputs_dir
         self._notebooks_dir = str(notebooks_dir)
-        try:
-            self._names = frozenset(os.listdir(notebooks_dir))
-        except OSError:
-            self._names = frozenset()
+        self._names_in: dict[str, frozenset[str]] = {}
         self.unreadable: list[Path] = []
 
     def link(self, path: str) -> str:
@@ -105,12 +102,24 @@ class Links:
         return quote(os.path.relpath(path, self._outputs_dir))
 
     def is_readable(self, path: str) -> bool:
-        """Return whether an executed notebook exists as HTML, too; if it does not, remember it in `unreadable`."""
+        """Return whether an executed notebook exists as HTML, too; if it does not, remember it in `unreadable`.
+
+        Notebooks outside of the notebooks folder, where they may be if it was set anew, are not remembered.
+        """
         folder, name = os.path.split(path)
-        is_readable = folder == self._notebooks_dir and readable(name) in self._names
-        if not is_readable and name in self._names:
+        names = self._names(folder)
+        is_readable = readable(name) in names
+        if not is_readable and name in names and folder == self._notebooks_dir:
             self.unreadable.append(Path(path))
         return is_readable
+
+    def _names(self, folder: str) -> frozenset[str]:
+        if folder not in self._names_in:
+            try:
+                self._names_in[folder] = frozenset(os.listdir(folder))
+            except OSError:
+                self._names_in[folder] = frozenset()
+        return self._names_in[folder]
 
 
 class Compact:

@@ -22,6 +22,11 @@ from tests.notebooks.running import Ran, Runner
 from tests.waiting import LONG
 
 
+def test_kernel_is_forked_where_there_is_a_server(run: Runner) -> None:
+    ran = run("import os; print(open(f'/proc/{os.getppid()}/cmdline').read())")
+    assert ("warm_process" in ran.printed()) == (run.fork_server is not None)
+
+
 def test_notebook_runs_in_its_folder_with_its_environment_and_reports_each_cell(tmp_path: Path) -> None:
     notebook = write_notebook(tmp_path / "in" / "n.ipynb", "import os, helper", "print(os.environ['COLOUR'], helper.x)")
     (tmp_path / "in" / "helper.py").write_text("x = 7")
@@ -78,7 +83,7 @@ def test_parameter_that_json_does_not_know_is_refused(run: Runner, value: object
     ("code", "death"),
     [
         ("import os; os._exit(3)", "the kernel died: it ended with exit status 3"),
-        ("import os; os.kill(os.getpid(), 9)", "the kernel died: killed by SIGKILL, perhaps for want of memory"),
+        ("import os; os.kill(os.getpid(), 9)", "the kernel died: killed by SIGKILL, possibly out of memory"),
         ("import ctypes; ctypes.string_at(0)", "the kernel died: killed by SIGSEGV"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Deployments on a real Prefect server: what is scheduled is run once, and again if Prefect failed before it began."""
+"""Deployments on a real Prefect server: each scheduled run is run once, and later if Prefect fails before it starts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("prefect_url")
 
 
 class FlowBeforeWhichPrefectFails(prefect.Flow[[], None]):
-    """A flow with which the API is gone, so many times, when its run is about to begin."""
+    """A flow for which the Prefect API fails when a run is about to start, `failures_left` times."""
 
     failures_left = 0
 
@@ -49,7 +49,14 @@ def runs_of(deployment: Deployment) -> list[FlowRun]:
         return client.read_flow_runs(flow_run_filter=of_deployment)
 
 
-def test_run_that_is_scheduled_is_run_once() -> None:
+def poll(runner: DeploymentRunner, *, times: int = 1) -> None:
+    """Have the runner look for runs, and wait for those that it begins."""
+    for _ in range(times):
+        runner.poll()
+        assert runner.join(LONG)
+
+
+def test_scheduled_run_is_run_once() -> None:
     ran = []
 
     @prefect.flow(name="once", persist_result=False)
@@ -58,34 +65,29 @@ def test_run_that_is_scheduled_is_run_once() -> None:
 
     with deployed(once) as deployment, DeploymentRunner([deployment]) as runner:
         deployment.run_soon()
-        for _ in range(2):
-            runner.poll()
-            assert runner.join(LONG)
+        poll(runner, times=2)
         [flow_run] = runs_of(deployment)
     assert ran == [1]
     assert flow_run.state
     assert flow_run.state.is_completed()
 
 
-def test_run_before_which_prefect_failed_is_run_later() -> None:
+def test_run_that_prefect_failed_to_start_is_run_later() -> None:
     ran = []
     flow = FlowBeforeWhichPrefectFails(lambda: ran.append(1), name="later", persist_result=False)
     with deployed(flow) as deployment, DeploymentRunner([deployment]) as runner:
         flow.failures_left = 1
         deployment.run_soon()
-        runner.poll()
-        assert runner.join(LONG)
+        poll(runner)
         assert ran == []
-        for _ in range(2):  # it is scheduled again, and then begun
-            runner.poll()
-            assert runner.join(LONG)
+        poll(runner, times=2)  # the first poll schedules it again, the second starts it
         [flow_run] = runs_of(deployment)
     assert ran == [1]
     assert flow_run.state
     assert flow_run.state.is_completed()
 
 
-def test_only_the_newest_of_several_exclusive_runs_that_are_late_is_run() -> None:
+def test_only_the_newest_of_several_late_exclusive_runs_is_run() -> None:
     ran = []
 
     @prefect.flow(name="exclusive", persist_result=False)
@@ -95,8 +97,7 @@ def test_only_the_newest_of_several_exclusive_runs_that_are_late_is_run() -> Non
     with deployed(exclusive, exclusive=True) as deployment, DeploymentRunner([deployment]) as runner:
         for _ in range(3):
             deployment.run_soon()
-        runner.poll()
-        assert runner.join(LONG)
+        poll(runner)
         states = sorted(str(flow_run.state_type) for flow_run in runs_of(deployment))
     assert ran == [1]
     assert states == ["StateType.CANCELLED", "StateType.CANCELLED", "StateType.COMPLETED"]

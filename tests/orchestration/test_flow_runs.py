@@ -19,7 +19,7 @@ def the_run(flow_run_id: UUID) -> FlowRun:
         return client.read_flow_run(flow_run_id)
 
 
-def test_run_has_its_name_its_tags_and_its_parameters_and_ends_as_it_ended() -> None:
+def test_run_has_its_name_tags_parameters_and_final_state() -> None:
     seen = []
 
     @prefect.flow(name="named", persist_result=False)
@@ -40,7 +40,7 @@ def test_run_has_its_name_its_tags_and_its_parameters_and_ends_as_it_ended() -> 
     assert (flow_run.name, sorted(flow_run.tags), flow_run.parameters) == ("its {name}", ["one", "two"], {"number": 2})
 
 
-def test_run_that_fails_has_failed_and_hooks_are_called() -> None:
+def test_run_that_fails_is_reported_as_failed_and_calls_its_hooks() -> None:
     called = []
 
     @prefect.flow(name="fails", persist_result=False)
@@ -55,7 +55,7 @@ def test_run_that_fails_has_failed_and_hooks_are_called() -> None:
     assert flow_run.state.is_failed()
 
 
-def test_run_within_another_is_a_run_of_its_own() -> None:
+def test_run_within_another_run_has_no_parent() -> None:
     inner_ids = []
 
     @prefect.flow(name="inner", persist_result=False)
@@ -73,7 +73,7 @@ def test_run_within_another_is_a_run_of_its_own() -> None:
     assert the_run(inner_ids[0]).parent_task_run_id is None
 
 
-def test_flow_that_somebody_has_deleted_in_prefect_is_run_all_the_same() -> None:
+def test_flow_that_was_deleted_in_prefect_is_run_all_the_same() -> None:
     @prefect.flow(name="deleted", persist_result=False)
     def deleted() -> None:
         pass

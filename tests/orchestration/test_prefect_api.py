@@ -34,7 +34,7 @@ HOME_OF_THE_SESSIONS = os.environ["PREFECT_HOME"]
 
 @contextlib.contextmanager
 def listening(port: int = 0, host: str = "127.0.0.1") -> Iterator[int]:
-    """Take a port, and answer nobody; yield which one it is."""
+    """Listen on a port without ever responding; yield the port."""
     with socket.create_server((host, port)) as listener:
         taken: int = listener.getsockname()[1]
         yield taken
@@ -49,7 +49,7 @@ def is_free(port: int) -> bool:
 
 
 def servers_of(pid: int | None = None) -> list[psutil.Process]:
-    """Return the Prefect servers that a process, by default this one, has started; not that of the session."""
+    """Return the Prefect servers that a process, by default this one, has started, except the session's."""
     with contextlib.suppress(psutil.NoSuchProcess):
         children = psutil.Process(pid).children()
         servers = [child for child in children if "autoflow.orchestration.prefect_server" in child.cmdline()]
@@ -57,18 +57,18 @@ def servers_of(pid: int | None = None) -> list[psutil.Process]:
     return []
 
 
-def test_port_that_is_set_is_taken(deployed: Deployed) -> None:
+def test_configured_port_is_used(deployed: Deployed) -> None:
     port = free_port()
     assert choose_port(deployed.settings(PREFECT_SERVER_API_PORT=str(port))) == port
 
 
-def test_port_that_is_set_and_taken_is_an_error(deployed: Deployed) -> None:
+def test_configured_port_that_is_in_use_is_an_error(deployed: Deployed) -> None:
     with listening() as port, pytest.raises(PrefectApiError) as caught:
         choose_port(deployed.settings(PREFECT_SERVER_API_PORT=str(port)))
     assert str(caught.value) == f"PREFECT_SERVER_API_PORT: port {port} is in use; set another port, or none"
 
 
-def test_next_port_is_taken_when_the_usual_one_is_not_free(deployed: Deployed) -> None:
+def test_next_port_is_used_when_the_usual_one_is_in_use(deployed: Deployed) -> None:
     first = choose_port(deployed.settings())
     assert 4200 <= first < 4300
     with listening(first):
@@ -83,14 +83,14 @@ def test_port_is_taken_on_all_addresses(deployed: Deployed) -> None:
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1", "not a host"])
-def test_host_on_which_nobody_can_listen_is_told(deployed: Deployed, host: str) -> None:
+def test_address_that_cannot_be_used_is_reported(deployed: Deployed, host: str) -> None:
     with pytest.raises(PrefectApiError) as caught:
         choose_port(deployed.settings(PREFECT_SERVER_API_HOST=host))
     assert str(caught.value).startswith(f"the Prefect server cannot listen on '{host}', port 4200: ")
     assert str(caught.value).endswith("; check PREFECT_SERVER_API_HOST and PREFECT_SERVER_API_PORT")
 
 
-def test_server_calls_nobody_at_home_whatever_is_set(deployed: Deployed) -> None:
+def test_server_sends_no_usage_data_whatever_is_set(deployed: Deployed) -> None:
     environ = {"PREFECT_SERVER_ANALYTICS_ENABLED": "true", "DO_NOT_TRACK": "0"}
     environment = server_environment(deployed.settings(), environ, 4200)
     assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
@@ -99,7 +99,7 @@ def test_server_calls_nobody_at_home_whatever_is_set(deployed: Deployed) -> None
     assert client_environment(deployed.settings(), "http://127.0.0.1:4200/api")["DO_NOT_TRACK"] == "1"
 
 
-def test_server_gets_no_secret(deployed: Deployed) -> None:
+def test_server_gets_no_secrets(deployed: Deployed) -> None:
     uri = "postgresql://user:hunter22@host/db"
     secrets = {"AUTOFLOW_DB_URI": uri, "PREFECT__DB_URI": uri, "AUTOFLOW_DB_PASSWORD": "hunter22"}
     environ = {**deployed.environ, **secrets}
@@ -109,7 +109,7 @@ def test_server_gets_no_secret(deployed: Deployed) -> None:
     assert environment["PATH"] == environ["PATH"]
 
 
-def test_what_an_operator_sets_about_the_server_holds(deployed: Deployed) -> None:
+def test_settings_of_the_operator_take_precedence(deployed: Deployed) -> None:
     environ = {"PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P1D", "PREFECT_UI_API_URL": "https://prefect.example.org/api"}
     environment = server_environment(deployed.settings(), environ, 4321)
     assert environment.items() >= environ.items()
@@ -125,14 +125,14 @@ def test_given_api_is_used_and_nothing_is_started(deployed: Deployed) -> None:
         assert servers_of() == []
 
 
-def test_given_api_that_does_not_answer_is_told() -> None:
+def test_given_api_that_does_not_respond_is_reported() -> None:
     url = f"http://127.0.0.1:{free_port()}/api"
     with pytest.raises(PrefectApiError) as caught:
         PrefectApi(url).wait_until_ready(Shutdown(), timeout=0.2)
     assert str(caught.value) == f"the Prefect API at {url} did not respond within 0.2 s; check PREFECT_API_URL"
 
 
-def test_wait_ends_when_autoflow_is_told_to_end() -> None:
+def test_wait_ends_at_shutdown() -> None:
     shutdown = Shutdown()
     threading.Timer(0.2, shutdown.close).start()
     assert not PrefectApi(f"http://127.0.0.1:{free_port()}/api").wait_until_ready(shutdown)
@@ -141,7 +141,7 @@ def test_wait_ends_when_autoflow_is_told_to_end() -> None:
 @pytest.mark.parametrize(
     "answer", [b"220 mail.example ESMTP\r\n", b"HTTP/1.1 503 No\r\n\r\n", b"HTTP/1.1 \xff\r\n\r\n", b""]
 )
-def test_what_is_no_prefect_is_not_ready(answer: bytes) -> None:
+def test_server_other_than_prefect_is_not_ready(answer: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as thread:
         ready = thread.submit(is_ready, f"http://127.0.0.1:{listener.getsockname()[1]}/api")
         connection, _ = listener.accept()
@@ -151,12 +151,12 @@ def test_what_is_no_prefect_is_not_ready(answer: bytes) -> None:
         assert not ready.result(LONG)
 
 
-def test_api_that_accepts_and_never_answers_is_not_ready() -> None:
+def test_api_that_accepts_connections_but_never_responds_is_not_ready() -> None:
     with listening() as port:
         assert not is_ready(f"http://127.0.0.1:{port}/api", timeout=0.2)
 
 
-def test_port_that_was_taken_meanwhile_is_told(deployed: Deployed, tmp_path: Path) -> None:
+def test_port_that_has_come_into_use_is_reported(deployed: Deployed, tmp_path: Path) -> None:
     with listening() as port:
         server = PrefectServer(server_environment(deployed.settings(), deployed.environ, port), tmp_path / "log")
         with pytest.raises(
@@ -166,7 +166,7 @@ def test_port_that_was_taken_meanwhile_is_told(deployed: Deployed, tmp_path: Pat
     assert servers_of() == []
 
 
-def test_log_that_cannot_be_written_is_told(deployed: Deployed) -> None:
+def test_log_file_that_cannot_be_written_is_reported(deployed: Deployed) -> None:
     environment = server_environment(deployed.settings(), deployed.environ, free_port())
     with pytest.raises(PrefectApiError, match=r"cannot write /proc/prefect/server\.log: .*; check PREFECT_HOME"):
         PrefectServer(environment, Path("/proc/prefect/server.log")).__enter__()
@@ -182,7 +182,7 @@ def test_log_that_cannot_be_written_is_told(deployed: Deployed) -> None:
         ({}, "file is not a database"),
     ],
 )
-def test_server_that_ends_before_it_answers_is_told_with_what_it_said(
+def test_server_that_fails_to_start_is_reported_with_its_error(
     deployed: Deployed, tmp_path: Path, environ: dict[str, str], complaint: str
 ) -> None:
     port, log, settings = free_port(), tmp_path / "server.log", deployed.settings()
@@ -195,11 +195,11 @@ def test_server_that_ends_before_it_answers_is_told_with_what_it_said(
         message = str(caught.value)
     assert message.startswith("the Prefect server failed to start: ")
     assert complaint in message
-    assert "for ever" not in message, "values of settings may be secrets"
+    assert "for ever" not in message, "the value of a setting may be a secret"
     assert message.endswith(f"(see {log})")
 
 
-def test_servers_database_is_in_its_folder_whatever_that_is_called(
+def test_database_of_the_server_is_in_prefect_home_whatever_its_name(
     deployed: Deployed, prefect_database: Path, tmp_path: Path
 ) -> None:
     home, port = tmp_path / "a%20b %3Fé 100%", free_port()
@@ -208,23 +208,23 @@ def test_servers_database_is_in_its_folder_whatever_that_is_called(
     settings = deployed.settings(PREFECT_HOME=str(home))
     with PrefectServer(server_environment(settings, deployed.environ, port), home / "server.log") as server:
         assert PrefectApi(f"http://127.0.0.1:{port}/api", server).wait_until_ready(Shutdown(), timeout=LONG)
-        # What SQLite writes to beside a database that is open.
+        # SQLite keeps this file next to an open database.
         assert (home / "prefect.db-wal").exists()
 
 
 @pytest.fixture
 def _proxies_read_anew() -> Iterator[None]:
-    """Have urllib, which keeps what it has read of proxies from its first request on, read that again."""
+    """Make urllib read the proxy variables again, which it does only at its first request."""
     urllib.request.install_opener(None)
     yield
     urllib.request.install_opener(None)
 
 
 @pytest.mark.usefixtures("migrated_prefect", "_proxies_read_anew")
-def test_server_that_dies_is_started_again_and_ends_with_the_block(
+def test_server_that_dies_is_restarted_and_ends_with_the_block(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A proxy that is not there, which connections to the server must not go through.
+    # This proxy does not exist: connections to the server must not use it.
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     port = free_port()
     settings = deployed.settings(PREFECT_SERVER_API_PORT=str(port))
@@ -241,7 +241,7 @@ def test_server_that_dies_is_started_again_and_ends_with_the_block(
         (server,) = servers_of()
         assert not {"AUTOFLOW_DB_URI", "FLOWAPI_TOKEN"} & server.environ().keys()
         server.kill()
-        # It waits for the next server rather than being refused.
+        # The request waits for the next server instead of being refused.
         assert httpx.get(f"{api.url}/health", timeout=LONG).json() is True
         (again,) = servers_of()
         assert again.pid != server.pid
@@ -263,7 +263,7 @@ with PrefectServer(environment, Path(sys.argv[1])):
 
 
 @pytest.mark.usefixtures("migrated_prefect")
-def test_server_that_hangs_is_started_anew(
+def test_server_that_hangs_is_restarted(
     deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ) -> None:
     monkeypatch.setattr("autoflow.orchestration.server_process.LOOK_SECONDS", 0.05)
@@ -272,7 +272,7 @@ def test_server_that_hangs_is_started_anew(
         api = PrefectApi(f"http://127.0.0.1:{environment['PREFECT_SERVER_API_PORT']}/api", server)
         assert api.wait_until_ready(Shutdown())
         (hung,) = servers_of()
-        # What the log is in may be gone as well.
+        # The folder of the log may be gone as well.
         shutil.rmtree(tmp_path / "home")
         hung.suspend()
         monkeypatch.setattr("autoflow.orchestration.server_process.HUNG_SECONDS", 0.1)
@@ -296,8 +296,8 @@ def test_server_ends_when_its_parent_is_killed(deployed: Deployed, tmp_path: Pat
         wait_for(lambda: is_free(port))
 
 
-def test_runs_side_by_side_are_never_told_that_the_database_is_locked(prefect_url: str) -> None:
-    """Each status is that of an answer at the first try: Prefect's own client would try again after a 503."""
+def test_database_is_never_locked_for_runs_side_by_side(prefect_url: str) -> None:
+    """Check the status of each first attempt: Prefect's own client would retry after a 503."""
 
     def run(number: int) -> set[int]:
         with httpx.Client(base_url=prefect_url, timeout=LONG) as client:

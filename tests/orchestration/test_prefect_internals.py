@@ -4,10 +4,13 @@ If one of these tests fails after an upgrade, read the docstring of what it test
 replacing a name that is gone, without an error and without an effect.
 """
 
+import ast
 import asyncio
 import dataclasses
 import functools
 import inspect
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +49,46 @@ from autoflow.orchestration.prefect_server_internals import (
 )
 from tests.conftest import Deployed
 
+ROOT = Path(__file__).resolve().parents[2]
+
+INTERNAL = {
+    "docket",
+    "prefect.events.worker",
+    "prefect.flow_engine",
+    "prefect.logging.handlers",
+    "prefect.server.api.background_workers",
+    "prefect.server.database",
+}
+"""Modules that are not part of Prefect's public API."""
+
 WRITERS = 12
+
+
+def imports_of(file: Path) -> Iterator[str]:
+    """Yield the dotted names that a file imports."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_only_the_two_modules_use_internals_of_prefect() -> None:
+    users = {
+        file.stem
+        for file in (ROOT / "autoflow").rglob("*.py")
+        for name in imports_of(file)
+        if any(f"{name}.".startswith(f"{module}.") for module in INTERNAL) or name.startswith("prefect._")
+    }
+    assert users == {"prefect_client_internals", "prefect_server_internals"}
+
+
+def test_daemon_does_not_import_prefects_server() -> None:
+    """It would cost each start of the daemon a second, and memory for as long as it runs."""
+    code = "import sys, autoflow.service; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert "autoflow.orchestration.prefect_client_internals" in modules.split()
+    assert not {"docket", "prefect.server", "prefect.server.database"} & set(modules.split())
 
 
 @pytest.mark.parametrize(
@@ -160,7 +202,7 @@ def test_queues_that_are_flushed_can_be_used_again() -> None:
 
 @pytest.mark.usefixtures("prefect_url")
 def test_run_takes_two_requests_once_its_flow_is_known(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They create the run and set its final state; an engine that goes its own way sends ten."""
+    """One creates the run, one sets its final state; Prefect's own engine sends ten."""
     requests: list[tuple[str, str]] = []
     send = httpx.Client.send
 

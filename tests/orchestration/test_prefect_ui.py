@@ -1,4 +1,4 @@
-"""What AutoFlow shows in Prefect's UI, and obeys of what people do there, through the API that the UI uses."""
+"""What AutoFlow shows in Prefect's UI, and how it reacts to users there, through the API that the UI uses."""
 
 import datetime
 import threading
@@ -86,7 +86,7 @@ def artifact(flow_run_id: UUID) -> str:
 
 
 def cancel_when_started(deployed: Deployed, find: Callable[[], UUID], state: State[Any]) -> threading.Thread:
-    """Do in Prefect, as its UI does, what ends a run, once its notebook has started."""
+    """Set the state of a run, as Prefect's UI does, once its notebook has started."""
 
     def wait_and_cancel() -> None:
         wait_for((deployed.inputs / "started").exists)
@@ -202,7 +202,9 @@ def test_a_failed_run_shows_the_notebook_the_cell_and_its_source_without_secrets
     assert "### Failed in n, cell 2" in markdown
     assert "ValueError: bad [secret]" in markdown
     assert f"````python\n{source}\n````" in markdown
-    assert str(deployed.executed()[0]) in markdown
+    assert f"`notebooks/{deployed.executed()[0].name}`" in markdown
+    assert "relative to the outputs folder" in markdown
+    assert str(deployed.outputs) not in markdown
     assert TOKEN_OF_NO_USE not in markdown
 
 

@@ -92,6 +92,24 @@ def shown(browser: WebDriver, selector: str) -> WebElement:
     return WebDriverWait(browser, 60).until(visibility_of_element_located((By.CSS_SELECTOR, selector)))
 
 
+def test_page_links_to_notebooks_in_the_folder_that_was_set_before(deployed: Deployed, store: RunStore) -> None:
+    before = finish(store, 1, RunState.SUCCEEDED, deployed.settings())
+    before.with_suffix(".html").touch()
+    without_html = finish(store, 2, RunState.SUCCEEDED, deployed.settings())
+    settings = deployed.settings(PREFECT__OUTPUTS__NOTEBOOKS_DIR=str(deployed.outputs / "executed"))
+
+    assert write_page(settings, store) == []
+
+    (series,) = content(settings)["series"]
+    links = {day: series["sets"][number][0][1:3] for day, _, number, *_ in series["days"]}
+    shown = [
+        unquote(link.replace("{d}", str(day(n))).replace("{t}", STAMP))
+        for n, (link, _) in zip((2, 1), links.values(), strict=True)
+    ]
+    assert [deployed.outputs / link for link in shown] == [without_html, before]
+    assert [is_readable for _, is_readable in links.values()] == [False, True]
+
+
 def test_each_date_has_its_status(deployed: Deployed, store: RunStore) -> None:
     settings = deployed.settings()
     error = RunError("ValueError", "no data", "n", 3)

@@ -62,7 +62,11 @@ from tests.parser.good_file import ONLY, REPORT, changed, parse, problems
                 "did you mean 'date'?"
             ),
         ),
-        ("date: reference_date", "class: reference_date", f"7: {REPORT}.parameters.class: not a valid Python name"),
+        (
+            "date: reference_date",
+            "class: reference_date",
+            f"7: {REPORT}.parameters.class: not a valid Python name; rename the parameter",
+        ),
         (
             "{filename: plain.ipynb}",
             "{filename: plain.ipynb, parameters: {x: date_ranges}}",
