@@ -206,13 +206,12 @@ class PeriodicThread:
         """Whether the thread has been asked to end."""
         return self._ending.is_set()
 
-    @property
-    def is_dead_or_hangs(self) -> bool:
-        """Whether the thread has ended unasked, or a call has taken longer than `HANGS_AFTER`."""
+    def is_dead_or_hangs(self, after: float = HANGS_AFTER) -> bool:
+        """Return whether the thread has ended unasked, or a call has taken longer than `after` seconds."""
         if self.is_ending or self._thread.ident is None:
             return False
         since = self._calling_since
-        return not self._thread.is_alive() or (since is not None and time.monotonic() - since > HANGS_AFTER)
+        return not self._thread.is_alive() or (since is not None and time.monotonic() - since > after)
 
     def wake(self) -> None:
         """Call soon, without waiting for the rest of the pause."""

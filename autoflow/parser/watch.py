@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -18,7 +18,7 @@ SETTLED_AFTER = 1.0
 RECHECK_SECONDS = 10.0
 """How often an invalid workflows.yml is checked again although it has not changed: a notebook may be there by now."""
 
-_Stamps: TypeAlias = Mapping[Path, Hashable]
+_Stamps: TypeAlias = dict[Path, Hashable]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class FileWatch:
             result, self._mistakes = error, error.problems
         if isinstance(result, WorkflowsFile):
             self._named = _named_files(result)
-        self._seen = self._checked = {**self._stamps(), **stamps}
+        self._seen = self._checked = self._stamps() | stamps
         self._seen_at = self._checked_at = now
         return result
 
@@ -90,7 +90,7 @@ class FileWatch:
             content = hashlib.sha256(file.read_bytes()).hexdigest()
         except OSError:
             content = None
-        return {path: _stamp_of(path) for path in sorted(self._named)} | {file: content}
+        return {file: content} | {path: _stamp_of(path) for path in sorted(self._named)}
 
 
 def _named_files(file: WorkflowsFile) -> frozenset[Path]:

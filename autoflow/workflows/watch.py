@@ -141,7 +141,7 @@ class Watch:
         self._record(facts)
         self._notifier.attend(found)
         self._page.show(found.conditions, self._files.looked_at)
-        if not any(thread.is_dead_or_hangs for thread in self._guarded):
+        if not any(thread.is_dead_or_hangs() for thread in self._guarded):
             self._files.beat()
 
     def _see(self) -> Sights:

@@ -3,6 +3,7 @@
 import datetime
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -22,12 +23,13 @@ from autoflow.parser import read_workflows
 from autoflow.runs.records import RunKey, RunState, utc_now
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
+from autoflow.stop_signal import PeriodicThread
 from autoflow.workflows.watch import Watch
 from tests.cli.test_health import ACTIVE, WORKFLOWS, prefect
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 from tests.disks import resize, small_disk
 from tests.receiver import Receiver
-from tests.waiting import LONG
+from tests.waiting import LONG, wait_for
 
 pytestmark = [
     pytest.mark.usefixtures("log_as_before"),
@@ -342,3 +344,20 @@ def test_messages_are_sent_once_even_if_the_daemon_starts_again(start: Start) ->
         assert daemon.messages() == []
         daemon.tick()
         assert [message["title"] for message in daemon.messages()] == ["AutoFlow: FLOWAPI_TOKEN is accepted again"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_daemon_whose_threads_are_dead_shows_no_sign_of_life(start: Start) -> None:
+    daemon = start()
+    record = daemon.settings.prefect_home / "daemon.json"
+    with PeriodicThread("alive", lambda: None) as alive, PeriodicThread("dies", sys.exit, 0.0) as dead:
+        wait_for(dead.is_dead_or_hangs)
+        daemon.watch.guard(alive, dead)
+        os.utime(record, (0, 0))
+        daemon.look()
+        code, printed = daemon.health("--live")
+        assert code == 1
+        assert "the daemon hangs" in printed
+        daemon.watch.guard(alive)
+        daemon.look()
+        assert daemon.health("--live") == (0, "")
