@@ -181,8 +181,8 @@ def _note(need: Need, facts: Facts) -> str:
         return f"failing since {_time(standing.since.replace(tzinfo=datetime.UTC))}: {standing.error}"
     notes = {
         Need.WORKFLOWS_FILE: "valid",
-        Need.TOKEN: "accepted" if standing else "not used yet",
-        Need.FLOWAPI: "answers" if standing else "not asked yet",
+        Need.TOKEN: "accepted" if standing else "not known to be refused",
+        Need.FLOWAPI: "answers" if standing else "not known to fail",
         Need.STUCK: "none",
         Need.GIVEN_UP: "none since the last look",
         Need.DISK: "enough room",

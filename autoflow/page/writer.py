@@ -119,7 +119,7 @@ def _banner(conditions: Sequence[Condition], made_at: datetime.datetime, redacti
         {
             "reason": redaction.of_text(each.reason),
             "since": as_text(each.since) if each.since else "",
-            "what_to_do": redaction.of_text(each.what_to_do),
+            "what_to_do": redaction.of_text(f"{each.what_to_do[:1].upper()}{each.what_to_do[1:]}"),
             "details": [redaction.of_text(line) for line in each.details],
         }
         for each in conditions

@@ -312,7 +312,7 @@ def _flowapi(standing: Standing | None, now: datetime.datetime, patience: dateti
     return Condition(
         need=Need.FLOWAPI,
         reason=f"FlowAPI has been failing: {standing.error}",
-        what_to_do="once it works, AutoFlow catches up on its own",
+        what_to_do="check FlowAPI; once it works, AutoFlow catches up on its own",
         since=standing.since,
     )
 

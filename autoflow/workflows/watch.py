@@ -159,7 +159,8 @@ class Watch:
         url = self._settings.prefect_api_url or self._files.api_url
         if url is None:
             return
-        error = None if is_ready(url) else f"the Prefect API at {url} does not answer"
+        hint = "check PREFECT_API_URL" if self._settings.prefect_api_url else f"see {self._files.home / 'server.log'}"
+        error = None if is_ready(url) else f"the Prefect API at {url} does not answer; {hint}"
         with self._lock:
             self._facts = replace(self._facts, prefect=next_standing(self._facts.prefect, error, self._clock()))
 
