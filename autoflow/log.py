@@ -31,7 +31,7 @@ def set_up_logging(level: str, secrets: Callable[[], Iterable[str]], *, stream: 
 
 
 @contextmanager
-def bugs_told(secrets: Iterable[str]) -> Iterator[None]:
+def bugs_logged(secrets: Iterable[str]) -> Iterator[None]:
     """Let expected errors propagate; log any other with its traceback, without `secrets`.
 
     Raises

@@ -231,6 +231,7 @@ def test_outputs_folder_is_moved_between_an_attempt_and_the_next(
     links = new.page_links()
     assert len(links) == len(dates) * 5
     assert all(link.is_file() for link in links)
+    assert str(old.outputs) not in (new.outputs / "index.html").read_text(encoding="utf-8")
     assert not old.outputs.exists()
     assert not (tmp_path / "executed").exists()
 

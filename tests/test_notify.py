@@ -39,7 +39,7 @@ def ended(state: RunState, settings: Settings, *, failures: int = 0, error: Auto
     return EndedRun(run=run, state=state, outcome=outcome)
 
 
-def test_people_are_notified_once_of_a_run_that_is_given_up_even_after_a_restart_and_then_of_its_success(
+def test_one_message_is_sent_for_a_run_that_is_given_up_even_after_a_restart_and_one_for_its_success(
     deployed: Deployed, receiver: Receiver
 ) -> None:
     settings = deployed.settings(
@@ -62,7 +62,7 @@ def test_people_are_notified_once_of_a_run_that_is_given_up_even_after_a_restart
         notifier.given_up([given_up.run.key])
     assert receiver.titles() == []
 
-    # Someone asked for a retry, which failed, too.
+    # A user requested a retry, which failed, too.
     with Notifier(settings) as notifier:
         notifier.run_ended(given_up)
         notifier.given_up([given_up.run.key])
@@ -122,7 +122,7 @@ def flowapi(*, fails: bool = True, error: str = "it is gone") -> Attention:
     return Attention(conditions=(Condition(need=Need.FLOWAPI, reason=error, since=NOW, what_to_do="wait"),))
 
 
-def test_people_are_notified_once_of_each_condition_and_of_its_end_even_after_restarts(
+def test_one_message_is_sent_for_each_condition_and_one_for_its_end_even_after_restarts(
     deployed: Deployed, receiver: Receiver
 ) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
@@ -163,7 +163,7 @@ def test_notices_of_an_older_version_are_understood(deployed: Deployed, receiver
 
 
 @pytest.mark.parametrize("broken", ["[]", '{"given_up": null, "conditions": 7}', '{"given_up": [7], "conditions": []}'])
-def test_a_broken_file_of_notices_makes_people_be_notified_again(
+def test_messages_are_sent_again_if_the_file_of_notices_is_broken(
     deployed: Deployed, receiver: Receiver, broken: str
 ) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
@@ -179,9 +179,7 @@ def test_a_broken_file_of_notices_makes_people_be_notified_again(
     ]
 
 
-def test_people_are_notified_only_once_although_the_notices_cannot_be_written(
-    deployed: Deployed, receiver: Receiver
-) -> None:
+def test_a_message_is_sent_once_although_the_notices_cannot_be_written(deployed: Deployed, receiver: Receiver) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
     (settings.outputs_dir / NOTICES_FILE).mkdir()
     with Notifier(settings) as notifier:
@@ -212,7 +210,7 @@ def test_unsupported_urls_are_reported_by_their_number_only(deployed: Deployed, 
 
 
 @pytest.mark.usefixtures("log_as_before")
-def test_people_are_notified_after_the_last_attempt_of_a_failing_notebook_and_when_it_works_again(
+def test_messages_are_sent_after_the_last_attempt_of_a_failing_notebook_and_when_it_works_again(
     deployed: Deployed, receiver: Receiver, example_flowapi: ExampleFlowApi, prefect_running: Mapping[str, str]
 ) -> None:
     def deploy(source: str, max_attempts: int) -> None:

@@ -1,4 +1,4 @@
-"""An outputs folder of an older version of AutoFlow goes on: what is done stays done, and is still on the page."""
+"""An outputs folder of an older version of AutoFlow still works: finished dates stay done, and stay on the page."""
 
 import re
 import sqlite3
@@ -53,7 +53,7 @@ def restore(deployed: Deployed, *, written_in: Path | None = None) -> list[Path]
 
 
 @pytest.mark.usefixtures("log_as_before")
-def test_old_outputs_folder_goes_on_with_no_run_done_twice_and_old_runs_on_the_page(
+def test_old_outputs_folder_works_with_no_run_done_twice_and_old_runs_on_the_page(
     deployed: Deployed, example_flowapi: ExampleFlowApi, prefect_running: Mapping[str, str]
 ) -> None:
     files = restore(deployed)

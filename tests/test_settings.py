@@ -471,6 +471,15 @@ def test_kernels_get_what_notebooks_need_and_no_other_secret(deployed: Deployed)
     assert environ["FLOWAPI_TOKEN"] == TOKEN_OF_NO_USE
 
 
+def test_kernels_get_the_environment_of_the_start_with_the_newest_token(deployed: Deployed) -> None:
+    environ = {**deployed.environ, "MY_OWN": "first"}
+    settings = Settings.read(environ)
+    environ |= {"MY_OWN": "second", "PREFECT_API_URL": "http://127.0.0.1:1/api", "FLOWAPI_TOKEN": "a new token"}
+    assert settings.kernel_environ["MY_OWN"] == "first"
+    assert "PREFECT_API_URL" not in settings.kernel_environ
+    assert settings.kernel_environ["FLOWAPI_TOKEN"] == "a new token"
+
+
 def test_kernels_trust_the_certificate_of_flowapi(deployed: Deployed, tmp_path: Path) -> None:
     certificate = tmp_path / "flowapi.pem"
     certificate.write_bytes(self_signed().certificate)

@@ -259,7 +259,7 @@ def _check_ticks(files: DaemonFiles, api: _Api, now: datetime.datetime) -> Check
 
 
 def _overdue(api: _Api, now: datetime.datetime) -> str | None:
-    """Return what is wrong with the schedule in Prefect, where people may have changed it."""
+    """Return what is wrong with the schedule in Prefect, where users may have changed it."""
     try:
         deployment = api.ask(f"/deployments/name/{SENSOR}")
     except urllib.request.HTTPError as error:

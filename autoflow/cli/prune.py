@@ -114,7 +114,7 @@ def delete_files(run: OldRun, store: RunStore) -> None:
         try:
             path.unlink(missing_ok=True)
             if path.suffix == ".ipynb":
-                # The page has made it of the notebook, and links to it.
+                # The page created it from the notebook and links to it.
                 path.with_suffix(".html").unlink(missing_ok=True)
         except OSError as error:
             raise AutoflowError(f"cannot delete {path}: {error.strerror}") from error

@@ -131,9 +131,10 @@ class _WarmProcess:
         self.pid = self._process.pid
 
     async def ask(self, request: Mapping[str, Any], output: int) -> ForkedProcess | str:
-        """Request a kernel; return its guard, or why there can be none. An OSError means that the process has ended.
+        """Request a kernel; return its guard, or the reason why there is none.
 
-        A guard that is forked when this is no longer awaited ends by itself.
+        An OSError means that the process has ended. A guard that is forked too late, when this is no longer awaited,
+        ends by itself.
         """
         loop = asyncio.get_running_loop()
         channel, theirs = socket.socketpair()
@@ -145,7 +146,7 @@ class _WarmProcess:
             await loop.sock_sendall(channel, json.dumps(request).encode() + b"\n")
             answer = (await loop.sock_recv(channel, 65536)).decode()
             if answer.isdigit():
-                # Not earlier: a request that waits must not keep the output open when nobody waits for it any more.
+                # Sent only now: a request that has been given up must not keep the output open.
                 socket.send_fds(channel, [b"o"], [output])
                 answer = ForkedProcess(int(answer), channel)
         finally:

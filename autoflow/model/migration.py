@@ -1,4 +1,4 @@
-"""Which version the tables of the run store have, and how they are brought up to date."""
+"""The version of the run store's tables, and their migration to the current one."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

@@ -27,7 +27,7 @@ runs_table = sa.Table(
     # JSON, with paths relative to the outputs folder: see `output_paths`.
     sa.Column("outputs", sa.Text),
     sa.Column("flow_run_id", sa.String(36)),
-    # When somebody asked to retry the date: the run no longer counts as a failure.
+    # When a user requested a retry of the date: the run no longer counts as a failure.
     sa.Column("forgiven_at", sa.DateTime),
     # When its outputs were deleted because of their age.
     sa.Column("pruned_at", sa.DateTime),

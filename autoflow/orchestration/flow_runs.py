@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def result_storage(settings: Settings) -> Path:
     """Return the folder in which flows would store results, if they stored any.
 
-    A flow without one queries Prefect's server for it at each run.
+    Without it, each run of a flow queries Prefect's server for one.
     """
     return settings.prefect_home / "storage"
 

@@ -176,7 +176,7 @@ def _database(value: SecretStr, info: ValidationInfo) -> SecretStr:
         raise ValueError("not a URI such as postgresql://user:{}@host:5432/autoflow")
     if uri.partition("://")[2].partition("/")[0].count("@") > 1:
         raise ValueError(
-            "write an '@' in the password as %40; or write {} in place of the password, and put it as it is into "
+            "write an '@' in the password as %40; or write {} in place of the password, and put it unchanged into "
             "AUTOFLOW_DB_PASSWORD"
         )
     return value

@@ -79,7 +79,7 @@ def test_byte_order_mark_before_a_notebook_does_no_harm(tmp_path: Path, run: Run
     "kernelspec",
     [None, {**PYTHON, "name": "conda-env-gone-py"}, {"name": "gone", "display_name": "", "language": "python"}],
 )
-def test_python_notebook_falls_back_to_the_python_that_is_there(
+def test_python_notebook_falls_back_to_autoflows_own_python(
     tmp_path: Path, run: Runner, kernelspec: dict[str, str] | None
 ) -> None:
     ran = run.run(write_notebook(tmp_path / "n.ipynb", "print(1)", kernelspec=kernelspec), values={"x": 1})
