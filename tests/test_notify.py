@@ -17,6 +17,7 @@ from autoflow.runs.run import EndedRun, NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowSpec
 from examples.flowapi import ExampleFlowApi
+from tests.cli.test_health import WORKFLOWS
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 from tests.receiver import Receiver
 from tests.test_acceptance import environment
@@ -231,3 +232,26 @@ def test_messages_are_sent_after_the_last_attempt_of_a_failing_notebook_and_when
         titles.append(receiver.titles())
     given_up, recovered = ["AutoFlow: simple 2016-01-12 was given up"], ["AutoFlow: simple 2016-01-12 succeeded"]
     assert titles == [[], given_up, [], recovered]
+
+
+@pytest.mark.usefixtures("log_as_before")
+@pytest.mark.parametrize(
+    ("change", "title", "reason"),
+    [
+        ({}, "AutoFlow: workflows.yml is invalid", "workflows.yml:1: the file is empty"),
+        ({"AUTOFLOW_DB_URI": "postgresql://x@127.0.0.1:9/x"}, "AutoFlow: the database of runs", "cannot be prepared"),
+        ({"PREFECT_SERVER_API_HOST": "203.0.113.1"}, "AutoFlow: the daemon cannot start", "PREFECT_SERVER_API_HOST"),
+    ],
+)
+def test_one_message_is_sent_for_a_daemon_that_cannot_start_however_often_it_tries(
+    deployed: Deployed, receiver: Receiver, change: Mapping[str, str], title: str, reason: str
+) -> None:
+    if change:
+        write_notebook(deployed.inputs / "n.ipynb", "1")
+        deployed.write_workflows(WORKFLOWS)
+    environ = {**deployed.environ, "AUTOFLOW_NOTIFY_URLS": receiver.url, **change}
+    assert main(["start"], environ) == 1
+    assert main(["start"], environ) == 1
+    (message,) = receiver.taken()
+    assert message["title"].startswith(title)
+    assert reason in message["message"]

@@ -1,5 +1,6 @@
 """What a process can see for itself of what may need a person: disks, the database, the token, stuck runs."""
 
+import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def see(settings: Settings, store: RunStore | None, facts: Facts, mistakes: Sequ
         database=file_problem(settings, facts),
         stuck=store.stuck_runs() if store and is_readable(settings, facts) else None,
         mistakes=mistakes,
+        edited_at=_edited_at(settings.workflows_file),
     )
 
 
@@ -55,6 +57,13 @@ def file_problem(settings: Settings, facts: Facts) -> str | None:
         return None
     what = "is gone" if found is None else "was replaced by another file while AutoFlow was using it"
     return f"the database of runs at {file} {what}"
+
+
+def _edited_at(file: Path) -> datetime.datetime | None:
+    try:
+        return datetime.datetime.fromtimestamp(file.stat().st_mtime, datetime.UTC).replace(tzinfo=None)
+    except OSError:
+        return None
 
 
 def _file(settings: Settings) -> Path | None:

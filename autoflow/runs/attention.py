@@ -25,11 +25,12 @@ class Need(enum.Enum):
     WORKFLOWS_FILE = ("workflows.yml", "workflows.yml is invalid", "workflows.yml is valid again")
     TOKEN = ("token", "FLOWAPI_TOKEN is not accepted", "FLOWAPI_TOKEN is accepted again")
     FLOWAPI = ("FlowAPI", "FlowAPI is failing", "FlowAPI works again")
-    TICKS = ("ticks", "AutoFlow cannot look for dates", "AutoFlow looks for dates again")
+    TICKS = ("ticks", "the check for new dates fails", "the check for new dates works again")
     PREFECT = ("Prefect API", "the Prefect API does not answer", "the Prefect API answers again")
     STUCK = ("stuck runs", "a run seems stuck", "no longer stuck")
     DISK = ("disk", "a disk is full or nearly full", "the disks have room again")
     DATABASE = ("database", "the database of runs cannot be used", "the database of runs can be used again")
+    START = ("daemon", "the daemon cannot start", "the daemon has started")
     GIVEN_UP = ("given up", "dates were given up", "no date is given up")
 
     @property
@@ -163,7 +164,7 @@ class Sights:
 
     `token` identifies the present token, and `token_expiry` is in UTC. `disk` says what is wrong with a disk, and
     `database` with the file of the run store. `stuck` is None if the run store could not be read. `mistakes` are those
-    of workflows.yml; None if it was not read.
+    of workflows.yml; None if it was not read. It was edited last at `edited_at`, in UTC.
     """
 
     token: str = ""
@@ -172,6 +173,7 @@ class Sights:
     database: str | None = None
     stuck: Sequence[StuckRun] | None = ()
     mistakes: Sequence[str] | None = None
+    edited_at: datetime.datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +242,17 @@ def _fine(facts: Facts, sights: Sights, file: Standing | None) -> frozenset[Need
     return frozenset(good)
 
 
+def failed_start(need: Need, error: str, facts: Facts, now: datetime.datetime) -> Condition:
+    """Return the condition that a daemon cannot start because of `error`."""
+    if need is Need.WORKFLOWS_FILE:
+        standing = next_standing(facts.workflows_file, error, now)
+        hint = "fix it, check it with 'autoflow validate', and start AutoFlow, which has not started because of it"
+        details = bounded(error.splitlines())
+        return Condition(need=need, reason=need.headline, what_to_do=hint, since=standing.since, details=details)
+    first, *others = error.splitlines()
+    return Condition(need=need, reason=f"AutoFlow cannot start: {first}", details=bounded(others))
+
+
 def given_up(
     dates: Iterable[tuple[RunKey, datetime.datetime]],
     looked_at: datetime.datetime | None,
@@ -280,7 +293,11 @@ def _file_standing(facts: Facts, sights: Sights, now: datetime.datetime) -> Stan
     """Return the standing of workflows.yml: what was read just now counts, and the daemon knows since when."""
     if sights.mistakes is None:
         return facts.workflows_file
-    return next_standing(facts.workflows_file, "\n".join(sights.mistakes) or None, now)
+    known = facts.workflows_file
+    if sights.mistakes and (known is None or known.is_good):
+        # The daemon has not checked the last edit, or does not run.
+        return Standing(min(sights.edited_at or now, now), "\n".join(sights.mistakes), 1)
+    return next_standing(known, "\n".join(sights.mistakes) or None, now)
 
 
 def _workflows_file(standing: Standing | None) -> Condition | None:

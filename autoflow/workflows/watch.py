@@ -32,7 +32,7 @@ LOOK_SECONDS = 1.0
 ATTEND_SECONDS = 15.0
 """How often everything else is looked at."""
 
-LOGGED = frozenset({Need.STUCK, Need.DISK, Need.DATABASE, Need.PREFECT})
+LOGGED = frozenset({Need.DISK, Need.DATABASE, Need.PREFECT})
 """What is logged here when it begins and when it is over; ticks log their own failures."""
 
 
@@ -137,6 +137,7 @@ class Watch:
             facts = self._facts
         name = partial(run_name, triggers=self._workflows.sensor.triggers)
         found = attention(facts, sights, self._clock(), notify_after=self._settings.notify_after, name=name)
+        found = replace(found, fine=found.fine | {Need.START})
         self._log(found)
         self._record(facts)
         self._notifier.attend(found)
@@ -175,8 +176,7 @@ class Watch:
                 logger.warning("%s", condition.text)
         for condition in self._last.conditions:
             if condition.need in LOGGED and found.is_over(condition.key):
-                run = f"run {condition.run_id} is " if condition.run_id else ""
-                logger.info("%s%s", run, condition.need.over)
+                logger.info("%s", condition.need.over)
         self._last = found
 
     def _record(self, facts: Facts) -> None:

@@ -233,9 +233,9 @@ def test_ticks_that_fail_again_and_again(start: Start) -> None:
     daemon.tick(AutoflowError("a bug"))
     assert daemon.health()[0] == 0
     daemon.tick(AutoflowError("a bug"))
-    assert_needs_a_person(daemon, "AutoFlow cannot look for dates", "the last 2 ticks failed: a bug")
+    assert_needs_a_person(daemon, "the check for new dates fails", "the last 2 ticks failed: a bug")
     daemon.tick()
-    assert_is_over(daemon, "AutoFlow looks for dates again")
+    assert_is_over(daemon, "the check for new dates works again")
 
 
 def test_a_full_disk(start: Start, tmp_path: Path) -> None:
