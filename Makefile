@@ -17,7 +17,7 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 .PHONY: example
-example: example-packages .venv/.installed ## Run the example against a FlowAPI of its own, with synthetic data
+example: example-packages .venv/.installed ## Run the example workflow against a small FlowAPI with synthetic data
 	@$(PYTHON) examples/run.py
 
 .PHONY: test

@@ -1,4 +1,4 @@
-"""What AutoFlow does, from its start to its end: as a daemon, or for a verb that needs Prefect.
+"""AutoFlow from its start to its end: as a daemon, or for a verb that needs Prefect.
 
 Prefect reads its settings from the environment when it is imported. So this is where the environment is prepared, and
 where what imports Prefect is imported, within functions.

@@ -62,8 +62,8 @@ class NotebookError(AutoflowError):
     """A notebook failed.
 
     `notebook` is its label. `cell` is the number of the cell that failed, counted from 1, or None if it was none of
-    them. `error_class` and `error_message` are those of the exception in the notebook, or of what
-    ended the kernel.
+    them. `error_class` and `error_message` are those of the exception in the notebook, or of the
+    reason why the kernel ended.
     """
 
     def __init__(

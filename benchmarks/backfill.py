@@ -6,7 +6,7 @@ command, whose reports contain less (see `report.py`), for one date at a time, a
 two dates at a time. Its daemon is timed from start to exit, including the start of a Prefect server and the creation of
 its database. The ways take turns in a random order; 40 dates take about six minutes for all of them.
 
-CPU time is that of all processes. The system adds the time of forked kernels to no parent, because nobody waits for
+CPU time is that of all processes. The system adds the time of forked kernels to no parent, because none waits for
 them. So it is sampled 200 times a second, and misses what they use after the last sample.
 """
 

@@ -1,4 +1,4 @@
-"""Run the example as ``make example`` does: AutoFlow, against a FlowAPI of its own with synthetic data."""
+"""Run the example as ``make example`` does: AutoFlow, with a small FlowAPI that has synthetic data."""
 
 import os
 import select

@@ -239,9 +239,7 @@ def test_folder_with_a_name_that_ends_a_uri_is_refused(deployed: Deployed, tmp_p
 
 
 @pytest.mark.parametrize("name", ["100%", "a b", "%3F", "Zürich", "a&b=c"])
-def test_database_is_in_the_outputs_folder_whatever_that_is_called(
-    deployed: Deployed, tmp_path: Path, name: str
-) -> None:
+def test_database_is_in_the_outputs_folder_of_any_name(deployed: Deployed, tmp_path: Path, name: str) -> None:
     outputs = tmp_path / name
     outputs.mkdir()
     with closing(RunStore(deployed.settings(AUTOFLOW_OUTPUTS_DIR=str(outputs)).db_uri)) as store:

@@ -35,7 +35,7 @@ from autoflow.specs import WorkflowsFile
 from autoflow.utils import redact
 
 OVERDUE_AFTER = datetime.timedelta(minutes=5)
-"""A tick is overdue if it was due so long ago, and neither it nor another one is running."""
+"""A tick is overdue if it was due this long ago, and no tick is running."""
 
 HANGS_AFTER = datetime.timedelta(minutes=3)
 """The daemon hangs if it has shown no sign of life for so long; it shows one every 15 seconds."""

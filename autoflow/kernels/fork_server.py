@@ -1,7 +1,7 @@
 """Forks kernels from a process that has preloaded what notebooks import, so that they start fast.
 
 `ForkServer` starts that process (see `warm_process`), starts it again when it has ended or is outdated, and sends it a
-request for each kernel. Where a forked kernel would differ from an ordinary one, there is none, and a reason is logged.
+request for each kernel. If a forked kernel would differ from an ordinary one, none is forked, and the reason is logged.
 """
 
 import asyncio
@@ -192,7 +192,7 @@ class ForkServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the process; there are no more forks."""
+        """End the process, and fork no more kernels."""
         with self._lock:
             self._is_closed = True
             if self._process:

@@ -187,7 +187,7 @@ class _SysWithoutModules(ModuleType):
 
 
 def _start_afresh() -> None:
-    """Reset what each newly started Python has for itself."""
+    """Reset what each Python process has for itself, such as random seeds."""
     random.seed()
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed()

@@ -1,4 +1,4 @@
-"""What can be asked of the run store: histories of workflows, and records of runs."""
+"""Queries of the run store: histories of workflows, and records of runs."""
 
 import datetime
 import json

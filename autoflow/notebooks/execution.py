@@ -109,7 +109,7 @@ def _read(notebook: Path, label: str) -> nbformat.NotebookNode:
 
 @dataclass(frozen=True)
 class _Limits:
-    """What can end a run before the end of its notebook."""
+    """The reasons to end a run before the end of its notebook."""
 
     timeout: float | None
     stop: StopSignal

@@ -1,7 +1,7 @@
 """Runs flows in Prefect with as few requests as possible.
 
 Prefect itself sends ten requests for a run, a third of them for what it knows already, over a new client for each run.
-Making that client takes longer than the requests. On a small server this is most of what a run costs.
+Making that client takes longer than the requests. On a small server, this is most of the cost of a run.
 """
 
 import contextvars

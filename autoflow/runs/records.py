@@ -1,4 +1,4 @@
-"""What a run is called, which states it has, and what the run store knows about it."""
+"""The key of a run, its states, and its record in the run store."""
 
 import datetime
 import enum

@@ -92,7 +92,7 @@ def _may_be_in_uri(path: Path) -> Path:
 
 
 def seconds(*, above: float = -math.inf, at_least: float = -math.inf) -> BeforeValidator:
-    """Return a check of numbers of seconds, of which `MAX_SECONDS` is the highest."""
+    """Return a check of numbers of seconds up to `MAX_SECONDS`."""
     lowest = f"above {above:g} and up to" if above > -math.inf else f"from {at_least:g} to"
 
     def check(value: str) -> float:
