@@ -14,7 +14,7 @@ from typing import Any, Self
 import apprise
 
 from autoflow.errors import SettingsError
-from autoflow.log import logger
+from autoflow.log import Outage, logger
 from autoflow.runs.attention import Attention, Condition, Need, as_text
 from autoflow.runs.naming import run_name
 from autoflow.runs.records import RunKey, RunRecord, utc_now
@@ -176,6 +176,7 @@ class _Notices:
     def __init__(self, settings: Settings) -> None:
         self._file = settings.outputs_dir / NOTICES_FILE
         self._unwritten: dict[str, Any] | None = None
+        self._outage = Outage()
 
     @contextmanager
     def changing(self) -> Iterator[dict[str, Any]]:
@@ -201,12 +202,13 @@ class _Notices:
         try:
             with whole_file(self._file) as unfinished:
                 unfinished.write_text(json.dumps(notices), encoding="utf-8")
-            self._unwritten = None
         except OSError as error:
-            if self._unwritten is None:
-                logger.warning("could not write %s: %s", self._file, error.strerror)
             # On a full disk, people are still notified only once.
             self._unwritten = notices
+            self._outage.begin("could not write %s: %s", self._file, error.strerror)
+        else:
+            self._unwritten = None
+            self._outage.end("wrote %s again", self._file)
 
 
 def _sound(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pydantic import Field
 from autoflow.errors import AutoflowError
 from autoflow.flowapi import FlowApi
 from autoflow.log import bugs_logged, logger
+from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.flow_runs import result_storage
@@ -64,7 +65,10 @@ class TokenWatch:
 
     def look(self, expiry: datetime.datetime | None, now: datetime.datetime) -> None:
         """Warn if the token expires soon, at most once a day; `expiry` and `now` are in UTC, None means never."""
-        if expiry is None or (self._warned_at and now - self._warned_at < datetime.timedelta(days=1)):
+        if expiry is None:
+            return
+        # A time in the future is from before the clock was set back.
+        if self._warned_at and datetime.timedelta() <= now - self._warned_at < datetime.timedelta(days=1):
             return
         left = expiry.replace(tzinfo=None) - now
         if left > datetime.timedelta(days=TOKEN_WARNING_DAYS):
@@ -101,6 +105,7 @@ class Sensor:
         flowapi = FlowApi.of(self.settings)
         self.token_watch.look(flowapi.token_expiry(), self.clock())
         available_dates = flowapi.available_dates(sensor.cdr_types)
+        settle_times(self.store, shutdown.wait_until_closing)
         histories = self._histories()
         runs = due_runs(sensor.triggers, available_dates, histories, self.clock())
         batch = list(islice(runs, MOST_RUNS))
@@ -119,7 +124,7 @@ class Sensor:
         )
 
     def due(self, sensor: SensorSpec, available_dates: frozenset[datetime.date]) -> list[WorkflowRun]:
-        """Return the runs that are due now, including those that have crashed; this takes three queries."""
+        """Return the runs that are due now, including those that have crashed; this takes four queries."""
         return due_runs(sensor.triggers, available_dates, self._histories(), self.clock())
 
     def _histories(self) -> Histories:

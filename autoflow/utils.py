@@ -42,8 +42,13 @@ def remove_unfinished(folder: Path) -> None:
     """Remove temporary files of `whole_file` from `folder` that are older than a day: their writers were killed."""
     for path in folder.iterdir():
         with suppress(OSError):
-            if _UNFINISHED.fullmatch(path.name) and time.time() - path.stat().st_mtime > _A_DAY:
+            if _UNFINISHED.fullmatch(path.name) and is_old(path.stat()):
                 path.unlink()
+
+
+def is_old(status: os.stat_result) -> bool:
+    """Return whether a file was last written over a day ago, or while a clock was ahead by over a day."""
+    return abs(time.time() - status.st_mtime) > _A_DAY
 
 
 def as_yaml(value: object) -> str:

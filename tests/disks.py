@@ -24,3 +24,13 @@ def small_disk(folder: Path, options: str) -> Iterator[None]:
 def resize(folder: Path, options: str) -> None:
     """Mount a small disk again with other `options`, such as its size."""
     subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True, capture_output=True)
+
+
+FILLER = "filler"
+"""The name of the file that fills a disk."""
+
+
+def fill(folder: Path, left: int) -> None:
+    """Write a file that leaves `left` bytes of a small disk."""
+    status = os.statvfs(folder)
+    (folder / FILLER).write_bytes(bytes(status.f_bavail * status.f_frsize - left))

@@ -1,4 +1,3 @@
-import os
 import subprocess
 from pathlib import Path
 
@@ -6,13 +5,7 @@ import pytest
 
 from autoflow.disk import disk_problem, full_disk, says_no_room
 from tests.conftest import Deployed
-from tests.disks import small_disk
-
-
-def fill(folder: Path, left: int) -> None:
-    """Write a file that leaves `left` bytes of a disk."""
-    free = os.statvfs(folder)
-    (folder / "filler").write_bytes(bytes(free.f_bavail * free.f_frsize - left))
+from tests.disks import fill, small_disk
 
 
 @pytest.mark.parametrize(("left", "word"), [(1_000_000, "nearly full"), (100_000, "full"), (0, "full")])
@@ -20,7 +13,7 @@ def test_a_disk_with_little_room_is_reported_with_its_folder_and_what_is_left(
     tmp_path: Path, left: int, word: str
 ) -> None:
     with small_disk(tmp_path, "size=30m"):
-        fill(tmp_path, left)
+        fill(tmp_path, left=left)
         problem = disk_problem([Path("/"), tmp_path / "not" / "yet"])
 
     assert problem
@@ -30,7 +23,7 @@ def test_a_disk_with_little_room_is_reported_with_its_folder_and_what_is_left(
 
 def test_only_a_disk_that_is_full_stops_runs(tmp_path: Path) -> None:
     with small_disk(tmp_path, "size=30m"):
-        fill(tmp_path, 1_000_000)
+        fill(tmp_path, left=1_000_000)
         assert full_disk([tmp_path]) is None
         (tmp_path / "more").write_bytes(bytes(900_000))
         assert full_disk([tmp_path])

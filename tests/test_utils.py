@@ -51,15 +51,16 @@ def test_file_that_was_never_written_does_not_appear(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_has_left_is_removed_after_a_day(tmp_path: Path) -> None:
     left = []
-    for _ in range(2):
+    for _ in range(3):
         with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a b.ipynb") as temporary:
             left.append(temporary)
-    old, new = left
+    old, new, from_the_future = left
     other = tmp_path / ".other.part.ipynb"
-    for path in (old, new, other):
+    for path in (old, new, from_the_future, other):
         path.write_text("half")
     for path in (old, other):
         os.utime(path, (time.time() - 24 * 3600 - 60,) * 2)
+    os.utime(from_the_future, (time.time() + 365 * 24 * 3600,) * 2)
     remove_unfinished(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([new, other])
 

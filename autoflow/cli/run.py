@@ -1,6 +1,7 @@
 """`autoflow run`: run a workflow for one date, now."""
 
 import datetime
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, print_json
 from autoflow.errors import AutoflowError, ExitCode
 from autoflow.flowapi import FlowApi
+from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
 from autoflow.parser.single_value import parse_value
@@ -52,7 +54,8 @@ def run(
     file = read_workflows(session.settings)
     parameters = _parameters(file, workflow, given)
     key = RunKey.of(workflow, parameters, date.date())
-    with session.store() as store:
+    with session.store(create=True) as store:
+        settle_times(store, time.sleep)
         store.give_up_crashed()
         _refuse(store, key, force=force)
         _refuse_dates(session, file, key, parameters, force=force)

@@ -72,16 +72,33 @@ class RunStore:
         """Close the connections to the database."""
         self._database.close()
 
-    def migrate(self) -> None:
-        """Create or upgrade the tables to the version that this AutoFlow needs; keep their rows."""
-        migration.migrate(self._database, self._folders)
+    @property
+    def exists(self) -> bool:
+        """Whether there is a database to connect to: PostgreSQL, or the file of SQLite."""
+        return self._database.exists
 
-    def look(self, *, made_at_start: Iterable[Path] = ()) -> str:
+    def check_file(self) -> None:
+        """Raise RunStoreGoneError if the file of SQLite was deleted or replaced since it was opened; it is quick."""
+        self._database.check_file()
+
+    def migrate(self, *, traces: Iterable[Path] = ()) -> None:
+        """Create or upgrade the tables to the version that this AutoFlow needs; keep their rows.
+
+        `traces` are files that show that AutoFlow has run here before: with one, RunStoreGoneError is raised rather
+        than a missing file of SQLite made anew.
+        """
+        migration.migrate(self._database, self._folders, traces=traces)
+
+    def refuse_if_lost(self, traces: Iterable[Path]) -> None:
+        """Raise RunStoreGoneError if one of `traces` shows that the missing file of SQLite has existed."""
+        migration.refuse_if_lost(self._database, traces)
+
+    def look(self, *, made_at_start: Iterable[Path] = (), traces: Iterable[Path] = ()) -> str:
         """Return where the database is and which version its tables have; change nothing.
 
-        `made_at_start` are folders that need not exist yet.
+        `made_at_start` are folders that need not exist yet, `traces` as for `migrate`.
         """
-        return migration.describe(self._database, made_at_start=made_at_start)
+        return migration.describe(self._database, made_at_start=made_at_start, traces=traces)
 
     def claim(self, key: RunKey, *, again: bool = False) -> Claim | None:
         """Claim the run with this `key`; return None if it is done or running anywhere.
@@ -163,10 +180,15 @@ class RunStore:
         }
 
     def give_up_crashed(self) -> int:
-        """Mark runs whose heartbeat has stopped as crashed, so that their dates are due again; return how many."""
+        """Mark runs whose heartbeat has stopped as crashed, so that their dates are due again; return how many.
+
+        A time in the future, recorded while a clock was ahead, counts as now from here on: a run whose heartbeat was
+        there has crashed unless it is renewed in time, and delays after failures begin.
+        """
         now = self._now()
         is_overdue = runs_table.c.heartbeat_at < now - self.crashed_after
         with self._database.writing("cannot look for crashed runs") as connection:
+            _pull_back_times(connection, now)
             statement = (
                 sa.update(runs_table)
                 .where(runs_table.c.state.in_(ACTIVE_STATES), is_overdue)
@@ -178,6 +200,21 @@ class RunStore:
                 )
             )
             return connection.execute(statement).rowcount
+
+    def pull_back_times(self) -> Mapping[int, datetime.datetime]:
+        """Replace times in the future by now; return the new heartbeats of the active runs that this concerns, by id.
+
+        They are alive if they renew their heartbeat from now on.
+        """
+        with self._database.writing("cannot be written") as connection:
+            return _pull_back_times(connection, self._now())
+
+    def heartbeats(self) -> Mapping[int, datetime.datetime]:
+        """Return when each active run, by id, renewed its heartbeat last."""
+        columns = (runs_table.c.id, runs_table.c.heartbeat_at)
+        with self._database.reading() as connection:
+            found = connection.execute(sa.select(*columns).where(runs_table.c.state.in_(ACTIVE_STATES)))
+            return {row.id: row.heartbeat_at for row in found}
 
     def histories(self) -> Histories:
         """Return the histories of all workflows; it takes two queries, however long they are."""
@@ -250,6 +287,17 @@ def _is(key: RunKey) -> tuple[sa.ColumnElement[bool], ...]:
         runs_table.c.parameters_hash == key.parameters_hash,
         runs_table.c.reference_date == key.reference_date,
     )
+
+
+def _pull_back_times(connection: sa.Connection, now: Any) -> Mapping[int, datetime.datetime]:
+    times = (runs_table.c.started_at, runs_table.c.heartbeat_at, runs_table.c.finished_at)
+    statement = (
+        sa.update(runs_table)
+        .where(sa.or_(*(time > now for time in times)))
+        .values({time.name: sa.case((time > now, now), else_=time) for time in times})
+        .returning(runs_table.c.id, runs_table.c.heartbeat_at, runs_table.c.state)
+    )
+    return {run_id: heartbeat for run_id, heartbeat, state in connection.execute(statement) if state in ACTIVE_STATES}
 
 
 def _done(key: RunKey) -> sa.Select[tuple[int]]:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from autoflow.errors import AutoflowError
-from autoflow.log import logger
+from autoflow.log import Outage
 from autoflow.runs.attention import Facts
 from autoflow.utils import whole_file
+
+_outage = Outage()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +180,9 @@ def _write(path: Path, content: Mapping[str, object]) -> None:
     try:
         _write_or_raise(path, content)
     except OSError as error:
-        logger.warning("could not write %s: %s; 'autoflow health' will report old data", path, error.strerror)
+        _outage.begin("could not write %s: %s; 'autoflow health' will report old data", path, error.strerror)
+    else:
+        _outage.end("wrote %s again", path)
 
 
 def _write_or_raise(path: Path, content: Mapping[str, object]) -> None:

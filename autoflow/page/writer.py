@@ -17,8 +17,10 @@ from typing import Any, Self
 
 import jinja2
 
+from autoflow.disk import full_disk
 from autoflow.errors import RunStoreError
-from autoflow.log import logger
+from autoflow.log import Outage
+from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
 from autoflow.page.content import STATUSES, Compact, Links, given_up_dates, latest_reports, read_series
@@ -30,8 +32,6 @@ from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
 from autoflow.stop_signal import PeriodicThread
 from autoflow.utils import whole_file
-
-PAGE_NAME = "index.html"
 
 SHORTEST_PAUSE = 3.0
 """The shortest pause between two updates of the page, in seconds."""
@@ -180,6 +180,7 @@ class PageWriter:
         self._looked_at: datetime.datetime | None = None
         self._lock = threading.Lock()
         self._unconvertible: set[Path] = set()
+        self._outage = Outage()
         self._lock_of_child = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._thread = PeriodicThread("page", self._update, also_at_end=True)
@@ -231,10 +232,11 @@ class PageWriter:
         with self._lock:
             try:
                 missing = self._write_page()
+                self._outage.end("wrote %s again", self._settings.outputs_dir / PAGE_NAME)
                 missing = [each for each in missing if each not in self._unconvertible][:NOTEBOOKS_AT_ONCE]
                 return not self._thread.is_ending and self._make_readable(missing)
             except (RunStoreError, OSError) as error:
-                logger.warning("could not write %s: %s", self._settings.outputs_dir / PAGE_NAME, error)
+                self._outage.begin("could not write %s: %s", self._settings.outputs_dir / PAGE_NAME, error)
                 return False
 
     def _write_page(self) -> list[Path]:
@@ -269,5 +271,6 @@ class PageWriter:
                 child.kill()
         self._child = None
         failed = {each for each in notebooks if not each.with_suffix(".html").exists()}
-        self._unconvertible |= failed
+        if not full_disk(self._settings.written_folders):
+            self._unconvertible |= failed
         return len(failed) < len(notebooks)

@@ -7,7 +7,7 @@ import datetime
 import enum
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from autoflow.date_stencil import UnresolvableStencilError
@@ -150,7 +150,11 @@ class _Planner:
                 )
 
     def _failures(self, date: datetime.date) -> Failures:
-        return self.history.failures.get(date, _NO_FAILURES)
+        failures = self.history.failures.get(date, _NO_FAILURES)
+        if failures.last and failures.last > self.now:
+            # A clock was ahead when it was recorded.
+            return replace(failures, last=self.now)
+        return failures
 
     def _retry_status(self, failures: Failures) -> DateStatus:
         if not self.policy.has_attempts_left(failures.count):

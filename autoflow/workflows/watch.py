@@ -10,7 +10,7 @@ from functools import partial
 
 from autoflow.errors import AutoflowError, FlowApiError, RunStoreError, TokenError, WorkflowsFileError
 from autoflow.flowapi import FlowApi
-from autoflow.log import logger
+from autoflow.log import Outage, logger
 from autoflow.model.store import RunStore
 from autoflow.notify import Notifier
 from autoflow.orchestration.daemon_files import DaemonFiles
@@ -65,7 +65,7 @@ class Watch:
         self._lock = threading.Lock()
         self._facts = replace(self._files.facts(), database=database_id(settings))
         self._recorded: Facts | None = None
-        self._cannot_record = False
+        self._outage = Outage()
         self._file = FileWatch(settings, clock=seconds)
         self._accept: Callable[[WorkflowsFile], bool] = lambda _: True
         self._unapplied: WorkflowsFile | None = None
@@ -184,11 +184,11 @@ class Watch:
             return
         try:
             self._files.record_facts(facts)
-            self._recorded, self._cannot_record = facts, False
         except OSError as error:
-            if not self._cannot_record:
-                logger.warning("could not write to %s: %s", self._files.home, error.strerror)
-            self._cannot_record = True
+            self._outage.begin("could not write to %s: %s", self._files.home, error.strerror)
+        else:
+            self._recorded = facts
+            self._outage.end("wrote to %s again", self._files.home)
 
 
 def _summary(file: WorkflowsFile) -> str:

@@ -22,10 +22,10 @@ from selenium.webdriver.support.expected_conditions import visibility_of_element
 from selenium.webdriver.support.wait import WebDriverWait
 
 from autoflow.date_stencil import DateStencil
-from autoflow.model.opening import open_run_store
+from autoflow.model.opening import PAGE_NAME, open_run_store
 from autoflow.model.store import RunStore
 from autoflow.page.readable import readable_html
-from autoflow.page.writer import BANNER_BEGIN, BANNER_END, PAGE_NAME, PageWriter, write_page
+from autoflow.page.writer import BANNER_BEGIN, BANNER_END, PageWriter, write_page
 from autoflow.runs.attention import Condition, Need
 from autoflow.runs.records import RunError, RunKey, RunState, utc_now
 from autoflow.runs.run import EndedRun, Outcome, WorkflowRun

@@ -15,10 +15,11 @@ import pytest
 
 from autoflow.cli import main
 from autoflow.errors import AutoflowError, FlowApiError, TokenError, WorkflowsFileError
+from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
 from autoflow.notify import Notifier
 from autoflow.orchestration.daemon_files import DaemonFiles
-from autoflow.page.writer import PAGE_NAME, PageWriter
+from autoflow.page.writer import PageWriter
 from autoflow.parser import read_workflows
 from autoflow.runs.records import RunKey, RunState, utc_now
 from autoflow.settings import Settings
