@@ -10,7 +10,6 @@ import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -30,6 +29,7 @@ from autoflow.parser import read_workflows
 from autoflow.runs.attention import PREFECT_PATIENCE, Condition, Facts, Need, attention, given_up
 from autoflow.runs.naming import run_name
 from autoflow.runs.plan import given_up_dates
+from autoflow.runs.records import RunKey
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
 from autoflow.utils import redact
@@ -118,7 +118,11 @@ def conditions(settings: Settings, now: datetime.datetime) -> list[Condition]:
     facts, naive = files.facts(), now.replace(tzinfo=None)
     file, mistakes = _read_file(settings)
     triggers = file.sensor.triggers if file else ()
-    name = partial(run_name, triggers=triggers)
+
+    def name(key: RunKey) -> str:
+        """Return the name of a run; rows of old versions may have a secret as a parameter."""
+        return redact(run_name(key, triggers), settings.secrets)
+
     sights, warning = see(settings, None, facts, mistakes), None
     if is_readable(settings, facts):
         # The check of the database reports an error.

@@ -75,8 +75,8 @@ def write_page(
     """
     links, triggers = Links(settings.outputs_dir, settings.notebooks_dir), tuple(triggers)
     series = read_series(store, triggers)
-    compact = Compact(links)
     redaction = Redaction(settings.secrets)
+    compact = Compact(links, redaction)
     content = {
         "states": STATUSES,
         "series": [_without_secrets(compact.series(each), redaction) for each in series],
