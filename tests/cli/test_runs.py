@@ -35,6 +35,19 @@ def test_runs_show_prints_what_is_known_of_a_run(cli: Cli) -> None:
     ]
 
 
+def test_secret_in_an_old_row_is_not_shown(cli: Cli) -> None:
+    """Versions before stored such parameters."""
+    token = cli.environ["FLOWAPI_TOKEN"]
+    values: dict[str, Json] = {"level": token, "more": [{token: f"x{token}y"}], "number": 2}
+    run_id = cli.record_failure(RunKey.of("simple", values, datetime.date(2016, 1, 1)))
+
+    (listed,) = cli.json("runs")
+    assert listed["parameters"] == {"level": "[secret]", "more": "[secret]", "number": 2}
+    for arguments in (("runs",), ("runs", "show", str(run_id)), ("runs", "show", str(run_id), "--json")):
+        assert cli(*arguments) == 0
+        assert token not in cli.printed()
+
+
 VERBS = (
     ["plan"],
     ["runs"],
@@ -59,16 +72,3 @@ def test_verb_refuses_if_the_database_was_deleted(cli: Cli, arguments: list[str]
     printed = cli.capsys.readouterr()
     assert "autoflow.db is missing, but AutoFlow has run here before" in printed.err + printed.out
     assert list(cli.deployed.outputs.rglob("*.db*")) == []
-
-
-def test_secret_in_an_old_row_is_not_shown(cli: Cli) -> None:
-    """Versions before stored such parameters."""
-    token = cli.environ["FLOWAPI_TOKEN"]
-    values: dict[str, "Json"] = {"level": token, "more": [{token: f"x{token}y"}], "number": 2}
-    run_id = cli.record_failure(RunKey.of("simple", values, datetime.date(2016, 1, 1)))
-
-    (listed,) = cli.json("runs")
-    assert listed["parameters"] == {"level": "[secret]", "more": "[secret]", "number": 2}
-    for arguments in (("runs",), ("runs", "show", str(run_id)), ("runs", "show", str(run_id), "--json")):
-        assert cli(*arguments) == 0
-        assert token not in cli.printed()
