@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from autoflow.errors import AutoflowError, FlowApiError, PrefectApiError
+from autoflow.errors import AutoflowError, PrefectApiError, WorkflowsFileError
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.log import logger
 from autoflow.model.store import RunStore
 from autoflow.notify import Notifier
 from autoflow.orchestration.deployments import POLL_SECONDS, Deployment, DeploymentRunner
 from autoflow.orchestration.failures import PREFECT_FAILURES
-from autoflow.page.writer import PageWriter
 from autoflow.sensor import Sensor, Tick, make_available_dates_sensor, make_run_workflow
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
@@ -23,6 +22,7 @@ from autoflow.utils import first_line
 from autoflow.workflows.assembly import assembled
 from autoflow.workflows.dispatcher import Dispatcher
 from autoflow.workflows.runner import WorkflowRunner
+from autoflow.workflows.watch import Watch
 
 if TYPE_CHECKING:
     import prefect
@@ -44,11 +44,13 @@ def serve(
     """
     with assembled(settings, store, triggers=workflows.sensor.triggers, fork_server=fork_server) as assembly:
         runner, stuck_watch = assembly.runner, assembly.stuck_watch
-        followers = _TickFollowers(assembly.notifier, assembly.page)
+        watch = Watch(settings, store, workflows, notifier=assembly.notifier, page=assembly.page)
+        followers = _TickFollowers(assembly.notifier, watch)
         with Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher:
             sensor = Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=shutdown.wait_until_closing)
             if once or workflows.sensor.schedule is None:
-                all_succeeded = _serve_once(sensor, runner, shutdown, followers)
+                with watch.running():
+                    all_succeeded = _serve_once(sensor, runner, shutdown, followers)
                 if not shutdown.is_closing:
                     assembly.page.finish()
                 return all_succeeded
@@ -58,18 +60,15 @@ def serve(
 
 @dataclass(frozen=True)
 class _TickFollowers:
-    """Passes the result of each tick on to the notifier and the page."""
+    """Passes the result of each tick on to the notifier and the watch."""
 
     notifier: Notifier
-    page: PageWriter
+    watch: Watch
 
     def tick_ended(self, result: Tick | AutoflowError) -> None:
-        if isinstance(result, FlowApiError):
-            self.notifier.flowapi_failed(result)
-        elif isinstance(result, Tick):
-            self.notifier.flowapi_works()
+        self.watch.tick_ended(result if isinstance(result, AutoflowError) else None)
+        if isinstance(result, Tick):
             self.notifier.given_up(result.given_up)
-            self.page.follow(result.file.sensor.triggers)
 
 
 def _serve_once(sensor: Sensor, runner: WorkflowRunner, shutdown: Shutdown, followers: _TickFollowers) -> bool:
@@ -142,7 +141,11 @@ def _serve_on_schedule(deployments: "_Deployments") -> None:
         deployments.notice_pause(runner)
 
     # Without a wait at the end: a Prefect API that hangs must not delay the shutdown.
-    with PeriodicThread("deployments", poll, POLL_SECONDS, last_wait=0.0, within=runner) as polling:
+    with (
+        PeriodicThread("deployments", poll, POLL_SECONDS, last_wait=0.0, within=runner) as polling,
+        deployments.watch.running(deployments.adapt),
+    ):
+        deployments.watch.guard(polling)
         polling.wake()
         shutdown.wait_until_closing()
     logger.info("stopping: no new runs are started")
@@ -165,9 +168,11 @@ class _Deployments:
         self._runner = runner
         self._followers = followers
         self._was_paused: bool | None = None
+        self._was_invalid = False
         self.shutdown = shutdown
         self.dispatcher = sensor.dispatcher
         self.grace = sensor.settings.shutdown_grace
+        self.watch = followers.watch
         self.sensor = Deployment(
             make_available_dates_sensor(
                 sensor, cancellations=runner.cancellations, shutdown=shutdown, done=self._tick_ended
@@ -215,24 +220,38 @@ class _Deployments:
 
     def _tick_ended(self, result: Tick | AutoflowError) -> None:
         self._followers.tick_ended(result)
+        self._was_invalid = isinstance(result, WorkflowsFileError)
         try:
-            # A tick that somebody starts while the sensor is paused counts.
+            # A tick that a person starts while the sensor is paused counts.
             self._was_paused = self.sensor.is_paused()
-            if isinstance(result, Tick):
-                self._update(result)
         except PREFECT_FAILURES as error:
-            logger.warning(
-                "could not update the deployments in Prefect (%s): retrying after the next tick", first_line(error)
-            )
+            logger.debug("could not ask Prefect whether the sensor is paused: %s", first_line(error))
 
-    def _update(self, tick: Tick) -> None:
-        """Adapt the deployments to a changed workflows.yml."""
-        if tick.file.sensor.schedule != self._schedule:
-            self._change_schedule(tick.file.sensor.schedule)
-        if _names(tick.file) != self._names:
-            self.run_workflow.flow = self._run_workflow_flow(_names(tick.file))
-            self.run_workflow.apply()
-            self._names = _names(tick.file)
+    def adapt(self, file: WorkflowsFile) -> bool:
+        """Adapt the deployments to a changed workflows.yml; return False if Prefect's API failed.
+
+        If the last tick failed because the file was invalid, the next one follows at once.
+        """
+        try:
+            if file.sensor.schedule != self._schedule:
+                self._change_schedule(file.sensor.schedule)
+            if _names(file) != self._names:
+                self.run_workflow.flow = self._run_workflow_flow(_names(file))
+                self.run_workflow.apply()
+                self._names = _names(file)
+        except PREFECT_FAILURES as error:
+            logger.warning("could not update the deployments in Prefect (%s): trying again", first_line(error))
+            return False
+        return not self._was_invalid or self._tick_soon()
+
+    def _tick_soon(self) -> bool:
+        try:
+            self.sensor.run_soon()
+        except PREFECT_FAILURES as error:
+            logger.warning("could not schedule a tick in Prefect: %s", first_line(error))
+            return False
+        self._was_invalid = False
+        return True
 
     def _change_schedule(self, schedule: str | None) -> None:
         if schedule is None:

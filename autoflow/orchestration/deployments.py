@@ -29,6 +29,7 @@ from prefect.states import Cancelled, Pending, Scheduled
 from autoflow.log import logger
 from autoflow.orchestration.failures import PREFECT_FAILURES
 from autoflow.orchestration.prefect_client_internals import report_served, run_scheduled
+from autoflow.utils import ClockWatch
 
 if TYPE_CHECKING:
     import prefect
@@ -101,7 +102,15 @@ class DeploymentRunner:
     runs of the deployment `tick` get a proper name.
     """
 
-    def __init__(self, deployments: Sequence[Deployment], *, tick: Deployment | None = None) -> None:
+    def __init__(
+        self,
+        deployments: Sequence[Deployment],
+        *,
+        tick: Deployment | None = None,
+        clock_watch: ClockWatch | None = None,
+    ) -> None:
+        self._clock_watch = clock_watch or ClockWatch()
+        self._is_schedule_wrong = False
         self._deployments = {deployment.id: deployment for deployment in deployments}
         self._lock = threading.Lock()
         self._running: dict[UUID, tuple[Deployment, threading.Thread]] = {}
@@ -147,6 +156,10 @@ class DeploymentRunner:
     def _poll(self, now: datetime.datetime) -> None:
         self._forget_ended()
         self._put_back()
+        self._is_schedule_wrong = self._clock_watch.was_set_back() or self._is_schedule_wrong
+        if self._is_schedule_wrong:
+            self._delete_future_runs(now)
+            self._is_schedule_wrong = False
         if time.monotonic() >= self._sign_of_life_at:
             report_served(self._client, list(self._deployments), now)
             self._sign_of_life_at = time.monotonic() + SIGN_OF_LIFE_SECONDS
@@ -158,6 +171,26 @@ class DeploymentRunner:
             scheduled = [each for each in found if each.deployment_id == deployment.id]
             for flow_run in self._take(deployment, scheduled):
                 self._start(deployment, flow_run)
+
+    def _delete_future_runs(self, now: datetime.datetime) -> None:
+        """Delete the runs that Prefect has scheduled ahead, so that it does that anew for the clock as it is now.
+
+        As long as it has enough of them, however far ahead, it schedules no others.
+        """
+        logger.warning("the clock was set back: the schedule begins anew")
+        found = self._client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                deployment_id=FlowRunFilterDeploymentId(any_=list(self._deployments)),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+                next_scheduled_start_time=FlowRunFilterNextScheduledStartTime.model_validate({"after_": now}),
+            ),
+            limit=MOST_TAKEN,
+        )
+        for flow_run in found:
+            # Runs that a person has scheduled stay.
+            if flow_run.auto_scheduled:
+                with contextlib.suppress(ObjectNotFound):
+                    self._client.delete_flow_run(flow_run.id)
 
     def is_paused(self, deployment: Deployment) -> bool | None:
         """Return whether somebody has paused `deployment` in Prefect; None if Prefect does not respond."""

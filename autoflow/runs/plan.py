@@ -292,6 +292,16 @@ def given_up_keys(triggers: Iterable[TriggerSpec], histories: Histories) -> list
     ]
 
 
+def given_up_dates(triggers: Iterable[TriggerSpec], histories: Histories) -> list[tuple[RunKey, datetime.datetime]]:
+    """Return the dates that are given up, each with the time (UTC) at which it failed last."""
+    return [
+        (key, failures.last)
+        for trigger in triggers
+        for key, failures in _undone(trigger, histories)
+        if failures.last and past_status(histories, key, trigger) is DateStatus.GIVEN_UP
+    ]
+
+
 def failed_keys(triggers: Iterable[TriggerSpec], histories: Histories) -> list[RunKey]:
     """Return the dates that failed and are neither done, running nor cancelled, oldest first for each of `triggers`."""
     return [key for trigger in triggers for key, failures in _undone(trigger, histories) if failures.count]
