@@ -2,8 +2,9 @@
 
 Two daemons on one PostgreSQL (or one on SQLite) run two workflows for 60 dates or more. Every few seconds, SIGKILL
 hits a random process of theirs: a daemon, a Prefect server, a kernel or any other. A daemon that is gone is started
-again. Some kills are kept for conversions: they hit, while a report is converted, a process that converts it or a daemon. In
-between, daemons get SIGTERM, without any grace, also during conversions: a run that is only stopped must not fail.
+again. Some kills are kept for conversions: they hit, while a report is converted, a process that converts it or a
+daemon. In between, daemons get SIGTERM, without any grace, also during conversions: a run that is only stopped must not
+fail.
 
 The kernels write a log of their own, of when each attempt is alive and when it ends. The verdict is that log's, not the
 run store's: each date is completed, no two attempts at a date are alive at the same time, and no date is executed again
