@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from autoflow.errors import FlowApiError, UnexpectedError
-from autoflow.log import bugs_logged, log_ends_of_threads, logger, set_up_logging
+from autoflow.log import Outage, bugs_logged, log_ends_of_threads, logger, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -115,3 +115,17 @@ def test_percent_sign_in_an_argument_is_logged(capsys: pytest.CaptureFixture[str
     set_up_logging("INFO", tuple)
     logger.info("%s", "100 %s of it")
     assert "100 %s of it" in capsys.readouterr().err
+
+
+def test_outage_is_logged_once_at_its_beginning_and_once_at_its_end(
+    logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger.name)
+    outage = Outage()
+    outage.end("it works")
+    for _ in range(3):
+        outage.begin("it fails: %s", "down")
+    for _ in range(2):
+        outage.end("it works")
+    outage.begin("it fails: %s", "again")
+    assert logged == ["it fails: down", "it works", "it fails: again"]
