@@ -76,14 +76,11 @@ def execute(  # noqa: PLR0913 - they do not belong together
     ------
     NotebookError
         If a cell raises, the kernel dies or does not start, the timeout passes, or the notebook exits early.
-    RunStopped
-        If `stop` is set.
-    OSError
-        If `executed` cannot be written.
+    RunStopped, OSError
+        If `stop` is set, or `executed` cannot be written.
 
     """
-    redaction = Redaction(secrets)
-    stop = stop or StopSignal()
+    redaction, stop = Redaction(secrets), stop or StopSignal()
     run = _Run(_read(notebook, label), notebook.parent, environment, start_timeout, on_cell, fork_server, redaction)
     try:
         run.to_the_end(parameters, _Limits(timeout, stop))

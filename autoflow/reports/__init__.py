@@ -76,9 +76,7 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
     Raises
     ------
     ReportError
-        If the conversion fails; with the message of the tool that failed.
-    RunStopped
-        If `stop` is set before the report is complete.
+        If the conversion fails; with the message of the tool that failed. RunStopped, if `stop` is set before its end.
 
     """
     deadline = time.monotonic() + timeout
