@@ -275,6 +275,9 @@ class Kernel(AsyncKernelManager):
                 process.end()
             elif process and process.stdin:
                 process.stdin.close()
+            if process:
+                # A notebook may have stopped its guard.
+                process.send_signal(signal.SIGCONT)
 
     def death(self) -> str:
         """Return how the kernel ended, as part of a message."""
