@@ -1,16 +1,17 @@
 """Small pure helpers that two modules or more use."""
 
 import datetime as dt
+import errno
 import os
 import re
-import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-_UNFINISHED = re.compile(r"\..*\.[0-9a-f]{12}\.part(\..*)?", re.DOTALL)
-_A_DAY = 24 * 3600
+from autoflow.ownership import owned_file, remove_if_abandoned, this_machine
+
+_UNFINISHED = re.compile(r"\..*\.([0-9a-f]{6})[0-9a-f]{6}\.part(\..*)?", re.DOTALL)
 
 
 @contextmanager
@@ -23,27 +24,32 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If the folder is not writable.
+        If the folder is not writable, or the block writes nothing.
 
     """
     # A name may be 255 bytes long, which is fewer characters in many scripts.
     beginning = os.fsdecode(os.fsencode(path.stem)[:100])
-    temporary = path.with_name(f".{beginning}.{uuid.uuid4().hex[:12]}.part{path.suffix}")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    temporary = path.with_name(f".{beginning}.{this_machine()}{uuid.uuid4().hex[:6]}.part{path.suffix}")
+    with owned_file(temporary):
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+                if not os.fstat(file.fileno()).st_size:
+                    raise FileNotFoundError(errno.ENOENT, "nothing was written", str(temporary))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove temporary files of `whole_file` from `folder` that are older than a day: their writers were killed."""
+    """Remove temporary files of `whole_file` from `folder` whose writers were killed.
+
+    Those from another machine that shares the folder, or from before the last boot, are removed after a day.
+    """
     for path in folder.iterdir():
-        with suppress(OSError):
-            if _UNFINISHED.fullmatch(path.name) and time.time() - path.stat().st_mtime > _A_DAY:
-                path.unlink()
+        if match := _UNFINISHED.fullmatch(path.name):
+            remove_if_abandoned(path, only_after_a_day=match[1] != this_machine())
 
 
 def as_yaml(value: object) -> str:

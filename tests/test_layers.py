@@ -10,7 +10,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "autoflow").rglob("*.py"))
 
 LAYERS = (
-    ("errors", "lean_imports", "stop_signal", "utils"),
+    ("errors", "lean_imports", "ownership", "stop_signal"),
+    ("utils",),
     ("date_stencil", "log", "settings"),
     ("specs",),
     ("flowapi", "kernels", "reports", "runs"),

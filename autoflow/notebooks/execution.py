@@ -17,6 +17,7 @@ from autoflow.errors import NotebookError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.kernels.kernel import PYTHON_KERNEL, SHUTDOWN_GRACE, Kernel, is_installed, new_kernel
 from autoflow.lean_imports import hidden
+from autoflow.notebooks.hints import TIMEOUT, with_hint
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
 from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, read_notebook
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
@@ -121,7 +122,7 @@ class _Limits:
                 raise (
                     RunStopped(self.stop.reason)
                     if asking.done()
-                    else _FailedError("Timeout", f"the notebook took longer than {self.timeout:g} s")
+                    else _FailedError(TIMEOUT, f"the notebook took longer than {self.timeout:g} s")
                 )
         finally:
             working.cancel()
@@ -233,6 +234,7 @@ def _explained(error: Exception, label: str, run: _Run, redaction: Redaction) ->
     error_class, message = (redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[:LONGEST_MESSAGE]}..."
+    message = with_hint(error_class, message, (cell.source for cell in run.node.cells))
     cell = None if run.position is None else run.position + 1
     return NotebookError(label, cell, error_class[:LONGEST_MESSAGE], message)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoflow.errors import ReportError
+from autoflow.ownership import owned_folder, remove_abandoned_folders
 from autoflow.reports.asciidoctor import asciidoctor
 from autoflow.reports.document import Document, Workplace, write_document
 from autoflow.reports.fonts import font_theme, missing_fonts
@@ -21,7 +22,10 @@ from autoflow.specs import ReportFormat
 from autoflow.stop_signal import StopSignal
 from autoflow.utils import whole_file
 
-__all__ = ["ReportContext", "convert", "missing_fonts", "missing_tools"]
+__all__ = ["ReportContext", "convert", "missing_fonts", "missing_tools", "remove_abandoned_report_folders"]
+
+_FOLDER = "autoflow-report-"
+"""The prefix of the folders in which reports are made."""
 
 _ATTRIBUTES = {
     "attribute-undefined": "drop",
@@ -82,14 +86,18 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
     deadline = time.monotonic() + timeout
     stop = stop or StopSignal()
     try:
-        with tempfile.TemporaryDirectory(prefix="autoflow-report-") as temporary, whole_file(report) as unfinished:
-            folder = Path(temporary).resolve()
-            workplace = Workplace(folder, inputs_dir, template, config_dir, deadline, stop)
+        with owned_folder(_FOLDER, Path(tempfile.gettempdir())) as folder, whole_file(report) as unfinished:
+            workplace = Workplace(folder.resolve(), inputs_dir, template, config_dir, deadline, stop)
             shutil.copyfile(_made(notebook, workplace, report_format, context), unfinished)
     except OSError as error:
         raise ReportError(f"cannot convert {notebook} to {report}: {error}") from error
     except RecursionError:
         raise ReportError(f"cannot convert {notebook} to {report}: tables or HTML are nested too deeply") from None
+
+
+def remove_abandoned_report_folders() -> None:
+    """Remove folders of conversions whose AutoFlow was killed."""
+    remove_abandoned_folders(Path(tempfile.gettempdir()), _FOLDER)
 
 
 def _made(notebook: Path, workplace: Workplace, report_format: ReportFormat, context: ReportContext) -> Path:
