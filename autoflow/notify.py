@@ -13,7 +13,7 @@ from typing import Any, Self
 import apprise
 
 from autoflow.errors import FlowApiError, SettingsError
-from autoflow.log import logger
+from autoflow.log import Outage, logger
 from autoflow.runs.records import RunKey, utc_now
 from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
@@ -88,7 +88,9 @@ class Notifier:
             return
         now = self._clock()
         with self._lock, self._notices.changing() as notices:
-            since = datetime.datetime.fromisoformat(notices.setdefault("flowapi_failing_since", now.isoformat()))
+            # Since a time in the future: the clock was set back meanwhile.
+            since = min(now, datetime.datetime.fromisoformat(notices.get("flowapi_failing_since", now.isoformat())))
+            notices["flowapi_failing_since"] = since.isoformat()
             is_new = not notices.get("flowapi_told") and (now - since).total_seconds() >= self._settings.notify_after
             notices["flowapi_told"] = notices.get("flowapi_told", False) or is_new
         if not is_new:
@@ -145,6 +147,7 @@ class _Notices:
 
     def __init__(self, settings: Settings) -> None:
         self._file = settings.outputs_dir / NOTICES_FILE
+        self._outage = Outage()
 
     @contextmanager
     def changing(self) -> Iterator[dict[str, Any]]:
@@ -160,7 +163,7 @@ class _Notices:
         try:
             found = json.loads(self._file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            # If the file is missing or broken, people are notified again, which is better than never.
+            # If the file is missing or broken, messages are sent again, which is better than not at all.
             found = None
         return _sound(found if isinstance(found, dict) else {})
 
@@ -169,7 +172,9 @@ class _Notices:
             with whole_file(self._file) as unfinished:
                 unfinished.write_text(json.dumps(notices), encoding="utf-8")
         except OSError as error:
-            logger.warning("could not write %s: %s", self._file, error.strerror)
+            self._outage.begin("could not write %s: %s", self._file, error.strerror)
+        else:
+            self._outage.end("wrote %s again", self._file)
 
 
 def _sound(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,6 +249,8 @@ def _failure(ended: EndedRun, settings: Settings) -> str:
     """Return why a run failed, and where to look."""
     attempts = ended.run.failures + 1
     lines = ["Its only attempt failed." if attempts == 1 else f"All {attempts} attempts failed."]
-    lines.append(" ".join(str(ended.outcome.error or "").split())[:LONGEST_REASON])
+    # Before it is cut: a part of a secret could not be found later.
+    reason = redact(" ".join(str(ended.outcome.error or "").split()), settings.secrets)
+    lines.append(reason[:LONGEST_REASON])
     lines += [f"Executed notebook: {settings.address_of(path)}" for path in ended.failed_notebooks]
     return "\n".join(lines)

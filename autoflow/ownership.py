@@ -102,4 +102,5 @@ def _is_abandoned(descriptor: int) -> bool:
 
 
 def _is_old(descriptor: int) -> bool:
-    return time.time() - os.fstat(descriptor).st_mtime > A_DAY
+    """Return whether a file was last written over a day ago, or while a clock was ahead by over a day."""
+    return abs(time.time() - os.fstat(descriptor).st_mtime) > A_DAY

@@ -17,11 +17,15 @@ from pydantic import Field
 
 from autoflow.errors import AutoflowError
 from autoflow.flowapi import FlowApi
-from autoflow.log import bugs_told, logger
+from autoflow.log import bugs_logged, logger
+from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
+from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.flow_runs import result_storage
+from autoflow.orchestration.history import replace_parameter
 from autoflow.parser import read_workflows
+from autoflow.parser.secret_values import check_for_secrets
 from autoflow.runs.plan import due_runs, given_up_keys
 from autoflow.runs.records import Histories, RunKey, RunState, utc_now
 from autoflow.runs.requests import check_available, requested_run, requested_trigger
@@ -61,7 +65,10 @@ class TokenWatch:
 
     def look(self, expiry: datetime.datetime | None, now: datetime.datetime) -> None:
         """Warn if the token expires soon, at most once a day; `expiry` and `now` are in UTC, None means never."""
-        if expiry is None or (self._warned_at and now - self._warned_at < datetime.timedelta(days=1)):
+        if expiry is None:
+            return
+        # A time in the future is from before the clock was set back.
+        if self._warned_at and datetime.timedelta() <= now - self._warned_at < datetime.timedelta(days=1):
             return
         left = expiry.replace(tzinfo=None) - now
         if left > datetime.timedelta(days=TOKEN_WARNING_DAYS):
@@ -98,6 +105,7 @@ class Sensor:
         flowapi = FlowApi.of(self.settings)
         self.token_watch.look(flowapi.token_expiry(), self.clock())
         available_dates = flowapi.available_dates(sensor.cdr_types)
+        settle_times(self.store, shutdown.wait_until_closing)
         histories = self._histories()
         runs = due_runs(sensor.triggers, available_dates, histories, self.clock())
         batch = list(islice(runs, self.settings.max_runs_per_tick))
@@ -116,12 +124,12 @@ class Sensor:
         )
 
     def due(self, sensor: SensorSpec, available_dates: frozenset[datetime.date]) -> list[WorkflowRun]:
-        """Return the runs that are due now, of dates whose run has crashed as well; it takes three queries."""
+        """Return the runs that are due now, including those that have crashed; this takes four queries."""
         return due_runs(sensor.triggers, available_dates, self._histories(), self.clock())
 
     def _histories(self) -> Histories:
         if crashed := self.store.give_up_crashed():
-            logger.warning("%s crashed: no sign of life for a minute; due again", _count(crashed, "run"))
+            logger.warning("%s crashed: no heartbeat; due again", _count(crashed, "run"))
         return self.store.histories()
 
     def _run_side_by_side(
@@ -131,7 +139,7 @@ class Sensor:
             if cancel.is_set:
                 return None  # it has not started, so it is due in the next tick
             try:
-                with bugs_told(self.settings.secrets):
+                with bugs_logged(self.settings.secrets):
                     return self.runner.run(each, shutdown=shutdown, cancel=cancel)
             except AutoflowError as error:
                 logger.error("could not run %s: %s", each, error)
@@ -177,7 +185,7 @@ def _recorded_tick(
 ) -> Tick:
     """Run a tick, record it in the files of the daemon, and pass its result or its error to `done`."""
     files = DaemonFiles(home=sensor.settings.prefect_home)
-    with files.ticking(api_url), bugs_told(sensor.settings.secrets):
+    with files.ticking(api_url), bugs_logged(sensor.settings.secrets):
         try:
             tick = sensor.tick(shutdown=shutdown, cancel=cancel)
         except AutoflowError as error:
@@ -215,7 +223,7 @@ def make_run_workflow(
 
         """
         try:
-            with bugs_told(settings.secrets), _cancellable(runner, shutdown) as cancel:
+            with bugs_logged(settings.secrets), _cancellable(runner, shutdown) as cancel:
                 run = _check_request(settings, workflow, reference_date, parameters or None)
                 return _end_state(run, runner.run(run, shutdown=shutdown, cancel=cancel))
         except AutoflowError as error:
@@ -236,11 +244,22 @@ def _check_request(
         If workflows.yml is invalid or has no such workflow, FlowAPI fails, or the run needs dates that are unavailable.
 
     """
+    _refuse_secrets(settings, parameters or {})
     file = read_workflows(settings)
     run = requested_run(file, workflow, reference_date, parameters)
     available_dates = FlowApi.of(settings).available_dates(file.sensor.cdr_types)
     check_available(requested_trigger(file, workflow, parameters), reference_date, available_dates)
     return run
+
+
+def _refuse_secrets(settings: Settings, parameters: Mapping[str, Any]) -> None:
+    """Raise AutoflowError if a secret is in the parameters of this flow run, and remove it from Prefect's database."""
+    try:
+        check_for_secrets(parameters, settings.secrets)
+    except AutoflowError:
+        clean = Redaction(settings.secrets).of_parameters(parameters)
+        replace_parameter(UUID(prefect.runtime.flow_run.id), parameters=clean)
+        raise
 
 
 @contextmanager

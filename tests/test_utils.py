@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from autoflow.utils import keep_sqlite_path, redact, remove_unfinished, whole_file
 
 
-def test_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+def test_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "report.pdf"
     with whole_file(path) as temporary:
         temporary.write_text("all of it")
@@ -75,9 +75,10 @@ def test_what_a_killed_process_has_left_is_removed_at_once_and_what_is_being_wri
 
 
 def test_what_another_machine_has_left_is_removed_after_a_day(tmp_path: Path) -> None:
-    old, new = (tmp_path / f".a b.{'0' * 11}{digit}.part.ipynb" for digit in "12")
-    for path in (old, new):
+    old, new, from_the_future = (tmp_path / f".a b.{'0' * 11}{digit}.part.ipynb" for digit in "123")
+    for path in (old, new, from_the_future):
         path.write_text("half")
+    os.utime(from_the_future, (time.time() + 365 * 24 * 3600,) * 2)
     os.utime(old, (time.time() - 24 * 3600 - 60,) * 2)
     remove_unfinished(tmp_path)
     assert list(tmp_path.iterdir()) == [new]
@@ -98,13 +99,13 @@ def test_name_need_not_be_text(tmp_path: Path) -> None:
     assert path.read_text() == "all of it"
 
 
-def test_secrets_are_taken_out_wherever_they_stand() -> None:
+def test_secrets_are_removed_everywhere() -> None:
     text = "postgresql://user:hunter22@host, hunter22; token-of-mine"
     expected = "postgresql://user:[secret]@host, [secret]; [secret]"
     assert redact(text, ["hunter22", "token-of-mine"]) == expected
 
 
-def test_short_secrets_are_no_reason_to_mutilate_texts() -> None:
+def test_short_secrets_are_not_redacted() -> None:
     assert redact("the data of a day", ["a", "", "data"]) == "the data of a day"
 
 
@@ -118,6 +119,6 @@ def test_sqlite_path_is_opened_as_it_is_written(driver: str, path: str) -> None:
     assert url.query == {"mode": "ro", "name": "a b"}
 
 
-def test_uri_of_another_database_is_left_alone() -> None:
+def test_uri_of_another_database_is_unchanged() -> None:
     uri = "postgresql://user:a%20b@host/runs"
     assert keep_sqlite_path(uri) == uri

@@ -1,7 +1,8 @@
 """`autoflow run`: run a workflow for one date, now."""
 
 import datetime
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -12,8 +13,10 @@ from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, print_json
 from autoflow.errors import AutoflowError, ExitCode
 from autoflow.flowapi import FlowApi
+from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
+from autoflow.parser.secret_values import check_for_secrets
 from autoflow.parser.single_value import parse_value
 from autoflow.runs.plan import DateStatus, recorded_status
 from autoflow.runs.records import RunKey, RunRecord
@@ -50,9 +53,10 @@ def run(
     Example: autoflow run flows_above_normal --date 2016-01-31 -p min_increase=30
     """
     file = read_workflows(session.settings)
-    parameters = _parameters(file, workflow, given)
+    parameters = _parameters(file, workflow, given, session.settings.secrets)
     key = RunKey.of(workflow, parameters, date.date())
-    with session.store() as store:
+    with session.store(create=True) as store:
+        settle_times(store, time.sleep)
         store.give_up_crashed()
         _refuse(store, key, force=force)
         _refuse_dates(session, file, key, parameters, force=force)
@@ -77,16 +81,19 @@ def _print_end(record: RunRecord, state: str, *, as_json: bool) -> None:
     out.print(f"run {record.id} {state}{more}", markup=False)
 
 
-def _parameters(file: WorkflowsFile, workflow: str, given: Sequence[str]) -> dict[str, Json]:
-    """Return the parameters in workflows.yml, overridden by those given."""
+def _parameters(file: WorkflowsFile, workflow: str, given: Sequence[str], secrets: Iterable[str]) -> dict[str, Json]:
+    """Return the parameters in workflows.yml, overridden by those given, which must not contain `secrets`."""
     spec = file.workflow(workflow)
     triggers = file.triggers_of(workflow)
     parameters = dict(triggers[0].parameters) if triggers else {}
     for text in given:
         name, equals, value = text.partition("=")
+        # As text, too: a message about invalid YAML would show it.
+        check_for_secrets({name: value}, secrets)
         if not equals:
             raise click.BadParameter(f"'{text}' is not NAME=VALUE", param_hint="-p")
         parameters[name] = parse_value(value)
+    check_for_secrets(parameters, secrets)
     check_parameters(spec, parameters)
     return parameters
 
@@ -103,7 +110,7 @@ def _refuse(store: RunStore, key: RunKey, *, force: bool) -> None:
 def _refuse_dates(
     session: Session, file: WorkflowsFile, key: RunKey, parameters: Mapping[str, Any], *, force: bool
 ) -> None:
-    """Raise AutoflowError if dates that the run needs are unavailable, or FlowAPI cannot be asked, just as early."""
+    """Raise AutoflowError, just as early, if dates that the run needs are unavailable or FlowAPI fails."""
     trigger = requested_trigger(file, key.workflow, parameters)
     date_ranges(trigger, key.reference_date)
     if not force:

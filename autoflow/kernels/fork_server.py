@@ -1,7 +1,7 @@
 """Forks kernels from a process that has preloaded what notebooks import, so that they start fast.
 
 `ForkServer` starts that process (see `warm_process`), starts it again when it has ended or is outdated, and sends it a
-request for each kernel. Where a forked kernel would differ from an ordinary one, there is none, and a reason is logged.
+request for each kernel. If a forked kernel would differ from an ordinary one, none is forked, and the reason is logged.
 """
 
 import asyncio
@@ -138,9 +138,10 @@ class _WarmProcess:
         self.pid = self._process.pid
 
     async def ask(self, request: Mapping[str, Any], output: int) -> ForkedProcess | str:
-        """Request a kernel; return its guard, or why there can be none. An OSError means that the process has ended.
+        """Request a kernel; return its guard, or the reason why there is none.
 
-        A guard that is forked when this is no longer awaited ends by itself.
+        An OSError means that the process has ended. A guard that is forked too late, when this is no longer awaited,
+        ends by itself.
         """
         loop = asyncio.get_running_loop()
         channel, theirs = socket.socketpair()
@@ -152,7 +153,7 @@ class _WarmProcess:
             await loop.sock_sendall(channel, json.dumps(request).encode() + b"\n")
             answer = (await loop.sock_recv(channel, 65536)).decode()
             if answer.isdigit():
-                # Not earlier: a request that waits must not keep the output open when nobody waits for it any more.
+                # Sent only now: a request that has been given up must not keep the output open.
                 socket.send_fds(channel, [b"o"], [output])
                 answer = ForkedProcess(int(answer), channel)
         finally:
@@ -211,7 +212,7 @@ class ForkServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the process; there are no more forks."""
+        """End the process, and fork no more kernels."""
         with self._lock:
             self._is_closed = True
             if self._process:

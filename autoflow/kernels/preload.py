@@ -1,6 +1,6 @@
 """Imports modules ahead of time so that they are as they would be if a notebook had imported them.
 
-A stand-in for IPython's shell makes modules believe that they run in a kernel. Those that use more of the shell than
+A stand-in for IPython's shell makes modules believe that they run in a kernel. Modules that use more of the shell than
 the stand-in has, or create something that kernels must not share (see `hazards`), must not be preloaded. As a module
 cannot be unloaded, the server then starts again without it.
 """

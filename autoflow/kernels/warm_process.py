@@ -1,7 +1,7 @@
 """A Python process that preloads what notebooks import, and forks a kernel for each request.
 
 `fork_server` starts it and sends it requests over a socket. Each kernel gets a guard, a session, an environment, a
-working folder and random seeds of its own; it shares whatever else modules created on import. Modules for which that
+working folder and random seeds of its own; it shares all else that modules created on import. Modules for which that
 would be wrong are not preloaded, see `preload`. This process is also the second one above each kernel, see `guard`: it
 stays until its last kernel has ended. A kernel does not need it for anything else.
 """
@@ -73,7 +73,7 @@ def main(
     gc.freeze()
     guards = _Guards()
     _serve(reports, requests, preloaded, guards, check=check, idle=idle)
-    # First, so that whoever finds the requests closed finds the reports at their end.
+    # Before the requests are closed: once AutoFlow sees them closed, it has to find all reports.
     reports.close()
     requests.close()
     guards.wait_for_last()
@@ -264,7 +264,7 @@ class _SysWithoutModules(ModuleType):
 
 
 def _start_afresh() -> None:
-    """Reset what a newly started Python would not have in common with others."""
+    """Reset what each Python process has for itself, such as random seeds."""
     random.seed()
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed()

@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Self
 
-from autoflow.errors import RunStoreError
-from autoflow.log import logger
+from autoflow.errors import RunStoreError, RunStoreGoneError
+from autoflow.log import Outage
 from autoflow.model.store import RunStore
 from autoflow.runs.records import CRASHED_AFTER, Claim
 from autoflow.stop_signal import PeriodicThread, StopSignal
@@ -18,7 +18,7 @@ INTERVAL = CRASHED_AFTER / 6
 """How often claims are renewed with the default heartbeat timeout; it scales with the timeout."""
 
 GIVE_UP_AFTER = CRASHED_AFTER * 2 / 3
-"""A run is stopped when its claim has not been renewed for so long: before another process may mark it as crashed."""
+"""A run is stopped when its claim has not been renewed for this long, before another process may mark it as crashed."""
 
 LAST_BEAT = 2.0
 """How long the end of the block waits for a query to the database, in seconds."""
@@ -51,6 +51,7 @@ class Heartbeat:
         self._lock = threading.Lock()
         self._beating: dict[int, _Beating] = {}
         self._threads = ExitStack()
+        self._outage = Outage()
         scale = store.crashed_after / CRASHED_AFTER
         self._give_up_after = (GIVE_UP_AFTER * scale).total_seconds()
         seconds = (interval or INTERVAL * scale).total_seconds()
@@ -87,10 +88,16 @@ class Heartbeat:
         now = self._clock()
         try:
             kept = self._store.renew([each.claim for each in beating])
+        except RunStoreGoneError as error:
+            self._outage.begin("could not renew claims: %s", error)
+            for each in beating:
+                self._stop_if_running(each, "the database of runs is gone")
+            return
         except RunStoreError as error:
-            logger.warning("could not renew claims: %s", error)
+            self._outage.begin("could not renew claims: %s", error)
             self.stop_overdue()
             return
+        self._outage.end("claims can be renewed again")
         for each in beating:
             if each.claim in kept:
                 each.renewed_at = now

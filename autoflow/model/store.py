@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from autoflow.model import migration
+from autoflow.model.output_paths import OutputFinder, OutputFolders
 from autoflow.model.queries import read_histories, read_runs
 from autoflow.model.tables import is_claimed, is_rerunning, runs_table
 from autoflow.model.transactions import Database
@@ -39,6 +40,9 @@ class RunStore:
     same value. `clock` returns the time in UTC without a time zone. Without it, PostgreSQL's own clock counts, because
     the clocks of several machines may differ.
 
+    Outputs are stored with paths relative to the outputs folder, and returned with absolute ones: those in `folders`,
+    wherever they were when the run ended. Without `folders`, as they were then.
+
     Every method raises RunStoreError if the database cannot be reached.
     """
 
@@ -46,12 +50,14 @@ class RunStore:
         self,
         uri: str,
         *,
+        folders: OutputFolders | None = None,
         crashed_after: datetime.timedelta = CRASHED_AFTER,
         clock: Callable[[], datetime.datetime] | None = None,
     ) -> None:
         self._database = Database(uri)
         self.crashed_after = crashed_after
         self._clock = clock
+        self._folders = folders
         self._holder = f"{socket.gethostname()} pid {os.getpid()} {uuid.uuid4().hex[:8]}"
 
     def _now(self) -> Any:
@@ -65,16 +71,33 @@ class RunStore:
         """Close the connections to the database."""
         self._database.close()
 
-    def migrate(self) -> None:
-        """Create or upgrade the tables to the version that this AutoFlow needs; keep their rows."""
-        migration.migrate(self._database)
+    @property
+    def exists(self) -> bool:
+        """Whether there is a database to connect to: PostgreSQL, or the file of SQLite."""
+        return self._database.exists
 
-    def look(self, *, made_at_start: Iterable[Path] = ()) -> str:
+    def check_file(self) -> None:
+        """Raise RunStoreGoneError if the file of SQLite was deleted or replaced since it was opened; it is quick."""
+        self._database.check_file()
+
+    def migrate(self, *, traces: Iterable[Path] = ()) -> None:
+        """Create or upgrade the tables to the version that this AutoFlow needs; keep their rows.
+
+        `traces` are files that show that AutoFlow has run here before: with one, RunStoreGoneError is raised rather
+        than a missing file of SQLite made anew.
+        """
+        migration.migrate(self._database, self._folders, traces=traces)
+
+    def refuse_if_lost(self, traces: Iterable[Path]) -> None:
+        """Raise RunStoreGoneError if one of `traces` shows that the missing file of SQLite has existed."""
+        migration.refuse_if_lost(self._database, traces)
+
+    def look(self, *, made_at_start: Iterable[Path] = (), traces: Iterable[Path] = ()) -> str:
         """Return where the database is and which version its tables have; change nothing.
 
-        `made_at_start` are folders that need not exist yet.
+        `made_at_start` are folders that need not exist yet, `traces` as for `migrate`.
         """
-        return migration.describe(self._database, made_at_start=made_at_start)
+        return migration.describe(self._database, made_at_start=made_at_start, traces=traces)
 
     def claim(self, key: RunKey, *, again: bool = False) -> Claim | None:
         """Claim the run with this `key`; return None if it is done or running anywhere.
@@ -133,7 +156,8 @@ class RunStore:
         Return False and change nothing if the run was marked as crashed in the meantime. A success is recorded even
         then, unless another run has been started.
         """
-        values = _values_of_end(state, outputs, error) | dict.fromkeys(("finished_at", "heartbeat_at"), self._now())
+        values = _values_of_end(state, error) | self._stored(outputs)
+        values |= dict.fromkeys(("finished_at", "heartbeat_at"), self._now())
         before = [*ACTIVE_STATES, RunState.CRASHED] if state is RunState.SUCCEEDED else [*ACTIVE_STATES]
         statement = sa.update(runs_table).where(runs_table.c.id == claim.id, runs_table.c.state.in_(before))
         try:
@@ -144,11 +168,26 @@ class RunStore:
         except IntegrityError:
             return False
 
+    def _stored(self, outputs: Mapping[str, Json] | None) -> dict[str, object]:
+        """Return what the columns say about `outputs`, which have absolute paths."""
+        if outputs is None:
+            return {"outputs": None, "outputs_dir": None}
+        folders = self._folders
+        return {
+            "outputs": _storable(json.dumps(folders.to_store(outputs) if folders else outputs, ensure_ascii=False)),
+            "outputs_dir": _storable(str(folders.outputs)) if folders else None,
+        }
+
     def give_up_crashed(self) -> int:
-        """Mark runs whose heartbeat has stopped as crashed, so that their dates are due again; return how many."""
+        """Mark runs whose heartbeat has stopped as crashed, so that their dates are due again; return how many.
+
+        A time in the future, recorded while a clock was ahead, counts as now from here on: a run whose heartbeat was
+        there has crashed unless it is renewed in time, and delays after failures begin.
+        """
         now = self._now()
         is_overdue = runs_table.c.heartbeat_at < now - self.crashed_after
         with self._database.writing("cannot look for crashed runs") as connection:
+            _pull_back_times(connection, now)
             statement = (
                 sa.update(runs_table)
                 .where(runs_table.c.state.in_(ACTIVE_STATES), is_overdue)
@@ -160,6 +199,21 @@ class RunStore:
                 )
             )
             return connection.execute(statement).rowcount
+
+    def pull_back_times(self) -> Mapping[int, datetime.datetime]:
+        """Replace times in the future by now; return the new heartbeats of the active runs that this concerns, by id.
+
+        They are alive if they renew their heartbeat from now on.
+        """
+        with self._database.writing("cannot be written") as connection:
+            return _pull_back_times(connection, self._now())
+
+    def heartbeats(self) -> Mapping[int, datetime.datetime]:
+        """Return when each active run, by id, renewed its heartbeat last."""
+        columns = (runs_table.c.id, runs_table.c.heartbeat_at)
+        with self._database.reading() as connection:
+            found = connection.execute(sa.select(*columns).where(runs_table.c.state.in_(ACTIVE_STATES)))
+            return {row.id: row.heartbeat_at for row in found}
 
     def histories(self) -> Histories:
         """Return the histories of all workflows; it takes two queries, however long they are."""
@@ -190,12 +244,13 @@ class RunStore:
             if value is not None
         ]
         with self._database.reading() as connection:
-            return read_runs(connection, *conditions, limit=limit)
+            return read_runs(connection, *conditions, finder=OutputFinder(self._folders), limit=limit)
 
     def run(self, run_id: int) -> RunRecord | None:
         """Return the run with this number, None if there is none."""
         with self._database.reading() as connection:
-            return next(iter(read_runs(connection, runs_table.c.id == run_id)), None)
+            finder = OutputFinder(self._folders)
+            return next(iter(read_runs(connection, runs_table.c.id == run_id, finder=finder)), None)
 
     def forgive(self, keys: Iterable[RunKey]) -> None:
         """Stop counting past failures and cancellations of `keys`, so that their dates are due again."""
@@ -204,10 +259,11 @@ class RunStore:
                 unforgiven = (*_is(key), ~is_claimed, ~is_rerunning, runs_table.c.forgiven_at.is_(None))
                 connection.execute(sa.update(runs_table).where(*unforgiven).values(forgiven_at=self._now()))
 
-    def forget_outputs(self, run_id: int) -> None:
-        """Record that the outputs of a run, and its flow run in Prefect, were deleted."""
+    def forget_outputs(self, run_id: int, *, keep_paths: bool = False) -> None:
+        """Record that the outputs of a run (with `keep_paths`, not all) and its flow run in Prefect were deleted."""
         with self._database.writing("cannot be written") as connection:
-            values = {"outputs": None, "flow_run_id": None, "pruned_at": self._now()}
+            values = {"flow_run_id": None, "pruned_at": self._now()}
+            values |= {} if keep_paths else {"outputs": None, "outputs_dir": None}
             connection.execute(sa.update(runs_table).where(runs_table.c.id == run_id).values(values))
 
 
@@ -217,6 +273,17 @@ def _is(key: RunKey) -> tuple[sa.ColumnElement[bool], ...]:
         runs_table.c.parameters_hash == key.parameters_hash,
         runs_table.c.reference_date == key.reference_date,
     )
+
+
+def _pull_back_times(connection: sa.Connection, now: Any) -> Mapping[int, datetime.datetime]:
+    times = (runs_table.c.started_at, runs_table.c.heartbeat_at, runs_table.c.finished_at)
+    statement = (
+        sa.update(runs_table)
+        .where(sa.or_(*(time > now for time in times)))
+        .values({time.name: sa.case((time > now, now), else_=time) for time in times})
+        .returning(runs_table.c.id, runs_table.c.heartbeat_at, runs_table.c.state)
+    )
+    return {run_id: heartbeat for run_id, heartbeat, state in connection.execute(statement) if state in ACTIVE_STATES}
 
 
 def _done(key: RunKey) -> sa.Select[tuple[int]]:
@@ -233,12 +300,9 @@ def _supersede(connection: sa.Connection, claim: Claim) -> None:
         connection.execute(old.values(state=RunState.SUPERSEDED.value))
 
 
-def _values_of_end(state: RunState, outputs: Mapping[str, Json] | None, error: RunError | None) -> dict[str, object]:
-    """Return what the columns say about the end of a run, except for the time."""
-    values: dict[str, object] = {
-        "state": state.value,
-        "outputs": _storable(json.dumps(outputs, ensure_ascii=False)) if outputs is not None else None,
-    }
+def _values_of_end(state: RunState, error: RunError | None) -> dict[str, object]:
+    """Return what the columns say about the end of a run, except for the time and the outputs."""
+    values: dict[str, object] = {"state": state.value}
     if error:
         values |= {
             "error_class": _storable(error.error_class),

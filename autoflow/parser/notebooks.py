@@ -66,7 +66,7 @@ def _undeclared(parameter: str, names: frozenset[str], *, has_cell: bool) -> str
         return "not a valid Python name; rename the parameter"
     if not has_cell or parameter in names:
         return None
-    return f"the notebook's cell tagged 'parameters' does not declare this{did_you_mean(parameter, names)}"
+    return f"the notebook's cell tagged 'parameters' does not declare this parameter{did_you_mean(parameter, names)}"
 
 
 def _read_output(value: object, place: Place, *, reader: Reader, folder: InputsFolder) -> OutputSpec:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from urllib.parse import quote, unquote, unquote_plus
 
 from get_secret_or_env_var import environ as environ_with_secrets
-from pydantic import Field, SecretStr, SkipValidation, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, SkipValidation, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -26,13 +26,18 @@ PRELOAD = ("pandas", "matplotlib.pyplot", "scrapbook", "flowclient")
 OWN_SECRETS = frozenset({"AUTOFLOW_DB_PASSWORD", "AUTOFLOW_DB_URI", "AUTOFLOW_NOTIFY_URLS", "PREFECT__DB_URI"})
 """Environment variables with secrets that only AutoFlow itself needs."""
 
-HIDDEN_FROM_KERNELS = OWN_SECRETS | {
-    "PREFECT_API_AUTH_STRING",
-    "PREFECT_API_DATABASE_CONNECTION_URL",
-    "PREFECT_API_KEY",
-    "PREFECT_SERVER_API_AUTH_STRING",
-    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
-}
+PREFECT_SECRETS = frozenset(
+    {
+        "PREFECT_API_AUTH_STRING",
+        "PREFECT_API_DATABASE_CONNECTION_URL",
+        "PREFECT_API_KEY",
+        "PREFECT_SERVER_API_AUTH_STRING",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+    }
+)
+"""Environment variables with secrets for Prefect."""
+
+HIDDEN_FROM_KERNELS = OWN_SECRETS | PREFECT_SECRETS
 """Environment variables with secrets that notebooks do not need."""
 
 
@@ -135,6 +140,14 @@ class Settings(BaseSettings):
         "PREFECT_SERVER_API_PORT", "its port; without it, 4200 or the next one that is free", None
     )
     environ: SkipValidation[Mapping[str, str]] = Field(repr=False, exclude=True)
+    # Later, AutoFlow adds variables for Prefect to its own environment. Kernels must not get them: a kernel is forked
+    # only if its environment is that of the warm process.
+    _variables: Mapping[str, str] = PrivateAttr()
+
+    def model_post_init(self, _context: object) -> None:
+        """Keep the variables for kernels as they are at the start."""
+        values = {name: self._current(name) for name in self.environ if name not in HIDDEN_FROM_KERNELS}
+        self._variables = {name: value for name, value in values.items() if value is not None}
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = environ_with_secrets) -> "Settings":
@@ -151,7 +164,7 @@ class Settings(BaseSettings):
             return cls(**values)
         except ValidationError as error:
             lines = [_line(each) for each in error.errors() if each["type"] != "default_factory_not_called"]
-            # Without the original error, which has the values.
+            # Suppress the original error, which contains the values.
             raise SettingsError(tuple(dict.fromkeys(lines))) from None
 
     @classmethod
@@ -185,6 +198,16 @@ class Settings(BaseSettings):
         return self.inputs_dir / "workflows.yml"
 
     @property
+    def written_folders(self) -> tuple[Path, ...]:
+        """The folders that AutoFlow writes to, whose disks need room."""
+        found = [self.outputs_dir, self.notebooks_dir, self.reports_dir, Path(self.environ.get("TMPDIR") or "/tmp")]  # noqa: S108 - nothing is written here
+        if self.prefect_api_url is None:
+            found.append(self.prefect_home)
+        if self.db_uri.startswith("sqlite:///"):
+            found.append(Path(self.db_uri.removeprefix("sqlite:///").partition("?")[0]).parent)
+        return tuple(dict.fromkeys(found))
+
+    @property
     def db_uri(self) -> str:
         """The URI of the database of runs, with its password."""
         if self.database is None:
@@ -195,27 +218,27 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """All that must not be shown, the current token included; the longest first."""
+        """All texts that must not be shown, including the current token; the longest first."""
         tokens = {self.flowapi_token.get_secret_value(), self.current_flowapi_token()}
         found = {*tokens, *map(_signature, tokens), *_passwords(self.db_uri)}
         found |= {self.db_password.get_secret_value()} if self.db_password else set()
-        found |= {self._current(name) or "" for name in ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")}
+        for name in PREFECT_SECRETS:
+            found |= secrets_in(self._current(name) or "")
         for url in self.notify_urls:
-            found |= {url.get_secret_value(), *_passwords(url.get_secret_value())}
+            found |= secrets_in(url.get_secret_value())
         return tuple(sorted(found - {""}, key=len, reverse=True))
 
     @property
     def kernel_environ(self) -> dict[str, str]:
-        """The environment of notebooks: AutoFlow's own, less the secrets that they do not need."""
-        values = {name: self._current(name) for name in self.environ if name not in HIDDEN_FROM_KERNELS}
-        names = {name: value for name, value in values.items() if value is not None}
+        """The environment of notebooks: AutoFlow's own at the start, without its secrets, and the newest token."""
+        names = dict(self._variables)
         if self.ssl_certificate:
             # So that flowclient trusts FlowAPI's certificate in a notebook, too.
             names.setdefault("SSL_CERT_FILE", str(self.ssl_certificate))
         return names | {"FLOWAPI_URL": self.flowapi_url, "FLOWAPI_TOKEN": self.current_flowapi_token()}
 
     def address_of(self, output: Path) -> str:
-        """Return where people find an output: its URL if AutoFlow knows it, or else its path."""
+        """Return where readers find an output: its URL if AutoFlow knows it, or else its path."""
         if self.report_url_base is None or not output.is_relative_to(self.outputs_dir):
             return str(output)
         return f"{self.report_url_base}/{quote(output.relative_to(self.outputs_dir).as_posix())}"
@@ -253,6 +276,11 @@ def _signature(token: str) -> str:
     """Return the part of a JSON web token without which the rest of it is worth nothing; empty if it has none."""
     parts = token.split(".")
     return parts[2] if len(parts) == 3 and len(parts[2]) >= _SHORTEST_SIGNATURE else ""
+
+
+def secrets_in(value: str) -> set[str]:
+    """Return a secret and, if it is a URI, the passwords in it."""
+    return {value, *_passwords(value)}
 
 
 def _passwords(uri: str) -> Iterator[str]:

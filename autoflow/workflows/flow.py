@@ -17,10 +17,12 @@ from prefect.states import Cancelled
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
-from autoflow.errors import AutoflowError, ReportError, RunStopped
+from autoflow.disk import NO_ROOM, full_disk, says_no_room
+from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
-from autoflow.log import bugs_told
+from autoflow.log import bugs_logged
 from autoflow.notebooks.execution import CellCallback, execute
+from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.artifacts import show_outcome
 from autoflow.orchestration.flow_runs import result_storage
 from autoflow.reports import ReportContext, convert
@@ -139,7 +141,7 @@ def _final_state(outcome: Outcome) -> Any:
 def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> NotebookOutputs:
     """Run one notebook; `upstream` contains the outputs of the notebooks that it depends on."""
     try:
-        with bugs_told(step.settings.secrets):
+        with bugs_logged(step.settings.secrets):
             outputs = run_notebook(step, upstream)
     except AutoflowError as error:
         step.outcome.errors[step.notebook.label] = error
@@ -155,11 +157,10 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
     Raises
     ------
     NotebookError, ReportError, RunStopped
-        The executed notebook exists all the same, with the cells that have run.
+        The executed notebook is written anyway, with the cells that have run.
 
     """
-    if step.stop.is_set:
-        raise RunStopped(step.stop.reason)
+    step.stop.raise_if_set()
     notebook, settings = step.notebook, step.settings
     executed = settings.notebooks_dir / f"{step.stem}.ipynb"
     try:
@@ -168,10 +169,16 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
         settings.reports_dir.mkdir(exist_ok=True)
         _execute(step, executed, upstream)
         return NotebookOutputs(executed, tuple(_reports(step, executed)))
-    except AutoflowError:
+    except AutoflowError as error:
         step.outcome.outputs[notebook.label] = NotebookOutputs(executed)
+        if reason := _reason_for_no_room(error, settings):
+            raise NoRoomError(reason, settings.written_folders) from None
         raise
     except OSError as error:
+        step.stop.raise_if_set()
+        if error.errno in NO_ROOM:
+            message = f"notebook '{notebook.label}': could not write {executed}: {error.strerror}"
+            raise NoRoomError(message, [settings.notebooks_dir, settings.reports_dir]) from error
         raise ReportError(f"notebook '{notebook.label}': could not write {executed}: {error.strerror}") from error
 
 
@@ -205,6 +212,18 @@ def parameter_values(
     return {name: values[source] for name, source in notebook.parameters.items()}
 
 
+def _reason_for_no_room(error: AutoflowError, settings: Settings) -> str | None:
+    """Return why `error` does not count as a failure: it says that a disk is full, or came while one was full."""
+    if isinstance(error, RunStopped):
+        return None
+    # What a cell says may be about a disk that is not AutoFlow's.
+    is_of_cell = isinstance(error, NotebookError) and error.cell is not None
+    if not is_of_cell and says_no_room(str(error)):
+        return str(error)
+    problem = full_disk(settings.written_folders)
+    return f"{error}; {problem}" if problem else None
+
+
 def _reports(step: Step, executed: Path) -> Iterable[Path]:
     output = step.notebook.output
     for report_format in output.formats if output else ():
@@ -221,7 +240,9 @@ def _reports(step: Step, executed: Path) -> Iterable[Path]:
                 stop=step.stop,
             )
         except ReportError as error:
-            raise ReportError(f"notebook '{step.notebook.label}': could not make its report: {error}") from error
+            reason = Redaction(step.settings.secrets).of_text(str(error))
+            message = f"notebook '{step.notebook.label}': could not make its report: {reason}"
+            raise ReportError(message, is_death=error.is_death) from None
         yield report
 
 

@@ -18,6 +18,7 @@ from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
 from autoflow.workflows.flow import Progress, make_notebooks_workflow
+from autoflow.workflows.room import Room
 
 SLOT_POLL_SECONDS = 0.5
 """How often a run that waits for a free slot checks whether it is still wanted."""
@@ -40,6 +41,11 @@ class WorkflowRunner:
     followers: Sequence[Callable[[EndedRun], None]] = ()
     fork_server: ForkServer | None = None
     flow_runs: FlowRuns = field(default_factory=FlowRuns)
+    room: Room = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Watch the disks that AutoFlow writes to."""
+        object.__setattr__(self, "room", Room(self.settings.written_folders))
 
     def run(
         self,
@@ -63,7 +69,9 @@ class WorkflowRunner:
         """
         cancel = cancel or StopSignal(shutdown.stop)
         with self._slot(shutdown, cancel) as is_free:
-            if not is_free or (claim := self.store.claim(run.key, again=again)) is None:
+            if not is_free or not self._has_room(shutdown, cancel):
+                return None
+            if (claim := self.store.claim(run.key, again=again)) is None:
                 return None
             return self._run_claimed(run, claim, shutdown, cancel, progress)
 
@@ -79,6 +87,13 @@ class WorkflowRunner:
             if is_free:
                 self.slots.release()
 
+    def _has_room(self, shutdown: Shutdown, cancel: StopSignal) -> bool:
+        """Wait until the disks have room; return False if the run is no longer wanted."""
+        while self.room.problem():
+            if cancel.is_set or shutdown.wait_until_closing(SLOT_POLL_SECONDS):
+                return False
+        return True
+
     def _run_claimed(
         self, run: WorkflowRun, claim: Claim, shutdown: Shutdown, cancel: StopSignal, progress: Progress | None
     ) -> RunState:
@@ -92,6 +107,7 @@ class WorkflowRunner:
             )
             with self.heartbeat.of(claim, active.stop):
                 self._execute(active, progress)
+        self.room.run_ended(active.outcome)
         return self._report_end(active, seconds=time.monotonic() - started)
 
     def _execute(self, active: ActiveRun, progress: Progress | None) -> None:

@@ -5,7 +5,7 @@ from autoflow.runs.records import RunKey
 from tests.cli.conftest import FAILS_WHILE_TOLD, Cli
 
 
-def test_date_is_run_again_only_by_force(running_cli: Cli) -> None:
+def test_date_is_run_again_only_with_force(running_cli: Cli) -> None:
     cli = running_cli
     first = cli.json("run", "simple", "--date", "2016-01-05", "-p", "level=5")
     assert first["state"] == "succeeded"
@@ -33,7 +33,6 @@ def test_date_is_run_again_only_by_force(running_cli: Cli) -> None:
 
 def test_run_needs_available_dates_or_force(running_cli: Cli) -> None:
     cli = running_cli
-    cli("runs")
     # The stencil is the day before and the day itself; FlowAPI has the first to the twelfth of January.
     for date, missing in {
         "2016-01-01": "2015-12-31; wait for it",
@@ -50,9 +49,20 @@ def test_run_needs_available_dates_or_force(running_cli: Cli) -> None:
 
 
 def test_date_that_is_running_elsewhere_is_not_run(cli: Cli) -> None:
-    assert cli("runs") == 0
     with cli.store() as store:
         store.claim(RunKey.of("simple", {"level": 2}, datetime.date(2016, 1, 5)))
     assert "is running already" in cli.fails("run", "simple", "--date", "2016-01-05", "--force")
     dry = cli.json("backfill", "simple", "--from", "2016-01-04", "--to", "2016-01-06", "--dry-run")
     assert dry == {"would_run": ["2016-01-04", "2016-01-06"], "left_out": {"running": 1}}
+
+
+def test_secret_as_a_parameter_is_refused_and_stored_nowhere(cli: Cli) -> None:
+    token = cli.environ["FLOWAPI_TOKEN"]
+    for value in (token, f"[1, {{a: x{token}}}]", f"{{unclosed: {token}", f"{{{token}: 1}}"):
+        error = cli.fails("run", "simple", "--date", "2016-01-05", "-p", f"level={value}", "--force")
+        assert error.startswith("Error: parameter 'level': it contains the token")
+        assert token not in error
+    assert token not in cli.fails("run", "simple", "--date", "2016-01-05", "-p", token, "--force")
+
+    assert cli.json("runs") == []
+    assert token.encode() not in b"".join(path.read_bytes() for path in cli.deployed.outputs.glob("*.db*"))

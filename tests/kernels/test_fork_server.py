@@ -54,7 +54,7 @@ class Kernels:
         self.cwd = cwd
 
     def say(self, *codes: str, environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> list[str]:
-        """Return what each of `codes`, which run side by side, says in a kernel of its own."""
+        """Return what each of `codes` prints; they run side by side, each in its own kernel."""
 
         async def one(code: str) -> str:
             with new_kernel("python3", self.server) as kernel:
@@ -176,7 +176,7 @@ print(json.dumps({
 """
 
 
-def test_first_plot_imports_nothing_but_what_looks_at_the_shell(kernels: Kernels, tmp_path: Path) -> None:
+def test_first_plot_imports_only_modules_that_use_the_shell(kernels: Kernels, tmp_path: Path) -> None:
     [forked], [ordinary] = (
         [json.loads(said.splitlines()[-1]) for said in each.say("import json\n" + FIRST_PLOT)]
         for each in (kernels, Kernels(None, tmp_path))
@@ -400,7 +400,7 @@ def test_matplotlibrc_beside_a_notebook_counts(kernels: Kernels, tmp_path: Path,
     assert kernels.is_forked()
 
 
-def test_matplotlibrc_is_no_matter_where_matplotlib_is_not_preloaded(tmp_path: Path) -> None:
+def test_matplotlibrc_is_ignored_if_matplotlib_is_not_preloaded(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text("lines.linewidth: 7")
     with ForkServer(["pandas"]) as server:
         server.warm_up(steady_environ())
@@ -576,7 +576,7 @@ def test_module_that_hangs_is_logged_and_makes_ordinary_kernels(
 
 
 def is_gone(pid: int) -> bool:
-    """Wait until a process has ended, be it that nobody has collected it."""
+    """Wait until a process has ended, even if its parent has not collected it."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         deadline = time.monotonic() + LONG
@@ -587,7 +587,7 @@ def is_gone(pid: int) -> bool:
     return True
 
 
-def test_server_ends_with_autoflow_whatever_it_is_importing(tmp_path: Path) -> None:
+def test_server_ends_with_autoflow_even_during_an_import(tmp_path: Path) -> None:
     (tmp_path / "hanging.py").write_text(HANGS.replace("STARTED", f"{tmp_path}/started"))
     owner = f"""
 import os, time
@@ -746,7 +746,7 @@ async def interrupt(kernel: Kernel, connection: KernelConnection) -> str:
     return await saying
 
 
-def test_cell_is_interrupted_and_the_kernel_goes_on(kernels: Kernels) -> None:
+def test_cell_is_interrupted_and_the_kernel_continues(kernels: Kernels) -> None:
     async def run() -> None:
         with new_kernel("python3", kernels.server) as kernel:
             connection = await kernel.connect(steady_environ(), kernels.cwd, start_timeout=LONG)
@@ -796,7 +796,7 @@ def test_server_that_does_not_answer_is_replaced_and_the_kernel_an_ordinary_one(
         assert Kernels(server, tmp_path).is_forked()
 
 
-def test_server_that_nobody_needs_ends_and_is_started_again(tmp_path: Path, measuring: Mapping[str, str]) -> None:
+def test_idle_server_ends_and_is_started_again(tmp_path: Path, measuring: Mapping[str, str]) -> None:
     environment = {**steady_environ(), **measuring}
     with ForkServer(["pandas"], idle_seconds=0.2) as server:
         kernels = Kernels(server, tmp_path)
@@ -812,7 +812,7 @@ def test_server_that_nobody_needs_ends_and_is_started_again(tmp_path: Path, meas
         assert kernels.is_forked(environment)
 
 
-def test_errors_of_the_server_go_where_they_should(tmp_path: Path) -> None:
+def test_errors_of_the_server_go_to_the_given_file(tmp_path: Path) -> None:
     (tmp_path / "talkative.py").write_text("import os; os.write(2, b'hello')")
     with (tmp_path / "said").open("wb") as said:
         with ForkServer(["talkative"], stderr=said.fileno()) as server:

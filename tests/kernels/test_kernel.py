@@ -134,7 +134,7 @@ def test_kernel_runs_code_and_ends_when_asked(tmp_path: Path, fork_server: ForkS
         runner.run(run(kernel))
 
 
-def test_output_outside_of_cells_is_logged_for_debugging(
+def test_output_outside_of_cells_is_logged_at_debug_level(
     tmp_path: Path, fork_server: ForkServer | None, logged: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "autoflow")
@@ -149,7 +149,7 @@ def test_output_outside_of_cells_is_logged_for_debugging(
     assert logged == ["kernel output outside of cells: a library complains"]
 
 
-def test_no_part_of_a_word_is_logged_of_output_outside_of_cells(
+def test_output_outside_of_cells_is_never_cut_within_a_word(
     tmp_path: Path, logged: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "autoflow")
@@ -166,7 +166,7 @@ def test_no_part_of_a_word_is_logged_of_output_outside_of_cells(
     assert "secret" not in line
 
 
-def test_code_is_in_no_history_for_others_to_see(tmp_path: Path, fork_server: ForkServer | None) -> None:
+def test_code_is_not_stored_in_a_history_that_others_can_read(tmp_path: Path, fork_server: ForkServer | None) -> None:
     async def run() -> str:
         with new_kernel("python3", fork_server) as kernel:
             connection = await kernel.connect(steady_environ(), tmp_path, start_timeout=LONG)
@@ -359,7 +359,7 @@ def test_folders_of_kernels_whose_owner_was_killed_are_removed_at_once(kernels_f
     (kernels_folder / "of-somebody-else").rmdir()
 
 
-def test_only_installed_kernels_are_installed(install_kernel: Callable[..., str]) -> None:
+def test_is_installed_is_true_for_installed_kernels_only(install_kernel: Callable[..., str]) -> None:
     assert is_installed("python3")
     assert not is_installed("fake")
     assert is_installed(install_kernel("sh"))

@@ -65,7 +65,7 @@ def __getattr__(name):
 """,
 )
 
-# Each module is imported in a process of its own.
+# Each module is imported in a separate process.
 PROGRAM = """
 import importlib, json, os, sys
 sys.path.insert(0, ROOT)

@@ -1,4 +1,4 @@
-"""Whether it is noticed that something has changed which was imported."""
+"""Changes of imported files are detected."""
 
 import os
 import time
@@ -54,7 +54,7 @@ def test_change_is_noticed(folder: Path, change: str) -> None:
     assert stamps.are_outdated
 
 
-def test_what_nothing_is_imported_from_is_no_change(folder: Path) -> None:
+def test_change_of_a_file_that_nothing_was_imported_from_is_ignored(folder: Path) -> None:
     stamps = stamps_of(folder)
     (folder / "text.txt").write_text("edited")
     (folder / "more.txt").touch()

@@ -19,7 +19,7 @@ SECRET = 'tok.en-"with"\\<odd> characters'
 
 @dataclass
 class Ran:
-    """How a notebook went."""
+    """The result of running a notebook."""
 
     executed: Path
     error: NotebookError | RunStopped | None

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from autoflow.date_stencil import DateStencil
-from autoflow.runs.plan import due_runs
+from autoflow.runs.plan import DateStatus, due_runs, make_plan
 from autoflow.runs.records import Failures, Histories, History, WorkflowKey
 from autoflow.specs import Json, NotebookSpec, TriggerSpec, WorkflowSpec
 
@@ -90,3 +90,11 @@ class TestFailures:
     def test_a_date_that_was_only_interrupted_is_due_at_once(self) -> None:
         one = trigger()
         assert due([one], {1}, history_of(one, History(failures={day(1): Failures()}))) == [("a", 1)]
+
+    @pytest.mark.parametrize("ahead", [datetime.timedelta(seconds=1), datetime.timedelta(days=365)])
+    def test_a_failure_from_the_future_delays_the_retry_from_now_on_at_most(self, ahead: datetime.timedelta) -> None:
+        one = trigger(retry_delay=60, max_attempts=5)
+        history = history_of(one, History(failures={day(1): Failures(count=1, last=NOW + ahead)}))
+        (plan,) = make_plan([one], frozenset({day(1)}), history, NOW)
+        (date,) = plan.dates
+        assert (date.status, date.next_attempt) == (DateStatus.WAITING, NOW + datetime.timedelta(seconds=60))

@@ -37,7 +37,7 @@ def the_run(settings: Settings) -> WorkflowRun:
 
 @contextmanager
 def working(settings: Settings, *, interval: datetime.timedelta = INTERVAL, **options: Any) -> Iterator[WorkflowRunner]:
-    """Yield a runner with a run store and a heartbeat of its own."""
+    """Yield a runner with its own run store and heartbeat."""
     with closing(RunStore(settings.db_uri)) as store:
         store.migrate()
         with Heartbeat(store, interval=interval) as heartbeat:
@@ -103,7 +103,7 @@ class TestWorkflowRunner:
         self, deployed: Deployed, monkeypatch: pytest.MonkeyPatch, logged: list[str]
     ) -> None:
         def fail(*_: object) -> None:
-            raise LookupError("nobody expected this")
+            raise LookupError("an unexpected error")
 
         write_notebook(deployed.inputs / "n.ipynb", "1")
         deployed.write_workflows(self.ONE.replace("n.ipynb", "n.ipynb, output: {format: html}"))
@@ -114,14 +114,14 @@ class TestWorkflowRunner:
             (run,) = runner.store.runs()
 
         assert state is RunState.FAILED
-        assert "LookupError: nobody expected this (a bug, see AutoFlow's log)" in str(run.error)
+        assert "LookupError: an unexpected error (a bug, see AutoFlow's log)" in str(run.error)
         assert any("has a bug" in line for line in logged)
 
     def test_a_bug_in_a_tick_is_reported_in_prefect_the_log_and_the_health_check(
         self, deployed: Deployed, logged: list[str]
     ) -> None:
         def no_time() -> datetime.datetime:
-            raise LookupError("nobody expected this")
+            raise LookupError("an unexpected error")
 
         write_notebook(deployed.inputs / "n.ipynb", "1")
         deployed.write_workflows(self.ONE)
@@ -131,7 +131,7 @@ class TestWorkflowRunner:
             tick = make_available_dates_sensor(sensor, shutdown=Shutdown(), done=lambda _: None)
             state: Any = tick(return_state=True)
 
-        message = "LookupError: nobody expected this (a bug, see AutoFlow's log)"
+        message = "LookupError: an unexpected error (a bug, see AutoFlow's log)"
         assert (state.type.value, state.message) == ("FAILED", message)
         assert logged[-1] == f"tick failed: {message}"
         last_tick = DaemonFiles(home=settings.prefect_home).last_tick()
