@@ -10,8 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "autoflow").rglob("*.py"))
 
 LAYERS = (
-    ("disk", "errors", "lean_imports", "ownership"),
-    ("utils",),
+    ("disk", "errors", "lean_imports", "utils"),
     ("date_stencil", "log", "settings", "stop_signal"),
     ("specs",),
     ("flowapi", "kernels", "reports", "runs"),

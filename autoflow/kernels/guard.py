@@ -6,7 +6,8 @@ below this process become its children, so even daemons and processes that calle
 
 A notebook can kill or stop its guard. So there is a second process above the guard, which adopts what a killed guard
 leaves and lets a stopped one continue. For a forked kernel, that is the warm process; for an ordinary kernel, the
-program is that process, and its child is the guard. Only a notebook that kills both leaves processes behind.
+program is that process, and its child is the guard. Only a notebook that kills both, or stops both before AutoFlow
+is killed, leaves processes behind.
 """
 
 import _thread

@@ -31,7 +31,7 @@ from autoflow.errors import AutoflowError
 from autoflow.kernels.fork_server import ForkedProcess, ForkServer
 from autoflow.kernels.warm_process import HISTORY_IN_MEMORY, LAUNCHER
 from autoflow.log import logger
-from autoflow.ownership import owned_folder, remove_abandoned_folders
+from autoflow.utils import owned_folder, remove_abandoned_folders
 
 PYTHON_KERNEL = "python3"
 """The kernel of the Python that AutoFlow itself runs in; ipykernel brings it."""

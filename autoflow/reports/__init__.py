@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoflow.errors import ReportError
-from autoflow.ownership import owned_folder, remove_abandoned_folders
 from autoflow.reports.asciidoctor import asciidoctor
 from autoflow.reports.document import Document, Workplace, write_document
 from autoflow.reports.fonts import font_theme, missing_fonts
@@ -20,7 +19,7 @@ from autoflow.reports.programs import missing_tools
 from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
 from autoflow.stop_signal import StopSignal
-from autoflow.utils import whole_file
+from autoflow.utils import owned_folder, remove_abandoned_folders, whole_file
 
 __all__ = ["ReportContext", "convert", "missing_fonts", "missing_tools", "remove_abandoned_report_folders"]
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from autoflow.ownership import owned_folder, remove_abandoned_folders
+from autoflow.utils import owned_folder, remove_abandoned_folders
 
 OWNER = """
 import sys
 from pathlib import Path
-from autoflow.ownership import owned_folder
+from autoflow.utils import owned_folder
 with owned_folder("autoflow-report-", Path(sys.argv[1])) as folder:
     (folder / "report.adoc").write_text("of a report")
     print(folder, flush=True)
