@@ -10,16 +10,27 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from autoflow.errors import AutoflowError, ExitCode, ReportError, RunStopped
+from autoflow.errors import (
+    AutoflowError,
+    ExitCode,
+    ReportError,
+    RunStopped,
+    RunStoreError,
+    SettingsError,
+    WorkflowsFileError,
+)
 from autoflow.kernels.fork_server import warm_fork_server
 from autoflow.kernels.kernel import remove_abandoned_kernel_folders
 from autoflow.log import log_ends_of_threads, logger
 from autoflow.model.opening import open_run_store
 from autoflow.model.store import RunStore
+from autoflow.notify import Notifier
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.prefect_api import prefect_api, shared_prefect_api
 from autoflow.parser import read_workflows
 from autoflow.reports import missing_fonts, missing_tools, remove_abandoned_report_folders
+from autoflow.runs.attention import Attention, Need, failed_start
+from autoflow.runs.records import utc_now
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec, WorkflowsFile
 from autoflow.stop_signal import Shutdown, closing_on_signals
@@ -40,9 +51,28 @@ def main(settings: Settings, *, once: bool = False) -> ExitCode:
         If AutoFlow cannot start.
 
     """
+    try:
+        return _run(settings, once=once)
+    except AutoflowError as error:
+        _notify_of_failed_start(settings, error)
+        raise
+
+
+def _notify_of_failed_start(settings: Settings, error: AutoflowError) -> None:
+    """Send a message, once, that AutoFlow cannot start."""
+    need = Need.WORKFLOWS_FILE if isinstance(error, WorkflowsFileError) else Need.START
+    need = Need.DATABASE if isinstance(error, RunStoreError) else need
+    condition = failed_start(need, str(error), DaemonFiles(home=settings.prefect_home).facts(), utc_now())
+    with suppress(SettingsError), Notifier(settings) as notifier:
+        notifier.attend(Attention(conditions=(condition,)))
+
+
+def _run(settings: Settings, *, once: bool) -> ExitCode:
     log_ends_of_threads()
     shutdown = Shutdown()
     with closing_on_signals(shutdown) as interrupted:
+        for warning in settings.warnings:
+            logger.warning("%s", warning)
         workflows = read_workflows(settings)
         check_tools(workflows)
         make_folders(settings)

@@ -51,6 +51,10 @@ class FlowApiError(AutoflowError):
     """FlowAPI cannot be reached, refuses the token, or sends an invalid response."""
 
 
+class TokenError(FlowApiError):
+    """FlowAPI refuses the token, or it is not a token at all."""
+
+
 class RunStoreError(AutoflowError):
     """The database of runs cannot be reached, or was made by a newer version of AutoFlow."""
 

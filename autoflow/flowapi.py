@@ -4,6 +4,7 @@ import base64
 import contextlib
 import datetime
 import gzip
+import hashlib
 import json
 import ssl
 import warnings
@@ -20,7 +21,7 @@ from typing import Any
 import httpx
 import jwt
 
-from autoflow.errors import FlowApiError
+from autoflow.errors import FlowApiError, TokenError
 from autoflow.lean_imports import postponed
 from autoflow.settings import Settings
 from autoflow.utils import redact
@@ -32,6 +33,9 @@ with postponed("pandas", annotations=["DataFrame"]):
 
 LONGEST_MESSAGE = 300
 """How much of an error message of FlowAPI is repeated, in characters."""
+
+TOKEN_REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY})
+"""The statuses with which FlowAPI refuses a token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,11 @@ class FlowApi:
         except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, OverflowError, OSError):
             return None
 
+    @property
+    def token_id(self) -> str:
+        """Return what tells the token apart from other ones, without giving it away."""
+        return hashlib.sha256(self.token.encode()).hexdigest()[:8]
+
     def token_scopes(self) -> Mapping[str, frozenset[str]] | None:
         """Return the scopes that the token grants, by role; None if they cannot be read."""
         try:
@@ -114,8 +123,9 @@ class FlowApi:
         if response.status_code == HTTPStatus.OK:
             return
         response.read()
+        error = TokenError if response.status_code in TOKEN_REFUSED else FlowApiError
         # Redact before the text is cut, because a cut token would not be found.
-        raise FlowApiError(self._why_refused(response.status_code, redact(response.text, [self.token])))
+        raise error(self._why_refused(response.status_code, redact(response.text, [self.token])))
 
     def _why_refused(self, status: int, body: str) -> str:
         said = f"FlowAPI at {self.url} answered {status}: {_message(body)}"
@@ -138,7 +148,7 @@ class FlowApi:
         except DeadlinePassed:
             raise FlowApiError(f"FlowAPI at {self.url} did not answer within {self.timeout:g} s") from None
         except FlowclientConnectionError as error:
-            raise FlowApiError(self._reason(error)) from None
+            raise self._reason(error) from None
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
             raise FlowApiError(f"FlowAPI at {self.url} did not answer with JSON") from None
         except (httpx.InvalidURL, UnicodeError):
@@ -146,19 +156,19 @@ class FlowApi:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FlowApiError(f"FlowAPI at {self.url} gave an unexpected answer ({type(error).__name__})") from None
 
-    def _reason(self, error: FlowclientConnectionError) -> str:
-        """Return flowclient's message on one line, without the token, which it may quote."""
+    def _reason(self, error: FlowclientConnectionError) -> FlowApiError:
+        """Return flowclient's error with its message on one line, without the token, which it may quote."""
         text = " ".join(str(error).split())
         if text.startswith(("Unable to decode token", "Token does not contain")):
-            return str(_invalid_token())
+            return _invalid_token()
         if not text.startswith("Unable to connect"):
-            return redact(text, [self.token])
+            return FlowApiError(redact(text, [self.token]))
         if "timed out" in text:
-            return f"FlowAPI at {self.url} did not answer within {self.timeout:g} s"
+            return FlowApiError(f"FlowAPI at {self.url} did not answer within {self.timeout:g} s")
         is_untrusted = "CERTIFICATE_VERIFY_FAILED" in text and "self-signed" in text
         hint = "; to trust its certificate, set SSL_CERTIFICATE_FILE to that file" if is_untrusted else ""
         reason = text.removeprefix(f"Unable to connect to FlowKit API at {self.url}: ")
-        return f"FlowAPI at {self.url} cannot be reached: {redact(reason, [self.token])}{hint}"
+        return FlowApiError(f"FlowAPI at {self.url} cannot be reached: {redact(reason, [self.token])}{hint}")
 
 
 @dataclass(frozen=True)
@@ -174,8 +184,8 @@ class _Session:
         self.connection.session.close()
 
 
-def _invalid_token() -> FlowApiError:
-    return FlowApiError("FLOWAPI_TOKEN is not a valid token (a JSON web token); get one from FlowAuth")
+def _invalid_token() -> TokenError:
+    return TokenError("FLOWAPI_TOKEN is not a valid token (a JSON web token); get one from FlowAuth")
 
 
 def _message(body: str) -> str:

@@ -1,22 +1,26 @@
-"""Notifies people through Apprise when runs are given up or FlowAPI keeps failing, and when that is over."""
+"""Notifies people through Apprise of runs that are given up and whatever else needs them, and when that is over."""
 
 import datetime
 import json
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import apprise
 
-from autoflow.errors import FlowApiError, SettingsError
+from autoflow.errors import SettingsError
 from autoflow.log import Outage, logger
-from autoflow.runs.records import RunKey, utc_now
+from autoflow.runs.attention import Attention, Condition, Need, as_text
+from autoflow.runs.naming import run_name
+from autoflow.runs.records import RunKey, RunRecord, utc_now
 from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
+from autoflow.specs import TriggerSpec
 from autoflow.stop_signal import PeriodicThread
 from autoflow.utils import redact, whole_file
 
@@ -29,8 +33,13 @@ RETRY_SECONDS = (10.0, 60.0, 300.0)
 LONGEST_REASON = 1000
 """The longest excerpt from an error in a message, in characters."""
 
+LONGEST_TITLE = 200
+"""The longest title of a message, in characters."""
+
 MOST_LISTED = 20
 """The highest number of runs that are listed in one message."""
+
+NOT_RETRIED = "AutoFlow will not retry on its own; 'autoflow retry' does."
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class Message:
 class Notifier:
     """Sends each notification once, in the background, for the duration of the `with` block.
 
-    Without URLs it does nothing.
+    Without URLs it does nothing. `last_run` returns the newest run of a date, which has the reason why it failed.
 
     Raises
     ------
@@ -54,9 +63,17 @@ class Notifier:
 
     """
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], datetime.datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], datetime.datetime] = utc_now,
+        last_run: Callable[[RunKey], RunRecord | None] = lambda _: None,
+    ) -> None:
         self._settings = settings
         self._clock = clock
+        self._last_run = last_run
+        self._triggers: Sequence[TriggerSpec] = ()
         self._lock = threading.Lock()
         self._notices = _Notices(settings)
         self._sender = _Sender([url.get_secret_value() for url in settings.notify_urls])
@@ -70,59 +87,68 @@ class Notifier:
         """Send the remaining messages, each at most once."""
         self._sender.close()
 
+    def follow(self, triggers: Sequence[TriggerSpec]) -> None:
+        """Use the sensor's entries from now on to tell runs of the same workflow apart in messages."""
+        self._triggers = triggers
+
     def run_ended(self, ended: EndedRun) -> None:
         """Notify people if the run was given up, or if it succeeded after that."""
         if ended.is_given_up:
             # Again if it was given up before: someone has asked for a retry since.
-            self._notify_given_up([ended.run.key], _failure(ended, self._settings), again=True)
+            self._notify_given_up({ended.run.key: _failure(ended, self._settings)}, again=True)
         elif ended.state.is_success:
             self._notify_recovered(ended)
 
     def given_up(self, keys: Iterable[RunKey]) -> None:
         """Notify people of those `keys` that are new among all given-up runs, such as crashed ones."""
-        self._notify_given_up(keys, "AutoFlow will not retry on its own. See the log or Prefect's UI for the reason.")
+        self._notify_given_up(dict.fromkeys(keys))
 
-    def flowapi_failed(self, error: FlowApiError) -> None:
-        """Notify people once FlowAPI, or the token, has been failing for AUTOFLOW_NOTIFY_AFTER."""
-        if not self._settings.notify_urls:
-            return
-        now = self._clock()
-        with self._lock, self._notices.changing() as notices:
-            # Since a time in the future: the clock was set back meanwhile.
-            since = min(now, datetime.datetime.fromisoformat(notices.get("flowapi_failing_since", now.isoformat())))
-            notices["flowapi_failing_since"] = since.isoformat()
-            is_new = not notices.get("flowapi_told") and (now - since).total_seconds() >= self._settings.notify_after
-            notices["flowapi_told"] = notices.get("flowapi_told", False) or is_new
-        if not is_new:
-            return
-        body = f"FlowAPI has been failing since {since:%Y-%m-%d %H:%M} UTC: {error}"
-        self._send("AutoFlow: FlowAPI is failing", body, apprise.NotifyType.FAILURE)
-
-    def flowapi_works(self) -> None:
-        """Notify people that FlowAPI works again if they know that it was failing."""
+    def attend(self, attention: Attention) -> None:
+        """Notify people of each condition that is new, and of each that is over."""
         if not self._settings.notify_urls:
             return
         with self._lock, self._notices.changing() as notices:
-            since = notices.pop("flowapi_failing_since", None)
-            was_notified = notices.pop("flowapi_told", False)
-        if was_notified:
-            body = f"FlowAPI works again. It had been failing since {since[:16].replace('T', ' ')} UTC."
-            self._send("AutoFlow: FlowAPI works again", body, apprise.NotifyType.SUCCESS)
+            known = notices["conditions"]
+            new = [each for each in attention.conditions if each.key not in known and not each.is_warning]
+            known |= {each.key: _notice_of(each, self._clock()) for each in new}
+            over = {key: known.pop(key) for key in list(known) if attention.is_over(key)}
+        if new:
+            self._send(_title(new), _list(map(_described, new)), apprise.NotifyType.FAILURE)
+        for key, notice in over.items():
+            self._send(*_recovery(key, notice), apprise.NotifyType.SUCCESS)
 
-    def _notify_given_up(self, keys: Iterable[RunKey], why: str, *, again: bool = False) -> None:
+    def _notify_given_up(self, runs: Mapping[RunKey, Sequence[str] | None], *, again: bool = False) -> None:
+        """Notify people of new ones among `runs`, each with the reason and the links, or None to look for them."""
         if not self._settings.notify_urls:
             return
         with self._lock, self._notices.changing() as notices:
             known = notices["given_up"]
-            new = {_notice(key): key for key in keys if again or _notice(key) not in known}
+            new = {_notice(key): key for key in runs if again or _notice(key) not in known}
             notices["given_up"] = list(dict.fromkeys([*known, *new]))
         if not new:
             return
-        names = [str(key) for key in new.values()]
-        title = f"{names[0]} was given up" if len(names) == 1 else f"{len(names)} runs were given up"
-        listed = [*names[:MOST_LISTED], *(["…"] if len(names) > MOST_LISTED else [])]
-        body = why if len(names) == 1 else f"{why}\n" + "\n".join(listed)
-        self._send(f"AutoFlow: {title}", body, apprise.NotifyType.FAILURE)
+        names = {key: run_name(key, self._triggers) for key in new.values()}
+        why = {key: runs[key] or self._why(key) for key in list(names)[:MOST_LISTED]}
+        title, more = next(iter(names.values())), len(names) - 1
+        if more:
+            title += f" and {more} more"
+            body = _list("\n".join([names[key], *why.get(key, ())]) for key in names)
+        else:
+            body = "\n".join(*why.values())
+        was = "were" if more else "was"
+        self._send(f"AutoFlow: {title} {was} given up", f"{body}\n{NOT_RETRIED}", apprise.NotifyType.FAILURE)
+
+    def _why(self, key: RunKey) -> list[str]:
+        """Return why the last run of a date failed, and where its notebooks are."""
+        record = self._last_run(key)
+        if record is None or record.error is None:
+            return ["See the log or Prefect's UI for the reason."]
+        error = record.error
+        place = f"notebook '{error.notebook}'" if error.notebook else ""
+        place += f", cell {error.cell}" if error.cell else ""
+        text = f"{place}: " if place else ""
+        paths = [Path(each["notebook"]) for label, each in record.outputs.items() if error.notebook in {None, label}]
+        return [_excerpt(f"{text}{error.error_class}: {error.message}", self._settings), *_links(paths, self._settings)]
 
     def _notify_recovered(self, ended: EndedRun) -> None:
         if not self._settings.notify_urls:
@@ -135,11 +161,13 @@ class Notifier:
         if not was_notified:
             return
         body = "It had been given up before.\n" + "\n".join(map(self._settings.address_of, ended.paths))
-        self._send(f"AutoFlow: {ended.run} succeeded", body, apprise.NotifyType.SUCCESS)
+        name = run_name(ended.run.key, self._triggers)
+        self._send(f"AutoFlow: {name} succeeded", body, apprise.NotifyType.SUCCESS)
 
     def _send(self, title: str, body: str, kind: apprise.NotifyType) -> None:
         secrets = self._settings.secrets
-        self._sender.send(Message(redact(title, secrets), redact(body, secrets), kind))
+        # Redact before the text is cut, because a cut secret would not be found.
+        self._sender.send(Message(redact(title, secrets)[:LONGEST_TITLE], redact(body, secrets), kind))
 
 
 class _Notices:
@@ -147,6 +175,7 @@ class _Notices:
 
     def __init__(self, settings: Settings) -> None:
         self._file = settings.outputs_dir / NOTICES_FILE
+        self._unwritten: dict[str, Any] | None = None
         self._outage = Outage()
 
     @contextmanager
@@ -155,10 +184,12 @@ class _Notices:
         notices = self._read()
         before = json.dumps(notices)
         yield notices
-        if json.dumps(notices) != before:
+        if json.dumps(notices) != before or self._unwritten is not None:
             self._write(notices)
 
     def _read(self) -> dict[str, Any]:
+        if self._unwritten is not None:
+            return self._unwritten
         # Read each time, because an `autoflow run` in another process may have changed it.
         try:
             found = json.loads(self._file.read_text(encoding="utf-8"))
@@ -172,20 +203,24 @@ class _Notices:
             with whole_file(self._file) as unfinished:
                 unfinished.write_text(json.dumps(notices), encoding="utf-8")
         except OSError as error:
+            # On a full disk, people are still notified only once.
+            self._unwritten = notices
             self._outage.begin("could not write %s: %s", self._file, error.strerror)
         else:
+            self._unwritten = None
             self._outage.end("wrote %s again", self._file)
 
 
 def _sound(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the valid part of the file's content."""
-    given_up = found.get("given_up")
-    notices: dict[str, Any] = {"given_up": []}
+    given_up, conditions = found.get("given_up"), found.get("conditions")
+    notices: dict[str, Any] = {"given_up": [], "conditions": {}}
     if isinstance(given_up, list):
         notices["given_up"] = [each for each in given_up if isinstance(each, str)]
-    with suppress(KeyError, TypeError, ValueError):
-        since = datetime.datetime.fromisoformat(found["flowapi_failing_since"]).replace(tzinfo=None)
-        notices |= {"flowapi_failing_since": since.isoformat(), "flowapi_told": found.get("flowapi_told") is True}
+    if isinstance(conditions, dict):
+        notices["conditions"] = {key: str(notice) for key, notice in conditions.items()}
+    if found.get("flowapi_told") is True:  # written by an older version
+        notices["conditions"].setdefault(Need.FLOWAPI.name.lower(), "")
     return notices
 
 
@@ -245,12 +280,50 @@ def _notice(key: RunKey) -> str:
     return f"{key.workflow} {key.parameters_hash[:16]} {key.reference_date.isoformat()}"
 
 
-def _failure(ended: EndedRun, settings: Settings) -> str:
+def _notice_of(condition: Condition, now: datetime.datetime) -> str:
+    """Return what the message that the condition is over has to say: what it was, and since when."""
+    return f"{condition.reason.splitlines()[0]} (since {as_text(condition.since or now)})"
+
+
+def _title(conditions: Sequence[Condition]) -> str:
+    if len(conditions) == 1 and conditions[0].need is Need.STUCK:
+        return f"AutoFlow: {conditions[0].reason.partition(':')[0]}"
+    return "AutoFlow: " + "; ".join(dict.fromkeys(condition.need.headline for condition in conditions))
+
+
+def _described(condition: Condition) -> str:
+    since = f"Since {as_text(condition.since)}." if condition.since else ""
+    hint = f"{condition.what_to_do[:1].upper()}{condition.what_to_do[1:]}." if condition.what_to_do else ""
+    return "\n".join(line for line in (f"{condition.reason}.", *condition.details, since, hint) if line)
+
+
+def _recovery(key: str, notice: str) -> tuple[str, str]:
+    """Return the title and the body of the message that a condition is over."""
+    need = Need[key.partition(" ")[0].upper()]
+    body = f"Before: {notice}" if notice else "It had been failing."
+    run_id = key.partition(" ")[2]
+    return f"AutoFlow: run {run_id} is {need.over}" if run_id else f"AutoFlow: {need.over}", body
+
+
+def _list(texts: Iterable[str]) -> str:
+    """Return at most `MOST_LISTED` texts, an empty line between two."""
+    texts = list(texts)
+    more = len(texts) - MOST_LISTED
+    return "\n\n".join([*texts[:MOST_LISTED], *([f"… and {more} more"] if more > 0 else [])])
+
+
+def _excerpt(text: str, settings: Settings) -> str:
+    """Return the beginning of an error on one line, without secrets: a secret that is cut would not be found later."""
+    return redact(" ".join(text.split()), settings.secrets)[:LONGEST_REASON]
+
+
+def _links(notebooks: Iterable[Path], settings: Settings) -> list[str]:
+    return [f"Executed notebook: {settings.address_of(path)}" for path in notebooks]
+
+
+def _failure(ended: EndedRun, settings: Settings) -> list[str]:
     """Return why a run failed, and where to look."""
     attempts = ended.run.failures + 1
     lines = ["Its only attempt failed." if attempts == 1 else f"All {attempts} attempts failed."]
-    # Before it is cut: a part of a secret could not be found later.
-    reason = redact(" ".join(str(ended.outcome.error or "").split()), settings.secrets)
-    lines.append(reason[:LONGEST_REASON])
-    lines += [f"Executed notebook: {settings.address_of(path)}" for path in ended.failed_notebooks]
-    return "\n".join(lines)
+    lines.append(_excerpt(str(ended.outcome.error or ""), settings))
+    return lines + _links(ended.failed_notebooks, settings)

@@ -13,6 +13,9 @@ from autoflow.errors import RunStopped
 LAST_WAIT = 10.0
 """How long AutoFlow, while it ends, waits for work that was asked to stop, in seconds."""
 
+HANGS_AFTER = 600.0
+"""How long a call of a `PeriodicThread` may take before it seems to hang, in seconds."""
+
 PAUSE_AFTER_BUG = 10.0
 """The shortest pause of a `PeriodicThread` after a call that raised an exception, in seconds."""
 
@@ -202,6 +205,7 @@ class PeriodicThread:
         self._within = within or nullcontext()
         self._woken = threading.Event()
         self._ending = threading.Event()
+        self._calling_since: float | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def __enter__(self) -> Self:
@@ -218,6 +222,13 @@ class PeriodicThread:
     def is_ending(self) -> bool:
         """Whether the thread has been asked to end."""
         return self._ending.is_set()
+
+    def is_dead_or_hangs(self, after: float = HANGS_AFTER) -> bool:
+        """Return whether the thread has ended unasked, or a call has taken longer than `after` seconds."""
+        if self.is_ending or self._thread.ident is None:
+            return False
+        since = self._calling_since
+        return not self._thread.is_alive() or (since is not None and time.monotonic() - since > after)
 
     def wake(self) -> None:
         """Call soon, without waiting for the rest of the pause."""
@@ -251,11 +262,14 @@ class PeriodicThread:
             self._call_and_choose_pause()
 
     def _call_and_choose_pause(self) -> float | None:
+        self._calling_since = time.monotonic()
         try:
             self._call()
         except Exception as bug:  # noqa: BLE001 - the hook logs it, and the thread continues
             threading.excepthook(threading.ExceptHookArgs((type(bug), bug, bug.__traceback__, self._thread)))
             return self._seconds if self._seconds is None else max(self._seconds, PAUSE_AFTER_BUG)
+        finally:
+            self._calling_since = None
         return self._seconds
 
 

@@ -25,6 +25,7 @@ from autoflow.stop_signal import Shutdown
 from examples.flowapi import ExampleFlowApi
 from tests.postgres import Postgres, running_postgres
 from tests.prefect_database import migrated_database
+from tests.receiver import Receiver, receiving
 
 TOKEN_OF_NO_USE = "a.b.c-a-token-that-no-flowapi-takes"
 
@@ -123,6 +124,13 @@ def example_flowapi() -> Iterator[ExampleFlowApi]:
     """Run the example FlowAPI while the session lasts; tests that change it restore it, or start another one."""
     with ExampleFlowApi() as flowapi:
         yield flowapi
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Receive messages of AutoFlow's."""
+    with receiving() as receiver:
+        yield receiver
 
 
 PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -184,3 +184,34 @@ def test_the_daemon_picks_up_dates_and_edits_ends_cleanly_and_repeats_interrupte
     with closing(RunStore(deployed.settings().db_uri)) as store:
         (again, interrupted) = (run for run in store.runs() if run.key.reference_date == datetime.date(2016, 1, 14))
     assert (interrupted.state, again.state) == (RunState.INTERRUPTED, RunState.SUCCEEDED)
+
+
+@pytest.mark.usefixtures("migrated_prefect")
+def test_an_edit_is_checked_and_obeyed_at_once_although_the_next_tick_would_be_a_year_away(
+    deployed: Deployed, tmp_path: Path, measuring: Mapping[str, str]
+) -> None:
+    write_simple(deployed, '"0 0 1 1 *"')
+    port, log = free_port(), tmp_path / "log"
+    with ExampleFlowApi() as flowapi:
+        environ = environment(deployed, flowapi, PREFECT_SERVER_API_PORT=str(port), **measuring)
+        with running(environ, log) as process:
+            wait_for(lambda: len(deployed.executed()) == 2)
+            flowapi.add_date("2016-01-13")
+
+            deployed.write_workflows("workflows: 5")
+            wait_for(lambda: "workflows.yml is invalid after an edit of workflows.yml" in log.read_text())
+            assert "workflows.yml:1: workflows: " in log.read_text()
+            # Prefect has the new schedule before any tick.
+            write_simple(deployed, '"0 0 2 2 *"')
+            wait_for(lambda: "schedule changed to '0 0 2 2 *'" in log.read_text())
+            assert "accepted an edit of workflows.yml" in log.read_text()
+            wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+            found = httpx.post(f"http://127.0.0.1:{port}/api/flow_runs/filter", json=wanted).json()
+            assert {each["expected_start_time"][5:16] for each in found} <= {"02-02T00:00"}
+            assert len(deployed.executed()) == 2
+
+            write_simple(deployed, '"* * * * * */3"')
+            wait_for(lambda: len(deployed.executed()) == 3)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(LONG) == 0
+        assert "Traceback" not in log.read_text()

@@ -21,9 +21,10 @@ from autoflow.model.store import RunStore
 from autoflow.orchestration.prefect_api import PrefectApi, free_port, server_environment
 from autoflow.orchestration.server_process import PrefectServer
 from autoflow.runs.records import RunState
-from autoflow.sensor import Sensor, Tick
+from autoflow.sensor import Sensor
 from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown
+from autoflow.workflows.dispatcher import Counts, Dispatcher
 from autoflow.workflows.runner import WorkflowRunner
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import Deployed, write_notebook
@@ -36,28 +37,34 @@ LARGE = "import random\nprint([random.random() for _ in range(50_000)])"
 WAITS = "import pathlib, time\npathlib.Path('started').touch()\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)"
 
 
-def write_one(deployed: Deployed, *cells: str, earliest_date: str = "2016-01-12") -> None:
+def write_one(deployed: Deployed, *cells: str, earliest_date: str = "2016-01-12", retry_delay: float = 0) -> None:
     write_notebook(deployed.inputs / "n.ipynb", *cells)
     deployed.write_workflows(f"""
         workflows: [{{name: one, notebooks: {{n: {{filename: n.ipynb}}}}}}]
         available_dates_sensor:
           schedule: null
-          workflows: [{{workflow_name: one, earliest_date: {earliest_date}, retry_delay: 0}}]
+          workflows: [{{workflow_name: one, earliest_date: {earliest_date}, retry_delay: {retry_delay}}}]
     """)
 
 
 @contextmanager
-def sensor_of(settings: Settings) -> Iterator[Sensor]:
+def sensor_of(settings: Settings, shutdown: Shutdown | None = None) -> Iterator[Sensor]:
+    shutdown = shutdown or Shutdown()
     store = RunStore(settings.db_uri)
     store.migrate()
     with Heartbeat(store) as heartbeat:
         runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
-        yield Sensor(settings=settings, store=store, runner=runner)
+        with Dispatcher(runner, shutdown=shutdown) as dispatcher:
+            yield Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=shutdown.wait_until_closing)
     store.close()
 
 
-def tick(sensor: Sensor) -> Tick:
-    return sensor.tick(shutdown=Shutdown())
+def tick(sensor: Sensor) -> Counts:
+    """Tick, and wait until nothing is due; return how the runs have ended."""
+    sensor.dispatcher.counts = Counts()
+    sensor.tick()
+    assert sensor.dispatcher.drain()
+    return sensor.dispatcher.counts
 
 
 @contextmanager
@@ -282,12 +289,11 @@ class TestDisks:
         self, deployed: Deployed, settings: Settings, logged: list[str]
     ) -> None:
         shutdown = Shutdown()
-        with small_disk(deployed.outputs / "notebooks", "size=20m,ro"), sensor_of(settings) as sensor:
-            with ThreadPoolExecutor(1) as pool:
-                waiting = pool.submit(lambda: sensor.tick(shutdown=shutdown))
-                wait_for(lambda: any("runs wait until there is room" in line for line in logged))
-                shutdown.close()
-                assert waiting.result(LONG).succeeded == 0
+        with small_disk(deployed.outputs / "notebooks", "size=20m,ro"), sensor_of(settings, shutdown) as sensor:
+            sensor.tick()
+            wait_for(lambda: any("runs wait until there is room" in line for line in logged))
+            shutdown.close()
+            assert sensor.dispatcher.join(LONG)
             assert sensor.store.runs() == []
 
     def test_a_cell_that_fails_while_a_disk_is_full_is_run_again_later(
@@ -301,7 +307,7 @@ class TestDisks:
             assert states(sensor) == (0, 0, 0)
 
     def test_a_cell_that_fails_for_itself_has_failed(self, deployed: Deployed, settings: Settings) -> None:
-        write_one(deployed, "raise OSError(28, 'No space left on device')")
+        write_one(deployed, "raise OSError(28, 'No space left on device')", retry_delay=60)
         with sensor_of(settings) as sensor:
             assert tick(sensor).failed == 1
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import jwt
 import pytest
 
-from autoflow.errors import FlowApiError
+from autoflow.errors import FlowApiError, TokenError
 from autoflow.flowapi import FlowApi
 from autoflow.orchestration.prefect_api import free_port
 from examples.flowapi import ExampleFlowApi, Misbehaviour
@@ -143,6 +143,21 @@ def test_misbehaviour_is_reported_on_one_line_and_then_forgotten(
     flowapi.behave()
     assert client.available_dates() == {FIRST, SECOND, THIRD}
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("how", MISBEHAVIOURS)
+def test_only_an_error_about_the_token_needs_a_new_token(flowapi: ExampleFlowApi, how: Misbehaviour) -> None:
+    flowapi.misbehave(how)
+    with pytest.raises(FlowApiError) as raised:
+        FlowApi(url=flowapi.url, token=flowapi.token(), timeout=0.5).available_dates()
+    refusals = {Misbehaviour.UNPROCESSABLE, Misbehaviour.EXPIRED, Misbehaviour.FORBIDDEN}
+    assert isinstance(raised.value, TokenError) == (how in refusals)
+
+
+@pytest.mark.parametrize("token", ["", "no token", "a.b.c", "ü"])
+def test_what_is_no_token_is_an_error_about_the_token(flowapi: ExampleFlowApi, token: str) -> None:
+    with pytest.raises(TokenError):
+        FlowApi(url=flowapi.url, token=token).available_dates()
 
 
 def test_answer_that_trickles_leaves_no_thread_behind(flowapi: ExampleFlowApi) -> None:

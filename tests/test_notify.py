@@ -1,24 +1,25 @@
 import datetime
 import json
-import queue
-import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from autoflow.cli import main
-from autoflow.errors import AutoflowError, FlowApiError, NotebookError, SettingsError
-from autoflow.notify import NOTICES_FILE, Notifier
-from autoflow.runs.records import RunKey, RunState
+from autoflow.errors import AutoflowError, NotebookError, SettingsError
+from autoflow.model.store import RunStore
+from autoflow.notify import LONGEST_REASON, NOTICES_FILE, Notifier
+from autoflow.runs.attention import Attention, Condition, Need
+from autoflow.runs.records import RunError, RunKey, RunState
 from autoflow.runs.retries import RetryPolicy
 from autoflow.runs.run import EndedRun, NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
-from autoflow.specs import NotebookSpec, WorkflowSpec
+from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowSpec
 from examples.flowapi import ExampleFlowApi
+from tests.cli.test_health import WORKFLOWS
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
+from tests.receiver import Receiver
 from tests.test_acceptance import environment
 
 # Apprise's own, as its plugins are imported.
@@ -26,36 +27,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:Deprecati
 
 NOW = datetime.datetime(2026, 1, 1, 12)
 SPEC = WorkflowSpec(name="flows", notebooks=(NotebookSpec(label="n", path=Path("/inputs/n.ipynb")),))
-
-
-@dataclass(frozen=True)
-class Receiver:
-    """Where messages arrive."""
-
-    url: str
-    messages: "queue.Queue[dict[str, str]]"
-
-    def titles(self) -> list[str]:
-        return [self.messages.get_nowait()["title"] for _ in range(self.messages.qsize())]
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    messages: queue.Queue[dict[str, str]] = queue.Queue()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            messages.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        yield Receiver(f"json://127.0.0.1:{server.server_port}/", messages)
-        server.shutdown()
 
 
 def ended(state: RunState, settings: Settings, *, failures: int = 0, error: AutoflowError | None = None) -> EndedRun:
@@ -110,55 +81,97 @@ def test_many_runs_that_are_given_up_make_one_message(deployed: Deployed, receiv
     with Notifier(settings) as notifier:
         notifier.given_up(keys)
     message = receiver.messages.get_nowait()
-    assert message["title"] == "AutoFlow: 28 runs were given up"
-    assert message["message"].splitlines()[-2:] == ["flows 2016-01-20", "…"]
+    assert message["title"] == "AutoFlow: flows 2016-01-01 and 27 more were given up"
+    lines = message["message"].splitlines()
+    assert [line for line in lines if line.startswith("flows")] == [f"flows 2016-01-{day:02}" for day in range(1, 21)]
+    assert lines[-2] == "… and 8 more"
 
 
-def test_one_message_is_sent_for_a_flowapi_that_keeps_failing_and_one_for_its_recovery(
+def test_a_message_names_what_tells_a_run_apart_why_it_failed_and_where(deployed: Deployed, receiver: Receiver) -> None:
+    settings = deployed.settings(
+        AUTOFLOW_NOTIFY_URLS=receiver.url, AUTOFLOW_REPORT_URL_BASE="https://reports.example.org"
+    )
+    north, south = ({"region": region, "level": 2} for region in ("north", "south"))
+    keys = [RunKey.of("flows", parameters, datetime.date(2016, 1, 5)) for parameters in (north, south)]
+    # The token begins within the limit and ends behind it.
+    error = RunError("ValueError", "z" * (LONGEST_REASON - 40) + TOKEN_OF_NO_USE, "n", 3)
+    with closing(RunStore(settings.db_uri)) as store:
+        store.migrate()
+        for key in keys:
+            claim = store.claim(key)
+            assert claim
+            notebook = str(settings.notebooks_dir / f"{key.parameters_hash[:4]}.ipynb")
+            store.finish(claim, RunState.FAILED, outputs={"n": {"notebook": notebook, "reports": []}}, error=error)
+        records = {record.key: record for record in store.runs()}
+
+    with Notifier(settings, last_run=records.get) as notifier:
+        notifier.follow([TriggerSpec(workflow=SPEC, parameters=north), TriggerSpec(workflow=SPEC, parameters=south)])
+        notifier.given_up(keys)
+
+    (message,) = receiver.taken()
+    assert message["title"] == "AutoFlow: flows (region=north) 2016-01-05 and 1 more were given up"
+    for key, region in zip(keys, ("north", "south"), strict=True):
+        assert f"flows (region={region}) 2016-01-05\nnotebook 'n', cell 3: ValueError: zzz" in message["message"]
+        assert f"https://reports.example.org/notebooks/{key.parameters_hash[:4]}.ipynb" in message["message"]
+    assert TOKEN_OF_NO_USE[:12] not in message["message"]
+
+
+def flowapi(*, fails: bool = True, error: str = "it is gone") -> Attention:
+    """Return what needs a person if FlowAPI fails, or works."""
+    if not fails:
+        return Attention(fine=frozenset({Need.FLOWAPI}))
+    return Attention(conditions=(Condition(need=Need.FLOWAPI, reason=error, since=NOW, what_to_do="wait"),))
+
+
+def test_one_message_is_sent_for_each_condition_and_one_for_its_end_even_after_restarts(
     deployed: Deployed, receiver: Receiver
 ) -> None:
-    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url, AUTOFLOW_NOTIFY_AFTER="3600")
-    error = FlowApiError(f"Token {TOKEN_OF_NO_USE} has expired")
+    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
+    failing, unknown, working = flowapi(error=f"no {TOKEN_OF_NO_USE}"), Attention(), flowapi(fails=False)
     titles = []
-    for minutes in (0, 59, 60, 61, 600):
-        now = NOW + datetime.timedelta(minutes=minutes)
-        with Notifier(settings, clock=lambda now=now: now) as notifier:  # type: ignore[misc]
-            notifier.flowapi_failed(error)
-        titles.append(receiver.titles())
-    assert titles == [[], [], ["AutoFlow: FlowAPI is failing"], [], []]
+    for attention in (unknown, failing, failing, unknown, failing, working, working, failing):
+        with Notifier(settings) as notifier:
+            notifier.attend(attention)
+        titles.append([(message["title"], message["message"]) for message in receiver.taken()])
 
+    failure = ("AutoFlow: FlowAPI is failing", "no [secret].\nSince 2026-01-01 12:00 UTC.\nWait.")
+    recovery = ("AutoFlow: FlowAPI works again", "Before: no [secret] (since 2026-01-01 12:00 UTC)")
+    assert titles == [[], [failure], [], [], [], [recovery], [], [failure]]
+
+
+def test_several_conditions_at_once_are_listed_in_one_message(deployed: Deployed, receiver: Receiver) -> None:
+    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
+    stuck = [Condition(need=Need.STUCK, reason=f"flows seems stuck: {number}", run_id=number) for number in range(25)]
     with Notifier(settings) as notifier:
-        notifier.flowapi_works()
-        notifier.flowapi_works()
+        notifier.attend(Attention(conditions=(*flowapi().conditions, *stuck)))
+        notifier.attend(Attention(conditions=tuple(stuck[1:]), fine=frozenset({Need.STUCK})))
+
+    first, over = receiver.taken()
+    assert first["title"] == "AutoFlow: FlowAPI is failing; a run seems stuck"
+    assert "flows seems stuck: 18." in first["message"]
+    assert first["message"].endswith("… and 6 more")
+    assert over["title"] == "AutoFlow: run 0 is no longer stuck"
+
+
+def test_notices_of_an_older_version_are_understood(deployed: Deployed, receiver: Receiver) -> None:
+    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
+    old = {"given_up": [], "flowapi_failing_since": NOW.isoformat(), "flowapi_told": True}
+    (settings.outputs_dir / NOTICES_FILE).write_text(json.dumps(old))
+    with Notifier(settings) as notifier:
+        notifier.attend(flowapi())
+        notifier.attend(flowapi(fails=False))
     assert receiver.titles() == ["AutoFlow: FlowAPI works again"]
 
 
-def test_a_failure_of_flowapi_that_began_while_the_clock_was_ahead_is_told_after_the_usual_time(
-    deployed: Deployed, receiver: Receiver
-) -> None:
-    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url, AUTOFLOW_NOTIFY_AFTER="3600")
-    told = []
-    for minutes in (365 * 24 * 60, 0, 59, 60):
-        now = NOW + datetime.timedelta(minutes=minutes)
-        with Notifier(settings, clock=lambda now=now: now) as notifier:  # type: ignore[misc]
-            notifier.flowapi_failed(FlowApiError("down"))
-        told.append(receiver.titles())
-    assert told == [[], [], [], ["AutoFlow: FlowAPI does not work"]]
-
-
-@pytest.mark.parametrize(
-    "broken",
-    ["[]", '{"given_up": null, "flowapi_failing_since": 7}', '{"given_up": [7], "flowapi_failing_since": "x"}'],
-)
+@pytest.mark.parametrize("broken", ["[]", '{"given_up": null, "conditions": 7}', '{"given_up": [7], "conditions": []}'])
 def test_messages_are_sent_again_if_the_file_of_notices_is_broken(
     deployed: Deployed, receiver: Receiver, broken: str
 ) -> None:
-    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url, AUTOFLOW_NOTIFY_AFTER="0")
-    settings.outputs_dir.mkdir(exist_ok=True)
+    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
     (settings.outputs_dir / NOTICES_FILE).write_text(broken)
     with Notifier(settings) as notifier:
-        notifier.flowapi_failed(FlowApiError("it is gone"))
-        notifier.flowapi_works()
+        notifier.attend(flowapi())
+        notifier.attend(flowapi(fails=False))
         notifier.given_up([RunKey.of("flows", {}, datetime.date(2016, 1, 5))])
     assert receiver.titles() == [
         "AutoFlow: FlowAPI is failing",
@@ -167,12 +180,13 @@ def test_messages_are_sent_again_if_the_file_of_notices_is_broken(
     ]
 
 
-def test_no_message_is_sent_for_a_short_failure_of_flowapi(deployed: Deployed, receiver: Receiver) -> None:
+def test_a_message_is_sent_once_although_the_notices_cannot_be_written(deployed: Deployed, receiver: Receiver) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
+    (settings.outputs_dir / NOTICES_FILE).mkdir()
     with Notifier(settings) as notifier:
-        notifier.flowapi_failed(FlowApiError("it is down"))
-        notifier.flowapi_works()
-    assert receiver.titles() == []
+        for _ in range(3):
+            notifier.attend(flowapi())
+    assert receiver.titles() == ["AutoFlow: FlowAPI is failing"]
 
 
 def test_a_message_that_cannot_be_sent_is_one_warning_without_the_url(deployed: Deployed, logged: list[str]) -> None:
@@ -218,3 +232,26 @@ def test_messages_are_sent_after_the_last_attempt_of_a_failing_notebook_and_when
         titles.append(receiver.titles())
     given_up, recovered = ["AutoFlow: simple 2016-01-12 was given up"], ["AutoFlow: simple 2016-01-12 succeeded"]
     assert titles == [[], given_up, [], recovered]
+
+
+@pytest.mark.usefixtures("log_as_before")
+@pytest.mark.parametrize(
+    ("change", "title", "reason"),
+    [
+        ({}, "AutoFlow: workflows.yml is invalid", "workflows.yml:1: the file is empty"),
+        ({"AUTOFLOW_DB_URI": "postgresql://x@127.0.0.1:9/x"}, "AutoFlow: the database of runs", "cannot be prepared"),
+        ({"PREFECT_SERVER_API_HOST": "203.0.113.1"}, "AutoFlow: the daemon cannot start", "PREFECT_SERVER_API_HOST"),
+    ],
+)
+def test_one_message_is_sent_for_a_daemon_that_cannot_start_however_often_it_tries(
+    deployed: Deployed, receiver: Receiver, change: Mapping[str, str], title: str, reason: str
+) -> None:
+    if change:
+        write_notebook(deployed.inputs / "n.ipynb", "1")
+        deployed.write_workflows(WORKFLOWS)
+    environ = {**deployed.environ, "AUTOFLOW_NOTIFY_URLS": receiver.url, **change}
+    assert main(["start"], environ) == 1
+    assert main(["start"], environ) == 1
+    (message,) = receiver.taken()
+    assert message["title"].startswith(title)
+    assert reason in message["message"]

@@ -1,5 +1,6 @@
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -315,3 +316,24 @@ class TestPeriodicThread:
         assert str(error) == "a bug"
         assert thread_of_bug
         assert thread_of_bug.name == "calls"
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_a_thread_that_waits_for_its_next_call_is_alive_and_one_that_hangs_or_has_ended_is_not(self) -> None:
+        begun, go = threading.Event(), threading.Event()
+
+        def call() -> None:
+            begun.set()
+            go.wait(LONG)
+            sys.exit()
+
+        thread = PeriodicThread("hangs", call)
+        assert not thread.is_dead_or_hangs(after=0.0)
+        with thread:
+            assert not thread.is_dead_or_hangs(after=0.0)
+            thread.wake()
+            assert begun.wait(LONG)
+            wait_for(lambda: thread.is_dead_or_hangs(after=0.01))
+            assert not thread.is_dead_or_hangs(after=LONG)
+            go.set()
+            wait_for(lambda: thread.is_dead_or_hangs(after=LONG))
+        assert not thread.is_dead_or_hangs(after=0.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from autoflow.utils import keep_sqlite_path, redact, remove_unfinished, whole_file
+from autoflow.utils import ClockWatch, keep_sqlite_path, redact, remove_unfinished, whole_file
 
 
 def test_file_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -122,3 +122,13 @@ def test_sqlite_path_is_opened_as_it_is_written(driver: str, path: str) -> None:
 def test_uri_of_another_database_is_unchanged() -> None:
     uri = "postgresql://user:a%20b@host/runs"
     assert keep_sqlite_path(uri) == uri
+
+
+def test_clock_that_is_set_back_is_noticed_once() -> None:
+    ahead = [0.0]
+    watch = ClockWatch(lambda: ahead[-1])
+    noticed = []
+    for now in (0.0, 3600.0, 3590.0, 0.0, 0.0, -3600.0):
+        ahead.append(now)
+        noticed.append(watch.was_set_back())
+    assert noticed == [False, False, False, True, False, True]

@@ -1,6 +1,6 @@
 """Checks, as `autoflow validate` and `autoflow health` print them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,13 @@ from autoflow.settings import Settings
 class Check:
     """The result of a check of `subject`: a line for each problem or, without any, a `note` on what was found.
 
-    If it is `is_open`, the subject is neither good nor bad: it could not be checked.
+    If it is `is_open`, the subject is neither good nor bad: it could not be checked. `warnings` are lines that a person
+    should read although the subject is good.
     """
 
     subject: str
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     note: str = ""
     is_open: bool = False
 
@@ -39,8 +41,8 @@ def check_database(settings: Settings, *, made_at_start: Sequence[Path] = ()) ->
         return Check(subject="database", problems=(str(error),))
 
 
-def print_checks(checks: Iterable[Check], *, as_json: bool) -> ExitCode:
-    """Print each check as soon as it was made; return the exit code."""
+def print_checks(checks: Iterable[Check], *, as_json: bool, more: Mapping[str, object] | None = None) -> ExitCode:
+    """Print each check as soon as it was made; return the exit code. `more` is what only JSON contains."""
     done = []
     for check in checks:
         done.append(check)
@@ -48,16 +50,24 @@ def print_checks(checks: Iterable[Check], *, as_json: bool) -> ExitCode:
             _print_check(check)
     is_good = not any(check.problems for check in done)
     if as_json:
-        print_json({"good": is_good, "checks": [_as_json(check) for check in done]})
+        print_json({"good": is_good, "checks": [_as_json(check) for check in done], **(more or {})})
     return ExitCode.SUCCESS if is_good else ExitCode.FAILURE
 
 
 def _print_check(check: Check) -> None:
-    mark, style = ("WRONG", "bold red") if check.problems else ("-", "yellow") if check.is_open else ("ok", "green")
+    mark, style = _mark(check)
     out = console()
     out.print(f"[{style}]{mark:<6}[/]", f"{check.subject:<15}", end="")
-    for index, line in enumerate(check.problems or (check.note,)):
+    for index, line in enumerate((*check.problems, *check.warnings) or (check.note,)):
         out.print(line if index == 0 else f"{'':<22} {line}", markup=False, soft_wrap=True)
+
+
+def _mark(check: Check) -> tuple[str, str]:
+    if check.problems:
+        return "WRONG", "bold red"
+    if check.is_open:
+        return "-", "yellow"
+    return ("note", "yellow") if check.warnings else ("ok", "green")
 
 
 def _as_json(check: Check) -> dict[str, object]:
@@ -66,4 +76,5 @@ def _as_json(check: Check) -> dict[str, object]:
         "good": None if check.is_open else check.is_good,
         "problems": check.problems,
         "note": check.note,
+        "warnings": check.warnings,
     }

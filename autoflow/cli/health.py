@@ -1,4 +1,4 @@
-"""`autoflow health`: check whether the database and the Prefect API answer, and no tick is overdue.
+"""`autoflow health`: report whatever needs a person, or with `--live` only what a restart of the daemon helps against.
 
 Prefect is asked by plain HTTP: importing it takes two seconds of CPU time, and this command may run every minute.
 """
@@ -7,8 +7,9 @@ import base64
 import datetime
 import json
 import urllib.request
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -17,13 +18,27 @@ import click
 from autoflow.cli.checks import Check, check_database, print_checks
 from autoflow.cli.options import as_json
 from autoflow.cli.session import Session, pass_session
-from autoflow.errors import ExitCode
+from autoflow.cli.show import iso_time
+from autoflow.disk import full_disk
+from autoflow.errors import ExitCode, RunStoreError, WorkflowsFileError
+from autoflow.model.store import RunStore
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.server_process import is_ready
+from autoflow.orchestration.sights import is_readable, see
+from autoflow.parser import read_workflows
+from autoflow.runs.attention import PREFECT_PATIENCE, Condition, Facts, Need, attention, given_up
+from autoflow.runs.naming import run_name
+from autoflow.runs.plan import given_up_dates
+from autoflow.runs.records import RunKey
 from autoflow.settings import Settings
+from autoflow.specs import WorkflowsFile
+from autoflow.utils import redact
 
 OVERDUE_AFTER = datetime.timedelta(minutes=5)
 """A tick is overdue if it was due this long ago, and no tick is running."""
+
+HANGS_AFTER = datetime.timedelta(minutes=3)
+"""The daemon hangs if it has shown no sign of life for so long; it shows one every 15 seconds."""
 
 TIMEOUT = 5.0
 """How long Prefect may take for an answer, in seconds."""
@@ -31,23 +46,108 @@ TIMEOUT = 5.0
 SENSOR = "available_dates_sensor/available-dates-sensor"
 """The sensor's deployment, as Prefect names it."""
 
+SUBJECTS = (Need.WORKFLOWS_FILE, Need.TOKEN, Need.FLOWAPI, Need.STUCK, Need.GIVEN_UP, Need.DISK)
+"""What has a line of its own besides the database, the Prefect API and the ticks."""
+
 
 @click.command
+@click.option("--live", is_flag=True, help="Fail only if a restart of the daemon would help.")
 @as_json
 @pass_session
-def health(session: Session, *, as_json: bool) -> ExitCode:
-    """Check whether the daemon is healthy.
+def health(session: Session, *, live: bool, as_json: bool) -> ExitCode:
+    """Check whether AutoFlow needs a person, and say why and what to do.
 
-    It is healthy if its database and its Prefect API answer, and no tick is overdue.
+    It fails if workflows.yml is invalid, the token or FlowAPI fails, a run is stuck, a disk is nearly full, the
+    database is gone, the daemon does not run, or ticks fail. Dates that were given up since the last call are noted.
 
     \b
-    Example: autoflow health --json
+    Examples: autoflow health --json
+              autoflow health --live
     """
-    return print_checks(daemon_checks(session.settings, datetime.datetime.now(datetime.UTC)), as_json=as_json)
+    settings, now = session.settings, datetime.datetime.now(datetime.UTC)
+    if live:
+        return print_checks(live_checks(settings, now), as_json=as_json)
+    found = conditions(settings, now)
+    code = print_checks(
+        daemon_checks(settings, now, found), as_json=as_json, more={"conditions": list(map(_condition_json, found))}
+    )
+    DaemonFiles(home=settings.prefect_home).record_look(now)
+    return code
 
 
-def daemon_checks(settings: Settings, now: datetime.datetime) -> list[Check]:
-    """Check the daemon that has these settings; `now` is in UTC, with its time zone."""
+def live_checks(settings: Settings, now: datetime.datetime) -> list[Check]:
+    """Check only what a restart of the daemon would help against; `now` is in UTC, with its time zone."""
+    files = DaemonFiles(home=settings.prefect_home)
+    daemon = _check_life(files, now)
+    if daemon.problems and (full := full_disk([files.home])):
+        # The daemon cannot write its files, so nobody knows; a restart makes no room.
+        daemon = Check(subject="daemon", note=f"unknown, because {full}", is_open=True)
+    return [daemon, _check_server(settings, files, now)]
+
+
+def _check_life(files: DaemonFiles, now: datetime.datetime) -> Check:
+    beat = files.last_beat
+    if files.daemon_is_gone:
+        problem = "the daemon died unexpectedly; restart it"
+    elif files.is_starting:
+        return Check(subject="daemon", note="starting")
+    elif files.api_url is None or beat is None:
+        problem = "no daemon is running; start it"
+    elif now - beat > HANGS_AFTER:
+        problem = f"the daemon hangs: it has shown no sign of life since {_time(beat)}; restart it"
+    else:
+        return Check(subject="daemon", note=f"its last sign of life was at {_time(beat)}")
+    return Check(subject="daemon", problems=(problem,))
+
+
+def _check_server(settings: Settings, files: DaemonFiles, now: datetime.datetime) -> Check:
+    """Check AutoFlow's own Prefect server, which the daemon restarts itself; a restart does not help another one."""
+    url, standing = files.api_url, files.facts().prefect
+    if settings.prefect_api_url or url is None or standing is None or standing.is_good:
+        return Check(subject="Prefect server", note=url or settings.prefect_api_url or "none")
+    since = standing.since.replace(tzinfo=datetime.UTC)
+    if now - since < PREFECT_PATIENCE or is_ready(url, timeout=TIMEOUT):
+        return Check(subject="Prefect server", note=f"the daemon restarts it (since {_time(since)})")
+    problem = f"{url} has not answered since {_time(since)}, and the daemon could not restart it; restart the daemon"
+    return Check(subject="Prefect server", problems=(problem,))
+
+
+def conditions(settings: Settings, now: datetime.datetime) -> list[Condition]:
+    """Return what needs a person: what the daemon has found out, and what can be seen from here."""
+    files = DaemonFiles(home=settings.prefect_home)
+    facts, naive = files.facts(), now.replace(tzinfo=None)
+    file, mistakes = _read_file(settings)
+    triggers = file.sensor.triggers if file else ()
+
+    def name(key: RunKey) -> str:
+        """Return the name of a run; rows of old versions may have a secret as a parameter."""
+        return redact(run_name(key, triggers), settings.secrets)
+
+    sights, warning = see(settings, None, facts, mistakes), None
+    if is_readable(settings, facts):
+        # The check of the database reports an error.
+        with suppress(RunStoreError), closing(RunStore(settings.db_uri)) as store:
+            sights = see(settings, store, facts, mistakes)
+            warning = given_up(given_up_dates(triggers, store.histories()), files.looked_at, name=name)
+    found = attention(facts, sights, naive, notify_after=settings.notify_after, name=name)
+    return [*found.conditions, *([warning] if warning else [])]
+
+
+def _read_file(settings: Settings) -> tuple[WorkflowsFile | None, Sequence[str]]:
+    """Return workflows.yml and its mistakes."""
+    try:
+        return read_workflows(settings), ()
+    except WorkflowsFileError as error:
+        return None, [redact(problem, settings.secrets) for problem in error.problems]
+
+
+def daemon_checks(settings: Settings, now: datetime.datetime, found: Sequence[Condition] | None = None) -> list[Check]:
+    """Check the daemon that has these settings; `now` is in UTC, with its time zone.
+
+    `found` is what needs a person, if that was looked for already.
+    """
+    if found is None:
+        found = conditions(settings, now)
     files = DaemonFiles(home=settings.prefect_home)
     url = settings.prefect_api_url or files.api_url
     prefect = _check_prefect(url, is_starting=files.is_starting)
@@ -55,7 +155,55 @@ def daemon_checks(settings: Settings, now: datetime.datetime) -> list[Check]:
         ticks = _check_ticks(files, _Api(url, _authorization(settings.environ)), now)
     else:
         ticks = Check(subject="ticks", problems=prefect.problems)
-    return [check_database(settings), prefect, ticks]
+    life = _check_life(files, now)
+    if ticks.is_good and files.api_url and life.problems:
+        ticks = replace(ticks, problems=life.problems)
+    checks = [check_database(settings), prefect, ticks]
+    known = {check.subject for check in checks}
+    checks += [
+        Check(subject=need.subject, note=_note(need, files.facts())) for need in SUBJECTS if need.subject not in known
+    ]
+    return [_with(check, found) for check in checks]
+
+
+def _with(check: Check, found: Iterable[Condition]) -> Check:
+    """Return the check with the conditions that are about its subject."""
+    about = [condition for condition in found if condition.need.subject == check.subject]
+    lines = {
+        is_warning: tuple(
+            line for each in about if each.is_warning is is_warning for line in (each.text, *each.details)
+        )
+        for is_warning in (False, True)
+    }
+    return replace(check, problems=(*lines[False], *check.problems), warnings=(*check.warnings, *lines[True]))
+
+
+def _note(need: Need, facts: Facts) -> str:
+    """Return what to say of a subject that needs no person."""
+    standing = {Need.FLOWAPI: facts.flowapi, Need.TOKEN: facts.token}.get(need)
+    if standing and standing.error:
+        return f"failing since {_time(standing.since.replace(tzinfo=datetime.UTC))}: {standing.error}"
+    notes = {
+        Need.WORKFLOWS_FILE: "valid",
+        Need.TOKEN: "accepted" if standing else "not known to be refused",
+        Need.FLOWAPI: "answers" if standing else "not known to fail",
+        Need.STUCK: "none",
+        Need.GIVEN_UP: "none since the last look",
+        Need.DISK: "enough room",
+    }
+    return notes[need]
+
+
+def _condition_json(condition: Condition) -> dict[str, object]:
+    return {
+        "subject": condition.need.subject,
+        "since": iso_time(condition.since),
+        "reason": condition.reason,
+        "what_to_do": condition.what_to_do,
+        "details": condition.details,
+        "run": condition.run_id,
+        "warning": condition.is_warning,
+    }
 
 
 def _check_prefect(url: str | None, *, is_starting: bool) -> Check:

@@ -1,4 +1,4 @@
-"""The files in PREFECT_HOME through which the daemon gives the command line its Prefect API and its last tick."""
+"""The files in PREFECT_HOME through which the daemon gives other processes its Prefect API, its last tick, and more."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from typing import Any
 
 from autoflow.errors import AutoflowError
 from autoflow.log import Outage
+from autoflow.runs.attention import Facts
 from autoflow.utils import whole_file
 
 _outage = Outage()
@@ -19,7 +20,7 @@ _outage = Outage()
 
 @dataclass(frozen=True, kw_only=True)
 class DaemonFiles:
-    """The files daemon.json and tick.json in the folder `home`."""
+    """The files daemon.json, tick.json, facts.json and look.json in the folder `home`."""
 
     home: Path
 
@@ -58,6 +59,41 @@ class DaemonFiles:
         """Whether the daemon on this machine died without removing its record."""
         daemon = _read(self._daemon_file)
         return daemon.get("host") == socket.gethostname() and not _is_alive(daemon)
+
+    def beat(self) -> None:
+        """Record a sign of life of this daemon; that needs no room on the disk."""
+        if _is_ours(_read(self._daemon_file)):
+            with suppress(OSError):
+                os.utime(self._daemon_file)
+
+    @property
+    def last_beat(self) -> datetime | None:
+        """When the daemon showed its last sign of life, in UTC with its time zone; None without a daemon."""
+        try:
+            return datetime.fromtimestamp(self._daemon_file.stat().st_mtime, UTC)
+        except OSError:
+            return None
+
+    def facts(self) -> Facts:
+        """Return what the daemon has found out, which may be gone by now."""
+        return Facts.of_json(_read(self.home / "facts.json"))
+
+    def record_facts(self, facts: Facts) -> None:
+        """Record what the daemon has found out; raise OSError if that fails."""
+        _write_or_raise(self.home / "facts.json", facts.as_json())
+
+    @property
+    def looked_at(self) -> datetime | None:
+        """When a person looked at the daemon's health last, in UTC without a time zone; None if never."""
+        try:
+            return datetime.fromisoformat(_read(self.home / "look.json")["looked_at"]).replace(tzinfo=None)
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def record_look(self, now: datetime) -> None:
+        """Record that a person looks at the daemon's health at `now`, in UTC, if the file can be written."""
+        with suppress(OSError):
+            _write_or_raise(self.home / "look.json", {"looked_at": now.replace(tzinfo=None).isoformat()})
 
     @contextmanager
     def ticking(self, api_url: str | None = None) -> Iterator[None]:
@@ -142,10 +178,14 @@ def _read(path: Path) -> dict[str, Any]:
 def _write(path: Path, content: Mapping[str, object]) -> None:
     """Write the file; if that fails, log a warning only."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as temporary:
-            temporary.write_text(json.dumps(content), encoding="utf-8")
+        _write_or_raise(path, content)
     except OSError as error:
         _outage.begin("could not write %s: %s; 'autoflow health' will report old data", path, error.strerror)
     else:
         _outage.end("wrote %s again", path)
+
+
+def _write_or_raise(path: Path, content: Mapping[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")

@@ -70,6 +70,16 @@ def read_series(store: RunStore, triggers: Iterable[TriggerSpec]) -> list[Series
     return [found[key] for key in sorted(found, key=lambda key: (order.get(key, len(order)), key))]
 
 
+def given_up_dates(series: Iterable[Series]) -> list[tuple[RunKey, datetime.datetime]]:
+    """Return the dates that are given up, each with the time (UTC) at which it failed last."""
+    return [
+        (day.record.key, day.record.finished_at or day.record.started_at)
+        for each in series
+        for day in each.days
+        if day.status is DateStatus.GIVEN_UP
+    ]
+
+
 def _telling_runs(store: RunStore) -> dict[RunKey, RunRecord]:
     """Return, for each date, the run that succeeded or, if there is none, the newest one."""
     found: dict[RunKey, RunRecord] = {}

@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +23,9 @@ from autoflow.log import Outage
 from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
-from autoflow.page.content import STATUSES, Compact, Links, latest_reports, read_series
+from autoflow.page.content import STATUSES, Compact, Links, given_up_dates, latest_reports, read_series
+from autoflow.runs.attention import Condition, as_text, given_up
+from autoflow.runs.naming import run_name
 from autoflow.runs.records import utc_now
 from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
@@ -41,6 +45,10 @@ NOTEBOOKS_AT_ONCE = 20
 SECONDS_FOR_NOTEBOOKS = 120.0
 """How long such a child process may take."""
 
+BANNER_BEGIN = "<!-- begin of the banner -->"
+BANNER_END = "<!-- end of the banner -->"
+"""What surrounds the banner in the page. No text in the page can contain them, because a "<" is escaped there."""
+
 _FOLDER = Path(__file__).parent
 _ROOT = _FOLDER.parent.parent
 
@@ -51,10 +59,13 @@ def write_page(
     *,
     triggers: Iterable[TriggerSpec] = (),
     clock: Callable[[], datetime.datetime] = utc_now,
+    conditions: Sequence[Condition] = (),
+    looked_at: datetime.datetime | None = None,
 ) -> list[Path]:
     """Write the page atomically; return the executed notebooks that have no HTML yet, newest first.
 
-    `triggers` decide which dates are retried, and after how many attempts they are given up.
+    `triggers` decide which dates are retried, and after how many attempts they are given up. The banner shows the
+    `conditions`, and the dates that were given up after `looked_at`, in UTC.
 
     Raises
     ------
@@ -62,7 +73,7 @@ def write_page(
         If the run store cannot be read, or the outputs folder cannot be written.
 
     """
-    links = Links(settings.outputs_dir, settings.notebooks_dir)
+    links, triggers = Links(settings.outputs_dir, settings.notebooks_dir), tuple(triggers)
     series = read_series(store, triggers)
     redaction = Redaction(settings.secrets)
     compact = Compact(links, redaction)
@@ -71,21 +82,65 @@ def write_page(
         "series": [_without_secrets(compact.series(each), redaction) for each in series],
         "reasons": _without_secrets(list(compact.reasons), redaction),
     }
-    html = _rendered(content, _without_secrets(latest_reports(series, links), redaction), clock())
+    warning = given_up(given_up_dates(series), looked_at, name=partial(run_name, triggers=triggers))
+    html = _rendered(
+        content,
+        _without_secrets(latest_reports(series, links), redaction),
+        clock(),
+        banner=_banner([*conditions, *([warning] if warning else [])], clock(), redaction),
+    )
     with whole_file(settings.outputs_dir / PAGE_NAME) as unfinished:
         unfinished.write_text(html, encoding="utf-8")
     return list(dict.fromkeys(links.unreadable))
 
 
-def _rendered(content: Mapping[str, Any], latest: Any, made_at: datetime.datetime) -> str:
+def write_banner(
+    settings: Settings, conditions: Sequence[Condition], *, clock: Callable[[], datetime.datetime] = utc_now
+) -> None:
+    """Show the `conditions` in the banner of the page that is there, and leave the rest as it was.
+
+    Raises
+    ------
+    OSError
+        If there is no page yet, or it cannot be written.
+
+    """
+    page = settings.outputs_dir / PAGE_NAME
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BANNER_BEGIN)
+    _, end, after = rest.partition(BANNER_END)
+    if begin and end:
+        banner = _banner(conditions, clock(), Redaction(settings.secrets))
+        with whole_file(page) as unfinished:
+            unfinished.write_text(f"{before}{begin}{banner}{end}{after}", encoding="utf-8")
+
+
+def _banner(conditions: Sequence[Condition], made_at: datetime.datetime, redaction: Redaction) -> str:
+    shown = [
+        {
+            "reason": redaction.of_text(each.reason),
+            "since": as_text(each.since) if each.since else "",
+            "what_to_do": redaction.of_text(f"{each.what_to_do[:1].upper()}{each.what_to_do[1:]}"),
+            "details": [redaction.of_text(line) for line in each.details],
+        }
+        for each in conditions
+    ]
+    is_warning = all(each.is_warning for each in conditions)
+    return _template("banner.html").render(conditions=shown, is_warning=is_warning, made=as_text(made_at))
+
+
+def _template(name: str) -> jinja2.Template:
+    return jinja2.Environment(autoescape=True).from_string((_FOLDER / name).read_text(encoding="utf-8"))
+
+
+def _rendered(content: Mapping[str, Any], latest: Any, made_at: datetime.datetime, *, banner: str) -> str:
     # A "<" could end the script element that contains the text.
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
-    template = jinja2.Environment(autoescape=True).from_string((_FOLDER / "page.html").read_text(encoding="utf-8"))
-    return template.render(
+    return _template("page.html").render(
         latest=latest,
+        banner=f"{BANNER_BEGIN}{banner}{BANNER_END}",
         content=text,
-        made=f"{made_at:%Y-%m-%d %H:%M} UTC",
+        made=as_text(made_at),
         script=script,
         script_hash=_hash(script),
         style=style,
@@ -121,6 +176,8 @@ class PageWriter:
         self._store = store
         self._shortest_pause = shortest_pause
         self._triggers: Sequence[TriggerSpec] | None = None
+        self._conditions: Sequence[Condition] = ()
+        self._looked_at: datetime.datetime | None = None
         self._lock = threading.Lock()
         self._unconvertible: set[Path] = set()
         self._outage = Outage()
@@ -156,6 +213,12 @@ class PageWriter:
             self._triggers = triggers
             self._thread.wake()
 
+    def show(self, conditions: Sequence[Condition], looked_at: datetime.datetime | None) -> None:
+        """Show `conditions` in the banner from now on, and the dates that were given up after `looked_at`, in UTC."""
+        if (tuple(conditions), looked_at) != (self._conditions, self._looked_at):
+            self._conditions, self._looked_at = tuple(conditions), looked_at
+            self._thread.wake()
+
     def _update(self) -> None:
         started = time.monotonic()
         if self._write():
@@ -168,13 +231,28 @@ class PageWriter:
             return False
         with self._lock:
             try:
-                missing = write_page(self._settings, self._store, triggers=self._triggers)
+                missing = self._write_page()
                 self._outage.end("wrote %s again", self._settings.outputs_dir / PAGE_NAME)
                 missing = [each for each in missing if each not in self._unconvertible][:NOTEBOOKS_AT_ONCE]
                 return not self._thread.is_ending and self._make_readable(missing)
             except (RunStoreError, OSError) as error:
                 self._outage.begin("could not write %s: %s", self._settings.outputs_dir / PAGE_NAME, error)
                 return False
+
+    def _write_page(self) -> list[Path]:
+        """Write the page or, if the run store fails, only its banner."""
+        try:
+            return write_page(
+                self._settings,
+                self._store,
+                triggers=self._triggers or (),
+                conditions=self._conditions,
+                looked_at=self._looked_at,
+            )
+        except RunStoreError:
+            with suppress(FileNotFoundError):
+                write_banner(self._settings, self._conditions)
+            raise
 
     def _make_readable(self, notebooks: Sequence[Path]) -> bool:
         """Convert notebooks in a child process, as they may contain anything; return whether any was converted."""

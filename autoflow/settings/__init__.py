@@ -95,8 +95,11 @@ class Settings(BaseSettings):
         "how many runs are executed at the same time",
         default_factory=lambda: len(os.sched_getaffinity(0)),
     )
-    max_runs_per_tick: Annotated[int, whole_number(highest=1_000_000)] = _named(
-        "AUTOFLOW_MAX_RUNS_PER_TICK", "how many runs a tick starts before it looks for dates again", 100
+    max_runs_per_tick: str | None = _named(
+        "AUTOFLOW_MAX_RUNS_PER_TICK", "ignored, because a tick no longer waits for runs; remove it", None
+    )
+    notebook_timeout: Annotated[float, seconds(above=0)] = _named(
+        "AUTOFLOW_NOTEBOOK_TIMEOUT", "how long a notebook may run if workflows.yml does not say so", 21600.0
     )
     report_timeout: Annotated[float, seconds(above=0)] = _named(
         "AUTOFLOW_REPORT_TIMEOUT", "how long the conversion of a report may take", 300.0
@@ -115,7 +118,7 @@ class Settings(BaseSettings):
     preload: checks.Modules = _named("AUTOFLOW_PRELOAD", "the modules to preload, separated by commas", PRELOAD)
     notify_urls: checks.SecretUrls = _named("AUTOFLOW_NOTIFY_URLS", "where messages are sent: Apprise's URLs", ())
     notify_after: Annotated[float, seconds(at_least=0)] = _named(
-        "AUTOFLOW_NOTIFY_AFTER", "how long FlowAPI or the token has to fail before a message is sent", 3600.0
+        "AUTOFLOW_NOTIFY_AFTER", "how long FlowAPI has to fail before it needs a person", 3600.0
     )
     report_url_base: Annotated[str, web_address("https://reports.example.org/autoflow")] | None = _named(
         "AUTOFLOW_REPORT_URL_BASE", "the address at which a web server shows the outputs folder", None
@@ -236,6 +239,12 @@ class Settings(BaseSettings):
             # So that flowclient trusts FlowAPI's certificate in a notebook, too.
             names.setdefault("SSL_CERT_FILE", str(self.ssl_certificate))
         return names | {"FLOWAPI_URL": self.flowapi_url, "FLOWAPI_TOKEN": self.current_flowapi_token()}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know about settings that have no effect, a line for each."""
+        field = type(self).model_fields["max_runs_per_tick"]
+        return () if self.max_runs_per_tick is None else (f"{field.validation_alias} is {field.description}",)
 
     def address_of(self, output: Path) -> str:
         """Return where readers find an output: its URL if AutoFlow knows it, or else its path."""

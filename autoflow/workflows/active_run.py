@@ -42,9 +42,9 @@ class ActiveRun:
     """A claimed run whose notebooks are about to run, and whose end is recorded once they have.
 
     Three nested signals stop it, for different reasons: `cancel` when someone cancels what the run is part of,
-    `watched.stop` when someone cancels the run itself in Prefect, `stop` when its claim is lost. `shutdown` stops them
-    all. `was_cancelled` is whether somebody had cancelled the run when its notebooks ended. `end` is None until the end
-    has been recorded.
+    `watched.stop` when someone cancels the run itself, in Prefect or with 'autoflow cancel', `stop` when its claim is
+    lost. `shutdown` stops them all. `was_cancelled` is whether somebody had cancelled the run when its notebooks ended.
+    `end` is None until the end has been recorded.
     """
 
     run: WorkflowRun

@@ -1,10 +1,11 @@
 """Puts the runner together with its heartbeat, cancellations, notifier and page."""
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
+from autoflow.errors import RunStoreError
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
@@ -13,18 +14,21 @@ from autoflow.orchestration.cancellation import Cancellations
 from autoflow.orchestration.flow_runs import FlowRuns
 from autoflow.orchestration.prefect_client_internals import disable_heartbeats, prefect_queues_flushed
 from autoflow.page.writer import PageWriter
+from autoflow.runs.records import RunKey, RunRecord
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
 from autoflow.workflows.runner import WorkflowRunner
+from autoflow.workflows.stuck_watch import StuckWatch
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """A runner and the followers of its runs."""
+    """A runner, the followers of its runs, and what notices those that are stuck."""
 
     runner: WorkflowRunner
     notifier: Notifier
     page: PageWriter
+    stuck_watch: StuckWatch
 
 
 @contextmanager
@@ -37,22 +41,32 @@ def assembled(
     """
     disable_heartbeats()
     with (
-        Notifier(settings) as notifier,
+        Notifier(settings, last_run=partial(_last_run, store)) as notifier,
         PageWriter(settings, store) as page,
         Heartbeat(store) as heartbeat,
+        StuckWatch(store) as stuck_watch,
         prefect_queues_flushed(),
         FlowRuns() as flow_runs,
         Cancellations() as cancellations,
     ):
         page.follow(triggers)
+        notifier.follow(triggers)
         runner = WorkflowRunner(
             settings=settings,
             store=store,
             heartbeat=heartbeat,
             cancellations=cancellations,
-            slots=threading.Semaphore(settings.max_parallel_runs),
             followers=(notifier.run_ended, page.run_ended),
             fork_server=fork_server,
             flow_runs=flow_runs,
         )
-        yield Assembly(runner, notifier, page)
+        yield Assembly(runner, notifier, page, stuck_watch)
+
+
+def _last_run(store: RunStore, key: RunKey) -> RunRecord | None:
+    """Return the newest run of a date; None if there is none, or the run store fails."""
+    try:
+        found = store.runs(workflow=key.workflow, first=key.reference_date, last=key.reference_date)
+    except RunStoreError:
+        return None
+    return next((record for record in found if record.key == key), None)

@@ -191,7 +191,7 @@ def _execute(step: Step, executed: Path, upstream: Mapping[str, NotebookOutputs]
         parameters=parameter_values(step.run, notebook, settings.flowapi_url, upstream),
         environment=settings.kernel_environ,
         secrets=settings.secrets,
-        timeout=notebook.timeout,
+        timeout=settings.notebook_timeout if notebook.timeout is None else notebook.timeout,
         stop=step.stop,
         on_cell=step.on_cell,
         fork_server=step.fork_server,

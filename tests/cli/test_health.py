@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -14,16 +15,21 @@ from typing import Any
 import pytest
 
 from autoflow.cli.checks import Check
-from autoflow.cli.health import daemon_checks
+from autoflow.cli.health import daemon_checks, live_checks
 from autoflow.errors import AutoflowError
 from autoflow.model.store import RunStore
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.prefect_api import free_port
+from autoflow.runs.attention import Facts, Standing
 from tests.cli.conftest import Cli
-from tests.conftest import Deployed
+from tests.conftest import Deployed, write_notebook
 
 NOW = datetime.datetime.now(datetime.UTC)
 DEPLOYMENT = "/api/deployments/name/available_dates_sensor/available-dates-sensor"
+WORKFLOWS = """
+    workflows: [{name: simple, notebooks: {n: {filename: n.ipynb}}}]
+    available_dates_sensor: {schedule: "0 * * * *", workflows: [{workflow_name: simple}]}
+"""
 ACTIVE = {"id": "some-id", "paused": False, "schedules": [{"active": True}]}
 
 
@@ -73,6 +79,8 @@ def files(deployed: Deployed) -> DaemonFiles:
 
 
 def test_daemon_with_a_last_and_a_next_tick_is_healthy(deployed: Deployed) -> None:
+    deployed.write_workflows(WORKFLOWS)
+    write_notebook(deployed.inputs / "n.ipynb", "1")
     with closing(RunStore(deployed.settings().db_uri)) as store:
         store.migrate()
     with prefect(ACTIVE, NOW + datetime.timedelta(hours=1)) as url, files(deployed).published(url):
@@ -148,14 +156,19 @@ def test_database_that_does_not_answer_is_a_problem(deployed: Deployed) -> None:
     assert "cannot be read" in found(deployed, AUTOFLOW_DB_URI=uri)["database"].problems[0]
 
 
+def die_as_a_daemon(home: Path, url: str) -> None:
+    """Have another process be a daemon that dies without removing its record."""
+    code = (
+        "import os; from pathlib import Path; from autoflow.orchestration.daemon_files import DaemonFiles\n"
+        f"with DaemonFiles(home=Path({str(home)!r})).published({url!r}): os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_daemon_that_was_killed_is_a_problem(deployed: Deployed) -> None:
     home = files(deployed).home
     with prefect() as url:
-        code = (
-            "import os; from pathlib import Path; from autoflow.orchestration.daemon_files import DaemonFiles\n"
-            f"with DaemonFiles(home=Path({str(home)!r})).published({url!r}): os._exit(0)"
-        )
-        subprocess.run([sys.executable, "-c", code], check=True)
+        die_as_a_daemon(home, url)
         assert found(deployed)["ticks"].problems == ("the daemon died unexpectedly",)
 
 
@@ -209,8 +222,96 @@ def test_daemon_that_has_ended_leaves_nothing(deployed: Deployed) -> None:
 
 def test_health_fails_without_a_daemon(cli: Cli) -> None:
     found = cli.json("health", code=1)
-    assert {check["subject"]: check["problems"] for check in found["checks"]} == {
-        "database": [],
+    assert {check["subject"]: check["problems"] for check in found["checks"] if check["problems"]} == {
         "Prefect API": ["no daemon is running"],
         "ticks": ["no daemon is running"],
     }
+
+
+MINUTE = datetime.timedelta(minutes=1)
+
+
+def live(deployed: Deployed, *, later: datetime.timedelta = 0 * MINUTE, **environ: str) -> list[str]:
+    """Return the problems for which `health --live` fails after some time."""
+    now = datetime.datetime.now(datetime.UTC) + later
+    return [line for check in live_checks(deployed.settings(**environ), now) for line in check.problems]
+
+
+class TestLive:
+    def test_a_daemon_that_shows_signs_of_life_needs_no_restart_even_if_all_else_fails(
+        self, deployed: Deployed
+    ) -> None:
+        gone = f"http://127.0.0.1:{free_port()}/api"
+        with files(deployed).published(gone):
+            assert live(deployed) == []
+            assert live(deployed, later=2 * MINUTE) == []
+            assert not all(check.is_good for check in found(deployed).values())
+
+    def test_a_daemon_without_a_sign_of_life_for_long_hangs_until_it_shows_one(self, deployed: Deployed) -> None:
+        with prefect(ACTIVE, NOW + 60 * MINUTE) as url, files(deployed).published(url):
+            daemon_file = files(deployed).home / "daemon.json"
+            os.utime(daemon_file, (0, 0))
+            (problem,) = live(deployed)
+            assert problem == "the daemon hangs: it has shown no sign of life since 1970-01-01 00:00:00 UTC; restart it"
+            assert found(deployed)["ticks"].problems == (problem,)
+            files(deployed).beat()
+            assert live(deployed) == []
+
+    def test_another_process_shows_no_sign_of_life_for_the_daemon(self, deployed: Deployed) -> None:
+        with daemon(files(deployed).home, "published('http://127.0.0.1:9/api')"):
+            daemon_file = files(deployed).home / "daemon.json"
+            os.utime(daemon_file, (0, 0))
+            files(deployed).beat()
+            assert daemon_file.stat().st_mtime == 0
+
+    def test_a_daemon_that_is_gone_needs_a_restart_and_one_that_starts_does_not(self, deployed: Deployed) -> None:
+        assert live(deployed) == ["no daemon is running; start it"]
+        with files(deployed).starting():
+            assert live(deployed) == []
+        die_as_a_daemon(files(deployed).home, "http://127.0.0.1:9/api")
+        assert live(deployed) == ["the daemon died unexpectedly; restart it"]
+
+    def test_an_own_prefect_server_that_does_not_come_back_needs_a_restart(self, deployed: Deployed) -> None:
+        gone = f"http://127.0.0.1:{free_port()}/api"
+        since = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+        with files(deployed).published(gone):
+            files(deployed).record_facts(Facts(prefect=Standing(since, "it does not answer", 1)))
+            assert live(deployed) == []
+            files(deployed).record_facts(Facts(prefect=Standing(since - 11 * MINUTE, "it does not answer", 1)))
+            assert "restart the daemon" in live(deployed)[0]
+            assert live(deployed, PREFECT_API_URL=gone) == []
+            with prefect() as url:
+                assert live(deployed, PREFECT_API_URL=url) == []
+
+    def test_files_of_the_daemon_that_are_broken_are_no_reason_to_fail(self, deployed: Deployed) -> None:
+        with prefect(ACTIVE, NOW + 60 * MINUTE) as url, files(deployed).published(url):
+            for broken in (
+                "",
+                "[]",
+                '{"flowapi": 7}',
+                '{"flowapi": {"since": "x", "error": 1}}',
+                '{"ticks": {"since": 3}}',
+            ):
+                (files(deployed).home / "facts.json").write_text(broken)
+                (files(deployed).home / "look.json").write_text(broken)
+                assert live(deployed) == []
+                assert found(deployed)["FlowAPI"].is_good
+
+
+def test_json_has_the_conditions_that_need_a_person(cli: Cli) -> None:
+    cli.deployed.write_workflows("workflows: []")
+    os.utime(cli.deployed.inputs / "workflows.yml", (0, 1_700_000_000))
+    found = cli.json("health", code=1)
+    assert found["good"] is False
+    (condition,) = found["conditions"]
+    assert condition["subject"] == "workflows.yml"
+    assert condition["since"] == "2023-11-14T22:13:20+00:00"
+    assert "autoflow validate" in condition["what_to_do"]
+    assert condition["details"]
+    assert not condition["warning"]
+    assert {"subject", "good", "problems", "note", "warnings"} == found["checks"][0].keys()
+
+
+def test_health_makes_no_database(cli: Cli) -> None:
+    assert cli("health") == 1
+    assert not list(cli.deployed.outputs.glob("*.db*"))

@@ -1,8 +1,10 @@
 import datetime
 import json
 import re
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -23,8 +25,9 @@ from autoflow.date_stencil import DateStencil
 from autoflow.model.opening import PAGE_NAME, open_run_store
 from autoflow.model.store import RunStore
 from autoflow.page.readable import readable_html
-from autoflow.page.writer import PageWriter, write_page
-from autoflow.runs.records import RunError, RunKey, RunState
+from autoflow.page.writer import BANNER_BEGIN, BANNER_END, PageWriter, write_page
+from autoflow.runs.attention import Condition, Need
+from autoflow.runs.records import RunError, RunKey, RunState, utc_now
 from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowSpec
@@ -211,6 +214,79 @@ def test_nothing_in_the_run_store_can_break_out_of_the_page_and_no_secret_is_sho
     assert html.count("<script") == 2
     assert "flows &amp; &lt;more&gt;" in html
     assert "</script><script>alert(1)</script><!-- [secret]" in content(settings)["reasons"][0]
+
+
+def banner(settings: Settings) -> str:
+    html = (settings.outputs_dir / PAGE_NAME).read_text()
+    return html.partition(BANNER_BEGIN)[2].partition(BANNER_END)[0].strip()
+
+
+def conditions() -> list[Condition]:
+    """Return conditions whose texts try to break out of the page, and contain a secret."""
+    poison = f"</li></section><script>alert(1)</script>{BANNER_END} {TOKEN_OF_NO_USE}"
+    return [
+        Condition(
+            need=Need.DISK,
+            reason=f"reason {poison}",
+            what_to_do=f"do {poison}",
+            details=(f"detail {poison}",),
+            since=datetime.datetime(2016, 1, 9, 7),
+        )
+    ]
+
+
+def test_the_banner_shows_what_needs_a_person_and_is_gone_when_that_is_over(
+    deployed: Deployed, store: RunStore, browser: WebDriver
+) -> None:
+    settings = deployed.settings()
+    finish(store, 1, RunState.SUCCEEDED, settings)
+    write_page(settings, store, conditions=conditions())
+
+    html = (settings.outputs_dir / PAGE_NAME).read_text()
+    assert TOKEN_OF_NO_USE not in html
+    assert html.count("<script") == 2
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    for media in ("screen", "print"):
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
+        browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
+        text = shown(browser, ".banner").text
+        for part in ("reason </li></section><script>", "Do </li>", "detail </li>", "2016-01-09 07:00 UTC", "[secret]"):
+            assert part in text
+    write_page(settings, store)
+    assert banner(settings) == ""
+
+
+def test_the_banner_is_written_although_the_run_store_fails_and_the_rest_of_the_page_stays(
+    deployed: Deployed, store: RunStore
+) -> None:
+    settings = deployed.settings()
+    finish(store, 1, RunState.SUCCEEDED, settings)
+    with PageWriter(settings, store, shortest_pause=0.0) as page:
+        page.follow([TriggerSpec(workflow=SPEC)])
+        page.finish()
+        before = content(settings)
+        with closing(sqlite3.connect(settings.outputs_dir / "autoflow.db")) as connection:
+            connection.execute("ALTER TABLE runs RENAME TO hidden")
+            page.show(conditions(), None)
+            page.finish()
+            assert "reason" in banner(settings)
+            assert content(settings) == before
+            connection.execute("ALTER TABLE hidden RENAME TO runs")
+        page.show([], None)
+        page.finish()
+    assert banner(settings) == ""
+    assert content(settings) == before
+
+
+def test_dates_that_were_given_up_are_in_the_banner_until_somebody_looks(deployed: Deployed, store: RunStore) -> None:
+    settings = deployed.settings()
+    finish(store, 1, RunState.FAILED, settings, error=RunError("ValueError", "no data", "n", 3))
+    triggers = [TriggerSpec(workflow=SPEC, max_attempts=1)]
+    write_page(settings, store, triggers=triggers, looked_at=utc_now() - datetime.timedelta(hours=1))
+    assert "1 date was given up since the last look" in banner(settings)
+    assert "flows &amp; &lt;more&gt; 2016-01-01" in banner(settings)
+    write_page(settings, store, triggers=triggers, looked_at=utc_now())
+    assert banner(settings) == ""
 
 
 def test_a_browser_shows_calendars_and_links_that_lead_to_files(

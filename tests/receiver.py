@@ -1,0 +1,45 @@
+"""A service on this machine to which AutoFlow sends messages."""
+
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """Where messages arrive."""
+
+    url: str
+    messages: "queue.Queue[dict[str, str]]"
+
+    def taken(self) -> list[dict[str, str]]:
+        """Return the messages that have arrived since the last call."""
+        return [self.messages.get_nowait() for _ in range(self.messages.qsize())]
+
+    def titles(self) -> list[str]:
+        """Return their titles."""
+        return [message["title"] for message in self.taken()]
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    """Receive messages for the duration of the block."""
+    messages: queue.Queue[dict[str, str]] = queue.Queue()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            messages.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        yield Receiver(f"json://127.0.0.1:{server.server_port}/", messages)
+        server.shutdown()
