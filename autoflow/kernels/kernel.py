@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -34,7 +33,7 @@ from autoflow.errors import AutoflowError
 from autoflow.kernels.fork_server import ForkedProcess, ForkServer
 from autoflow.kernels.warm_process import HISTORY_IN_MEMORY, LAUNCHER
 from autoflow.log import logger
-from autoflow.utils import is_old
+from autoflow.utils import owned_folder, remove_abandoned_folders
 
 PYTHON_KERNEL = "python3"
 """The kernel of the Python that AutoFlow itself runs in; ipykernel brings it."""
@@ -70,7 +69,6 @@ _LONGEST_TEMPORARY_FOLDER = 60
 
 _FOLDER = "autoflow-kernel-"
 """The prefix of the folders for the sockets of kernels."""
-
 
 _SCRAP = re.compile(SCRAP_TYPE.encode())
 
@@ -344,6 +342,9 @@ class Kernel(AsyncKernelManager):
                 process.end()
             elif process and process.stdin:
                 process.stdin.close()
+            if process:
+                # A notebook may have stopped its guard.
+                process.send_signal(signal.SIGCONT)
 
     def death(self) -> str:
         """Return how the kernel ended, as part of a message."""
@@ -402,30 +403,18 @@ def new_kernel(name: str, server: ForkServer | None = None) -> Iterator[Kernel]:
 
     `name` is the name of an installed kernelspec. `server` forks the kernel if it can.
     """
-    folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=_place_of_folders()))
-    kernel = Kernel(name, folder, server)
-    try:
-        yield kernel
-    finally:
-        kernel.kill_group()
-        kernel.wait_until_gone()
-        shutil.rmtree(folder, ignore_errors=True)
+    with owned_folder(_FOLDER, _place_of_folders()) as folder:
+        kernel = Kernel(name, folder, server)
+        try:
+            yield kernel
+        finally:
+            kernel.kill_group()
+            kernel.wait_until_gone()
 
 
-def remove_unused_folders() -> None:
-    """Remove folders of kernels that were not started because AutoFlow was killed, a day ago or earlier.
-
-    Folders of kernels that were started have sockets in them, and guards remove them.
-    """
-    for folder in _place_of_folders().glob(f"{_FOLDER}*"):
-        with contextlib.suppress(OSError):
-            status = folder.stat()
-            if (
-                is_old(status)
-                and status.st_uid == os.getuid()
-                and {path.name for path in folder.iterdir()} <= {"connection.json"}
-            ):
-                shutil.rmtree(folder)
+def remove_abandoned_kernel_folders() -> None:
+    """Remove folders of kernels whose AutoFlow was killed."""
+    remove_abandoned_folders(_place_of_folders(), _FOLDER)
 
 
 def _place_of_folders() -> Path:

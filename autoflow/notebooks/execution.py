@@ -24,6 +24,7 @@ from autoflow.kernels.kernel import (
     new_kernel,
 )
 from autoflow.lean_imports import hidden
+from autoflow.notebooks.hints import TIMEOUT, with_hint
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
 from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, read_notebook
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
@@ -129,7 +130,7 @@ class _Limits:
                 raise (
                     RunStopped(self.stop.reason)
                     if asking.done()
-                    else _FailedError("Timeout", f"the notebook took longer than {self.timeout:g} s")
+                    else _FailedError(TIMEOUT, f"the notebook took longer than {self.timeout:g} s")
                 )
         finally:
             working.cancel()
@@ -239,6 +240,7 @@ def _explained(error: Exception, label: str, run: _Run) -> NotebookError:
     error_class, message = (run.redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[:LONGEST_MESSAGE]}..."
+    message = with_hint(error_class, message, (cell.source for cell in run.node.cells))
     cell = None if run.position is None else run.position + 1
     is_death = isinstance(error, DeadKernelError | KernelStartError)
     return NotebookError(label, cell, error_class[:LONGEST_MESSAGE], message, is_death=is_death)
