@@ -138,6 +138,14 @@ def _modules(value: str) -> tuple[str, ...]:
     return modules
 
 
+def _host_names(value: str) -> tuple[str, ...]:
+    names = tuple(value.replace(",", " ").split())
+    for name in names:
+        if not re.fullmatch(r"[\w.-]+|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?", name, re.ASCII):
+            raise ValueError(f"'{name}' is not a host name such as autoflow.example.org, without https:// and port")
+    return names
+
+
 def web_address(example: str) -> AfterValidator:
     """Return a check of URLs for HTTP, which also takes away a slash at the end."""
 
@@ -192,6 +200,7 @@ LogLevel = Annotated[str, AfterValidator(_log_level)]
 FlowApiUrl = Annotated[str, web_address("https://flowapi.example.org:9090"), AfterValidator(_without_login)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Modules = Annotated[tuple[str, ...], BeforeValidator(_modules)]
+HostNames = Annotated[tuple[str, ...], BeforeValidator(_host_names)]
 Token = Annotated[SecretStr, BeforeValidator(str.strip)]
 SecretUrls = Annotated[tuple[SecretStr, ...], BeforeValidator(_urls)]
 DatabaseUri = Annotated[SecretStr, AfterValidator(_database)]
