@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "autoflow").rglob("*.py"))
 
 LAYERS = (
-    ("errors", "lean_imports", "stop_signal", "utils"),
+    ("errors", "home", "lean_imports", "stop_signal", "utils"),
     ("date_stencil", "log", "settings"),
     ("specs",),
     ("flowapi", "kernels", "reports", "runs"),
@@ -51,6 +51,7 @@ DOORS = {
 
 ENVIRONMENT_USERS = {
     "autoflow.settings": "it is what reads the environment",
+    "autoflow.cli": "it puts a home folder into it before it imports libraries that look for one",
     "autoflow.app": "it hands the environment to prefect_api, which prepares it for Prefect",
     "autoflow.kernels.preload": "it says in it what a kernel would say, for packages that it imports",
     "autoflow.kernels.warm_process": "it is a process of its own, and kernels get the environment that it is told",

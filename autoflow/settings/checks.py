@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo
 
+from autoflow.home import is_substitute
+
 MAX_SECONDS = 366 * 24 * 3600
 """The longest time that can be set: a year."""
 
@@ -27,10 +29,14 @@ class Problem(ValueError):  # noqa: N818 - a source gives it as a value
 
 def absolute(value: str | Path) -> Path:
     """Return an absolute path; `~` is the home folder."""
+    first = Path(value).parts[:1]
     try:
-        return Path(value).expanduser().absolute()
+        path = Path(value).expanduser()
     except RuntimeError:
-        raise ValueError(f"there is no home folder for '{Path(value).parts[0]}'") from None
+        path = None
+    if path is None or (first == ("~",) and is_substitute(Path.home())):
+        raise ValueError(f"there is no home folder for '{first[0]}'")
+    return path.absolute()
 
 
 def _holds(check: Callable[[], bool]) -> bool:
