@@ -20,7 +20,7 @@ RUN python /build/requirements.py /build/Pipfile.lock > /build/requirements.txt 
     && python -m compileall -q --invalidation-mode unchecked-hash . \
     && rm /opt/venv/bin/activate* /opt/venv/bin/Activate.ps1
 
-# AutoFlow's own files, readable by any user, whatever the umask of the checkout.
+# AutoFlow's own files, readable by any user, regardless of the checkout's umask.
 FROM python:3.11-slim-bookworm AS autoflow
 COPY config /opt/autoflow/config
 COPY autoflow /opt/autoflow/autoflow

@@ -1,11 +1,11 @@
-# `make example` and `make test` set up all that they need; `make help` lists all targets.
+# `make example` and `make test` set up everything they need; `make help` lists all targets.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
 PIPENV_VERSION := 2026.10.3
-# In a folder of this checkout, whatever else may be set.
+# Always use the virtual environment in this checkout, .venv.
 PIPENV := env PIPENV_VENV_IN_PROJECT=1 PIPENV_IGNORE_VIRTUALENVS=1 PIPENV_VERBOSITY=-1 .tools/bin/pipenv
 
 # The programs that make reports, and fonts for all scripts that reports may contain.
@@ -17,7 +17,7 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 .PHONY: example
-example: example-packages .venv/.installed ## Run the example against a FlowAPI of its own, with synthetic data
+example: example-packages .venv/.installed ## Run the example workflow against a small FlowAPI with synthetic data
 	@$(PYTHON) examples/run.py
 
 .PHONY: test
@@ -33,12 +33,12 @@ lint: .venv/.installed ## Check style and types
 	@STEP_LINES=1000 scripts/step "Checking types with mypy (up to a minute the first time)" $(PYTHON) -m mypy
 
 .PHONY: format
-format: .venv/.installed ## Put the code into the project's format
+format: .venv/.installed ## Format the code
 	@$(PYTHON) -m ruff format
 	@$(PYTHON) -m ruff check --fix
 
 .PHONY: gallery
-gallery: test-packages .venv/.installed ## Make a report with one of everything, in gallery/
+gallery: test-packages .venv/.installed ## Make a report that shows everything a report can contain, in gallery/
 	@scripts/step "Making the gallery (about 15 s)" $(PYTHON) examples/gallery/make.py gallery
 	@echo "See gallery/gallery.pdf and gallery/gallery.html"
 
@@ -53,7 +53,7 @@ lock: .tools/.installed ## Lock the newest versions that the Pipfile allows
 	@.tools/bin/python scripts/lock.py
 
 .PHONY: clean
-clean: ## Remove what the other targets have made
+clean: ## Remove everything that the other targets created, .venv included
 	@find examples/outputs -mindepth 1 ! -name .gitkeep -delete
 	@scripts/step "Removing the example's outputs, .venv, .tools and caches (up to a minute)" \
 		rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* gallery site

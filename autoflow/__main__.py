@@ -10,11 +10,11 @@ from autoflow.stop_signal import LAST_WAIT
 
 if __name__ == "__main__":
     code = main()
-    # Python waits for threads before it exits. One that waits for a Prefect API that hangs would take minutes.
+    # Python waits for threads before it exits. A thread that waits for a hanging Prefect API would take minutes.
     sys.stdout.flush()
     end = threading.Timer(LAST_WAIT, os._exit, [code])
     end.daemon = True
     end.start()
-    # Before it exits, Python would look for garbage: seconds of work, for memory that is freed anyway.
+    # Skip the garbage collection at exit: it takes seconds, and the memory is freed anyway.
     gc.freeze()
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""What AutoFlow does, from its start to its end: as a daemon, or for a verb that needs Prefect.
+"""AutoFlow from its start to its end: as a daemon, or for a verb that needs Prefect.
 
 Prefect reads its settings from the environment when it is imported. So this is where the environment is prepared, and
 where what imports Prefect is imported, within functions.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def main(settings: Settings, *, once: bool = False) -> ExitCode:
     """Run the daemon until a signal stops it or, if the schedule is null or with `once`, until nothing is due.
 
-    Returns success also after SIGTERM, and failure if a run failed and there was no schedule.
+    Return success after SIGTERM too; return failure if a run failed and there is no schedule.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def main(settings: Settings, *, once: bool = False) -> ExitCode:
             files.starting(),
         ):
             logger.info("starting; Prefect's UI is at %s", api.url.removesuffix("/api"))
-            # It imports Prefect, while Prefect's server starts.
+            # This imports Prefect, while Prefect's server is starting.
             from autoflow.service import serve  # noqa: PLC0415 - see above
 
             if not api.wait_until_ready(shutdown):
@@ -70,7 +70,7 @@ def main(settings: Settings, *, once: bool = False) -> ExitCode:
 
 
 def check_tools(workflows: WorkflowsFile) -> None:
-    """Raise ReportError if a workflow makes reports, and a program for that is missing."""
+    """Raise ReportError if a workflow makes reports and a program that makes them is missing."""
     if not any(notebook.output for workflow in workflows.workflows for notebook in workflow.notebooks):
         return
     if missing := missing_tools():
@@ -95,7 +95,7 @@ def make_folders(settings: Settings) -> None:
 def foreground_runner(
     settings: Settings, store: RunStore, *, triggers: Sequence[TriggerSpec], shutdown: Shutdown
 ) -> Iterator["WorkflowRunner"]:
-    """Yield a runner of workflows for a person who waits for them, beside the daemon if one is running.
+    """Yield a runner for a verb that waits for its runs; a daemon may be running as well.
 
     `triggers` are the entries of the sensor in workflows.yml.
 

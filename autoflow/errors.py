@@ -15,11 +15,16 @@ class ExitCode(enum.IntEnum):
     BUG = 3
     """AutoFlow has a bug."""
     INTERRUPTED = 130
-    """Somebody pressed Ctrl-C."""
+    """The user pressed Ctrl-C."""
 
 
 class AutoflowError(Exception):
-    """Any error that is not a bug in AutoFlow; its message is for an operator or an analyst."""
+    """Any error that is not a bug in AutoFlow; its message is for an operator or an analyst.
+
+    `is_death` is whether a process died without saying why, so that whoever stops AutoFlow may have killed it.
+    """
+
+    is_death = False
 
 
 class SettingsError(AutoflowError):
@@ -53,20 +58,28 @@ class NotebookError(AutoflowError):
     """A notebook failed.
 
     `notebook` is its label. `cell` is the number of the cell that failed, counted from 1, or None if it was none of
-    them. `error_class` and `error_message` are those of the exception in the notebook, or of what ended the kernel.
+    them. `error_class` and `error_message` are those of the exception in the notebook, or of the
+    reason why the kernel ended.
     """
 
-    def __init__(self, notebook: str, cell: int | None, error_class: str, error_message: str) -> None:
+    def __init__(
+        self, notebook: str, cell: int | None, error_class: str, error_message: str, *, is_death: bool = False
+    ) -> None:
         place = f"notebook '{notebook}'" if cell is None else f"notebook '{notebook}', cell {cell}"
         super().__init__(f"{place}: {error_class}: {error_message}" if error_message else f"{place}: {error_class}")
         self.notebook = notebook
         self.cell = cell
         self.error_class = error_class
         self.error_message = error_message
+        self.is_death = is_death
 
 
 class ReportError(AutoflowError):
     """An executed notebook could not be converted to a report."""
+
+    def __init__(self, message: str, *, is_death: bool = False) -> None:
+        super().__init__(message)
+        self.is_death = is_death
 
 
 class PrefectApiError(AutoflowError):
@@ -78,4 +91,4 @@ class UnexpectedError(AutoflowError):
 
 
 class RunStopped(AutoflowError):  # noqa: N818 - nothing went wrong
-    """A run was stopped before its end: AutoFlow is stopping, or somebody cancelled the run."""
+    """A run was stopped before its end: AutoFlow is stopping, or a user cancelled the run."""

@@ -87,7 +87,7 @@ def _formatter(message: str) -> logging.Formatter:
 
 
 @contextmanager
-def bugs_told(secrets: Iterable[str]) -> Iterator[None]:
+def bugs_logged(secrets: Iterable[str]) -> Iterator[None]:
     """Let expected errors propagate; log any other with its traceback, without `secrets`.
 
     Raises

@@ -160,7 +160,7 @@ class _Notices:
         try:
             found = json.loads(self._file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            # If the file is missing or broken, people are notified again, which is better than never.
+            # If the file is missing or broken, messages are sent again, which is better than not at all.
             found = None
         return _sound(found if isinstance(found, dict) else {})
 

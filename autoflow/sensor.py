@@ -17,7 +17,7 @@ from pydantic import Field
 
 from autoflow.errors import AutoflowError
 from autoflow.flowapi import FlowApi
-from autoflow.log import bugs_told, logger
+from autoflow.log import bugs_logged, logger
 from autoflow.model.store import RunStore
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.flow_runs import result_storage
@@ -116,12 +116,12 @@ class Sensor:
         )
 
     def due(self, sensor: SensorSpec, available_dates: frozenset[datetime.date]) -> list[WorkflowRun]:
-        """Return the runs that are due now, of dates whose run has crashed as well; it takes three queries."""
+        """Return the runs that are due now, including those that have crashed; this takes three queries."""
         return due_runs(sensor.triggers, available_dates, self._histories(), self.clock())
 
     def _histories(self) -> Histories:
         if crashed := self.store.give_up_crashed():
-            logger.warning("%s crashed: no sign of life for a minute; due again", _count(crashed, "run"))
+            logger.warning("%s crashed: no heartbeat; due again", _count(crashed, "run"))
         return self.store.histories()
 
     def _run_side_by_side(
@@ -131,7 +131,7 @@ class Sensor:
             if cancel.is_set:
                 return None  # it has not started, so it is due in the next tick
             try:
-                with bugs_told(self.settings.secrets):
+                with bugs_logged(self.settings.secrets):
                     return self.runner.run(each, shutdown=shutdown, cancel=cancel)
             except AutoflowError as error:
                 logger.error("could not run %s: %s", each, error)
@@ -177,7 +177,7 @@ def _recorded_tick(
 ) -> Tick:
     """Run a tick, record it in the files of the daemon, and pass its result or its error to `done`."""
     files = DaemonFiles(home=sensor.settings.prefect_home)
-    with files.ticking(api_url), bugs_told(sensor.settings.secrets):
+    with files.ticking(api_url), bugs_logged(sensor.settings.secrets):
         try:
             tick = sensor.tick(shutdown=shutdown, cancel=cancel)
         except AutoflowError as error:
@@ -215,7 +215,7 @@ def make_run_workflow(
 
         """
         try:
-            with bugs_told(settings.secrets), _cancellable(runner, shutdown) as cancel:
+            with bugs_logged(settings.secrets), _cancellable(runner, shutdown) as cancel:
                 run = _check_request(settings, workflow, reference_date, parameters or None)
                 return _end_state(run, runner.run(run, shutdown=shutdown, cancel=cancel))
         except AutoflowError as error:

@@ -1,4 +1,4 @@
-"""The daemon at work: it runs the sensor on its schedule, and the workflows that people start in Prefect's UI."""
+"""The daemon at work: it runs the sensor on its schedule, and the workflows that users start in Prefect's UI."""
 
 import threading
 from dataclasses import dataclass
@@ -109,7 +109,7 @@ class _Once:
             self._tick(return_state=True)
         except PREFECT_FAILURES as error:
             logger.error("the Prefect API failed: %s", first_line(error))
-        # A tick whose result is there is done, even if Prefect failed at its end.
+        # A tick that has a result is done, even if Prefect failed at its end.
         result = self._results.pop() if self._results else None
         return result if isinstance(result, Tick) else None
 
@@ -121,7 +121,7 @@ class _Once:
 def _serve_on_schedule(deployments: "_Deployments", settings: Settings, shutdown: Shutdown) -> None:
     deployments.register()
     runner = DeploymentRunner([deployments.sensor, deployments.run_workflow])
-    # Not waited for at the end: a Prefect API that hangs must not delay the shutdown.
+    # Without a wait at the end: a Prefect API that hangs must not delay the shutdown.
     with PeriodicThread("deployments", runner.poll, POLL_SECONDS, last_wait=0.0, within=runner) as polling:
         polling.wake()
         shutdown.wait_until_closing()

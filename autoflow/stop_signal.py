@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from types import FrameType
 from typing import Self
 
+from autoflow.errors import RunStopped
+
 LAST_WAIT = 10.0
 """How long AutoFlow, while it ends, waits for work that was asked to stop, in seconds."""
 
@@ -88,6 +90,21 @@ class StopSignal:
         """Wait up to `seconds` until this signal itself, not its parent, is set; return whether it is set."""
         return self._set.wait(seconds)
 
+    def raise_if_set(self) -> None:
+        """Raise RunStopped, with the reason, if the signal is set."""
+        if self.is_set:
+            raise RunStopped(self.reason)
+
+    @contextmanager
+    def prevailing(self) -> Iterator[None]:
+        """Raise RunStopped in place of any error from the block if the signal is set: the stop may have caused it."""
+        try:
+            yield
+        except Exception as error:
+            if self.is_set:
+                raise RunStopped(self.reason) from error
+            raise
+
     @contextmanager
     def calling(self, callback: Callable[[], None]) -> Iterator[None]:
         """Call `callback` when the signal is set during the block, in the thread that sets it, or now if it is set."""
@@ -132,7 +149,7 @@ class Shutdown:
         self.stop.set(reason)
 
     def wait_until_closing(self, seconds: float | None = None) -> bool:
-        """Wait up to `seconds` until nothing new may start; return whether that is so. None waits forever."""
+        """Wait up to `seconds` until nothing new may start; return whether it is so. None waits forever."""
         return self._closing.wait(seconds)
 
     def stop_after(self, grace: float, join: Callable[[float], bool]) -> None:
@@ -236,7 +253,7 @@ class PeriodicThread:
     def _call_and_choose_pause(self) -> float | None:
         try:
             self._call()
-        except Exception as bug:  # noqa: BLE001 - the hook logs it, and the thread goes on
+        except Exception as bug:  # noqa: BLE001 - the hook logs it, and the thread continues
             threading.excepthook(threading.ExceptHookArgs((type(bug), bug, bug.__traceback__, self._thread)))
             return self._seconds if self._seconds is None else max(self._seconds, PAUSE_AFTER_BUG)
         return self._seconds

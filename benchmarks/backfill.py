@@ -1,12 +1,12 @@
 """Measure a backfill with AutoFlow against a loop over the dates: ``python -m benchmarks.backfill [--dates N]``.
 
 Each date has two typical notebooks, the second of which reads the data glued by the first, and a PDF report of the
-second. The loop is what somebody would write without AutoFlow: papermill, then nbconvert and the asciidoctor-pdf
+second. The loop is what an analyst would write without AutoFlow: papermill, then nbconvert and the asciidoctor-pdf
 command, whose reports contain less (see `report.py`), for one date at a time, and for two in threads. AutoFlow runs
 two dates at a time. Its daemon is timed from start to exit, including the start of a Prefect server and the creation of
 its database. The ways take turns in a random order; 40 dates take about six minutes for all of them.
 
-CPU time is that of all processes. The system adds the time of forked kernels to no parent, because nobody waits for
+CPU time is that of all processes. The system adds the time of forked kernels to no parent, because none waits for
 them. So it is sampled 200 times a second, and misses what they use after the last sample.
 """
 
@@ -190,7 +190,7 @@ def measure(command: Sequence[str], environ: Mapping[str, str], log: Path, *, lo
     finally:
         is_hung = process.poll() is None
         if is_hung:
-            # With all its processes: a loop's kernels would go on.
+            # With all its processes: otherwise, a loop's kernels would continue.
             os.killpg(process.pid, signal.SIGKILL)
         status = process.wait()
     wall = time.perf_counter() - started

@@ -63,7 +63,7 @@ def idle_daemon(flowapi: ExampleFlowApi, folder: Path) -> Iterator[psutil.Proces
         deadline = time.monotonic() + START_SECONDS
         while not list(outputs.glob("notebooks/*.ipynb")):
             if daemon.poll() is not None or time.monotonic() > deadline:
-                sys.exit(f"no notebook was run in {START_SECONDS:g} s; the daemon said at last:\n{end_of(log)}")
+                sys.exit(f"no notebook was run in {START_SECONDS:g} s; the end of its log:\n{end_of(log)}")
             time.sleep(0.5)
         try:
             yield psutil.Process(daemon.pid)

@@ -56,7 +56,7 @@ def backfill(
     deadline = time.monotonic() + START_SECONDS + LONGEST_RUN * options.dates
     while daemon.poll() is None and wanted:
         if time.monotonic() > deadline:
-            sys.exit(f"a run takes over {LONGEST_RUN:g} s; the daemon said at last:\n{end_of(log)}")
+            sys.exit(f"a run takes over {LONGEST_RUN:g} s; the end of the daemon's log:\n{end_of(log)}")
         time.sleep(0.05)
         done = sum(1 for _ in (outputs / "notebooks").glob("*.ipynb"))
         if done >= wanted[0] and (sizes := resident_megabytes(daemon.pid)):
@@ -94,7 +94,7 @@ def main() -> int:
             samples = backfill(daemon, outputs, log, options)
         seconds = time.monotonic() - started
         if len(samples) < 2:
-            sys.exit(f"{len(samples)} samples are too few; the daemon said at last:\n{end_of(log)}")
+            sys.exit(f"{len(samples)} samples are too few; the end of the daemon's log:\n{end_of(log)}")
     print(f"{options.dates} dates in {seconds:.0f} s")
     return judged(samples, check=options.check)
 

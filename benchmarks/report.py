@@ -41,7 +41,7 @@ MARKDOWN_CELLS, TABLES, FIGURES = 50, 10, 5
 TEXT = """## Section {number}
 
 The flow from region **{number}** to the *capital* was [above normal](https://www.example.org/{number}) on three days.
-Which days these were, and what may have caused it, is told in the tables below.
+The tables below show these days, and what may have caused the increase.
 """
 LIST = """
 - first point

@@ -118,7 +118,7 @@ class Soak:
         try:
             self.daemon.executed(name).unlink(missing_ok=True)
             self.daemon.run(self.notebook, name)
-        except Exception as error:  # noqa: BLE001 - any failure is counted, and the others go on
+        except Exception as error:  # noqa: BLE001 - any failure is counted, and the other runs continue
             print(f"run {number} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
             return error.error_class if isinstance(error, NotebookError) else type(error).__name__
         return ""

@@ -35,7 +35,7 @@ LOOK_SECONDS = 0.005
 """How often to check whether FlowAPI was asked."""
 
 COMMANDS = {"python -c pass": ["-c", "pass"], "autoflow --help": ["-m", "autoflow", "--help"]}
-DATABASES = {"database there": True, "no database": False}
+DATABASES = {"existing database": True, "no database": False}
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def start(folder: Path, flowapi: ExampleFlowApi) -> Start:
         threading.Thread(target=_wait_for_answer, args=(api_url, answers), daemon=True).start()
         while len(flowapi.requests) == asked:
             if daemon.poll() is not None or time.perf_counter() - started > LONGEST_START:
-                sys.exit(f"the daemon did not tick; it said at last:\n{end_of(folder / 'log')}")
+                sys.exit(f"the daemon did not tick; the end of its log:\n{end_of(folder / 'log')}")
             time.sleep(LOOK_SECONDS)
         ticked = time.perf_counter()
     return Start((answers[0] if answers else ticked) - started, ticked - started)

@@ -86,7 +86,7 @@ local function with_html_read(blocks)
   return result
 end
 
--- Convert an inline formula to text with superscripts and the like, if pandoc can.
+-- Convert an inline formula to text with superscripts and subscripts, if pandoc can.
 local function formula_as_text(math)
   if math.mathtype ~= "InlineMath" then
     return nil

@@ -1,4 +1,4 @@
-"""Run the example as ``make example`` does: AutoFlow, against a FlowAPI of its own with synthetic data."""
+"""Run the example as ``make example`` does: AutoFlow, with a small FlowAPI that has synthetic data."""
 
 import os
 import select
@@ -36,7 +36,8 @@ def main() -> int:
     if exit_code:
         print("The example has failed; the lines above say why.")
     elif not new:
-        print(f"Nothing was run: every date is done already, see {relative(PAGE)}. `make clean` starts afresh.")
+        print(f"Nothing was run: every date is done already, see {relative(PAGE)}.")
+        print("To start afresh, run `make clean`, which also removes .venv.")
     else:
         print(f"Open {relative(PAGE)} in a browser: it has links to the reports and executed notebooks.")
     return exit_code
@@ -77,7 +78,7 @@ def environment(flowapi: ExampleFlowApi) -> Mapping[str, str]:
         "AUTOFLOW_OUTPUTS_DIR": str(OUTPUTS),
         "FLOWAPI_URL": flowapi.url,
         "FLOWAPI_TOKEN": flowapi.token(expires_in=timedelta(days=365)),
-        # Where the virtual environment is not activated, its kernels and programs are to be found all the same.
+        # The kernels and programs of the virtual environment have to be found even if it is not activated.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
 

@@ -1,4 +1,4 @@
-"""Take out of Pipfile.lock where the packages came from: pip's own configuration decides that anew at each install."""
+"""Remove the package index from Pipfile.lock: pip's own configuration decides where packages come from."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Print what Pipfile.lock has locked, as a requirements file for pip, so that an image needs no pipenv.
+"""Print the packages in Pipfile.lock as a requirements file for pip, so that the image needs no pipenv.
 
 Run with the path of Pipfile.lock. Only the packages that AutoFlow runs with are printed, each with the one version
 that is locked and the hashes that its files may have.
@@ -23,7 +23,7 @@ def requirements(packages: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     Raises
     ------
     KeyError
-        If a package is locked to something else than a version with hashes, such as a commit or a folder.
+        If a package is locked to anything but a version with hashes, such as a commit or a folder.
 
     """
     for name, package in packages.items():

@@ -1,6 +1,6 @@
 """What the tests share: a PostgreSQL, a FlowAPI, a Prefect server, and inputs folders to run.
 
-Prefect reads its settings from the environment as it is imported, which is why that is prepared here, at the top.
+Prefect reads its settings from the environment when it is imported, so the environment is prepared here, at the top.
 """
 
 import logging
@@ -121,7 +121,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def example_flowapi() -> Iterator[ExampleFlowApi]:
-    """Run the example FlowAPI while the session lasts; tests that change it put it back, or start one of their own."""
+    """Run the example FlowAPI while the session lasts; tests that change it restore it, or start another one."""
     with ExampleFlowApi() as flowapi:
         yield flowapi
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own, for tests and benchmarks."""
+"""A separate PostgreSQL server, for tests and benchmarks."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ from autoflow.orchestration.prefect_api import free_port
 
 @dataclass(frozen=True)
 class Postgres:
-    """A PostgreSQL server of the tests' own, whose user `autoflow` may do everything."""
+    """A PostgreSQL server for tests, whose user `autoflow` may do everything."""
 
     port: int
     folder: Path

@@ -1,4 +1,4 @@
-"""A database of Prefect's that is up to date: a server takes ten seconds to make one, and a copy takes none."""
+"""A current Prefect database to copy: a server takes ten seconds to create one."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""AutoFlow as its users start it: as a process of its own, against a FlowAPI, from start to end."""
+"""AutoFlow as its users start it: as a separate process, against a FlowAPI, from start to end."""
 
 import datetime
 import re
@@ -112,6 +112,9 @@ def test_without_a_schedule_each_due_date_is_done_once_and_no_secret_is_left_any
     printed = nbformat.read(deployed.executed()[0], as_version=4).cells[-1].outputs[0].text
     assert "'FLOWAPI_TOKEN': '[secret]'" in printed
     assert "AUTOFLOW_DB" not in printed
+    # What AutoFlow sets for Prefect while it starts does not keep kernels from being forked.
+    assert "another environment" not in first.stderr
+    assert "PREFECT_API_URL" not in printed
 
 
 def test_a_failure_without_a_schedule_ends_with_exit_code_1_and_a_line_that_says_why(
@@ -132,10 +135,10 @@ def test_a_failure_without_a_schedule_ends_with_exit_code_1_and_a_line_that_says
 
 
 @pytest.mark.usefixtures("migrated_prefect", "log_as_before")
-def test_the_daemon_picks_up_a_new_date_obeys_edits_ends_cleanly_and_does_what_that_interrupts_after_the_next_start(
+def test_the_daemon_picks_up_dates_and_edits_ends_cleanly_and_repeats_interrupted_runs_after_the_next_start(
     deployed: Deployed, tmp_path: Path, measuring: Mapping[str, str], prefect_running: Mapping[str, str]
 ) -> None:
-    # Each five seconds, as Prefect's cron strings can say.
+    # Every five seconds: Prefect's cron strings may have a field for seconds.
     write_simple(deployed, '"* * * * * */5"')
     port, log = free_port(), tmp_path / "log"
     with ExampleFlowApi() as flowapi:

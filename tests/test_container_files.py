@@ -1,4 +1,4 @@
-"""What can be told of the container's files without a container engine."""
+"""The container's files, as far as they can be checked without a container engine."""
 
 import json
 import re
@@ -107,7 +107,7 @@ def test_image_does_not_use_the_pipfile() -> None:
     assert "--require-hashes" in DOCKERFILE
 
 
-def test_image_has_the_fonts_of_all_scripts() -> None:
+def test_image_has_the_fonts_for_all_scripts() -> None:
     installed = set(re.findall(r"\bfonts-[a-z-]+\b", DOCKERFILE))
     assert {script.package for script in (LATIN, MONOSPACED, *SCRIPTS)} == installed
 
@@ -171,7 +171,7 @@ def test_build_context_is_what_the_dockerfile_copies() -> None:
 
 
 @pytest.mark.parametrize("name", ["AUTOFLOW_INPUTS_DIR", "AUTOFLOW_OUTPUTS_DIR", "FLOWAPI_URL"])
-def test_stack_refuses_to_do_without_a_variable_and_says_what_to_set(name: str) -> None:
+def test_stack_with_a_missing_variable_is_refused_and_names_the_variable(name: str) -> None:
     assert f"${{{name}:?set {name} to " in STACK.read_text(encoding="utf-8")
 
 
@@ -183,9 +183,9 @@ def test_every_other_variable_of_a_stack_has_a_default(stack: Path) -> None:
 
 
 @pytest.mark.parametrize("stack", [STACK, PREFECT_STACK], ids=["autoflow", "prefect"])
-def test_variables_of_a_stack_are_told(stack: Path) -> None:
-    told = re.findall(r"`([A-Z_]+)`", page("how-to/stack.md") + page("how-to/prefect-server.md"))
-    assert {re.findall("[A-Z_]+", variable)[0] for variable in variables_of(stack)} <= set(told)
+def test_variables_of_a_stack_are_documented(stack: Path) -> None:
+    documented = re.findall(r"`([A-Z_]+)`", page("how-to/stack.md") + page("how-to/prefect-server.md"))
+    assert {re.findall("[A-Z_]+", variable)[0] for variable in variables_of(stack)} <= set(documented)
 
 
 def test_every_setting_reaches_autoflow_in_a_stack() -> None:
@@ -193,8 +193,8 @@ def test_every_setting_reaches_autoflow_in_a_stack() -> None:
     given = {"AUTOFLOW_INPUTS_DIR", "AUTOFLOW_OUTPUTS_DIR"}
     for service in (content["services"]["autoflow"] for content in (loaded(STACK), addition)):
         given |= service["environment"].keys() | secrets_of(service)
-    told = names(page("reference/settings.md"), "variable")
-    assert [name for name in told if name not in given and not name.startswith("PREFECT_")] == []
+    documented = names(page("reference/settings.md"), "variable")
+    assert [name for name in documented if name not in given and not name.startswith("PREFECT_")] == []
 
 
 def test_settings_that_a_stack_leaves_empty_are_at_their_defaults(deployed: Deployed) -> None:
@@ -204,7 +204,7 @@ def test_settings_that_a_stack_leaves_empty_are_at_their_defaults(deployed: Depl
     assert deployed.settings(**empty).model_dump() == deployed.settings(AUTOFLOW_FORKED_KERNELS="true").model_dump()
 
 
-def test_addition_to_the_stack_has_what_it_names() -> None:
+def test_example_of_an_additional_stack_file_defines_all_that_it_names() -> None:
     addition = yaml.safe_load(code("yaml", OTHER_SETTINGS))
     service = addition["services"]["autoflow"]
     assert addition["version"] == loaded(STACK)["version"]
@@ -216,7 +216,7 @@ def test_addition_to_the_stack_has_what_it_names() -> None:
     assert all(f" {name} " in commands for name in (*addition["secrets"], *addition["configs"]))
 
 
-def test_inputs_cannot_be_written() -> None:
+def test_inputs_are_mounted_read_only() -> None:
     (inputs,) = (
         volume
         for volume in loaded(STACK)["services"]["autoflow"]["volumes"]
@@ -273,13 +273,13 @@ def test_autoflow_has_a_network_that_leads_outside() -> None:
 
 
 @pytest.mark.parametrize("service", list(services()))
-def test_service_is_started_again_also_after_a_good_end_and_limited(service: Mapping[str, Any]) -> None:
+def test_service_has_limits_and_is_restarted_even_after_success(service: Mapping[str, Any]) -> None:
     assert service["deploy"]["restart_policy"]["condition"] in {"any", "${AUTOFLOW_RESTART:-any}"}
     assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}
 
 
 @pytest.mark.parametrize("service", list(services()))
-def test_service_has_a_health_check_of_its_own_or_of_its_image(service: Mapping[str, Any]) -> None:
+def test_service_or_its_image_has_a_health_check(service: Mapping[str, Any]) -> None:
     of_image = "flowminder/autoflow" in service["image"] and "entrypoint" not in service
     assert of_image or service["healthcheck"]["test"]
 

@@ -106,7 +106,7 @@ def test_interval_includes_both_ends() -> None:
     ]
 
 
-def test_mixed_pair_that_is_backwards_for_a_date_cannot_be_resolved_but_is_just_unavailable() -> None:
+def test_mixed_pair_that_is_backwards_for_a_date_cannot_be_resolved_and_counts_as_unavailable() -> None:
     stencil = DateStencil([["2016-01-01", -3]])
     available = days("2015-01-01", "2017-01-01")
     with pytest.raises(UnresolvableStencilError, match=r"\[2016-01-01, -3\] has no dates for 2016-01-02"):

@@ -51,7 +51,7 @@ def names(text: str, header: str) -> list[str]:
 
 
 class Asked(Mapping[str, str]):
-    """An environment that notes what is asked of it."""
+    """An environment that records which names are read."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
@@ -68,22 +68,22 @@ class Asked(Mapping[str, str]):
         return len(self._values)
 
 
-def test_settings_are_those_that_are_read(deployed: Deployed) -> None:
+def test_documented_settings_are_those_that_are_read(deployed: Deployed) -> None:
     environ = Asked(deployed.environ)
     Settings.read(environ)
     settings = page("reference/settings.md")
-    told = names(settings, "variable")
+    documented = names(settings, "variable")
     overrides = [re.findall(r"`([^`]+)`", row[1])[0] for row in rows(settings, "key")]
-    assert len(told) == len(set(told))
-    assert environ.names == {*told, *overrides}
+    assert len(documented) == len(set(documented))
+    assert environ.names == {*documented, *overrides}
 
 
-def test_keys_of_config_toml_are_those_that_are_known() -> None:
-    told = {row[0].strip("`"): row[2].strip("`") for row in rows(page("reference/settings.md"), "key")}
-    assert told == dict(CONFIG_KEYS)
+def test_documented_keys_of_config_toml_are_those_that_are_read() -> None:
+    documented = {row[0].strip("`"): row[2].strip("`") for row in rows(page("reference/settings.md"), "key")}
+    assert documented == dict(CONFIG_KEYS)
 
 
-def test_keys_of_workflows_yml_are_those_of_the_schemas() -> None:
+def test_documented_keys_of_workflows_yml_are_those_of_the_schemas() -> None:
     parts: dict[str, Schema] = {
         "": FileSchema(),
         "workflows[].": WorkflowSchema(),
@@ -98,10 +98,10 @@ def test_keys_of_workflows_yml_are_those_of_the_schemas() -> None:
     assert all(f"{key}:" in output for key in OutputSchema().fields)
 
 
-def test_scopes_that_are_told_are_those_of_the_examples_token() -> None:
+def test_documented_scopes_are_those_of_the_examples_token() -> None:
     scopes = re.compile(r"`(get_available_dates|run|get_result|[a-z0-9]+:[a-z_]+:[a-z_]+)`")
-    told = (ROOT / "examples" / "README.md").read_text(encoding="utf-8").split("### The token's scopes")[1]
-    assert set(scopes.findall(told.split("\n### ")[0])) == EXAMPLE_SCOPES
+    documented = (ROOT / "examples" / "README.md").read_text(encoding="utf-8").split("### The token's scopes")[1]
+    assert set(scopes.findall(documented.split("\n### ")[0])) == EXAMPLE_SCOPES
     in_docs = scopes.findall(page("reference/notebooks.md"))
     assert "get_available_dates" in in_docs
     assert set(in_docs) <= EXAMPLE_SCOPES
@@ -117,12 +117,12 @@ def verbs(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Com
             yield from verbs(command, f"{prefix}{name} ")
 
 
-def test_verbs_are_those_of_the_command_line() -> None:
+def test_documented_verbs_are_those_of_the_command_line() -> None:
     assert sorted(names(page("reference/command-line.md"), "verb")) == sorted(name for name, _ in verbs(autoflow))
 
 
 @pytest.mark.parametrize("row", rows(page("reference/command-line.md"), "verb"), ids=lambda row: row[0])
-def test_options_and_examples_of_verbs_are_good(row: list[str]) -> None:
+def test_documented_options_and_examples_of_verbs_are_valid(row: list[str]) -> None:
     verb = row[0].strip("`")
     command = dict(verbs(autoflow))[verb]
     known = {option for parameter in command.params for option in parameter.opts}
@@ -132,14 +132,14 @@ def test_options_and_examples_of_verbs_are_good(row: list[str]) -> None:
     command.make_context(verb, arguments[len(verb.split()) + 1 :])
 
 
-def test_file_map_is_what_is_there() -> None:
+def test_file_map_matches_the_repository() -> None:
     package = ROOT / "autoflow"
     files = {f"autoflow/{path.name}" for path in package.glob("*.py")} - {"autoflow/__init__.py"}
     folders = {f"autoflow/{path.parent.name}/" for path in package.glob("*/__init__.py")}
     paths = names(page("architecture.md"), "path")
-    told = [name for name in paths if name.startswith("autoflow/")]
-    assert len(told) == len(set(told))
-    assert set(told) == files | folders
+    documented = [name for name in paths if name.startswith("autoflow/")]
+    assert len(documented) == len(set(documented))
+    assert set(documented) == files | folders
     others = [name for name in paths if not name.startswith("autoflow/")]
     assert {path.name for path in ROOT.glob("docker-stack*.yml")} <= set(others)
     assert [name for name in others if not (ROOT / name).exists()] == []
@@ -158,7 +158,7 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "examples/README.md", "benchmarks/README.md"])
-def test_links_outside_of_the_site_lead_somewhere(name: str) -> None:
+def test_links_to_files_outside_the_site_exist(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text)
     for link in (markdown or html for markdown, html in links):
@@ -199,9 +199,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
     ids=["page", "anchor", "absolute", "unrecognized", "not in the navigation"],
 )
-def test_link_or_page_that_leads_nowhere_fails_the_build(
-    tmp_path: Path, pages: Mapping[str, str], complaint: str
-) -> None:
+def test_broken_link_or_unlisted_page_fails_the_build(tmp_path: Path, pages: Mapping[str, str], complaint: str) -> None:
     (tmp_path / "docs").mkdir()
     for name, text in pages.items():
         (tmp_path / "docs" / name).write_text(text, encoding="utf-8")

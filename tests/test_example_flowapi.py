@@ -55,7 +55,7 @@ def connection(api: ExampleFlowApi) -> Iterator[flowclient.Connection]:
 
 
 class Clock:
-    """A clock that goes when told to."""
+    """A clock that a test advances."""
 
     def __init__(self) -> None:
         self.seconds = 0.0

@@ -160,12 +160,12 @@ def test_run_flows_glues_the_ids_of_two_queries_that_are_in_cache(api: ExampleFl
     assert [path for method, path in api.requests if method == "POST"][:2] == ["/api/0/run"] * 2
 
 
-def test_notebooks_print_nothing_and_warn_of_nothing(run_flows: Executed, report: Executed) -> None:
+def test_notebooks_print_nothing_and_emit_no_warnings(run_flows: Executed, report: Executed) -> None:
     assert run_flows.streams() == []
     assert report.streams() == []
 
 
-def test_report_tells_the_largest_flow_above_normal(api: ExampleFlowApi, run_flows: Executed, report: Executed) -> None:
+def test_report_names_the_largest_flow_above_normal(api: ExampleFlowApi, run_flows: Executed, report: Executed) -> None:
     usual = flows_of(api, run_flows.scrap("usual_flows_id"))
     now = flows_of(api, run_flows.scrap("flows_id"))
     above = {pair: value - usual.get(pair, 15) for pair, value in now.items() if pair[0] != pair[1]}
@@ -180,14 +180,14 @@ def test_report_tells_the_largest_flow_above_normal(api: ExampleFlowApi, run_flo
 
 def test_report_has_a_table_of_all_flows_above_normal(report: Executed) -> None:
     (table,) = report.shown("flows-table", "text/html")
-    told = re.search(r"(\d+) flows were above", report.markdown("summary"))
-    assert told is not None
-    assert table.count("<tr") == 1 + int(told[1])
+    summary = re.search(r"(\d+) flows were above", report.markdown("summary"))
+    assert summary is not None
+    assert table.count("<tr") == 1 + int(summary[1])
     for heading in ("From", "To", "Usual day", "Reference date", "Above normal"):
         assert f"<th>{heading}</th>" in table
 
 
-def test_report_tells_which_regions_gained_and_lost_people(report: Executed) -> None:
+def test_report_names_the_regions_that_gained_and_lost_people(report: Executed) -> None:
     (table,) = report.shown("regions-table", "text/html")
     rows = re.findall(r"<td>(VM \d \d\d)</td>.*?<td>([+-][\d,]+)</td>", table, re.DOTALL)
     changes = [int(change.replace(",", "")) for _, change in rows]
@@ -203,24 +203,24 @@ def test_report_has_a_map_with_a_caption(report: Executed, cell: str) -> None:
     assert "Tuesday 12 January 2016" in report.markdown(cell)
 
 
-def test_report_tells_its_method(report: Executed) -> None:
+def test_report_explains_its_method(report: Executed) -> None:
     method = report.markdown("method")
     assert "Friday 1 January 2016" in method
     assert "below 16 subscribers is unknown" in method
 
 
-def test_report_says_so_when_all_numbers_are_too_small_to_be_told(trigger: TriggerSpec, tmp_path: Path) -> None:
+def test_report_explains_that_all_numbers_are_too_small(trigger: TriggerSpec, tmp_path: Path) -> None:
     with ExampleFlowApi(subscribers=40) as api:
         _, report = Analyst(api, trigger, tmp_path).execute(datetime.date(2016, 1, 12))
     assert "No flow between two regions was above normal" in report.markdown("summary")
     assert report.shown("flows-map", "image/png") == []
     assert report.shown("regions-map", "image/png") == []
-    assert "FlowKit has told no number for any region" in report.markdown("regions-map")
+    assert "FlowKit gives no number for any region" in report.markdown("regions-map")
     assert "No region gained or lost" in report.markdown("regions-table")
     assert report.streams() == []
 
 
-def test_report_of_a_day_like_any_other_has_no_flows_to_draw(
+def test_report_of_an_ordinary_day_has_no_flows_to_draw(
     api: ExampleFlowApi, trigger: TriggerSpec, tmp_path: Path
 ) -> None:
     _, report = Analyst(api, trigger, tmp_path).execute(datetime.date(2016, 1, 9), min_increase=5000)

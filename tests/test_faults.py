@@ -138,7 +138,7 @@ class TestDatabases:
             assert states(sensor) == (1, 0, 0)
 
     @pytest.mark.parametrize("lock", ["BEGIN", "BEGIN EXCLUSIVE"])
-    def test_a_run_is_recorded_while_somebody_reads_or_after_somebody_wrote_sqlite(
+    def test_a_run_is_recorded_while_sqlite_is_read_or_after_it_was_written(
         self, deployed: Deployed, example_flowapi: ExampleFlowApi, lock: str
     ) -> None:
         write_one(deployed, WAITS)
@@ -152,7 +152,7 @@ class TestDatabases:
             (deployed.inputs / "go").touch()
             wait_for(deployed.executed)
             if lock == "BEGIN":
-                # The reader goes on until the run has been recorded.
+                # The reader continues until the run has been recorded.
                 other = sqlite3.connect(deployed.outputs / "autoflow.db")
                 wait_for(lambda: other.execute("SELECT state FROM runs").fetchall() == [("succeeded",)])
                 other.close()
@@ -204,7 +204,7 @@ class TestDisks:
 
 @pytest.mark.usefixtures("migrated_prefect")
 class TestKills:
-    def test_after_a_sigkill_nothing_is_left_behind_and_the_next_start_goes_on(
+    def test_a_sigkill_leaves_nothing_behind_and_the_next_start_continues(
         self, deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path
     ) -> None:
         write_one(deployed, WAITS)

@@ -19,14 +19,14 @@ def step(what: str, code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_step_says_what_it_does_and_keeps_output_to_itself() -> None:
+def test_step_says_what_it_does_and_hides_output() -> None:
     ended = step("Counting (a second)", "import sys; print('one'); print('two', file=sys.stderr)")
     assert ended.returncode == 0
     assert re.fullmatch(r"Counting \(a second\)\n  done in \d+ s\n", ended.stdout)
     assert ended.stderr == ""
 
 
-def test_step_that_fails_prints_the_end_of_the_log_and_fails_alike() -> None:
+def test_step_that_fails_prints_the_end_of_the_log_and_passes_on_the_exit_code() -> None:
     ended = step("Counting (a second)", "import sys; [print(n) for n in range(100)]; sys.exit(7)")
     assert ended.returncode == 7
     assert ended.stdout == "Counting (a second)\n"

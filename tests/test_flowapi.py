@@ -90,13 +90,13 @@ def test_dates_of_all_types_are_joined(flowapi: ExampleFlowApi) -> None:
     assert client.available_dates(["calls", "sms"]) == {FIRST, SECOND, THIRD}
 
 
-def test_dates_of_one_type_are_its_own(flowapi: ExampleFlowApi) -> None:
+def test_dates_of_one_type_exclude_those_of_others(flowapi: ExampleFlowApi) -> None:
     client = FlowApi(url=flowapi.url, token=flowapi.token())
     assert client.available_dates(["calls"]) == {FIRST, THIRD}
     assert client.available_dates(iter(["sms"])) == {SECOND, THIRD}
 
 
-def test_type_without_dates_has_none(flowapi: ExampleFlowApi) -> None:
+def test_type_without_dates_gives_no_dates(flowapi: ExampleFlowApi) -> None:
     client = FlowApi(url=flowapi.url, token=flowapi.token())
     assert client.available_dates(["topups"]) == frozenset()
     assert client.available_dates(["topups", "calls"]) == {FIRST, THIRD}
@@ -151,7 +151,7 @@ def test_answer_that_trickles_leaves_no_thread_behind(flowapi: ExampleFlowApi) -
     wait_for(lambda: not any(thread.name.startswith("flowapi") for thread in threading.enumerate()))
 
 
-def test_query_that_errors_does_not_concern_the_dates(flowapi: ExampleFlowApi) -> None:
+def test_query_that_fails_does_not_affect_the_dates(flowapi: ExampleFlowApi) -> None:
     flowapi.misbehave("errored")
     assert FlowApi(url=flowapi.url, token=flowapi.token()).available_dates() == {FIRST, SECOND, THIRD}
 

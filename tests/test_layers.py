@@ -10,8 +10,9 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "autoflow").rglob("*.py"))
 
 LAYERS = (
-    ("errors", "home", "lean_imports", "stop_signal", "utils"),
-    ("date_stencil", "log", "settings"),
+    ("errors", "lean_imports", "utils"),
+    ("home",),
+    ("date_stencil", "log", "settings", "stop_signal"),
     ("specs",),
     ("flowapi", "kernels", "reports", "runs"),
     ("model", "notebooks", "notify"),
@@ -24,7 +25,7 @@ LAYERS = (
     ("cli",),
     ("__main__",),
 )
-"""Wings and modules from the ground up: each imports from the layers below its own, and from nowhere else."""
+"""Wings and modules, from the lowest layer up: each imports only from the layers below its own."""
 
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
@@ -47,15 +48,15 @@ DOORS = {
     "uvicorn": {"orchestration"},
     "yaml": {"parser"},
 }
-"""Which wings may import a library; whatever else wants something of it asks them."""
+"""The wings that may import a library; all other modules use it through them."""
 
 ENVIRONMENT_USERS = {
     "autoflow.settings": "it is what reads the environment",
     "autoflow.cli": "it puts a home folder into it before it imports libraries that look for one",
     "autoflow.app": "it hands the environment to prefect_api, which prepares it for Prefect",
-    "autoflow.kernels.preload": "it says in it what a kernel would say, for packages that it imports",
-    "autoflow.kernels.warm_process": "it is a process of its own, and kernels get the environment that it is told",
-    "autoflow.reports.programs": "the programs that it runs get PATH, and nothing else of the environment",
+    "autoflow.kernels.preload": "it sets variables as a kernel does, for packages that it imports",
+    "autoflow.kernels.warm_process": "it is a separate process, and sets the environment of kernels",
+    "autoflow.reports.programs": "the programs that it runs get only PATH from the environment",
 }
 
 
@@ -130,7 +131,7 @@ def test_environment_is_read_in_settings_alone() -> None:
 
 
 def has_reason(lines: list[str], place: int) -> bool:
-    """Tell whether the import in a line has a comment beside or above it, or the import right above it has."""
+    """Return whether the import in a line, or the import right above it, has a comment next to it or above it."""
     if " - " in lines[place].partition("#")[2] or lines[place - 1].strip().startswith("#"):
         return True
     return lines[place - 1].strip().startswith(("from ", "import ")) and has_reason(lines, place - 1)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from autoflow.errors import FlowApiError, UnexpectedError
-from autoflow.log import bugs_told, log_ends_of_threads, logger, set_up_logging
+from autoflow.log import bugs_logged, log_ends_of_threads, logger, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def test_level_is_the_least_that_is_shown(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err.endswith("WARNING  shown\n")
 
 
-def test_lines_come_once_however_often_logging_is_set_up(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_line_is_logged_once_even_if_logging_is_set_up_twice(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("INFO", tuple)
     set_up_logging("INFO", tuple)
     logger.info("once")
@@ -65,7 +65,7 @@ def test_secrets_are_not_shown_in_tracebacks(capsys: pytest.CaptureFixture[str])
 
 def test_unexpected_error_is_logged_in_full_and_raised_in_short(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("INFO", lambda: ["hunter22"])
-    with pytest.raises(UnexpectedError) as caught, bugs_told(["hunter22"]):
+    with pytest.raises(UnexpectedError) as caught, bugs_logged(["hunter22"]):
         int("hunter22")
     assert str(caught.value) == (
         "ValueError: invalid literal for int() with base 10: '[secret]' (a bug, see AutoFlow's log)"
@@ -78,7 +78,7 @@ def test_unexpected_error_is_logged_in_full_and_raised_in_short(capsys: pytest.C
 def test_expected_error_propagates(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("INFO", list)
     error = FlowApiError("it is gone")
-    with pytest.raises(FlowApiError) as caught, bugs_told([]):
+    with pytest.raises(FlowApiError) as caught, bugs_logged([]):
         raise error
     assert caught.value is error
     assert not capsys.readouterr().err
@@ -98,7 +98,7 @@ def test_exception_that_ends_a_thread_is_logged_without_secrets(
     assert "invalid literal for int() with base 10: '[secret]'" in shown
 
 
-def test_secrets_are_read_anew_for_each_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_secrets_are_read_again_for_each_line(capsys: pytest.CaptureFixture[str]) -> None:
     secrets = ["old token"]
     set_up_logging("INFO", lambda: secrets)
     secrets[0] = "new token"

@@ -69,7 +69,7 @@ def ended(state: RunState, settings: Settings, *, failures: int = 0, error: Auto
     return EndedRun(run=run, state=state, outcome=outcome)
 
 
-def test_people_are_notified_once_of_a_run_that_is_given_up_even_after_a_restart_and_then_of_its_success(
+def test_one_message_is_sent_for_a_run_that_is_given_up_even_after_a_restart_and_one_for_its_success(
     deployed: Deployed, receiver: Receiver
 ) -> None:
     settings = deployed.settings(
@@ -92,7 +92,7 @@ def test_people_are_notified_once_of_a_run_that_is_given_up_even_after_a_restart
         notifier.given_up([given_up.run.key])
     assert receiver.titles() == []
 
-    # Someone asked for a retry, which failed, too.
+    # A user requested a retry, which failed, too.
     with Notifier(settings) as notifier:
         notifier.run_ended(given_up)
         notifier.given_up([given_up.run.key])
@@ -114,7 +114,7 @@ def test_many_runs_that_are_given_up_make_one_message(deployed: Deployed, receiv
     assert message["message"].splitlines()[-2:] == ["flows 2016-01-20", "…"]
 
 
-def test_people_are_notified_once_of_a_flowapi_that_keeps_failing_and_once_of_its_recovery(
+def test_one_message_is_sent_for_a_flowapi_that_keeps_failing_and_one_for_its_recovery(
     deployed: Deployed, receiver: Receiver
 ) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url, AUTOFLOW_NOTIFY_AFTER="3600")
@@ -137,7 +137,7 @@ def test_people_are_notified_once_of_a_flowapi_that_keeps_failing_and_once_of_it
     "broken",
     ["[]", '{"given_up": null, "flowapi_failing_since": 7}', '{"given_up": [7], "flowapi_failing_since": "x"}'],
 )
-def test_a_broken_file_of_notices_makes_people_be_notified_again(
+def test_messages_are_sent_again_if_the_file_of_notices_is_broken(
     deployed: Deployed, receiver: Receiver, broken: str
 ) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url, AUTOFLOW_NOTIFY_AFTER="0")
@@ -154,7 +154,7 @@ def test_a_broken_file_of_notices_makes_people_be_notified_again(
     ]
 
 
-def test_nobody_is_notified_of_a_short_failure_of_flowapi(deployed: Deployed, receiver: Receiver) -> None:
+def test_no_message_is_sent_for_a_short_failure_of_flowapi(deployed: Deployed, receiver: Receiver) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
     with Notifier(settings) as notifier:
         notifier.flowapi_failed(FlowApiError("it is down"))
@@ -184,7 +184,7 @@ def test_unsupported_urls_are_reported_by_their_number_only(deployed: Deployed, 
 
 
 @pytest.mark.usefixtures("log_as_before")
-def test_people_are_notified_after_the_last_attempt_of_a_failing_notebook_and_when_it_works_again(
+def test_messages_are_sent_after_the_last_attempt_of_a_failing_notebook_and_when_it_works_again(
     deployed: Deployed, receiver: Receiver, example_flowapi: ExampleFlowApi, prefect_running: Mapping[str, str]
 ) -> None:
     def deploy(source: str, max_attempts: int) -> None:

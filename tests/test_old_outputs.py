@@ -1,4 +1,4 @@
-"""An outputs folder of an older version of AutoFlow goes on: what is done stays done, and is still on the page."""
+"""An outputs folder of an older version of AutoFlow still works: finished dates stay done, and stay on the page."""
 
 import re
 import sqlite3
@@ -16,12 +16,15 @@ from tests.conftest import Deployed, write_notebook
 DUMP = Path(__file__).with_name("old_outputs.sql")
 
 
-def restore(deployed: Deployed) -> list[Path]:
-    """Make the outputs folder, and the inputs folder that belongs to it; return the files that are in it."""
-    sql = DUMP.read_text(encoding="utf-8").replace("{outputs}", str(deployed.outputs))
+def restore(deployed: Deployed, *, written_in: Path | None = None) -> list[Path]:
+    """Make the outputs folder, and the inputs folder that belongs to it; return the files that are in it.
+
+    The folder was at `written_in`, or where it is now, when the database was written.
+    """
+    sql = DUMP.read_text(encoding="utf-8")
     with closing(sqlite3.connect(deployed.outputs / "autoflow.db")) as connection:
-        connection.executescript(sql)
-    files = [Path(name) for name in re.findall(rf'"({deployed.outputs}/[^"]+)"', sql)]
+        connection.executescript(sql.replace("{outputs}", str(written_in or deployed.outputs)))
+    files = [deployed.outputs / name for name in re.findall(r'"\{outputs\}/([^"]+)"', sql)]
     for file in files:
         if file.suffix == ".ipynb":
             write_notebook(file)
@@ -50,11 +53,12 @@ def restore(deployed: Deployed) -> list[Path]:
 
 
 @pytest.mark.usefixtures("log_as_before")
-def test_old_outputs_folder_goes_on_with_no_run_done_twice_and_old_runs_on_the_page(
+def test_old_outputs_folder_works_with_no_run_done_twice_and_old_runs_on_the_page(
     deployed: Deployed, example_flowapi: ExampleFlowApi, prefect_running: Mapping[str, str]
 ) -> None:
     files = restore(deployed)
     with closing(RunStore(deployed.settings().db_uri)) as store:
+        store.migrate()
         old = store.runs()
     environ = {**deployed.environ, "FLOWAPI_URL": example_flowapi.url, "FLOWAPI_TOKEN": example_flowapi.token()}
 

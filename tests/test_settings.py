@@ -230,9 +230,7 @@ def test_folder_with_a_name_that_ends_a_uri_is_refused(deployed: Deployed, tmp_p
 
 
 @pytest.mark.parametrize("name", ["100%", "a b", "%3F", "Zürich", "a&b=c"])
-def test_database_is_in_the_outputs_folder_whatever_that_is_called(
-    deployed: Deployed, tmp_path: Path, name: str
-) -> None:
+def test_database_is_in_the_outputs_folder_of_any_name(deployed: Deployed, tmp_path: Path, name: str) -> None:
     outputs = tmp_path / name
     outputs.mkdir()
     with closing(RunStore(deployed.settings(AUTOFLOW_OUTPUTS_DIR=str(outputs)).db_uri)) as store:
@@ -460,6 +458,15 @@ def test_kernels_get_what_notebooks_need_and_no_other_secret(deployed: Deployed)
     assert environ["MY_OWN"] == "kept"
     assert environ["FLOWAPI_URL"] == "http://127.0.0.1:9"
     assert environ["FLOWAPI_TOKEN"] == TOKEN_OF_NO_USE
+
+
+def test_kernels_get_the_environment_of_the_start_with_the_newest_token(deployed: Deployed) -> None:
+    environ = {**deployed.environ, "MY_OWN": "first"}
+    settings = Settings.read(environ)
+    environ |= {"MY_OWN": "second", "PREFECT_API_URL": "http://127.0.0.1:1/api", "FLOWAPI_TOKEN": "a new token"}
+    assert settings.kernel_environ["MY_OWN"] == "first"
+    assert "PREFECT_API_URL" not in settings.kernel_environ
+    assert settings.kernel_environ["FLOWAPI_TOKEN"] == "a new token"
 
 
 def test_kernels_trust_the_certificate_of_flowapi(deployed: Deployed, tmp_path: Path) -> None:

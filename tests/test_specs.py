@@ -16,7 +16,7 @@ def test_dependencies_are_the_notebooks_that_parameters_name() -> None:
     assert WORKFLOW.dependencies(RUN) == frozenset()
 
 
-def test_workflow_needs_what_is_neither_a_label_nor_automatic() -> None:
+def test_workflow_needs_parameters_that_are_neither_labels_nor_automatic() -> None:
     assert WORKFLOW.parameter_names == {"count"}
 
 

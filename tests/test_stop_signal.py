@@ -20,7 +20,7 @@ def test_only_the_first_reason_counts() -> None:
     assert (stop.is_set, stop.reason) == (True, "cancelled")
 
 
-def test_parent_stops_its_children_and_not_the_other_way_round() -> None:
+def test_parent_stops_its_children_but_no_child_stops_its_parent() -> None:
     parent = StopSignal()
     one, other = StopSignal(parent), StopSignal(parent)
     one.set("cancelled")
@@ -90,7 +90,7 @@ def test_only_the_signal_that_was_set_itself_is_set_directly() -> None:
     assert (parent.is_set_directly, child.is_set_directly) == (True, False)
 
 
-def test_wait_returns_false_when_nothing_happens() -> None:
+def test_wait_returns_false_after_a_timeout() -> None:
     assert not StopSignal().wait(0.01)
     assert not StopSignal().wait(-1)
     assert not Shutdown().wait_until_closing(0.01)

@@ -1,4 +1,4 @@
-"""The tutorial's notebook and workflows.yml, and README's, do what is said of them."""
+"""The notebook and workflows.yml of the tutorial and of README work as described."""
 
 import re
 import subprocess
@@ -24,7 +24,7 @@ def blocks(language: str, text: str) -> list[str]:
 
 @pytest.fixture
 def follower(deployed: Deployed, tmp_path: Path) -> Deployed:
-    """Return the folders of somebody who has written the tutorial's notebook."""
+    """Return the folders of a user who has written the tutorial's notebook."""
     (command,) = (block for block in blocks("bash", TUTORIAL) if "new_notebook" in block)
     program = command.removeprefix("python - <<'END'\n").removesuffix("END\n")
     inputs = tmp_path / "tutorial" / "inputs"
@@ -42,7 +42,7 @@ def test_first_workflow_is_valid(follower: Deployed, text: str) -> None:
     assert trigger.parameters == {"unit": "admin2"}
 
 
-def test_tutorials_workflow_makes_a_report_and_fails_for_a_unit_that_its_token_does_not_allow(
+def test_tutorials_workflow_makes_a_report_and_fails_for_a_unit_that_its_token_forbids(
     follower: Deployed, example_flowapi: ExampleFlowApi, prefect_running: Mapping[str, str]
 ) -> None:
     follower.write_workflows(blocks("yaml", TUTORIAL)[0])

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from autoflow.utils import keep_sqlite_path, redact, remove_unfinished, whole_file
 
 
-def test_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+def test_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "report.pdf"
     with whole_file(path) as temporary:
         temporary.write_text("all of it")
@@ -79,13 +79,13 @@ def test_name_need_not_be_text(tmp_path: Path) -> None:
     assert path.read_text() == "all of it"
 
 
-def test_secrets_are_taken_out_wherever_they_stand() -> None:
+def test_secrets_are_removed_everywhere() -> None:
     text = "postgresql://user:hunter22@host, hunter22; token-of-mine"
     expected = "postgresql://user:[secret]@host, [secret]; [secret]"
     assert redact(text, ["hunter22", "token-of-mine"]) == expected
 
 
-def test_short_secrets_are_no_reason_to_mutilate_texts() -> None:
+def test_short_secrets_are_not_redacted() -> None:
     assert redact("the data of a day", ["a", "", "data"]) == "the data of a day"
 
 
@@ -99,6 +99,6 @@ def test_sqlite_path_is_opened_as_it_is_written(driver: str, path: str) -> None:
     assert url.query == {"mode": "ro", "name": "a b"}
 
 
-def test_uri_of_another_database_is_left_alone() -> None:
+def test_uri_of_another_database_is_unchanged() -> None:
     uri = "postgresql://user:a%20b@host/runs"
     assert keep_sqlite_path(uri) == uri

@@ -1,10 +1,10 @@
-"""Waiting for what comes from other threads and processes."""
+"""Wait for results of other threads and processes."""
 
 import time
 from collections.abc import Callable
 
 LONG = 150.0
-"""How long what a test waits for may take, in seconds: only a test that fails waits so long."""
+"""How long a test waits, in seconds: only a failing test waits this long."""
 
 
 def wait_for(condition: Callable[[], object], *, seconds: float = LONG) -> None:

@@ -9,7 +9,7 @@ from autoflow.log import set_up_logging
 
 
 @click.command
-@click.option("--once", is_flag=True, help="Run until nothing is due, then exit, whatever the schedule.")
+@click.option("--once", is_flag=True, help="Ignore the schedule: run until nothing is due, then exit.")
 @pass_session
 def start(session: Session, *, once: bool) -> ExitCode:
     """Start the daemon, which runs what is due, now and on the schedule in workflows.yml.

@@ -1,4 +1,4 @@
-"""Runs that a person has asked for and waits for, beside the daemon if one is running."""
+"""Runs that a user starts and waits for; a daemon may be running as well."""
 
 import functools
 import sys
@@ -19,13 +19,13 @@ from autoflow.specs import WorkflowsFile
 from autoflow.stop_signal import Shutdown, closing_on_signals, join_threads
 
 if TYPE_CHECKING:
-    # It imports Prefect, for which the environment is not prepared yet.
+    # This imports Prefect, and the environment is not prepared for that yet.
     from autoflow.workflows.runner import WorkflowRunner
 
 T = TypeVar("T")
 
 LEFT_TO_OTHERS = "left to others"
-"""What stands in place of a state if another process runs the date, or has done so."""
+"""Used instead of a state if another process runs the date, or has run it."""
 
 
 def run_side_by_side(

@@ -23,7 +23,7 @@ from autoflow.orchestration.server_process import is_ready
 from autoflow.settings import Settings
 
 OVERDUE_AFTER = datetime.timedelta(minutes=5)
-"""A tick is overdue if it was due so long ago, and neither it nor another one is running."""
+"""A tick is overdue if it was due this long ago, and no tick is running."""
 
 TIMEOUT = 5.0
 """How long Prefect may take for an answer, in seconds."""
@@ -115,7 +115,7 @@ def _check_ticks(files: DaemonFiles, api: _Api, now: datetime.datetime) -> Check
 
 
 def _overdue(api: _Api, now: datetime.datetime) -> str | None:
-    """Return what is wrong with the schedule in Prefect, where people may have changed it."""
+    """Return what is wrong with the schedule in Prefect, where users may have changed it."""
     try:
         deployment = api.ask(f"/deployments/name/{SENSOR}")
     except urllib.request.HTTPError as error:

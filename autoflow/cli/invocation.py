@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(kw_only=True)
 class Invocation:
-    """What `main` and the verb share, without the libraries that a verb needs.
+    """State that `main` and the verb share; it needs none of a verb's libraries.
 
-    `environ` is what settings are read from, None for docker secrets and the environment of this process. Once they
-    have been read, `secrets` has what no message may show. `is_daemon` is whether this process runs the daemon.
+    `environ` is what settings are read from, None for docker secrets and the environment of this process. After that,
+    `secrets` contains the texts that no message may show. `is_daemon` is whether this process runs the daemon.
     """
 
     environ: Mapping[str, str] | None = None

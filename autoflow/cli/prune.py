@@ -106,13 +106,21 @@ def _has_prefect(settings: Settings) -> bool:
 
 
 def delete_files(run: OldRun, store: RunStore) -> None:
-    """Delete the files of `run` and record that; raise AutoflowError if one cannot be deleted."""
+    """Delete the files of `run` and record that; raise AutoflowError if one cannot be deleted.
+
+    Paths stay on record while files remain that `prune` does not delete, such as those in a folder that was set before.
+    """
     for path in run.files:
         try:
             path.unlink(missing_ok=True)
             if path.suffix == ".ipynb":
-                # The page has made it of the notebook, and links to it.
+                # The page created it from the notebook and links to it.
                 path.with_suffix(".html").unlink(missing_ok=True)
         except OSError as error:
             raise AutoflowError(f"cannot delete {path}: {error.strerror}") from error
-    store.forget_outputs(run.record.id)
+    store.forget_outputs(run.record.id, keep_paths=not all(_is_gone(path) for path in _paths(run.record.outputs)))
+
+
+def _is_gone(path: Path) -> bool:
+    """Return whether a file no longer exists, rather than being on a disk that is not mounted."""
+    return path.parent.is_dir() and not path.exists()

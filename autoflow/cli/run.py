@@ -103,7 +103,7 @@ def _refuse(store: RunStore, key: RunKey, *, force: bool) -> None:
 def _refuse_dates(
     session: Session, file: WorkflowsFile, key: RunKey, parameters: Mapping[str, Any], *, force: bool
 ) -> None:
-    """Raise AutoflowError if dates that the run needs are unavailable, or FlowAPI cannot be asked, just as early."""
+    """Raise AutoflowError, just as early, if dates that the run needs are unavailable or FlowAPI fails."""
     trigger = requested_trigger(file, key.workflow, parameters)
     date_ranges(trigger, key.reference_date)
     if not force:

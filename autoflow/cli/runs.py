@@ -136,7 +136,7 @@ def _record_json(record: RunRecord) -> dict[str, Any]:
 
 
 def _details(record: RunRecord, prefect_url: str | None) -> dict[str, Any]:
-    """Return what the executed notebooks say, and where Prefect shows the run."""
+    """Return details from the executed notebooks, and the run's address in Prefect's UI."""
     paths = {label: Path(files["notebook"]) for label, files in record.outputs.items() if "notebook" in files}
     read = {label: ExecutedNotebook.read(path) for label, path in paths.items()}
     found = {label: notebook for label, notebook in read.items() if notebook}

@@ -1,4 +1,4 @@
-"""How verbs print: tables and text for people, JSON for programs."""
+"""How verbs print: tables and text for users, JSON for programs."""
 
 import datetime
 import json
@@ -47,12 +47,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
 
 
 def count(number: int, noun: str, nouns: str | None = None) -> str:
-    """Return "1 file", "2 files", and the like; `nouns` is a plural without "s"."""
+    """Return "1 file", "2 files" and so on; `nouns` is a plural without "s"."""
     return f"{number} {noun if number == 1 else nouns or noun + 's'}"
 
 
 def print_json(value: object) -> None:
-    """Print `value` as JSON, with dates and the like as text."""
+    """Print `value` as JSON, with dates, paths and enums as text."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 

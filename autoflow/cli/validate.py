@@ -21,7 +21,7 @@ from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
 
 ACTIONS = ("get_available_dates", "run", "get_result")
-"""The actions, as FlowAPI calls them, that AutoFlow and notebooks with queries need the token for."""
+"""The actions (FlowAPI's term) that the token has to allow for AutoFlow, and for notebooks with queries."""
 
 
 @click.command

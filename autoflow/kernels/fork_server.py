@@ -1,10 +1,13 @@
-"""Kernels that are forked from a process which has imported already what notebooks need."""
+"""Forks kernels from a process that has preloaded what notebooks import, so that they start fast.
+
+`ForkServer` starts that process (see `warm_process`), starts it again when it has ended or is outdated, and sends it a
+request for each kernel. If a forked kernel would differ from an ordinary one, none is forked, and the reason is logged.
+"""
 
 import asyncio
 import contextlib
 import json
 import os
-import re
 import select
 import signal
 import socket
@@ -14,123 +17,78 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from subprocess import DEVNULL
+from typing import Any, Self
 
 from autoflow.kernels.preload import ON_FIRST_USE
-from autoflow.kernels.stamps import Stamps
-from autoflow.kernels.warm_process import LAUNCHER
+from autoflow.kernels.warm_process import LAUNCHER, OUTDATED
 from autoflow.log import logger
 from autoflow.settings import PRELOAD, Settings
 
 IDLE_SECONDS = 20.0
-"""How long the server stays when there is no kernel: it holds as much memory as the daemon, and is soon ready again."""
+"""How long the process stays without a kernel: it holds as much memory as the daemon, and restarts quickly."""
 
 FORK_TIMEOUT = 10.0
-"""How long a fork may take, in seconds; it takes some milliseconds."""
+"""How long a kernel waits for its fork, in seconds: a process that is warm needs milliseconds, a new one 1 or 2 s."""
 
-PATIENCE = 10.0
-"""How long after the start of a server kernels wait for it to be ready, in seconds."""
-
-WARMING_SECONDS = 60.0
-"""How long the server may take to import what it is to import; it takes one or two seconds."""
+WARM_UP_TIMEOUT = 60.0
+"""How long preloading may take, in seconds."""
 
 RETRY_SECONDS = 60.0
-"""How long it takes until a server is started again that ended before it was ready."""
+"""How long to wait after a process that ended before it was ready, in seconds."""
 
 MAX_FAILURES = 3
-"""How many times in a row it may do so."""
+"""How many processes in a row may end before they are ready."""
 
 CHECK_SECONDS = 1.0
-"""How often it is looked whether what the server has imported has changed."""
+"""How often to check whether preloaded files have changed, in seconds."""
 
-_ROOT = Path(__file__).resolve().parents[2]
-
-# What looks for packages must not see AutoFlow's, nor this folder, as it would not in an ordinary kernel.
+# Neither AutoFlow's folder nor the working folder may be on sys.path, as they would not be in an ordinary kernel.
 _PROGRAM = """
 import socket, sys
 path = [folder for folder in sys.path if folder]
 sys.path.insert(0, {root!r})
 from autoflow.kernels.warm_process import main
 sys.path[:] = path
-main(socket.socket(fileno={descriptor}), {modules!r}, {idle_seconds!r}, {warming_seconds!r})
+main(socket.socket(fileno={reports}), socket.socket(fileno={requests}), {modules!r}, **{durations!r})
 """
-
-_READ_AT_START = re.compile(
-    r"PYTHON|LC_|LANG|TZ|HOME$|XDG_|IPYTHON|JUPYTER|PYDEVD|DEBUGPY|MPL|MATPLOTLIB|LD_|MALLOC|GLIBC|OMP_|KMP_|MKL_"
-    r"|OPENBLAS|GOTO|BLIS|VECLIB|NUMEXPR|NUMPY|NPY_|ARROW|PROJ_|GDAL_"
-)
-"""How the names of variables begin that are looked at as Python starts or as packages are imported."""
-
-_READ_AT_IMPORT = {"matplotlibrc": "matplotlib"}
-"""Files in the working folder, and the packages that read them as they are imported."""
-
-
-@dataclass(frozen=True)
-class _Warmth:
-    """What the server has told once it was ready; see `preload`."""
-
-    missing: list[str]
-    names: frozenset[str]
-    stamps: Stamps
-    changed: str | None
-    left_out: tuple[str | None, str] | None
-
-    @classmethod
-    def parse(cls, message: bytes) -> Self:
-        told = json.loads(message)
-        return cls(**told | {"names": frozenset(told["names"]), "stamps": Stamps.parse(told["stamps"])})
-
-    def is_of_preloaded(self, variable: str) -> bool:
-        """Whether an environment variable is, by its name, one of a package that has been imported."""
-        return any(variable.upper().startswith(f"{name.upper()}_") for name in self.names)
-
-    def unsuited_to(self, folder: Path) -> str | None:
-        """Return why a notebook in `folder` would not have imported the same, if something there has it so."""
-        for entry in os.listdir(folder):
-            name = entry.partition(".")[0]
-            if name in self.names and (entry.endswith((".py", ".so", ".pyc")) or _is_package(folder / entry)):
-                return f"{folder / entry} has the name of a module that packages look for as they are imported"
-            if entry in _READ_AT_IMPORT and _READ_AT_IMPORT[entry] in self.names and (folder / entry).is_file():
-                return f"{folder / entry} is read as {_READ_AT_IMPORT[entry]} is imported"
-        return None
 
 
 class ForkedProcess:
-    """The guard of a forked kernel, with as much of ``subprocess.Popen`` as is made use of.
+    """The guard of a forked kernel, with the methods of ``subprocess.Popen`` that are needed."""
 
-    To close `stdin` is to have the kernel killed.
-    """
-
-    def __init__(self, pid: int, stdin: IO[bytes], channel: socket.socket) -> None:
-        """Take over the guard with the process id `pid`, which tells through `channel` how it ended."""
+    def __init__(self, pid: int, channel: socket.socket) -> None:
+        """Take over the guard `pid`, which sends its exit status through `channel`."""
         self.pid = pid
-        self.stdin = stdin
         self.returncode: int | None = None
         self._channel = channel
         self._descriptor = os.pidfd_open(pid)
 
     def poll(self) -> int | None:
-        """Return the exit status, negative for the number of a signal; None as long as it runs."""
+        """Return the exit status, negative for the number of a signal, or None if the guard runs."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.wait(0)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait up to `timeout` seconds for the end and return the exit status; TimeoutExpired if it still runs."""
+        """Wait for the end and return the exit status; raise TimeoutExpired after `timeout` seconds."""
         if self.returncode is None:
             poll = select.poll()
             poll.register(self._descriptor, select.POLLIN)
             if not poll.poll(None if timeout is None else timeout * 1000):
                 raise subprocess.TimeoutExpired(LAUNCHER, timeout or 0)
             self._channel.setblocking(True)
-            word = self._channel.recv(16)
-            # A guard that could not tell was killed.
-            self.returncode = int(word) if word else -signal.SIGKILL
+            # A guard that sent nothing was killed.
+            self.returncode = int(self._channel.recv(16) or -signal.SIGKILL)
             self._channel.close()
             os.close(self._descriptor)
         return self.returncode
+
+    def end(self) -> None:
+        """Let the guard kill the kernel and end; may be called from any thread."""
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
         """Kill the guard, and the kernel with it."""
@@ -139,314 +97,259 @@ class ForkedProcess:
                 signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 
 
-class ForkServer:
-    """Forks kernels for any number of threads.
-
-    The process that is forked is started by the first call, and again when it has ended, or when what it has imported
-    has changed on disk. Meanwhile, and where a fork would not do what an ordinary start does, there is none; the
-    reason is logged, once.
-    """
+class _WarmProcess:
+    """A process that preloads `modules` with `environment` and then forks kernels; its `reports` are messages."""
 
     def __init__(
-        self,
-        preload: Sequence[str] = PRELOAD,
-        *,
-        idle_seconds: float = IDLE_SECONDS,
-        stderr: int | None = subprocess.DEVNULL,
+        self, modules: Sequence[str], environment: Mapping[str, str], *, idle_seconds: float, stderr: int | None
     ) -> None:
-        """Prepare a server that imports `preload` and ends when nothing was wanted of it for `idle_seconds`.
+        self.environment = dict(environment)
+        self.is_warm = False
+        self.started_at = time.monotonic()
+        self.reports, reports = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._requests, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.reports.setblocking(False)
+        self._requests.setblocking(False)
+        program = _PROGRAM.format(
+            root=str(Path(__file__).resolve().parents[2]),
+            reports=reports.fileno(),
+            requests=requests.fileno(),
+            modules=modules,
+            durations={"warm_up": WARM_UP_TIMEOUT, "check": CHECK_SECONDS, "idle": idle_seconds},
+        )
+        with reports, requests:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", program],
+                env=environment,
+                cwd="/",
+                stdin=DEVNULL,
+                stdout=DEVNULL,
+                stderr=stderr,
+                pass_fds=[reports.fileno(), requests.fileno()],
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
 
-        What it says goes to `stderr`, as of `subprocess.Popen`: None is our own.
+    async def ask(self, request: Mapping[str, Any], output: int) -> ForkedProcess | str:
+        """Request a kernel; return its guard, or the reason why there is none.
+
+        An OSError means that the process has ended. A guard that is forked too late, when this is no longer awaited,
+        ends by itself.
+        """
+        loop = asyncio.get_running_loop()
+        channel, theirs = socket.socketpair()
+        answer: ForkedProcess | str = ""
+        try:
+            with theirs:
+                socket.send_fds(self._requests, [b"k"], [theirs.fileno()])
+            channel.setblocking(False)
+            await loop.sock_sendall(channel, json.dumps(request).encode() + b"\n")
+            answer = (await loop.sock_recv(channel, 65536)).decode()
+            if answer.isdigit():
+                # Sent only now: a request that has been given up must not keep the output open.
+                socket.send_fds(channel, [b"o"], [output])
+                answer = ForkedProcess(int(answer), channel)
+        finally:
+            if not isinstance(answer, ForkedProcess):
+                channel.close()
+        return answer
+
+    def end(self) -> int:
+        """Kill the process with all that it has started, except kernels, and return its exit status."""
+        self.reports.close()
+        self._requests.close()
+        # The process id belongs to no other process before `wait`; guards have sessions of their own.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        return self._process.wait()
+
+
+class ForkServer:
+    """Forks kernels for any number of threads."""
+
+    def __init__(
+        self, preload: Sequence[str] = PRELOAD, *, idle_seconds: float = IDLE_SECONDS, stderr: int | None = DEVNULL
+    ) -> None:
+        """Prepare a process that preloads `preload` and ends after `idle_seconds` without requests and kernels.
+
+        Its errors go to `stderr`, as in `subprocess.Popen`.
         """
         self._preload = tuple(preload)
         self._idle_seconds = idle_seconds
         self._stderr = stderr
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._requests: socket.socket | None = None
-        self._environment: dict[str, str] = {}
-        self._warmth: _Warmth | None = None
+        self._process: _WarmProcess | None = None
         self._left_out: set[str] = set()
         self._failures = 0
         self._not_before = 0.0
-        self._started_at = 0.0
-        self._check_at = 0.0
+        self._logged: set[str] = set()
         self._is_closed = sys.platform != "linux"
-        self._told: set[str] = set()
         if self._is_closed:
-            self._tell("it is for Linux only")
+            self._log("forks need Linux")
 
     def __enter__(self) -> Self:
-        """Return itself; at the end of the block the server ends, kernels do not."""
+        """Return itself; the process ends at the end of the block, kernels do not."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the server."""
-        self.close()
+        """End the process, and fork no more kernels."""
+        with self._lock:
+            self._is_closed = True
+            if self._process:
+                self._end(self._process)
 
     @property
     def pid(self) -> int | None:
-        """The process that is forked, if there is one."""
+        """The id of the process, if there is one."""
         process = self._process
         return process.pid if process else None
 
     def warm_up(self, environment: Mapping[str, str]) -> None:
-        """Start the process, for kernels with `environment`, unless it runs; does not wait until it is ready."""
-        with self._lock:
-            self._look(environment)
+        """Start the process for kernels with `environment` if it does not run; return before it is ready."""
+        self._process_for(environment)
 
     def wait_until_warm(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds until kernels can be forked; tell whether they can."""
+        """Wait up to `timeout` seconds until kernels can be forked; return whether they can."""
         deadline = time.monotonic() + timeout
-        while (left := deadline - time.monotonic()) > 0:
+        while (process := self._process) and not process.is_warm and (left := deadline - time.monotonic()) > 0:
+            # Other threads can start kernels meanwhile.
+            select.select([process.reports], [], [], min(left, 0.5))
             with self._lock:
-                requests = None if self._warmth else self._requests
-            if requests is None:
-                break
-            # The process may be waited for without the lock: kernels are started the ordinary way meanwhile.
-            select.select([requests], [], [], min(left, 0.5))
-            with self._lock:
-                self._listen()
-        return self._warmth is not None
+                self._read_reports()
+        return bool(process and process.is_warm)
 
     async def fork(
-        self, arguments: Sequence[str], *, environment: Mapping[str, str], cwd: Path, folder: Path, mouth: int
+        self, arguments: Sequence[str], *, environment: Mapping[str, str], cwd: Path, folder: Path, output: int
     ) -> ForkedProcess | None:
-        """Fork a kernel with the `arguments` of ``ipykernel_launcher``; None where it has to be started otherwise.
+        """Fork a kernel with the `arguments` of ``ipykernel_launcher``; return None if it must start the ordinary way.
 
-        Its guard removes `folder` at the end; what is said outside of cells goes into the file descriptor `mouth`.
+        Its guard removes `folder` at the end; the file descriptor `output` takes what is printed outside of cells.
+        While the process is warming up, the request waits for it: an ordinary kernel would take CPU time from it.
         """
-        await self._wait_if_warming(environment)
-        ours, theirs = socket.socketpair()
-        control, end = os.pipe()
-        stdin = os.fdopen(end, "wb", buffering=0)
-        process = None
-        try:
-            requests = self._send(environment, cwd, (control, mouth, theirs.fileno()))
-            if requests is None:
-                return None
-            theirs.close()
-            wanted = {"folder": str(folder), "arguments": [*arguments], "environment": {**environment}, "cwd": str(cwd)}
-            ours.setblocking(False)
+        variables = {**environment, "JPY_PARENT_PID": str(os.getpid())}
+        request = {"folder": str(folder), "arguments": [*arguments], "environment": variables, "cwd": str(cwd)}
+        deadline = time.monotonic() + FORK_TIMEOUT
+        asked = None
+        while (process := self._process_for(environment)) and process is not asked:
+            asked, was_warm = process, process.is_warm
+            if not was_warm:
+                deadline = min(deadline, process.started_at + FORK_TIMEOUT)
             try:
-                pid = await _ask(ours, wanted)
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    answer = await process.ask(request, output)
             except TimeoutError:
-                self._replace(requests)
+                if was_warm:
+                    self._log(f"a fork took longer than {FORK_TIMEOUT:g} s")
+                    with self._lock:
+                        self._end(process)
                 return None
-            if pid:
-                process = ForkedProcess(int(pid), stdin, ours)
-        finally:
-            os.close(control)
-            theirs.close()
-            if process is None:
-                stdin.close()
-                ours.close()
+            except OSError:
+                continue
+            if isinstance(answer, ForkedProcess):
+                return answer
+            if answer:
+                self._log(answer)
+                return None
+        return None
+
+    def _process_for(self, environment: Mapping[str, str]) -> _WarmProcess | None:
+        """Return the process, started if necessary, if kernels with `environment` can be forked from it."""
+        with self._lock:
+            self._read_reports()
+            if self._process is None and not self._is_closed and time.monotonic() >= self._not_before:
+                self._start(environment)
+            process = self._process
+        if not process:
+            return None
+        # The token is renewed while the daemon runs; nothing reads it on import.
+        names = (environment.keys() | process.environment.keys()) - {"FLOWAPI_TOKEN"}
+        if changed := sorted(name for name in names if environment.get(name) != process.environment.get(name)):
+            self._log(f"packages were preloaded with another environment ({', '.join(changed)})")
+            return None
+        if not all(path.startswith("/") for path in (environment.get("PYTHONPATH") or "/").split(":")):
+            self._log("PYTHONPATH has relative folders")
+            return None
         return process
 
-    async def _wait_if_warming(self, environment: Mapping[str, str]) -> None:
-        """Wait until the process is ready, or known to be of no use: but for trivial notebooks, it is worth it.
-
-        What an ordinary kernel imported meanwhile would keep the process, and those of other runs, from the cores.
-        """
-        while True:
-            with self._lock:
-                self._look(environment)
-                if self._warmth or not self._process or time.monotonic() > self._started_at + PATIENCE:
-                    return
-            await asyncio.sleep(0.02)
-
-    def close(self) -> None:
-        """End the process, for good."""
-        with self._lock:
-            self._is_closed = True
-            self._end()
-
-    def _replace(self, requests: socket.socket) -> None:
-        """End the process that is asked through `requests` and has not answered; the next fork will start another."""
-        self._tell(
-            f"a kernel was not forked within {FORK_TIMEOUT:g} s: it is started the ordinary, slower way", prefix=""
-        )
-        with self._lock:
-            if self._requests is requests:
-                self._end()
-
-    def _send(self, environment: Mapping[str, str], cwd: Path, descriptors: Sequence[int]) -> socket.socket | None:
-        """Ask for a fork, if that is the right way to start a kernel; return through what, or None if it is not."""
-        with self._lock:
-            self._look(environment)
-            if not (self._warmth and self._requests and self._suits(self._warmth, environment, cwd)):
-                return None
-            try:
-                socket.send_fds(self._requests, [b"k"], descriptors)
-            except OSError:
-                return None
-            return self._requests
-
-    def _suits(self, warmth: _Warmth, environment: Mapping[str, str], cwd: Path) -> bool:
-        names = {*environment, *self._environment}
-        changed = sorted(name for name in names if environment.get(name) != self._environment.get(name))
-        if decisive := [name for name in changed if _READ_AT_START.match(name) or warmth.is_of_preloaded(name)]:
-            self._tell(f"{', '.join(decisive)} would have to be the same for all kernels")
-            return False
-        if not all(path.startswith("/") for path in (environment.get("PYTHONPATH") or "/").split(":")):
-            self._tell("PYTHONPATH is not absolute")
-            return False
-        reason: str | None
-        try:
-            reason = warmth.unsuited_to(cwd)
-        except OSError as error:
-            reason = f"{cwd} cannot be searched for modules: {error.strerror}"
-        if reason:
-            self._tell(reason)
-        return not reason
-
-    def _look(self, environment: Mapping[str, str]) -> None:
-        """See whether the process is there and of use, and start one if not."""
-        if self._is_closed:
-            return
-        self._listen()
-        now = time.monotonic()
-        if self._warmth and now >= self._check_at:
-            self._check_at = now + CHECK_SECONDS
-            if self._warmth.stamps.are_outdated:
-                self._end()
-                # What could not be imported for something else may be able to now.
-                self._left_out.clear()
-        if self._process and _has_ended(self._process.pid):
-            self._end()
-        if self._process is None and not self._is_closed and now >= self._not_before:
-            self._start(environment)
-
     def _start(self, environment: Mapping[str, str]) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        program = _PROGRAM.format(
-            root=str(_ROOT),
-            descriptor=theirs.fileno(),
-            modules=[name for name in (*self._preload, *ON_FIRST_USE) if name not in self._left_out],
-            idle_seconds=self._idle_seconds,
-            warming_seconds=WARMING_SECONDS,
-        )
-        with theirs:
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-c", program],
-                    env=environment,
-                    cwd="/",
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=self._stderr,
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,
-                )
-            except OSError as error:
-                ours.close()
-                self._tell(f"no process can be started: {error.strerror}")
-                return
-        ours.setblocking(False)
-        self._started_at = time.monotonic()
-        self._requests = ours
-        self._environment = dict(environment)
+        # A kernel imports psutil when it is asked for its resource usage.
+        modules = [name for name in ("psutil", *self._preload, *ON_FIRST_USE) if name not in self._left_out]
+        try:
+            self._process = _WarmProcess(modules, environment, idle_seconds=self._idle_seconds, stderr=self._stderr)
+        except OSError as error:
+            self._log(f"cannot start a process: {error.strerror}")
 
-    def _listen(self) -> None:
-        """Take note that the process is ready, or of no use."""
-        if self._warmth or not self._requests:
+    def _read_reports(self) -> None:
+        process = self._process
+        if process is None:
             return
         try:
-            _, descriptors, _, _ = socket.recv_fds(self._requests, 1, 1)
+            report = process.reports.recv(65536)
         except BlockingIOError:
             return
-        except OSError:
-            descriptors = []
-        if descriptors:
-            with open(descriptors[0], "rb") as file:
-                self._take(_Warmth.parse(file.read()))
+        if report == OUTDATED:
+            self._end(process)
+            # A module that failed without another may work now.
+            self._left_out.clear()
+        elif report:
+            self._take(process, **json.loads(report))
+        elif process.is_warm:
+            self._end(process)
         else:
-            self._give_up_on("the process that imports packages ahead of time ended before it had done so")
+            self._fail(process, "the process that preloads packages ended before it was ready")
 
-    def _take(self, warmth: _Warmth) -> None:
-        """Have kernels forked from the process, or start one that imports less if it must not have imported it all."""
-        for name in warmth.missing:
+    def _take(
+        self, process: _WarmProcess, *, missing: list[str], changed: str | None, left_out: tuple[str | None, str] | None
+    ) -> None:
+        """Take the result of preloading: use `process`, or start one that preloads less."""
+        for name in missing:
             if name in self._preload and self._preload != PRELOAD:
-                self._tell(f"AUTOFLOW_PRELOAD: there is no module '{name}'", prefix="")
-        if warmth.changed:
-            self._give_up_on(f"{warmth.changed} changed while packages were imported ahead of time")
-        elif warmth.left_out:
-            module, does = warmth.left_out
-            self._end()
-            if module:
-                self._tell(f"{module} is not imported ahead of time, for it {does} as it is imported", prefix="")
-                self._left_out.add(module)
-                self._start(self._environment)
-            else:
-                self._is_closed = True
-                self._tell(f"Python {does} as it starts")
+                self._log(f"AUTOFLOW_PRELOAD: there is no module '{name}'", prefix="")
+        module, does = left_out or (None, None)
+        if changed:
+            self._fail(process, f"{changed} changed during preloading")
+        elif module:
+            self._log(f"not preloading {module}: it {does} on import", prefix="")
+            self._left_out.add(module)
+            self._end(process)
+            self._start(process.environment)
+        elif does:
+            self._fail(process, f"Python {does} on startup", is_final=True)
         else:
-            self._warmth = warmth
+            process.is_warm = True
             self._failures = 0
-            self._check_at = time.monotonic() + CHECK_SECONDS
 
-    def _give_up_on(self, reason: str) -> None:
-        """End a process that came to nothing; another is tried later, unless this is how it always ends."""
-        process = self._process
-        self._end()
+    def _fail(self, process: _WarmProcess, reason: str, *, is_final: bool = False) -> None:
+        """End a process that cannot be used; try again later, unless that would not help."""
         self._failures += 1
         self._not_before = time.monotonic() + RETRY_SECONDS
-        if process and process.returncode == -signal.SIGALRM:
-            reason = f"to import {', '.join(self._preload)} takes more than {WARMING_SECONDS:g} s"
-            self._is_closed = True
+        if self._end(process) == -signal.SIGALRM:
+            reason, is_final = f"preloading {', '.join(self._preload)} takes more than {WARM_UP_TIMEOUT:g} s", True
         elif self._failures >= MAX_FAILURES:
-            reason += f", {MAX_FAILURES} times in a row"
-            self._is_closed = True
-        self._tell(reason)
+            reason, is_final = f"{reason}, {MAX_FAILURES} times in a row", True
+        self._is_closed |= is_final
+        self._log(reason)
 
-    def _end(self) -> None:
-        if self._requests:
-            self._requests.close()
-        if self._process:
-            # With all that it has started; guards are in sessions of their own. The number is no other's before `wait`.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        self._requests = self._process = self._warmth = None
+    def _end(self, process: _WarmProcess) -> int | None:
+        """End `process`, unless another thread has ended it; return its exit status."""
+        if process is not self._process:
+            return None
+        self._process = None
+        return process.end()
 
-    def _tell(self, reason: str, *, prefix: str = "kernels are started the ordinary, slower way: ") -> None:
-        if reason not in self._told:
-            self._told.add(reason)
+    def _log(self, reason: str, *, prefix: str = "kernels start the ordinary, slower way: ") -> None:
+        """Log a warning, but each only once."""
+        if reason not in self._logged:
+            self._logged.add(reason)
             logger.warning("%s%s", prefix, reason)
 
 
 @contextmanager
 def warm_fork_server(settings: Settings) -> Iterator[ForkServer | None]:
-    """Yield a server that is being warmed up for the first runs; None if forked kernels are turned off."""
+    """Yield a server that is warming up for the first runs; None if forked kernels are turned off."""
     if not settings.forked_kernels:
         yield None
         return
     with ForkServer(settings.preload) as server:
         server.warm_up(settings.kernel_environ)
         yield server
-
-
-async def _ask(channel: socket.socket, wanted: Mapping[str, Any]) -> bytes:
-    """Say to a guard what kernel is wanted; return its process id, or nothing if there is none.
-
-    A guard that comes after a TimeoutError, which is raised after `FORK_TIMEOUT`, is told nothing and ends.
-    """
-    loop = asyncio.get_running_loop()
-    try:
-        pid = await asyncio.wait_for(loop.sock_recv(channel, 16), FORK_TIMEOUT)
-        await loop.sock_sendall(channel, json.dumps(wanted).encode() + b"\n")
-    except ConnectionError:
-        return b""
-    return pid
-
-
-def _has_ended(child: int) -> bool:
-    """Tell whether the process `child` has ended, which keeps its number until it is waited for."""
-    try:
-        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        return True
-
-
-def _is_package(folder: Path) -> bool:
-    return any(folder.glob("__init__.*"))

@@ -1,4 +1,4 @@
-"""What kernels that are forked from one process cannot have in common, and modules may make as they are imported."""
+"""Finds what a module does on import that forked kernels must not share, such as threads, sockets or open files."""
 
 import _thread
 import contextlib
@@ -11,79 +11,56 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NoReturn, Self
+from typing import NoReturn
 
 PATIENCE = 1.0
-"""How long threads and processes that have been told to end may take to do so, in seconds."""
+"""How long threads and processes that are about to end may take, in seconds."""
 
 _MEMORY_DEVICES = 1
-"""The number that Linux gives to what /dev/null, /dev/zero and /dev/urandom are: see its devices.txt."""
+"""Linux's major number of /dev/null, /dev/zero and /dev/urandom: see its devices.txt."""
 
 
 class UnshareableError(BaseException):
-    """A module wants something that would have to be made for each kernel; there is no use in importing it further.
-
-    Modules catch an Exception.
-    """
+    """Stops the import of a module; a BaseException because modules catch Exception."""
 
 
-@dataclass(frozen=True)
-class ProcessState:
-    """What belongs to a process as a whole, and what a module may change of it."""
-
-    umask: int
-    folder: str
-    signals: dict[int, Any]
-
-    @classmethod
-    def now(cls) -> Self:
-        """Return what it is now."""
-        umask = os.umask(0)
-        os.umask(umask)
-        return cls(umask, os.getcwd(), {number: signal.getsignal(number) for number in signal.valid_signals()})
-
-    def changes(self) -> Iterator[str]:
-        """Yield what has been done to the process since."""
-        now = self.now()
-        if now.umask != self.umask:
-            yield "changes the umask"
-        if now.folder != self.folder:
-            yield "changes the working folder"
-        if now.signals != self.signals:
-            yield "handles signals"
+def process_state() -> dict[str, object]:
+    """Return the state of the process that a module may change, by what the module does then."""
+    umask = os.umask(0)
+    os.umask(umask)
+    signals = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    return {"changes the umask": umask, "changes the working folder": os.getcwd(), "handles signals": signals}
 
 
-def hazards(own_descriptor: int) -> Iterator[str]:
-    """Yield what was done that kernels cannot have in common; objects that were frozen by `gc` are not looked at.
+def hazards(own_descriptors: Collection[int]) -> Iterator[str]:
+    """Yield what has been done that kernels must not share; objects frozen by `gc` are not examined.
 
-    `own_descriptor` is that of a file that kernels do not get, and the only one that may be open besides the standard
-    ones.
+    `own_descriptors` are files that may be open besides the standard ones, because kernels do not inherit them.
     """
     gc.collect()
     if len(os.listdir("/proc/self/task")) > 1:
-        # A thread does not count before it has run.
+        # A new thread is not counted before it runs.
         time.sleep(0.01)
-    # Of threads and processes that are about to end, nothing will be left.
     deadline = time.monotonic() + PATIENCE
-    while (_thread._count() or has_children()) and time.monotonic() < deadline:  # noqa: SLF001 - it is in no other place
+    while (_threads() or has_children()) and time.monotonic() < deadline:
         time.sleep(0.01)
-    if _thread._count():  # noqa: SLF001
+    if _threads():
         yield "starts threads"
     if has_children():
         yield "starts processes"
-    yield from sorted({f"opens {kind}" for kind in _opened(own_descriptor)})
-    if {0, 1, 2} - _descriptors():
-        yield "closes the standard input or output"
+    descriptors = _descriptors()
+    yield from sorted({f"opens {kind}" for kind in _opened(descriptors - {0, 1, 2, *own_descriptors})})
+    if {0, 1, 2} - descriptors:
+        yield "closes standard input or output"
     if _shares_memory():
         yield "shares memory"
-    yield from sorted(_made())
+    yield from sorted(_created())
 
 
 def has_children() -> bool:
-    """Tell whether this process has children, with those that nobody has collected yet."""
+    """Return whether this process has children, including those that have ended but were not waited for."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -93,33 +70,37 @@ def has_children() -> bool:
 
 @contextmanager
 def no_temporary_files(refuse: Callable[[str], NoReturn]) -> Iterator[None]:
-    """Have `refuse` called when a temporary file or folder is about to be made.
+    """Call `refuse` when a temporary file or folder is about to be created.
 
-    Those that made them remove them as a process ends: the first kernel that ends, for all of them.
+    Its owner would remove it at exit: the first kernel to end would remove it for all others.
     """
-    tempfile.gettempdir()  # which it finds by making one, once
-    # What is to have a name that nothing has yet asks here for names, whichever function makes it.
+    tempfile.gettempdir()  # creates a file on its first call
+    # All functions of tempfile that create something get its name from here.
     original = vars(tempfile)["_get_candidate_names"]
-    vars(tempfile)["_get_candidate_names"] = lambda: refuse("makes temporary files")
+    vars(tempfile)["_get_candidate_names"] = lambda: refuse("creates temporary files")
     try:
         yield
     finally:
         vars(tempfile)["_get_candidate_names"] = original
 
 
+def _threads() -> int:
+    return _thread._count()  # noqa: SLF001 - threading knows only threads that were started through it
+
+
 def _descriptors() -> set[int]:
     found = set()
     for name in os.listdir("/proc/self/fd"):
-        # That of the folder itself is closed by now.
+        # The descriptor of this very folder is closed by now.
         with contextlib.suppress(OSError):
             os.fstat(int(name))
             found.add(int(name))
     return found
 
 
-def _opened(own: int) -> Iterator[str]:
-    """Yield the kinds of what is open, with a place to read at or a content that all kernels would have in common."""
-    for descriptor in _descriptors() - {0, 1, 2, own}:
+def _opened(descriptors: set[int]) -> Iterator[str]:
+    """Yield the kinds of open files whose position or content all kernels would share."""
+    for descriptor in descriptors:
         target = os.readlink(f"/proc/self/fd/{descriptor}")
         status = os.fstat(descriptor)
         if stat.S_ISCHR(status.st_mode):
@@ -135,15 +116,15 @@ def _opened(own: int) -> Iterator[str]:
 
 
 def _shares_memory() -> bool:
-    """Tell whether there is memory that kernels could write to, for all of them."""
+    """Return whether any memory is writable and shared with forked processes."""
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         return any(line.split()[1][1::2] == "ws" for line in maps)
 
 
-def _made() -> set[str]:
-    """Return what objects there are of which each kernel would have to have its own."""
+def _created() -> set[str]:
+    """Return the kinds of objects in memory that each kernel needs for itself."""
     kinds: dict[type, str] = {random.Random: "a random generator", tempfile.TemporaryDirectory: "temporary files"}
-    # Seeded in each kernel; the functions of both modules are methods of these.
+    # The generators behind the functions of random and numpy.random are seeded in each kernel.
     seeded = [vars(random)["random"].__self__]
     if numpy_random := sys.modules.get("numpy.random"):
         for kind in (numpy_random.Generator, numpy_random.RandomState, numpy_random.BitGenerator):
@@ -153,8 +134,8 @@ def _made() -> set[str]:
     classes = {type(value) for value in objects}
     suspect = {each for each in classes if issubclass(each, tuple(kinds)) and not issubclass(each, random.SystemRandom)}
     return {
-        f"makes {made}"
+        f"creates {created}"
         for value in (objects if suspect else ())
-        for kind, made in kinds.items()
+        for kind, created in kinds.items()
         if type(value) in suspect and issubclass(type(value), kind) and not any(value is each for each in seeded)
     }

@@ -1,4 +1,7 @@
-"""How a kernel is started, listened to and, whatever it does, ended."""
+"""Starts kernels, connects to them, and makes sure that they end with all that they have started.
+
+Each kernel runs below a guard (see `guard`) and is forked by a `ForkServer` where that is possible.
+"""
 
 import asyncio
 import contextlib
@@ -35,57 +38,57 @@ PYTHON_KERNEL = "python3"
 """The kernel of the Python that AutoFlow itself runs in; ipykernel brings it."""
 
 LONGEST_MESSAGE = 40_000_000
-"""A longer message of a kernel is not looked into, bytes: that takes several times its size in memory."""
+"""The longest message of a kernel that is parsed, in bytes: parsing takes several times as much memory."""
 
 TOO_LONG = "autoflow_message_too_long"
-"""The type of the message that stands for one longer than `LONGEST_MESSAGE`.
+"""The type of the message that replaces one longer than `LONGEST_MESSAGE`.
 
-Its content tells the `size` of that, bytes, and whether it `holds_scrap`.
+Its content has the `size` of the original in bytes, and whether it `holds_scrap`.
 """
 
 SCRAP_TYPE = "application/scrapbook"
-"""How the types of data begin that scrapbook attaches to a notebook for others to read."""
+"""The prefix of the types of data that scrapbook attaches to a notebook."""
 
 LONGEST_QUEUE = 50_000
-"""How many messages of a kernel may wait to be handled; it throws away what comes on top, without a word."""
+"""How many messages of a kernel may wait to be handled; it silently drops further ones."""
 
 SHUTDOWN_GRACE = 2.5
-"""How long a kernel whose cells have run may take to end by itself, `atexit` functions included, in seconds."""
+"""How long a kernel whose cells have run may take to shut down, including `atexit` functions, in seconds."""
 
 KILL_TIMEOUT = 5.0
-"""How long a kernel that was killed may take to be gone with all that it has started, in seconds."""
+"""How long the guard may take to kill a kernel and all that it has started, in seconds."""
 
 _GUARD = Path(__file__).with_name("guard.py")
 
 _RECONNECT_MILLISECONDS = 10
-"""How often it is tried to connect to a kernel that does not listen yet; by default ten times as long."""
+"""How often to try to connect to a kernel that does not listen yet; ZeroMQ's default is ten times as long."""
 
 _LONGEST_TEMPORARY_FOLDER = 60
-"""Characters; the path of a socket may have about 100."""
+"""In characters; the path of a socket is limited to about 100."""
 
 _FOLDER = "autoflow-kernel-"
-"""How the names of the folders begin that kernels have their sockets in."""
+"""The prefix of the folders for the sockets of kernels."""
 
 _A_DAY = 24 * 3600
 
 _SCRAP = re.compile(SCRAP_TYPE.encode())
 
-_LAST_WORDS = 4096
-"""How much is remembered of what a kernel says outside of cells, bytes."""
+_LONGEST_OUTPUT = 4096
+"""How much of a kernel's output outside of cells is kept, in bytes."""
 
 
 class KernelStartError(AutoflowError):
-    """A kernel ended before it could run anything, or did not answer in time."""
+    """A kernel ended before it was ready, or was not ready in time."""
 
 
 class BoundedChannel(AsyncZMQSocketChannel):
-    """A channel on which a message of any size arrives as one that can be handled."""
+    """A channel that replaces messages that are too long."""
 
     async def get_msg(  # type: ignore[override]
         self,
         timeout: float | None = None,  # noqa: ASYNC109 - jupyter_client's signature
     ) -> dict[str, Any]:
-        """Return the next message, or one of the type `TOO_LONG` in its place; Empty after `timeout` seconds."""
+        """Return the next message, or its replacement of type `TOO_LONG`; raise Empty after `timeout` seconds."""
         if timeout is not None and not await self.socket.poll(int(timeout * 1000)):
             raise Empty
         parts: Any = await self.socket.recv_multipart(copy=False)
@@ -93,41 +96,41 @@ class BoundedChannel(AsyncZMQSocketChannel):
         size = sum(len(part) for part in parts)
         if size <= LONGEST_MESSAGE:
             return self.session.deserialize(parts, copy=False)
-        return self._stand_in(parts, size)
+        return self._replacement(parts, size)
 
-    def _stand_in(self, parts: list[zmq.Frame], size: int) -> dict[str, Any]:
+    def _replacement(self, parts: list[zmq.Frame], size: int) -> dict[str, Any]:
         _, header, parent, metadata, content, *_ = parts
         head = self.session.unpack(header.bytes)
-        stand_in: dict[str, Any] = {"size": size, "holds_scrap": bool(_SCRAP.search(content.buffer))}
+        replacement: dict[str, Any] = {"size": size, "holds_scrap": bool(_SCRAP.search(content.buffer))}
         if head["msg_type"] in {"error", "execute_reply"}:
-            # The reply to a cell whose exception is too long to read, unless it says that all is well.
-            is_well = re.search(rb'"status": ?"ok"', bytes(content.buffer[:200]))
-            message = f"what the cell raised takes {size / 1e6:.0f} MB to tell"
+            # An exception that is too long, unless it is the reply to a cell that has succeeded.
+            is_ok = re.search(rb'"status": ?"ok"', bytes(content.buffer[:200]))
+            message = f"the exception of the cell is {size / 1e6:.0f} MB long"
             failure = {"status": "error", "ename": "ExceptionTooLong", "evalue": message, "traceback": []}
-            stand_in = {"status": "ok"} if is_well else failure
+            replacement = {"status": "ok"} if is_ok else failure
         else:
             head["msg_type"] = TOO_LONG
-        message_parts = [self.session.pack(head), parent.bytes, metadata.bytes, self.session.pack(stand_in)]
+        message_parts = [self.session.pack(head), parent.bytes, metadata.bytes, self.session.pack(replacement)]
         return self.session.deserialize([self.session.sign(message_parts), *message_parts])
 
 
 class KernelConnection(AsyncKernelClient):
-    """What AutoFlow says to a kernel and hears from it."""
+    """The sockets on which AutoFlow sends requests to a kernel and receives its replies and outputs."""
 
     shell_channel_class = Type(BoundedChannel)
     iopub_channel_class = Type(BoundedChannel)
 
     language_info: Mapping[str, Any]
-    """What the kernel says of its language."""
+    """What the kernel reports about its language."""
 
     async def wait_until_ready(self) -> None:
-        """Wait until the kernel answers, and until what it puts out arrives."""
+        """Wait until the kernel replies and its outputs arrive."""
         self.start_channels(stdin=False, hb=False, control=False)
         while True:
             self.kernel_info()
             with contextlib.suppress(Empty):
                 reply = await self.get_shell_msg(timeout=1)
-                # A subscription to outputs takes effect somewhat later; what is sent before is lost.
+                # A subscription to outputs takes effect a little later; earlier ones are lost.
                 await self.get_iopub_msg(timeout=0.2)
                 self.language_info = reply["content"].get("language_info", {})
                 return
@@ -139,12 +142,12 @@ class KernelConnection(AsyncKernelClient):
 
 
 class ForkProvisioner(LocalProvisioner):
-    """Forks a kernel where a `ForkServer` can do it, and starts it the ordinary way where not."""
+    """Forks a kernel if a `ForkServer` can, and starts it the ordinary way otherwise."""
 
     process: "subprocess.Popen[bytes] | ForkedProcess | None"  # type: ignore[assignment]
 
     def __init__(self, kernel: "Kernel", server: ForkServer) -> None:
-        """Provide the process of `kernel`."""
+        """Provide the process of `kernel`, forked by `server`."""
         super().__init__(kernel_id=kernel.kernel_id, kernel_spec=kernel.kernel_spec, parent=kernel)
         self._kernel = kernel
         self._server = server
@@ -154,13 +157,12 @@ class ForkProvisioner(LocalProvisioner):
         python = [sys.executable, "-m", LAUNCHER]
         command = self._kernel.command
         if command[:3] == python:
-            environment = {**kwargs["env"], "JPY_PARENT_PID": str(os.getpid())}
             self.process = await self._server.fork(
                 command[3:],
-                environment=environment,
+                environment=kwargs["env"],
                 cwd=Path(kwargs["cwd"]),
                 folder=self._kernel.folder,
-                mouth=kwargs["stdout"],
+                output=kwargs["stdout"],
             )
         if self.process is None:
             return await super().launch_kernel(cmd, **kwargs)
@@ -170,15 +172,15 @@ class ForkProvisioner(LocalProvisioner):
 
 
 class Kernel(AsyncKernelManager):
-    """A kernel with a guard, which ends with all that it has started, when it is told to and when AutoFlow dies.
+    """A kernel with a guard: it ends, with all that it has started, on request and when AutoFlow dies.
 
-    It is reached through sockets in a private folder: two kernels that start at once can take the same TCP port
-    (papermill#511), and other users of the machine cannot connect. It belongs to one event loop; only `kill_group`
+    Its sockets are files in a private folder: with TCP, two kernels that start at once can take the same port
+    (papermill#511), and other users of the machine could connect. It belongs to one event loop; only `kill_group`
     may be called from any thread. `ended` is set once nothing is left of a kernel that was started.
     """
 
     def __init__(self, name: str, folder: Path, server: ForkServer | None = None) -> None:
-        """Prepare the kernel called `name`, whose sockets will be in `folder`; `server` forks it, if it can."""
+        """Prepare the kernel called `name` with sockets in `folder`; `server` forks it if it can."""
         super().__init__(
             kernel_name=name,
             transport="ipc",
@@ -193,8 +195,8 @@ class Kernel(AsyncKernelManager):
         self._server = server
         self._killed = False
         self.ended = asyncio.Event()
-        self._ear: int | None = None
-        self._last_words = b""
+        self._output: int | None = None
+        self._last_output = b""
         self._connection: KernelConnection | None = None
 
     async def connect(self, environment: Mapping[str, str], cwd: Path, *, start_timeout: float) -> KernelConnection:
@@ -203,7 +205,7 @@ class Kernel(AsyncKernelManager):
         Raises
         ------
         KernelStartError
-            If it ends before, or needs more than `start_timeout` seconds.
+            If it ends before it is ready, or is not ready within `start_timeout` seconds.
         OSError
             If no process can be started.
 
@@ -215,9 +217,9 @@ class Kernel(AsyncKernelManager):
         try:
             await asyncio.wait({ready, ended}, timeout=start_timeout, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                raise KernelStartError(f"the kernel did not start: {self.death()}{self._said()}")
+                raise KernelStartError(f"the kernel did not start: {self.death()}{self._last_line()}")
             if not ready.done():
-                raise KernelStartError(f"the kernel did not start within {start_timeout:g} s{self._said()}")
+                raise KernelStartError(f"the kernel did not start within {start_timeout:g} s{self._last_line()}")
             await ready
         finally:
             ready.cancel()
@@ -225,16 +227,16 @@ class Kernel(AsyncKernelManager):
         return connection
 
     async def start_kernel(self, **kwargs: Any) -> None:  # type: ignore[override]
-        """Start the kernel with its guard, and listen to what it says outside of cells."""
+        """Start the kernel with its guard, and read its output outside of cells."""
         if self._server and self.kernel_spec and "kernel_provisioner" not in self.kernel_spec.metadata:
             self.kernel_id = str(uuid.uuid4())
             self.provisioner = ForkProvisioner(self, self._server)
-        self._ear, mouth = os.pipe()
-        asyncio.get_running_loop().add_reader(self._ear, self._hear)
+        self._output, write_end = os.pipe()
+        asyncio.get_running_loop().add_reader(self._output, self._read_output)
         try:
-            await super().start_kernel(stdin=subprocess.PIPE, stdout=mouth, stderr=mouth, **kwargs)
+            await super().start_kernel(stdin=subprocess.PIPE, stdout=write_end, stderr=write_end, **kwargs)
         finally:
-            os.close(mouth)
+            os.close(write_end)
         if self._killed:
             self.kill_group()
 
@@ -245,34 +247,37 @@ class Kernel(AsyncKernelManager):
         return [*command, HISTORY_IN_MEMORY] if LAUNCHER in command else command
 
     def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-        """Return the command that starts the kernel, by way of its guard."""
+        """Return the command that starts the guard of the kernel."""
         del extra_arguments
         return [sys.executable, "-I", "-S", str(_GUARD), str(self.folder), *self.command]
 
     async def end(self, *, grace: float = 0) -> None:
-        """End the kernel and all that it has started: kill them, if they are still there after `grace` seconds."""
+        """Shut the kernel down within `grace` seconds, then kill it and all that it has started."""
         if grace and self.has_kernel and not self.ended.is_set():
             await self.request_shutdown()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), grace)
         self.kill_group()
-        if self._ear is not None:
+        if self._output is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), KILL_TIMEOUT)
-            self._stop_listening()
+            self._stop_reading()
         if self._connection:
             self._connection.close()
         await self.cleanup_resources()
 
     def kill_group(self) -> None:
-        """Kill the kernel and the processes that it has started, now, from any thread; one to come as well."""
+        """Kill the kernel and all that it has started; a kernel that is about to start is killed as well."""
         self._killed = True
-        if self._process and self._process.stdin:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
+        process = self._process
+        with contextlib.suppress(OSError):
+            if isinstance(process, ForkedProcess):
+                process.end()
+            elif process and process.stdin:
+                process.stdin.close()
 
     def death(self) -> str:
-        """Say how the kernel ended, if it has."""
+        """Return how the kernel ended, as part of a message."""
         if self.ended.is_set():
             self.wait_until_gone()
         status = self._process.poll() if self._process else None
@@ -281,11 +286,11 @@ class Kernel(AsyncKernelManager):
         number = -status if status < 0 else status - 128
         with contextlib.suppress(ValueError):
             name = signal.Signals(number).name
-            return f"killed by {name}{', perhaps for want of memory' if name == 'SIGKILL' else ''}"
+            return f"killed by {name}{', possibly out of memory' if name == 'SIGKILL' else ''}"
         return f"it ended with exit status {status}"
 
     def wait_until_gone(self) -> None:
-        """Wait for the end of a kernel that was killed; at last, kill its guard, and the kernel with it."""
+        """Wait until a kernel that was killed has ended; kill its guard if that takes too long."""
         if process := self._process:
             try:
                 process.wait(KILL_TIMEOUT)
@@ -297,36 +302,36 @@ class Kernel(AsyncKernelManager):
     def _process(self) -> "subprocess.Popen[bytes] | ForkedProcess | None":
         return getattr(self.provisioner, "process", None)
 
-    def _hear(self) -> None:
-        words = os.read(cast("int", self._ear), 65536)
-        self._last_words += words
-        if len(self._last_words) > _LAST_WORDS:
-            # But for a word that is cut: of a secret, it could not be told from others.
-            self._last_words = b"".join(self._last_words[-_LAST_WORDS:].split(maxsplit=1)[1:])
-        if not words:
-            # The guard holds the other end as long as there is anything to guard.
-            self._stop_listening()
+    def _read_output(self) -> None:
+        text = os.read(cast("int", self._output), 65536)
+        self._last_output += text
+        if len(self._last_output) > _LONGEST_OUTPUT:
+            # Without a word that is cut: a part of a secret would not be recognised as one.
+            self._last_output = b"".join(self._last_output[-_LONGEST_OUTPUT:].split(maxsplit=1)[1:])
+        if not text:
+            # The guard keeps the other end open until it has killed everything.
+            self._stop_reading()
             self.ended.set()
 
-    def _stop_listening(self) -> None:
-        if self._ear is not None:
-            asyncio.get_running_loop().remove_reader(self._ear)
-            os.close(self._ear)
-            self._ear = None
-            if words := self._last_words.decode(errors="replace").strip():
-                logger.debug("a kernel has said, outside of cells: %s", words)
+    def _stop_reading(self) -> None:
+        if self._output is not None:
+            asyncio.get_running_loop().remove_reader(self._output)
+            os.close(self._output)
+            self._output = None
+            if text := self._last_output.decode(errors="replace").strip():
+                logger.debug("kernel output outside of cells: %s", text)
 
-    def _said(self) -> str:
-        """Return the last line that the kernel has said outside of cells, as the end of a message."""
-        lines = self._last_words.decode(errors="replace").split("\n")
+    def _last_line(self) -> str:
+        """Return the last line of the output outside of cells, as the end of a message."""
+        lines = self._last_output.decode(errors="replace").split("\n")
         return next((f" ({line.strip()})" for line in reversed(lines) if line.strip()), "")
 
 
 @contextmanager
 def new_kernel(name: str, server: ForkServer | None = None) -> Iterator[Kernel]:
-    """Yield a kernel called `name`, not started yet; at the end nothing of it is left.
+    """Yield a kernel that is not started yet; nothing is left of it at the end of the block.
 
-    `name` is that of an installed kernelspec. `server` forks the kernel, if it is one that it can fork.
+    `name` is the name of an installed kernelspec. `server` forks the kernel if it can.
     """
     folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=_place_of_folders()))
     kernel = Kernel(name, folder, server)
@@ -339,9 +344,9 @@ def new_kernel(name: str, server: ForkServer | None = None) -> Iterator[Kernel]:
 
 
 def remove_unused_folders() -> None:
-    """Remove the folders for kernels that AutoFlow was killed too early to start, a day ago or earlier.
+    """Remove folders of kernels that were not started because AutoFlow was killed, a day ago or earlier.
 
-    Kernels have sockets in theirs, and their guards remove them.
+    Folders of kernels that were started have sockets in them, and guards remove them.
     """
     for folder in _place_of_folders().glob(f"{_FOLDER}*"):
         with contextlib.suppress(OSError):
@@ -361,7 +366,7 @@ def _place_of_folders() -> Path:
 
 
 def is_installed(name: str) -> bool:
-    """Tell whether there is a kernelspec called `name`."""
+    """Return whether there is a kernelspec called `name`."""
     try:
         KernelSpecManager().get_kernel_spec(name)
     except NoSuchKernel:

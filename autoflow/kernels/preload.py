@@ -1,9 +1,8 @@
-"""Imports modules ahead of time, so that they are what they would be if a notebook had imported them.
+"""Imports modules ahead of time so that they are as they would be if a notebook had imported them.
 
-While it does, all looks as it does in a kernel: IPython's shell seems to be there. A module that wants more
-of it than to see that it is there, or that makes something of which each kernel would need its own (`kernel_hazards`),
-cannot be imported ahead of time. No more can be done then than to start over without it, in another process: what
-imported it before has hold of it, and its parts of each other.
+A stand-in for IPython's shell makes modules believe that they run in a kernel. Modules that use more of the shell than
+the stand-in has, or create something that kernels must not share (see `hazards`), must not be preloaded. As a module
+cannot be unloaded, the server then starts again without it.
 """
 
 import builtins
@@ -14,26 +13,20 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn, TextIO, cast
 
-from autoflow.kernels.hazards import ProcessState, UnshareableError, hazards, no_temporary_files
+from autoflow.kernels.hazards import UnshareableError, hazards, no_temporary_files, process_state
 from autoflow.kernels.stamps import Stamps
 
 OF_A_KERNEL = (
-    "ipykernel.kernelapp",
-    "ipykernel.ipkernel",
-    "ipykernel.zmqshell",
-    "ipykernel.debugger",
-    "IPython.core.completerlib",
-    "IPython.core.debugger",
-    "IPython.core.logger",
-    "IPython.core.oinspect",
+    *(f"ipykernel.{name}" for name in ("kernelapp", "ipkernel", "zmqshell", "debugger")),
+    *(f"IPython.core.{name}" for name in ("completerlib", "debugger", "logger", "oinspect")),
     "IPython.extensions.storemagic",
     "IPython.utils.wildcard",
     "faulthandler",
@@ -41,93 +34,104 @@ OF_A_KERNEL = (
     "sqlite3",
     "tornado.platform.asyncio",
 )
-"""What every kernel imports before its first cell, and before modules beside a notebook could come first."""
-
-SOON_OF_A_KERNEL = ("psutil",)
-"""What a kernel imports when it is asked how it does."""
+"""What each kernel imports before its first cell, when modules beside the notebook cannot shadow anything yet."""
 
 ON_FIRST_USE = {
     "matplotlib.backends.backend_agg": ("matplotlib.pyplot",),
     "IPython.core.pylabtools": ("matplotlib.pyplot",),
-    # In the order in which Pillow does it: it tries formats in that of their import.
-    "PIL.BmpImagePlugin": ("matplotlib.pyplot",),
-    "PIL.GifImagePlugin": ("matplotlib.pyplot",),
-    "PIL.JpegImagePlugin": ("matplotlib.pyplot",),
-    "PIL.PpmImagePlugin": ("matplotlib.pyplot",),
+    # In Pillow's own order: it tries formats in the order of their import.
+    **{f"PIL.{name}ImagePlugin": ("matplotlib.pyplot",) for name in ("Bmp", "Gif", "Jpeg", "Ppm")},
     "pandas.plotting._matplotlib": ("pandas", "matplotlib.pyplot"),
     "pyarrow.pandas_compat": ("pandas", "pyarrow"),
     "pyarrow.vendored.version": ("pandas", "pyarrow"),
 }
-"""What is imported by a first plot or table, which takes 40 ms, and of which modules, all of which have to be there."""
-
-INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
-"""What a kernel sets MPLBACKEND to where it is not set; matplotlib looks at it as it is imported."""
+"""What a first plot or table imports, which takes 40 ms, and the modules that must all be loaded for it to be used."""
 
 
 @dataclass
-class Imported:
-    """What came of it.
+class Preloaded:
+    """The result of preloading.
 
-    `missing` are the modules that are not installed, `names` the packages that a module beside a notebook would come
-    before, or which were not found and would be, `stamps` tells whether something has changed since. `left_out` is
-    the module that must not be imported ahead of time, and why, or nothing and why none must be; nothing else counts
-    then.
+    `missing` modules are not installed, `changed` is a file that changed meanwhile, and `left_out` a module that must
+    not be preloaded, with what it does; without a module, nothing can be preloaded. The rest is for processes without
+    `changed` and `left_out`: the `names` of packages that a module beside a notebook could shadow, whether they were
+    found or not, environment `variables` that modules have set, and all imported modules, `own_modules` of AutoFlow's.
     """
 
     missing: list[str] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    stamps: Stamps = field(default_factory=lambda: Stamps({}, {}))
     changed: str | None = None
     left_out: tuple[str | None, str] | None = None
+    names: frozenset[str] = frozenset()
+    stamps: Stamps = field(default_factory=lambda: Stamps({}, {}))
+    variables: dict[str, str] = field(default_factory=dict)
+    modules: frozenset[str] = frozenset()
+    own_modules: frozenset[str] = frozenset()
+
+    def conflict_with(self, folder: str) -> str | None:
+        """Return why a notebook in `folder` would have imported something else, if it would."""
+        try:
+            entries = [Path(folder, entry) for entry in os.listdir(folder)]
+        except OSError as error:
+            return f"cannot search {folder} for modules: {error.strerror}"
+        for entry in entries:
+            name = entry.name.partition(".")[0]
+            if name in self.names and (entry.suffix in {".py", ".so", ".pyc"} or any(entry.glob("__init__.*"))):
+                return f"{entry} has the name of a module that preloaded packages try to import"
+            if entry.name == "matplotlibrc" and "matplotlib" in self.names and entry.is_file():
+                return f"matplotlib reads {entry} on import"
+        return None
 
 
-def import_ahead(modules: Sequence[str], own_descriptor: int) -> Imported:
-    """Import what a kernel needs and `modules`, as far as that is safe; see `hazards` for `own_descriptor`.
+def preload(modules: Sequence[str], own_descriptors: Collection[int]) -> Preloaded:
+    """Import what a kernel needs, and `modules` as far as that is safe; see `hazards` for `own_descriptors`.
 
-    Those of `ON_FIRST_USE` are imported only after what uses them.
+    Modules of `ON_FIRST_USE` are imported only if those that use them are there.
     """
     began = time.time_ns()
+    environment = dict(os.environ)
     folders = Stamps.taken([], sys.path).folders
-    imported = Imported()
+    preloaded = Preloaded()
     for name in OF_A_KERNEL:
         importlib.import_module(name)
-    for does in hazards(own_descriptor):
-        imported.left_out = (None, does)
-        return imported
+    for does in hazards(own_descriptors):
+        preloaded.left_out = (None, does)
+        return preloaded
     gc.freeze()
-    with _searched() as searched, _inline_backend(), _output_of_kernels():
-        for name in SOON_OF_A_KERNEL:
-            importlib.import_module(name)
+    # As in a kernel; matplotlib reads it on import.
+    os.environ["MPLBACKEND"] = os.environ.get("MPLBACKEND") or "module://matplotlib_inline.backend_inline"
+    output, error = (cast("TextIO", _Output(name)) for name in ("stdout", "stderr"))
+    with _recorded_searches() as searched, redirect_stdout(output), redirect_stderr(error):
         for name in modules:
-            if not all(user in sys.modules for user in ON_FIRST_USE.get(name, ())):
-                continue
-            for does in _import(name, imported.missing, own_descriptor):
-                imported.left_out = (name, does)
-                return imported
-            gc.freeze()
-    # Python's own come first wherever a notebook is.
-    imported.names = sorted({name for name in searched if "." not in name} - sys.stdlib_module_names)
-    stamps = Stamps.taken(_files({*searched.values()} - {None}), sys.path)
-    imported.changed = stamps.changed_since(began)
-    # Of folders, what was there at the beginning.
-    imported.stamps = Stamps(stamps.files, {**stamps.folders, **folders})
-    return imported
+            if all(user in sys.modules for user in ON_FIRST_USE.get(name, ())):
+                for does in _import(name, preloaded.missing, own_descriptors):
+                    preloaded.left_out = (name, does)
+                    return preloaded
+                gc.freeze()
+    # Nothing beside a notebook shadows the standard library.
+    preloaded.names = frozenset(name for name in searched if "." not in name) - sys.stdlib_module_names
+    stamps = Stamps.taken(_files({*searched.values()}), sys.path)
+    preloaded.changed = stamps.changed_since(began)
+    preloaded.stamps = Stamps(stamps.files, {**stamps.folders, **folders})
+    preloaded.variables = {name: value for name, value in os.environ.items() if environment.get(name) != value}
+    preloaded.modules = frozenset(sys.modules)
+    preloaded.own_modules = frozenset(name for name in sys.modules if name.partition(".")[0] == "autoflow")
+    return preloaded
 
 
-def _import(name: str, missing: list[str], own_descriptor: int) -> Iterator[str]:
-    """Import the module `name`; yield what it does that must not be done ahead of time."""
+def _import(name: str, missing: list[str], own_descriptors: Collection[int]) -> Iterator[str]:
+    """Import the module `name`; yield what it does that must not be done before the fork."""
     refused: list[str] = []
 
     def refuse(does: str) -> NoReturn:
         refused.append(does)
         raise UnshareableError(does)
 
-    state = ProcessState.now()
+    before = process_state()
     failure = None
-    with no_temporary_files(refuse), _shell_seems_to_be_there(refuse) as lent:
+    with no_temporary_files(refuse), _stand_in_for_the_shell(refuse) as lent:
         try:
             importlib.import_module(name)
-        except BaseException as error:  # noqa: BLE001 - whatever it raises, notebooks that import it will tell
+        except BaseException as error:  # noqa: BLE001 - a notebook that imports it reports the error
             if isinstance(error, ModuleNotFoundError) and error.name in {name, name.partition(".")[0]}:
                 missing.append(name)
             else:
@@ -135,15 +139,16 @@ def _import(name: str, missing: list[str], own_descriptor: int) -> Iterator[str]
     yield from refused
     if failure:
         yield failure
-    yield from state.changes()
-    yield from hazards(own_descriptor)
+    after = process_state()
+    yield from (does for does in after if after[does] != before[does])
+    yield from hazards(own_descriptors)
     if lent:
         yield "keeps IPython's shell"
 
 
 @contextmanager
-def _searched() -> Iterator[dict[str, str | None]]:
-    """Yield what is going to have the modules that are looked for in folders, and the file of each; None if none."""
+def _recorded_searches() -> Iterator[dict[str, str | None]]:
+    """Yield a mapping that receives each module looked for in folders, with its file; None if it is not found."""
     original = vars(PathFinder)["find_spec"]
     searched: dict[str, str | None] = {}
 
@@ -159,25 +164,12 @@ def _searched() -> Iterator[dict[str, str | None]]:
         PathFinder.find_spec = original  # type: ignore[method-assign]
 
 
-@contextmanager
-def _inline_backend() -> Iterator[None]:
-    """Let matplotlib find the backend that it finds in a kernel."""
-    if os.environ.get("MPLBACKEND"):
-        yield
-        return
-    os.environ["MPLBACKEND"] = INLINE_BACKEND
-    try:
-        yield
-    finally:
-        del os.environ["MPLBACKEND"]
-
-
-class _Stream:
-    """Stands for the standard output, or that of errors, of each kernel: modules make it a default, and keep it."""
+class _Output:
+    """Stands for standard output or error of each kernel, because modules keep references to it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        # Of the encoding that it has in a kernel, which writes it in its own way.
+        # With the encoding of a kernel's output.
         self._nowhere = io.TextIOWrapper(io.BytesIO(), encoding="UTF-8")
 
     def __getattr__(self, attribute: str) -> Any:
@@ -186,47 +178,37 @@ class _Stream:
 
 
 @contextmanager
-def _output_of_kernels() -> Iterator[None]:
-    streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = cast("TextIO", _Stream("stdout")), cast("TextIO", _Stream("stderr"))
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = streams
-
-
-@contextmanager
-def _shell_seems_to_be_there(refuse: Callable[[str], NoReturn]) -> Iterator["weakref.WeakSet[Any]"]:
-    """Have modules see IPython's shell, and what it adds to the builtins; yield what they must not keep of it."""
-    from IPython.core.interactiveshell import InteractiveShell  # noqa: PLC0415 - to be imported without IPython
-    from IPython.display import display  # noqa: PLC0415 - as above
-
+def _stand_in_for_the_shell(refuse: Callable[[str], NoReturn]) -> Iterator["weakref.WeakSet[Any]"]:
+    """Give modules a stand-in for IPython's shell and its builtins; yield the objects that they must not keep."""
+    # Imported here because AutoFlow itself, which imports this module, does without IPython.
+    shell_class = importlib.import_module("IPython.core.interactiveshell").InteractiveShell
+    display = importlib.import_module("IPython.display").display
     lent: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def get_ipython() -> object:
-        return _stand_in(refuse, lent)
+        return _shell(refuse, lent)
 
     lent.add(get_ipython)
-    InteractiveShell.initialized = staticmethod(lambda: True)  # type: ignore[method-assign]
-    InteractiveShell.instance = staticmethod(get_ipython)  # type: ignore[assignment, method-assign]
+    shell_class.initialized = staticmethod(lambda: True)
+    shell_class.instance = staticmethod(get_ipython)
     vars(builtins).update(get_ipython=get_ipython, display=display, __IPYTHON__=True)
     try:
         yield lent
     finally:
         for name in ("get_ipython", "display", "__IPYTHON__"):
             vars(builtins).pop(name, None)
-        del InteractiveShell.initialized, InteractiveShell.instance
+        del shell_class.initialized, shell_class.instance
 
 
-def _stand_in(refuse: Callable[[str], NoReturn], lent: "weakref.WeakSet[Any]") -> object:
-    """Return what has a kernel and is configured for one, as IPython's shell is, and refuses all else that it is asked.
+def _shell(refuse: Callable[[str], NoReturn], lent: "weakref.WeakSet[Any]") -> object:
+    """Return a shell that has a kernel and the configuration of one, and refuses everything else.
 
-    It adds itself to `lent`, and its kernel and configuration.
+    The shell, its kernel and its configuration are added to `lent`.
     """
-    from ipykernel.zmqshell import ZMQInteractiveShell  # noqa: PLC0415 - as above
+    kernel_shell = importlib.import_module("ipykernel.zmqshell").ZMQInteractiveShell
 
     def refuse_all(*_: object) -> NoReturn:
-        refuse("asks for IPython's shell")
+        refuse("uses IPython's shell")
 
     class Part:
         __getattribute__ = __setattr__ = __delattr__ = __getitem__ = __call__ = __iter__ = __len__ = refuse_all
@@ -240,41 +222,38 @@ def _stand_in(refuse: Callable[[str], NoReturn], lent: "weakref.WeakSet[Any]") -
     class Shell(Part):
         def __getattribute__(self, name: str) -> Any:  # type: ignore[override]
             if name == "__class__":
-                return ZMQInteractiveShell
+                return kernel_shell
             if name not in {"kernel", "config"}:
                 refuse_all()
             part = Part()
             lent.add(part)
             return part
 
-    Shell.__name__ = Shell.__qualname__ = ZMQInteractiveShell.__name__
-    Shell.__module__ = ZMQInteractiveShell.__module__
+    Shell.__name__ = Shell.__qualname__ = kernel_shell.__name__
+    Shell.__module__ = kernel_shell.__module__
     shell = Shell()
     lent.add(shell)
     return shell
 
 
-def _files(searched: set[Any]) -> set[str]:
-    """Return the files of which modules were made, the `searched` ones among them, but for Python's own."""
+def _files(searched: set[str | None]) -> set[str]:
+    """Return the files of all modules, including those `searched`, but of the standard library only its folder."""
     library = str(Path(os.__file__).parent)
-    files: set[Any] = set(searched)
-    folders: set[Any] = set()
+    found: set[Any] = set(searched)
     for module in list(sys.modules.values()):
-        # Asked in a way that has no module import itself which does so when it is used.
+        # Read in a way that does not trigger the import of lazy modules.
         names = object.__getattribute__(module, "__dict__") if issubclass(type(module), ModuleType) else {}
-        files.add(names.get("__file__"))
+        found.add(names.get("__file__"))
         with suppress(TypeError):
-            folders.update(names.get("__path__") or ())
-    found = {path for path in files | folders if isinstance(path, str) and path.startswith("/")}
-    own = f"{Path(__file__).parents[1]}/"
-    of_python = {path for path in found if path.startswith(f"{library}/") and "-packages/" not in path}
+            found.update(names.get("__path__") or ())
+    paths = {path for path in found if isinstance(path, str) and path.startswith("/")}
+    of_python = {path for path in paths if path.startswith(f"{library}/") and "-packages/" not in path}
     archives = {path for path in sys.path if not Path(path).is_dir()}
-    not_own = {path for path in found - of_python if not f"{path}/".startswith(own)}
-    return {library, *archives, *_read_by_matplotlib(), *not_own}
+    return {library, *archives, *_read_by_matplotlib(), *paths} - of_python
 
 
 def _read_by_matplotlib() -> set[str]:
-    """Return what matplotlib reads as it is imported, and what it would read if it were there."""
+    """Return the files that matplotlib reads on import, or would read if they existed."""
     matplotlib = sys.modules.get("matplotlib")
     if not matplotlib:
         return set()

@@ -1,39 +1,25 @@
-"""Whether what modules were imported from has changed since."""
+"""Detects whether the files and folders that modules were imported from have changed."""
 
 import importlib.machinery
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
-
-Stamp = tuple[int, int, int, int]
-"""Of a file or folder: which it is (inode), when it and what is known of it were changed, in nanoseconds, its size."""
+from typing import Self
 
 _OF_IMPORTS = (*importlib.machinery.all_suffixes(), "-info", ".pth")
 
 
 @dataclass(frozen=True)
 class Stamps:
-    """The `files` and `folders` that modules came from, those included that would come first if they were there.
+    """The state of `files`, and the names in `folders` that could be imported; None stands for what does not exist."""
 
-    Of folders it is told what could be imported from them, or be of consequence for it. None: there is none.
-    """
-
-    files: Mapping[str, Stamp | None]
+    files: Mapping[str, tuple[int, ...] | None]
     folders: Mapping[str, Sequence[str] | None]
 
     @classmethod
     def taken(cls, files: Iterable[str], folders: Iterable[str]) -> Self:
-        """Return the stamps of `files`, which may be folders, and what there is to import in `folders`."""
-        return cls(
-            {path: _stamp_of(path) for path in sorted({*files})},
-            {path: _importable_in(path) for path in sorted({*folders})},
-        )
-
-    @classmethod
-    def parse(cls, told: Mapping[str, Any]) -> Self:
-        """Return stamps of which the fields were told in JSON."""
-        return cls({path: stamp and tuple(stamp) for path, stamp in told["files"].items()}, told["folders"])
+        """Return the stamps of `files`, which may be folders, and of what can be imported from `folders`."""
+        return cls({path: _stamp_of(path) for path in files}, {path: _importable_in(path) for path in folders})
 
     @property
     def are_outdated(self) -> bool:
@@ -43,14 +29,12 @@ class Stamps:
         )
 
     def changed_since(self, began: int) -> str | None:
-        """Return one of the files that were changed after `began`, a time in nanoseconds, and before the stamp."""
-        for path, stamp in self.files.items():
-            if stamp and max(stamp[1:3]) >= began and os.path.isfile(path):
-                return path
-        return None
+        """Return a file that changed after `began`, a time in nanoseconds, and before its stamp was taken."""
+        changed = (path for path, stamp in self.files.items() if stamp and max(stamp[1:3]) >= began)
+        return next(filter(os.path.isfile, changed), None)
 
 
-def _stamp_of(path: str) -> Stamp | None:
+def _stamp_of(path: str) -> tuple[int, ...] | None:
     try:
         found = os.stat(path)
     except OSError:

@@ -1,10 +1,8 @@
-"""A Python that has imported what notebooks need, and forks a kernel whenever it is asked to.
+"""A Python process that preloads what notebooks import, and forks a kernel for each request.
 
-A process of its own; `fork_server` starts it, and says over a socket of messages what it wants. Each kernel gets a
-guard, as a kernel that is started the ordinary way does, and the same things of its own: a session, an environment, a
-folder, seeds for the random numbers of Python and numpy. What else modules make as they are imported is the same for
-all kernels; what must not be is not imported here, see `preload`. No kernel depends on this process, which only
-ever forks, once it has been forked.
+`fork_server` starts it and sends it requests over a socket. Each kernel gets a guard, a session, an environment, a
+working folder and random seeds of its own; it shares all else that modules created on import. Modules for which that
+would be wrong are not preloaded, see `preload`. A kernel does not depend on this process once it has been forked.
 """
 
 import atexit
@@ -12,7 +10,6 @@ import contextlib
 import ctypes
 import fcntl
 import gc
-import importlib
 import importlib.util
 import io
 import json
@@ -29,213 +26,168 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
-from types import ModuleType
-from typing import Any
+from types import MappingProxyType, ModuleType
 
 from autoflow.kernels.guard import guard
 from autoflow.kernels.hazards import has_children
-from autoflow.kernels.preload import Imported, import_ahead
+from autoflow.kernels.preload import Preloaded, preload
 
 LAUNCHER = "ipykernel_launcher"
 """The module that starts a kernel the ordinary way: ``python -m ipykernel_launcher -f FILE``."""
 
 HISTORY_IN_MEMORY = "--HistoryManager.hist_file=:memory:"
-"""The argument for IPython not to keep the code of all notebooks in a file, where others would see it."""
+"""The argument that keeps IPython from storing the code of all notebooks in a file that others can read."""
+
+OUTDATED = b"outdated"
+"""The report of this process that something it has imported has changed on disk."""
 
 _BUFFERED = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 
 
-class _Module:
-    """What a debugger has to know of a module."""
+def main(
+    reports: socket.socket, requests: socket.socket, modules: list[str], *, warm_up: float, check: float, idle: float
+) -> None:
+    """Preload `modules`, report the result, and fork a kernel for each of `requests`.
 
-    __slots__ = ("__file__",)
-
-    def __init__(self, file: str) -> None:
-        self.__file__ = file
-
-
-@dataclass(frozen=True)
-class _Heritage:
-    """What a kernel has to know of the process that it is forked from.
-
-    `variables` are those that modules have set, `own_modules` the names of modules that are AutoFlow's and none of the
-    kernel's business, `launcher` is the file of `LAUNCHER`; `modules` are the names of all modules that are imported,
-    and `files` those of their files. A kernel that went through them by itself would copy the memory of each.
+    Preloading may take `warm_up` seconds. Then this process ends when AutoFlow does, when there were no requests and
+    kernels for `idle` seconds, or when a file that was imported has changed, which is checked every `check` seconds.
     """
-
-    variables: dict[str, str]
-    own_modules: tuple[str, ...]
-    launcher: str
-    modules: frozenset[str]
-    files: "dict[str, _Module]"
-
-
-def main(requests: socket.socket, modules: Sequence[str], idle_seconds: float, warming_seconds: float) -> None:
-    """Import `modules`, tell what came of it, and fork a kernel for each of `requests` until nobody wants any.
-
-    That is when the other end of `requests` is closed, or nothing was asked for in `idle_seconds` and no kernel is
-    left. After `warming_seconds`, what is still importing is ended by SIGALRM.
-    """
-    before = dict(os.environ)
     spec = importlib.util.find_spec(LAUNCHER)
-    launcher = str(spec.origin if spec else LAUNCHER)
-    sys.argv = [launcher]
-    with _mortal(requests, warming_seconds):
-        imported = import_ahead(modules, requests.fileno())
-    heritage = _Heritage(
-        # A module that sets a variable for itself, or for those that it imports, counts on it.
-        variables={name: value for name, value in os.environ.items() if before.get(name) != value},
-        own_modules=tuple(name for name in sys.modules if name.partition(".")[0] == "autoflow"),
-        launcher=launcher,
-        modules=frozenset(sys.modules),
-        files={file: _Module(file) for file in _files_of_modules()},
-    )
-    # What each kernel forgets is forgotten here: memory that a fork frees is copied for it first.
+    sys.argv = [str(spec.origin if spec else LAUNCHER)]
+    with _ended_by_signals(reports, warm_up):
+        preloaded = preload(modules, (reports.fileno(), requests.fileno()))
+    result = {"missing": preloaded.missing, "changed": preloaded.changed, "left_out": preloaded.left_out}
+    reports.send(json.dumps(result).encode())
+    if preloaded.changed or preloaded.left_out:
+        # Without the cleanup of a normal exit, which could wait for threads of a module for ever.
+        os._exit(0)
+    vars(importlib.import_module("ipykernel.ipkernel"))["sys"] = _SysWithoutModules("sys")
+    # Each kernel does this as well; memory that is freed before the fork is not copied for each of them.
     _forget_caches()
-    _flush_c_streams()
+    ctypes.CDLL(None).fflush(None)
     gc.collect()
     gc.freeze()
-    _tell(requests, imported)
-    _fork_on_request(requests, heritage, idle_seconds)
-
-
-def _fork_on_request(requests: socket.socket, heritage: _Heritage, idle_seconds: float) -> None:
-    # Children are collected by the system.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    poll = select.poll()
-    poll.register(requests, select.POLLIN)
-    while True:
-        if not poll.poll(idle_seconds * 1000):
-            if not has_children():
-                return
-            continue
-        message, descriptors, _, _ = socket.recv_fds(requests, 1, 3)
-        if not message:
-            return
-        with contextlib.suppress(OSError):
-            if len(descriptors) == 3 and os.fork() == 0:
-                _be_guard(requests, heritage, *descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
-
-
-def _files_of_modules() -> Iterator[str]:
-    """Yield the files of all modules that are not AutoFlow's own."""
-    for name, module in list(sys.modules.items()):
-        # Asked in a way that has no module import itself which does so when it is used.
-        is_module = issubclass(type(module), ModuleType)
-        file = object.__getattribute__(module, "__dict__").get("__file__") if is_module else None
-        if file and name.partition(".")[0] != "autoflow":
-            # The text anew, so that all of them are near each other in memory.
-            yield f"{file[:1]}{file[1:]}"
+    _serve(reports, requests, preloaded, check=check, idle=idle)
+    # Before the requests are closed: once AutoFlow sees them closed, it has to find all reports.
+    reports.close()
 
 
 @contextmanager
-def _mortal(requests: socket.socket, seconds: float) -> Iterator[None]:
-    """End this process, whatever the block is at, after `seconds`, or as the other end of `requests` is closed.
+def _ended_by_signals(reports: socket.socket, seconds: float) -> Iterator[None]:
+    """End this process by a signal after `seconds`, or as soon as AutoFlow closes the other end of `reports`.
 
-    The signals are the system's, and do so by themselves: the block may be at a place where Python handles none.
+    Nothing handles these signals, so they work even if a module hangs where Python handles none.
     """
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    fcntl.fcntl(requests, fcntl.F_SETOWN, os.getpid())
-    flags = fcntl.fcntl(requests, fcntl.F_GETFL)
-    # SIGIO comes as well if something is said, which nobody does.
-    fcntl.fcntl(requests, fcntl.F_SETFL, flags | os.O_ASYNC)
-    if select.select([requests], [], [], 0)[0]:
+    fcntl.fcntl(reports, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(reports, fcntl.F_GETFL)
+    fcntl.fcntl(reports, fcntl.F_SETFL, flags | os.O_ASYNC)
+    if select.select([reports], [], [], 0)[0]:
         sys.exit()
     yield
-    fcntl.fcntl(requests, fcntl.F_SETFL, flags)
+    fcntl.fcntl(reports, fcntl.F_SETFL, flags)
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _tell(requests: socket.socket, imported: Imported) -> None:
-    """Send `imported` in a file: as a message, it would have to fit into the buffer of the socket."""
-    with open(os.memfd_create("imported"), "wb") as file:
-        file.write(json.dumps(asdict(imported)).encode())
-        file.seek(0)
-        socket.send_fds(requests, [b"i"], [file.fileno()])
-
-
 def _forget_caches() -> None:
-    """Forget what may have changed by the time that a kernel looks."""
+    """Clear caches of files that may have changed by the time a kernel starts."""
     linecache.clearcache()
     sys.path_importer_cache.clear()
     importlib.invalidate_caches()
 
 
-def _be_guard(requests: socket.socket, heritage: _Heritage, control: int, mouth: int, channel: int) -> None:
-    """Be the guard of a new kernel, in a process of its own, to its end.
+def _serve(reports: socket.socket, requests: socket.socket, preloaded: Preloaded, *, check: float, idle: float) -> None:
+    # The system collects the children.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    poll = select.poll()
+    poll.register(requests, select.POLLIN)
+    checked_at = time.monotonic()
+    while (is_requested := bool(poll.poll(idle * 1000))) or has_children():
+        if not is_requested:
+            continue
+        if time.monotonic() >= checked_at + check:
+            if preloaded.stamps.are_outdated:
+                reports.send(OUTDATED)
+                return
+            checked_at = time.monotonic()
+        message, descriptors, _, _ = socket.recv_fds(requests, 1, 1)
+        if not message:
+            return
+        for descriptor in descriptors:
+            with contextlib.suppress(OSError), socket.socket(fileno=descriptor) as channel:
+                if os.fork() == 0:
+                    reports.close()
+                    requests.close()
+                    _be_guard(preloaded, channel)
 
-    `control` is closed by AutoFlow to have the kernel killed, into `mouth` goes what is said outside of cells. Through
-    `channel` goes the id of this process, comes what kernel is wanted, if any still is, and goes at last the exit
-    status. The environment of the kernel has what is wanted, and what modules have set in theirs.
+
+def _be_guard(preloaded: Preloaded, channel: socket.socket) -> None:
+    """Run as the guard of a new kernel.
+
+    `channel` brings the request, takes the answer (why there is no kernel, or the id of this process), brings the file
+    for output outside of cells, and takes the exit status. AutoFlow closes its end to kill the kernel.
     """
     status = 1
     try:
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        requests.close()
-        os.dup2(control, 0)
-        os.dup2(mouth, 1)
-        os.dup2(mouth, 2)
-        os.close(control)
-        os.close(mouth)
-        with socket.socket(fileno=channel) as connection:
-            connection.sendall(f"{os.getpid()}\n".encode())
-            with connection.makefile("r", encoding="ascii") as lines:
-                line = lines.readline()
-            if not line:
-                return
-            wanted = json.loads(line)
-            folder = wanted.pop("folder")
-            wanted["environment"] = heritage.variables | wanted["environment"]
-            status = guard(folder, lambda: _be_kernel(connection, heritage, **wanted))
-            connection.sendall(f"{status}\n".encode())
-        # That nothing is left is told by closing these: before the system takes this process apart, for some ms.
+        with channel:
+            with channel.makefile() as lines:
+                request = json.loads(lines.readline())
+            conflict = preloaded.conflict_with(request["cwd"])
+            channel.sendall(conflict.encode() if conflict else b"%d" % os.getpid())
+            _, outputs, _, _ = socket.recv_fds(channel, 1, 1)
+            os.dup2(channel.fileno(), 0)
+        for output in outputs:  # one, or none if AutoFlow no longer waits for the kernel
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.close(output)
+            status = guard(request.pop("folder"), lambda: _be_kernel(preloaded, **request))
+            os.write(0, b"%d" % status)
+        # AutoFlow sees here that nothing is left; the system takes some milliseconds more to end this process.
         os.closerange(0, 3)
-    except BrokenPipeError:
-        pass
-    except BaseException:  # noqa: BLE001 - this process has no other end
+    except ConnectionError:
+        pass  # the same case
+    except BaseException:  # noqa: BLE001 - this process must not return to the loop that forked it
         traceback.print_exc()
     finally:
         os._exit(status)
 
 
-def _be_kernel(
-    connection: socket.socket,
-    heritage: _Heritage,
-    *,
-    arguments: list[str],
-    environment: dict[str, str],
-    cwd: str,
-) -> None:
-    """Be the kernel, to its end, as if ``python -m ipykernel_launcher`` with `arguments` had been started in `cwd`."""
+def _be_kernel(preloaded: Preloaded, *, arguments: list[str], environment: dict[str, str], cwd: str) -> None:
+    """Run as a kernel, as if ``python -m ipykernel_launcher`` had been started with `arguments` in `cwd`."""
     status = 1
     try:
-        connection.close()
         os.environ.clear()
-        os.environ.update(environment)
+        os.environ.update(preloaded.variables | environment)
         os.chdir(cwd)
-        for name in heritage.own_modules:
+        for name in preloaded.own_modules:
             del sys.modules[name]
         _start_afresh()
-        sys.argv = [heritage.launcher, *arguments]
+        sys.argv = [sys.argv[0], *arguments]
         sys.orig_argv = [sys.executable, "-m", LAUNCHER, *arguments]
-        status = _run_kernel(arguments, heritage.files)
-    except BaseException:  # noqa: BLE001 - there is nobody else to tell
+        status = _run_kernel(arguments)
+    except BaseException:  # noqa: BLE001 - this process must not return to the guard's code
         traceback.print_exc()
     finally:
         with contextlib.suppress(BaseException):
-            _end(heritage.modules)
+            _end(preloaded.modules)
         os._exit(status)
 
 
+class _SysWithoutModules(ModuleType):
+    """The module `sys` for ipykernel, which lists the files of all modules for debuggers; that takes a kernel 6 ms."""
+
+    modules: Mapping[str, ModuleType] = MappingProxyType({})
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(sys, name)
+
+
 def _start_afresh() -> None:
-    """Forget what a Python that has just been started would not know, or would not have in common with others."""
+    """Reset what each Python process has for itself, such as random seeds."""
     random.seed()
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed()
@@ -243,26 +195,28 @@ def _start_afresh() -> None:
         processes.current_process().authkey = os.urandom(32)
     tempfile.tempdir = None
     vars(logging)["_startTime"] = time.time() if sys.version_info < (3, 13) else time.time_ns()
-    # A main thread that has been forked takes itself for the one that it was.
+    # After a fork, the main thread still has the id of the one that it was forked from.
     threading.main_thread()._set_native_id()  # type: ignore[attr-defined] # noqa: SLF001
     _forget_caches()
 
 
-def _run_kernel(arguments: list[str], files: "dict[str, _Module]") -> int:
-    """Run a kernel until it is told to end; return the exit status. `files` are those of the modules that are there."""
-    from ipykernel.kernelapp import IPKernelApp  # noqa: PLC0415 - this module is to be imported without IPython
-
-    app = IPKernelApp.instance(parent_handle=os.getppid())
-    # By the whole of its name it is there already; for "storemagic", all folders are searched first.
-    app.default_extensions = ["IPython.extensions.storemagic"]
-    vars(app)["parse_command_line"] = partial(_parse_command_line, app)
-    vars(app)["init_kernel"] = partial(_init_kernel, app, files)
+def _run_kernel(arguments: list[str]) -> int:
+    """Run a kernel until it ends; return the exit status."""
+    # Imported here because AutoFlow itself, which imports this module, does without ipykernel.
+    app = importlib.import_module("ipykernel.kernelapp").IPKernelApp.instance(parent_handle=os.getppid())
+    match arguments:
+        case ["-f", file, argument] if argument == HISTORY_IN_MEMORY:
+            # The usual arguments; ipykernel's parser would take 4 ms.
+            usual = {"IPKernelApp": {"connection_file": file}, "HistoryManager": {"hist_file": ":memory:"}}
+            app.cli_config = importlib.import_module("traitlets.config").Config(usual)
+            app.update_config(app.cli_config)
+            vars(app)["parse_command_line"] = lambda _: None
     try:
-        app.initialize(arguments)  # type: ignore[no-untyped-call]
-        app.start()  # type: ignore[no-untyped-call]
+        app.initialize(arguments)
+        app.start()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    # The request to shut down may still be seen to in that thread, which waits for what `close` is to end.
+    # This thread may still handle the shutdown request and wait for what `close` ends.
     thread = app.control_thread
     if thread and thread.is_alive():
         thread.stop()
@@ -270,57 +224,22 @@ def _run_kernel(arguments: list[str], files: "dict[str, _Module]") -> int:
     return 0
 
 
-def _parse_command_line(app: Any, argv: list[str] | None = None) -> None:
-    """Take the usual arguments as they are: the parser for all that there could be takes 5 ms."""
-    from traitlets.config import Config  # noqa: PLC0415 - as above
-
-    match argv:
-        case ["-f", connection_file, argument] if argument == HISTORY_IN_MEMORY:
-            application, history = {"connection_file": connection_file}, {"hist_file": ":memory:"}
-            app.cli_config = Config({"IPKernelApp": application, "HistoryManager": history})
-            app.update_config(app.cli_config)
-        case _:
-            type(app).parse_command_line(app, argv)
-
-
-def _init_kernel(app: Any, files: "dict[str, _Module]") -> None:
-    """Make the kernel's objects, with the modules' `files` at hand: their list is for the debugger alone."""
-    from ipykernel import ipkernel  # noqa: PLC0415 - as above
-
-    vars(ipkernel)["sys"] = _SysWithFiles(files)
-    try:
-        type(app).init_kernel(app)
-    finally:
-        vars(ipkernel)["sys"] = sys
-
-
-class _SysWithFiles:
-    """The module `sys`, but for its modules, of which there are the files alone."""
-
-    def __init__(self, files: "dict[str, _Module]") -> None:
-        self.modules = files
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys, name)
-
-
 def _end(inherited: frozenset[str]) -> None:
-    """Do what a Python does at its end, but for taking everything apart, which takes longer than most notebooks.
+    """Do what Python does at exit, but leave the modules `inherited` alone: tearing them down takes too long.
 
-    Only what the notebook has imported is taken apart: everything but the modules `inherited`. Objects that end a file
-    as they go, such as those of gzip, are flushed before all the same, should one of them have the process crash.
-    The first two are what ``multiprocessing`` calls in the processes that it has forked. C's exit is not called: it
-    would have libraries end the threads that they had before the fork.
+    The first two calls are those that ``multiprocessing`` makes in processes that it has forked. Files are flushed
+    before modules are torn down, in case an object crashes the process then. C's `exit` is not called, because
+    libraries would wait for threads that exist only in the server.
     """
     threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001
     atexit._run_exitfuncs()  # noqa: SLF001
     _flush()
-    _take_apart(inherited)
+    _tear_down(inherited)
     _flush()
 
 
 def _flush() -> None:
-    """Write what is in buffers. What was frozen is not looked through for files: see `kernel_hazards`."""
+    """Write all buffers. Frozen objects are not searched for files; `hazards` ensures that there are none."""
     gc.collect()
     for value in gc.get_objects():
         if issubclass(type(value), _BUFFERED):
@@ -329,15 +248,11 @@ def _flush() -> None:
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream:
             stream.flush()
-    _flush_c_streams()
-
-
-def _flush_c_streams() -> None:
     ctypes.CDLL(None).fflush(None)
 
 
-def _take_apart(inherited: frozenset[str]) -> None:
-    """Let go of all modules but those `inherited`, as Python does: of the modules, then of what is in those left."""
+def _tear_down(inherited: frozenset[str]) -> None:
+    """Release all modules but those `inherited`, and then the contents of those that are still referenced."""
     sys.last_type = sys.last_value = sys.last_traceback = None
     modules = [sys.modules.pop(name) for name in sys.modules.keys() - inherited]
     references = [weakref.ref(module) for module in modules if issubclass(type(module), ModuleType)]
@@ -346,6 +261,7 @@ def _take_apart(inherited: frozenset[str]) -> None:
     for reference in references:
         if module := reference():
             names = object.__getattribute__(module, "__dict__")
+            # In Python's own order: names with one underscore first, then the others.
             for name in sorted(names, key=lambda name: name.startswith("__") or not name.startswith("_")):
                 if name != "__builtins__":
                     names[name] = None

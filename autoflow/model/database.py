@@ -24,7 +24,7 @@ def make_engine(uri: str) -> sa.Engine:
         engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=_connect_args(url))
     except (SQLAlchemyError, ImportError, ValueError) as error:
         raise RunStoreError(
-            "AUTOFLOW_DB_URI cannot be used: AutoFlow keeps its runs in a file of SQLite's or in PostgreSQL, for "
+            "AUTOFLOW_DB_URI cannot be used: AutoFlow needs an SQLite file or a PostgreSQL database, for "
             "example sqlite:////outputs/autoflow.db or postgresql://user:{}@host:5432/autoflow"
         ) from error
     if url.get_backend_name() == "sqlite":
@@ -57,7 +57,7 @@ def alembic_config() -> alembic.config.Config:
 
 
 def place_of(url: sa.URL) -> str:
-    """Return where a database is, for people, without user and password."""
+    """Return where a database is, for messages, without user and password."""
     if url.get_backend_name() == "sqlite":
         return str(url.database)
     return f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
@@ -67,7 +67,7 @@ def _set_up_sqlite(connection: object, _record: object) -> None:
     # SQLAlchemy begins transactions itself (below); sqlite3 would begin them too late, at the first write.
     connection.isolation_level = None  # type: ignore[attr-defined]
     cursor = connection.cursor()  # type: ignore[attr-defined]
-    # Readers and a writer do not block each other. The switch does not wait for others, who make it just as well.
+    # Readers and a writer do not block each other. The switch does not wait for other processes: they make it as well.
     with contextlib.suppress(sqlite3.OperationalError):
         cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()
@@ -80,6 +80,6 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 def reason_of(error: SQLAlchemyError) -> str:
-    """Return the first line of what the database itself said."""
+    """Return the first line of the database's own message."""
     cause = getattr(error, "orig", None) or error
     return (str(cause).strip().splitlines() or [type(cause).__name__])[0]

@@ -18,7 +18,7 @@ INTERVAL = CRASHED_AFTER / 6
 """How often claims are renewed with the default heartbeat timeout; it scales with the timeout."""
 
 GIVE_UP_AFTER = CRASHED_AFTER * 2 / 3
-"""A run is stopped when its claim has not been renewed for so long: before another process may mark it as crashed."""
+"""A run is stopped when its claim has not been renewed for this long, before another process may mark it as crashed."""
 
 LAST_BEAT = 2.0
 """How long the end of the block waits for a query to the database, in seconds."""

@@ -1,7 +1,8 @@
-"""Which version the tables of the run store have, and how they are brought up to date."""
+"""The version of the run store's tables, and their migration to the current one."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import alembic.command
@@ -11,17 +12,22 @@ import sqlalchemy as sa
 
 from autoflow.errors import RunStoreError
 from autoflow.model.database import alembic_config
+from autoflow.model.output_paths import OutputFolders
 from autoflow.model.transactions import Database
 
 
-def migrate(database: Database) -> None:
-    """Create or upgrade the tables to the version that this AutoFlow needs; keep their rows."""
+def migrate(database: Database, folders: OutputFolders | None = None) -> None:
+    """Create or upgrade the tables to the version that this AutoFlow needs; keep their rows.
+
+    `folders` show which part of a path in an older row was the outputs folder.
+    """
     config = alembic_config()
     with database.writing("cannot be prepared") as connection, _refusing_newer_versions(database):
         if not database.is_sqlite:
             # Two daemons that start at the same time migrate one after the other.
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(7236401)"))
         config.attributes["connection"] = connection
+        config.attributes["folders"] = asdict(folders) if folders else None
         alembic.command.upgrade(config, "head")
 
 

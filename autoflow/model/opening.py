@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+from autoflow.model.output_paths import OutputFolders
 from autoflow.model.store import RunStore
 from autoflow.settings import Settings
 
@@ -21,6 +22,7 @@ def open_run_store(settings: Settings) -> Iterator[RunStore]:
     if settings.db_uri.startswith("sqlite"):
         settings.outputs_dir.mkdir(parents=True, exist_ok=True)
     crashed_after = datetime.timedelta(seconds=settings.heartbeat_timeout)
-    with closing(RunStore(settings.db_uri, crashed_after=crashed_after)) as store:
+    folders = OutputFolders.of(settings)
+    with closing(RunStore(settings.db_uri, folders=folders, crashed_after=crashed_after)) as store:
         store.migrate()
         yield store

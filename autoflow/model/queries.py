@@ -1,4 +1,4 @@
-"""What can be asked of the run store: histories of workflows, and records of runs."""
+"""Queries of the run store: histories of workflows, and records of runs."""
 
 import datetime
 import json
@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from autoflow.model.output_paths import OutputFinder
 from autoflow.model.tables import is_claimed, runs_table
 from autoflow.runs.records import Failures, Histories, History, RunError, RunRecord, RunState, WorkflowKey
 
@@ -54,14 +55,17 @@ def _failures(attempts: Iterable[tuple[str, datetime.datetime]]) -> Failures:
 
 
 def read_runs(
-    connection: sa.Connection, *conditions: sa.ColumnElement[bool], limit: int | None = None
+    connection: sa.Connection,
+    *conditions: sa.ColumnElement[bool],
+    finder: OutputFinder,
+    limit: int | None = None,
 ) -> list[RunRecord]:
-    """Return the runs that meet all of `conditions`, newest first, `limit` at most."""
+    """Return the runs that meet all of `conditions`, newest first, `limit` at most; `finder` finds their outputs."""
     statement = sa.select(runs_table).where(*conditions).order_by(runs_table.c.id.desc()).limit(limit)
-    return [_record(row) for row in connection.execute(statement)]
+    return [_record(row, finder) for row in connection.execute(statement)]
 
 
-def _record(row: Any) -> RunRecord:
+def _record(row: Any, finder: OutputFinder) -> RunRecord:
     error = RunError(row.error_class, row.error_message or "", row.error_notebook, row.error_cell)
     return RunRecord(
         id=row.id,
@@ -73,7 +77,7 @@ def _record(row: Any) -> RunRecord:
         heartbeat_at=row.heartbeat_at,
         finished_at=row.finished_at,
         error=error if row.error_class else None,
-        outputs=json.loads(row.outputs or "{}"),
+        outputs=finder.found(json.loads(row.outputs or "{}"), row.outputs_dir),
         flow_run_id=row.flow_run_id,
         forgiven_at=row.forgiven_at,
         pruned_at=row.pruned_at,

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from autoflow.model import migration
+from autoflow.model.output_paths import OutputFinder, OutputFolders
 from autoflow.model.queries import read_histories, read_runs
 from autoflow.model.tables import is_claimed, is_rerunning, runs_table
 from autoflow.model.transactions import Database
@@ -39,6 +40,9 @@ class RunStore:
     same value. `clock` returns the time in UTC without a time zone. Without it, PostgreSQL's own clock counts, because
     the clocks of several machines may differ.
 
+    Outputs are stored with paths relative to the outputs folder, and returned with absolute ones: those in `folders`,
+    wherever they were when the run ended. Without `folders`, as they were then.
+
     Every method raises RunStoreError if the database cannot be reached.
     """
 
@@ -46,12 +50,14 @@ class RunStore:
         self,
         uri: str,
         *,
+        folders: OutputFolders | None = None,
         crashed_after: datetime.timedelta = CRASHED_AFTER,
         clock: Callable[[], datetime.datetime] | None = None,
     ) -> None:
         self._database = Database(uri)
         self.crashed_after = crashed_after
         self._clock = clock
+        self._folders = folders
         self._holder = f"{socket.gethostname()} pid {os.getpid()} {uuid.uuid4().hex[:8]}"
 
     def _now(self) -> Any:
@@ -67,7 +73,7 @@ class RunStore:
 
     def migrate(self) -> None:
         """Create or upgrade the tables to the version that this AutoFlow needs; keep their rows."""
-        migration.migrate(self._database)
+        migration.migrate(self._database, self._folders)
 
     def look(self, *, made_at_start: Iterable[Path] = ()) -> str:
         """Return where the database is and which version its tables have; change nothing.
@@ -133,7 +139,8 @@ class RunStore:
         Return False and change nothing if the run was marked as crashed in the meantime. A success is recorded even
         then, unless another run has been started.
         """
-        values = _values_of_end(state, outputs, error) | dict.fromkeys(("finished_at", "heartbeat_at"), self._now())
+        values = _values_of_end(state, error) | self._stored(outputs)
+        values |= dict.fromkeys(("finished_at", "heartbeat_at"), self._now())
         before = [*ACTIVE_STATES, RunState.CRASHED] if state is RunState.SUCCEEDED else [*ACTIVE_STATES]
         statement = sa.update(runs_table).where(runs_table.c.id == claim.id, runs_table.c.state.in_(before))
         try:
@@ -143,6 +150,16 @@ class RunStore:
                 return connection.execute(statement.values(values)).rowcount == 1
         except IntegrityError:
             return False
+
+    def _stored(self, outputs: Mapping[str, Json] | None) -> dict[str, object]:
+        """Return what the columns say about `outputs`, which have absolute paths."""
+        if outputs is None:
+            return {"outputs": None, "outputs_dir": None}
+        folders = self._folders
+        return {
+            "outputs": _storable(json.dumps(folders.to_store(outputs) if folders else outputs, ensure_ascii=False)),
+            "outputs_dir": _storable(str(folders.outputs)) if folders else None,
+        }
 
     def give_up_crashed(self) -> int:
         """Mark runs whose heartbeat has stopped as crashed, so that their dates are due again; return how many."""
@@ -190,12 +207,13 @@ class RunStore:
             if value is not None
         ]
         with self._database.reading() as connection:
-            return read_runs(connection, *conditions, limit=limit)
+            return read_runs(connection, *conditions, finder=OutputFinder(self._folders), limit=limit)
 
     def run(self, run_id: int) -> RunRecord | None:
         """Return the run with this number, None if there is none."""
         with self._database.reading() as connection:
-            return next(iter(read_runs(connection, runs_table.c.id == run_id)), None)
+            finder = OutputFinder(self._folders)
+            return next(iter(read_runs(connection, runs_table.c.id == run_id, finder=finder)), None)
 
     def forgive(self, keys: Iterable[RunKey]) -> None:
         """Stop counting past failures and cancellations of `keys`, so that their dates are due again."""
@@ -204,10 +222,11 @@ class RunStore:
                 unforgiven = (*_is(key), ~is_claimed, ~is_rerunning, runs_table.c.forgiven_at.is_(None))
                 connection.execute(sa.update(runs_table).where(*unforgiven).values(forgiven_at=self._now()))
 
-    def forget_outputs(self, run_id: int) -> None:
-        """Record that the outputs of a run, and its flow run in Prefect, were deleted."""
+    def forget_outputs(self, run_id: int, *, keep_paths: bool = False) -> None:
+        """Record that the outputs of a run (with `keep_paths`, not all) and its flow run in Prefect were deleted."""
         with self._database.writing("cannot be written") as connection:
-            values = {"outputs": None, "flow_run_id": None, "pruned_at": self._now()}
+            values = {"flow_run_id": None, "pruned_at": self._now()}
+            values |= {} if keep_paths else {"outputs": None, "outputs_dir": None}
             connection.execute(sa.update(runs_table).where(runs_table.c.id == run_id).values(values))
 
 
@@ -233,12 +252,9 @@ def _supersede(connection: sa.Connection, claim: Claim) -> None:
         connection.execute(old.values(state=RunState.SUPERSEDED.value))
 
 
-def _values_of_end(state: RunState, outputs: Mapping[str, Json] | None, error: RunError | None) -> dict[str, object]:
-    """Return what the columns say about the end of a run, except for the time."""
-    values: dict[str, object] = {
-        "state": state.value,
-        "outputs": _storable(json.dumps(outputs, ensure_ascii=False)) if outputs is not None else None,
-    }
+def _values_of_end(state: RunState, error: RunError | None) -> dict[str, object]:
+    """Return what the columns say about the end of a run, except for the time and the outputs."""
+    values: dict[str, object] = {"state": state.value}
     if error:
         values |= {
             "error_class": _storable(error.error_class),

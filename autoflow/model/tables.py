@@ -24,12 +24,15 @@ runs_table = sa.Table(
     sa.Column("error_cell", sa.Integer),
     sa.Column("error_class", sa.Text),
     sa.Column("error_message", sa.Text),
+    # JSON, with paths relative to the outputs folder: see `output_paths`.
     sa.Column("outputs", sa.Text),
     sa.Column("flow_run_id", sa.String(36)),
-    # When somebody asked to retry the date: the run no longer counts as a failure.
+    # When a user requested a retry of the date: the run no longer counts as a failure.
     sa.Column("forgiven_at", sa.DateTime),
     # When its outputs were deleted because of their age.
     sa.Column("pruned_at", sa.DateTime),
+    # The outputs folder as it was when `outputs` was written.
+    sa.Column("outputs_dir", sa.Text),
 )
 
 is_claimed = runs_table.c.state.in_([str(state) for state in CLAIMED_STATES])

@@ -13,7 +13,7 @@ from autoflow.model.database import make_engine, place_of, reason_of
 class Database:
     """The database of runs at `uri`. Safe to use from several threads.
 
-    `place` says where it is, for people, without user and password.
+    `place` is where it is, for messages, without user and password.
     """
 
     def __init__(self, uri: str) -> None:

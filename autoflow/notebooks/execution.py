@@ -15,7 +15,14 @@ from nbclient.exceptions import DeadKernelError
 
 from autoflow.errors import NotebookError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
-from autoflow.kernels.kernel import PYTHON_KERNEL, SHUTDOWN_GRACE, Kernel, is_installed, new_kernel
+from autoflow.kernels.kernel import (
+    PYTHON_KERNEL,
+    SHUTDOWN_GRACE,
+    Kernel,
+    KernelStartError,
+    is_installed,
+    new_kernel,
+)
 from autoflow.lean_imports import hidden
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
 from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, read_notebook
@@ -44,7 +51,7 @@ logging.getLogger("papermill").setLevel(logging.ERROR)
 logging.getLogger("traitlets").setLevel(logging.CRITICAL)
 
 
-def execute(  # noqa: PLR0913 - each is a thing of its own
+def execute(  # noqa: PLR0913 - they do not belong together
     notebook: Path,
     executed: Path,
     *,
@@ -76,10 +83,13 @@ def execute(  # noqa: PLR0913 - each is a thing of its own
 
     """
     redaction = Redaction(secrets)
+    stop = stop or StopSignal()
     run = _Run(_read(notebook, label), notebook.parent, environment, start_timeout, on_cell, fork_server)
     try:
-        run.to_the_end(parameters, _Limits(timeout, stop or StopSignal()))
-    except Exception as error:  # noqa: BLE001 - whatever it is, this run has failed by it, and others have not
+        run.to_the_end(parameters, _Limits(timeout, stop))
+    except Exception as error:  # noqa: BLE001 - any exception fails this run, and no other
+        if not isinstance(error, CellFailedError | _FailedError):
+            stop.raise_if_set()  # it may have caused the error
         raise _explained(error, label, run, redaction) from None
     finally:
         run.node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)
@@ -99,7 +109,7 @@ def _read(notebook: Path, label: str) -> nbformat.NotebookNode:
 
 @dataclass(frozen=True)
 class _Limits:
-    """What can end a run before the end of its notebook."""
+    """The reasons to end a run before the end of its notebook."""
 
     timeout: float | None
     stop: StopSignal
@@ -173,8 +183,7 @@ class _Run:
 
     async def _run_in_kernel(self, limits: _Limits) -> None:
         """Run the cells in a kernel of their own, which is gone afterwards."""
-        if limits.stop.is_set:
-            raise RunStopped(limits.stop.reason)
+        limits.stop.raise_if_set()
         record = NotebookExecutionManager(self.node, progress_bar=False, autosave_cell_every=0)
         record.notebook_start()
         grace = 0.0
@@ -226,15 +235,14 @@ class _Run:
         return type(error).__name__, str(error)
 
 
-def _explained(error: Exception, label: str, run: _Run, redaction: Redaction) -> NotebookError | RunStopped:
+def _explained(error: Exception, label: str, run: _Run, redaction: Redaction) -> NotebookError:
     """Return the error to report for `error`, without secrets."""
-    if isinstance(error, RunStopped):
-        return error
     error_class, message = (redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[:LONGEST_MESSAGE]}..."
     cell = None if run.position is None else run.position + 1
-    return NotebookError(label, cell, error_class[:LONGEST_MESSAGE], message)
+    is_death = isinstance(error, DeadKernelError | KernelStartError)
+    return NotebookError(label, cell, error_class[:LONGEST_MESSAGE], message, is_death=is_death)
 
 
 def _complete(record: NotebookExecutionManager) -> None:

@@ -25,7 +25,7 @@ _LONGEST_REASON = 200
 
 
 class InvalidNotebookError(ValueError):
-    """The file is not a valid notebook; the message is the reason ("it is not JSON")."""
+    """The file is not a valid notebook; the message is the reason ("it is not valid JSON")."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InvalidNotebookError("it is not UTF-8 text") from error
     except (ValueError, RecursionError) as error:
-        raise InvalidNotebookError("it is not JSON") from error
+        raise InvalidNotebookError("it is not valid JSON") from error
     if not (isinstance(content, dict) and isinstance(content.get("nbformat"), int)):
         raise InvalidNotebookError("its JSON has no 'nbformat'")
     return content

@@ -77,7 +77,7 @@ class Redaction:
         return re.compile("|".join(f"{_ANSI}*".join(map(re.escape, form)) for form in self._forms))
 
     def _of_part(self, part: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a cell or an output without secrets in the values that people or kernels have set."""
+        """Return a cell or an output without secrets in the values that authors or kernels have set."""
         clean = {key: value if key in _PLAIN_KEYS else self.of_value(value) for key, value in part.items()}
         if "outputs" in part:
             clean["outputs"] = [self._of_part(output) for output in part["outputs"]]

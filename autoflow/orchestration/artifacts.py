@@ -42,6 +42,8 @@ def summary(run: WorkflowRun, outcome: Outcome, settings: Settings) -> str:
     for label, outputs in sorted(outcome.outputs.items()):
         reports = ", ".join(_link(path, settings) for path in outputs.reports)
         lines.append(f"| {_plain(label)} | {_link(outputs.executed, settings)} | {reports} |")
+    if outcome.outputs and settings.report_url_base is None:
+        lines += ["", "Paths are relative to the outputs folder."]
     return "\n".join(lines) + "\n"
 
 
@@ -59,7 +61,10 @@ def _failure(label: str, error: Exception, outcome: Outcome) -> list[str]:
 
 def _link(path: Path, settings: Settings) -> str:
     address = settings.address_of(path)
-    return f"[{_plain(path.name)}](<{address}>)" if address != str(path) else f"`{address}`"
+    if address != str(path):
+        return f"[{_plain(path.name)}](<{address}>)"
+    # Prefect's history is moved together with the outputs folder.
+    return f"`{path.relative_to(settings.outputs_dir) if path.is_relative_to(settings.outputs_dir) else path}`"
 
 
 def _fenced(text: str, language: str = "") -> str:

@@ -1,7 +1,7 @@
 """Runs flows in Prefect with as few requests as possible.
 
 Prefect itself sends ten requests for a run, a third of them for what it knows already, over a new client for each run.
-Making that client takes longer than the requests. On a small server this is most of what a run costs.
+Making that client takes longer than the requests. On a small server, this is most of the cost of a run.
 """
 
 import contextvars
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def result_storage(settings: Settings) -> Path:
     """Return the folder in which flows would store results, if they stored any.
 
-    A flow without one queries Prefect's server for it at each run.
+    Without it, each run of a flow queries Prefect's server for one.
     """
     return settings.prefect_home / "storage"
 

@@ -130,7 +130,7 @@ def prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterat
 def shared_prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterator["PrefectApi"]:
     """Yield the Prefect API that is set, or the daemon's, or that of a temporary server; `environ` is prepared for it.
 
-    A temporary server uses a port on which nobody looks for a daemon, and no daemon wants to start.
+    A temporary server uses a port where no client expects a daemon, and where no daemon starts.
     """
     url = settings.prefect_api_url or DaemonFiles(home=settings.prefect_home).api_url
     if url and (settings.prefect_api_url or is_ready(url)):

@@ -1,4 +1,4 @@
-"""What AutoFlow's process uses of Prefect beyond its public API.
+"""The parts of Prefect beyond its public API that AutoFlow's process uses.
 
 Prefect can change all of this in any release. Each item says why AutoFlow needs it and what happens if it changes;
 tests/orchestration/test_prefect_internals.py checks it, so that an upgrade shows at once what has moved. The server's
@@ -59,7 +59,7 @@ def prefect_queues_flushed() -> Iterator[None]:
 def report_served(client: SyncPrefectClient, deployment_ids: Sequence[UUID], now: datetime.datetime) -> None:
     """Report to Prefect that the deployments are served, so that its UI shows them as ready for a minute.
 
-    There is no request for this alone: the server takes the query for scheduled runs as the sign of life of Prefect's
+    There is no request for this alone: the server takes the query for scheduled runs as the heartbeat of Prefect's
     own runner. If that changes, the UI shows the deployments as not ready; runs are not affected.
     """
     client.get_scheduled_flow_runs_for_deployments(list(deployment_ids), scheduled_before=now)

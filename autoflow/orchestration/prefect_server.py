@@ -1,4 +1,4 @@
-"""The program of AutoFlow's own Prefect server, which runs in a process of its own.
+"""The program of AutoFlow's own Prefect server, which runs in a separate process.
 
 Usage: ``python -m autoflow.orchestration.prefect_server DESCRIPTOR HOST...``.
 

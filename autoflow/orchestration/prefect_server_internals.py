@@ -1,4 +1,4 @@
-"""What the process of the Prefect server changes in Prefect, and in docket, which runs Prefect's background tasks.
+"""Changes that the Prefect server's process makes to Prefect, and to docket, which runs Prefect's background tasks.
 
 Prefect can change all of this in any release. Each item says why AutoFlow needs it and what happens if it changes;
 tests/orchestration/test_prefect_internals.py checks it, so that an upgrade shows at once what has moved.
@@ -74,11 +74,11 @@ def use_patient_sqlite(url: str) -> None:
 class PatientSqliteConfiguration(AioSqliteConfiguration):
     """Prefect's configuration for SQLite, with transactions that take turns.
 
-    Prefect begins its transactions as readers. One that reads, and then writes after another has written, fails at once
-    with "database is locked". The server then responds with 503, and the client waits for seconds before it retries.
-    With runs side by side, that happens all the time. Here, each transaction is a writer from the start. They take
-    turns in the order in which they came: SQLite would have them poll at growing intervals, so that single ones wait
-    for half a second.
+    Prefect begins its transactions as readers. A transaction that reads, and then writes after another has written,
+    fails at once with "database is locked". The server then responds with 503, and the client waits for seconds before
+    it retries. With runs side by side, that happens all the time. Here, each transaction is a writer from the start.
+    Transactions take turns in the order in which they began: SQLite would make them poll at growing intervals, and some
+    would wait for half a second.
     """
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The page: `index.html` in the outputs folder, on which analysts find reports, and why there is none.
+"""The page: `index.html` in the outputs folder, where analysts find reports, or the reason why one is missing.
 
-Nothing is imported here: `readable` is a process of its own, for which the rest would take longer than its work.
+This file imports nothing: `readable` is a separate process, and importing the rest would take longer than its work.
 """

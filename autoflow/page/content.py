@@ -55,12 +55,12 @@ class Series:
 
 
 def read_series(store: RunStore, triggers: Iterable[TriggerSpec]) -> list[Series]:
-    """Return the series of the page in the order of `triggers`; those that no trigger asks for come last."""
+    """Return the series of the page in the order of `triggers`; those without a trigger come last."""
     entries = {WorkflowKey.of_trigger(trigger): trigger for trigger in triggers}
     histories = store.histories()
     found: dict[WorkflowKey, Series] = {}
     for key, record in sorted(_telling_runs(store).items(), key=lambda item: item[0].reference_date, reverse=True):
-        # A date stays done while it is run again: people can read the older report.
+        # A date stays done while it is run again: readers can open the older report.
         is_done = record.state.is_success
         status = DateStatus.DONE if is_done else past_status(histories, key, entries.get(key.workflow_key))
         series = found.setdefault(key.workflow_key, Series(key.workflow_key))
@@ -84,10 +84,7 @@ class Links:
     def __init__(self, outputs_dir: Path, notebooks_dir: Path) -> None:
         self._outputs_dir = outputs_dir
         self._notebooks_dir = str(notebooks_dir)
-        try:
-            self._names = frozenset(os.listdir(notebooks_dir))
-        except OSError:
-            self._names = frozenset()
+        self._names_in: dict[str, frozenset[str]] = {}
         self.unreadable: list[Path] = []
 
     def link(self, path: str) -> str:
@@ -95,12 +92,24 @@ class Links:
         return quote(os.path.relpath(path, self._outputs_dir))
 
     def is_readable(self, path: str) -> bool:
-        """Return whether an executed notebook exists as HTML, too; if it does not, remember it in `unreadable`."""
+        """Return whether an executed notebook exists as HTML, too; if it does not, remember it in `unreadable`.
+
+        Notebooks outside of the notebooks folder, where they may be if it was set anew, are not remembered.
+        """
         folder, name = os.path.split(path)
-        is_readable = folder == self._notebooks_dir and readable(name) in self._names
-        if not is_readable and name in self._names:
+        names = self._names(folder)
+        is_readable = readable(name) in names
+        if not is_readable and name in names and folder == self._notebooks_dir:
             self.unreadable.append(Path(path))
         return is_readable
+
+    def _names(self, folder: str) -> frozenset[str]:
+        if folder not in self._names_in:
+            try:
+                self._names_in[folder] = frozenset(os.listdir(folder))
+            except OSError:
+                self._names_in[folder] = frozenset()
+        return self._names_in[folder]
 
 
 class Compact:
@@ -139,12 +148,14 @@ class Compact:
         Return the time of the run as well. In the links, {d} stands for the date and {t} for that time.
         """
         outputs, date = day.record.outputs, day.date.isoformat()
-        found = next((_STAMP.search(each["notebook"]) for each in outputs.values()), None)
+        found = next((_STAMP.search(os.path.basename(each["notebook"])) for each in outputs.values()), None)
         stamp = found[0] if found else ""
 
         def general(path: str) -> str:
-            path = path.replace(date, "\x01")
-            return self._general_link(path.replace(stamp, "\x02") if stamp else path)
+            # In the name alone: the outputs folder may have a date in its path, too, and be moved.
+            folder, name = os.path.split(path)
+            name = name.replace(date, "\x01")
+            return self._general_link(os.path.join(folder, name.replace(stamp, "\x02") if stamp else name))
 
         return [
             [

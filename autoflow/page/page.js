@@ -95,7 +95,7 @@
     const years = [...new Set(each.days.map((day) => new Date(day[0] * DAY).getUTCFullYear()))];
     const select = make("select", { "aria-label": `Year, ${title}` });
     for (const year of years) select.append(make("option", { value: year }, year));
-    // Open the year of the newest date that is done: one that failed may be years off by a typing mistake.
+    // Open the year of the newest date that is done: a failed date may be years off because of a typing mistake.
     const opened = each.days.find((day) => day[1] === 0) || each.days[0];
     select.value = new Date(opened[0] * DAY).getUTCFullYear();
     const counts = states.map((name, state) => [each.days.filter((day) => day[1] === state).length, name]);

@@ -1,7 +1,8 @@
 """Check cron strings.
 
-Prefect reads them with croniter, but importing Prefect takes a second. So cronsim reads them here, with what croniter
-writes differently translated for it. A test checks that Prefect accepts whatever passes, and finds times for it.
+Prefect reads them with croniter, but importing Prefect takes a second. So cronsim reads them here, after
+croniter's own notations are translated. A test checks that Prefect accepts each string that passes, and finds times
+for it.
 """
 
 import datetime as dt

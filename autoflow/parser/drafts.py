@@ -1,4 +1,4 @@
-"""Drafts of the specs, of which something may be missing or wrong (and has been reported).
+"""Drafts of the specs, with parts that may be missing or wrong (and have been reported).
 
 `spec` makes a spec of a draft once the file is known to be valid.
 """

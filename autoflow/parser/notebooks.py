@@ -63,10 +63,10 @@ def _check_declared(names: Collection[str], declared: DeclaredParameters, *, pla
 def _undeclared(parameter: str, names: frozenset[str], *, has_cell: bool) -> str | None:
     """Return why a Python notebook that declares `names` cannot take `parameter`; None if it can."""
     if not parameter.isidentifier() or keyword.iskeyword(parameter):
-        return "not a valid Python name"
+        return "not a valid Python name; rename the parameter"
     if not has_cell or parameter in names:
         return None
-    return f"the notebook's cell tagged 'parameters' does not declare this{did_you_mean(parameter, names)}"
+    return f"the notebook's cell tagged 'parameters' does not declare this parameter{did_you_mean(parameter, names)}"
 
 
 def _read_output(value: object, place: Place, *, reader: Reader, folder: InputsFolder) -> OutputSpec:

@@ -29,7 +29,7 @@ class PlacesInFile:
         return tuple(self._misspelt.get(place[: index + 1], key) for index, key in enumerate(place))
 
     def line(self, place: Place, *, at_key: bool = False) -> int:
-        """Return the line of the value at `place`, or of its key; if it is not in the file, of what is around it."""
+        """Return the line of the value at `place`, or of its key; if it is not in the file, of the value around it."""
         place = self.as_written(place)
         while place not in self._lines:
             place = place[:-1]

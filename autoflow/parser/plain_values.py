@@ -78,7 +78,7 @@ class PlainValues:
             in_block = isinstance(value_node, yaml.CollectionNode) and not value_node.flow_style
             value_line = key_line if in_block else value_node.start_mark.line + 1
             self._problems.places.add((*place, key), key_line=key_line, value_line=value_line)
-            # Nobody knows which value of a duplicate key is meant.
+            # It is unclear which value of a duplicate key is meant.
             is_broken = self._problems.is_broken((*place, key))
             values[key] = BROKEN if is_broken else self.value(value_node, (*place, key))
         return values

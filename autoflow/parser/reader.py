@@ -1,4 +1,4 @@
-"""Read plain values against what is expected, report what is wrong, and go on."""
+"""Check plain values against the expected structure, and report all mistakes."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

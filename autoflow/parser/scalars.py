@@ -33,7 +33,7 @@ _SURPRISING_NUMBER = re.compile("[-+]?0[0-9]+|.*[_:].*")
 
 
 def scalar(node: yaml.ScalarNode, construct: Callable[[yaml.Node], object]) -> object:
-    """Return the value that `construct` makes of `node`; ValueError if it cannot, or if few people mean that value.
+    """Return the value that `construct` makes of `node`; ValueError if it cannot, or if users rarely mean that value.
 
     The tag of `node` is one of `SCALAR_TAGS`.
     """

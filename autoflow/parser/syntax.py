@@ -1,4 +1,4 @@
-"""Explain invalid YAML to people who have not read YAML's grammar."""
+"""Explain invalid YAML to users who do not know YAML's grammar."""
 
 import yaml
 

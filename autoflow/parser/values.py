@@ -8,10 +8,8 @@ import math
 
 from autoflow.parser.cron import cron_problem
 from autoflow.parser.wording import alternatives, show
+from autoflow.settings.checks import MAX_SECONDS
 from autoflow.specs import CDR_TYPES, RESERVED_NAMES, Json, ReportFormat
-
-MAX_SECONDS = 366 * 24 * 3600
-"""The longest timeout or delay: a year."""
 
 
 class UnexpectedValueError(ValueError):

@@ -76,13 +76,19 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
     Raises
     ------
     ReportError
-        If the conversion fails or is stopped; with the message of the tool that failed.
+        If the conversion fails; with the message of the tool that failed.
+    RunStopped
+        If `stop` is set before the report is complete.
 
     """
     deadline = time.monotonic() + timeout
     stop = stop or StopSignal()
     try:
-        with tempfile.TemporaryDirectory(prefix="autoflow-report-") as temporary, whole_file(report) as unfinished:
+        with (
+            stop.prevailing(),
+            tempfile.TemporaryDirectory(prefix="autoflow-report-") as temporary,
+            whole_file(report) as unfinished,
+        ):
             folder = Path(temporary).resolve()
             workplace = Workplace(folder, inputs_dir, template, config_dir, deadline, stop)
             shutil.copyfile(_made(notebook, workplace, report_format, context), unfinished)

@@ -81,7 +81,9 @@ class Asciidoctor:
         Raises
         ------
         ReportError
-            If it fails (with its own message), takes longer than `timeout` seconds, or is stopped.
+            If it fails (with its own message) or takes longer than `timeout` seconds.
+        RunStopped
+            If it is stopped before its end.
 
         """
         deadline = time.monotonic() + timeout
@@ -90,9 +92,10 @@ class Asciidoctor:
         try:
             with its:
                 self._hand_over(its)
-            pid = int(_line_from(ours, deadline) or 0)
-            order = {"folder": str(folder), "arguments": list(arguments)}
-            with stop.calling(partial(kill_group, pid)) if pid else contextlib.nullcontext():
+            # A stop ends the wait for an answer, also while the process is still loading; then the fork is killed.
+            with stop.calling(partial(_hang_up, ours)):
+                pid = int(_line_from(ours, deadline) or 0)
+                order = {"folder": str(folder), "arguments": list(arguments)}
                 ours.sendall(json.dumps(order).encode() + b"\n")
                 status = _line_from(ours, deadline)
         except TimeoutError as error:
@@ -103,11 +106,11 @@ class Asciidoctor:
             ours.close()
             if pid:
                 kill_group(pid)
-        if status != "0" and stop.is_set:
-            raise ReportError(f"{_PROGRAM} was stopped: {stop.reason}")
+        if status != "0":
+            stop.raise_if_set()
         message = self._message(folder)
         if status != "0":
-            raise ReportError(f"{_PROGRAM} failed: {message or 'no message'}")
+            raise ReportError(f"{_PROGRAM} failed: {message or 'no message'}", is_death=not status)
         return message
 
     def close(self) -> None:
@@ -146,6 +149,11 @@ def _server(program: str, server: Path) -> Asciidoctor:
     started = Asciidoctor(program, server)
     atexit.register(started.close)
     return started
+
+
+def _hang_up(ours: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # closed already
+        ours.shutdown(socket.SHUT_RDWR)
 
 
 def _line_from(ours: socket.socket, deadline: float) -> str:

@@ -40,7 +40,7 @@ def run(
 
     Raises
     ------
-    ReportError
+    ReportError, RunStopped
         As `Program.finish` and `started` do.
 
     """
@@ -63,8 +63,10 @@ class Program:
         Raises
         ------
         ReportError
-            If it takes longer than `timeout` seconds, is stopped, or exits with a status other than 0; with the
-            program's own message.
+            If it takes longer than `timeout` seconds or exits with a status other than 0; with the program's own
+            message.
+        RunStopped
+            If it is stopped before its end.
 
         """
         try:
@@ -72,10 +74,9 @@ class Program:
         except subprocess.TimeoutExpired as error:
             raise ReportError(took_too_long(self._name)) from error
         message = own_message(warnings, self._folder)
-        if self._child.returncode != 0 and self._stop.is_set:
-            raise ReportError(f"{self._name} was stopped: {self._stop.reason}")
-        if self._child.returncode != 0:
-            raise ReportError(f"{self._name} failed: {message or f'exit status {self._child.returncode}'}")
+        if status := self._child.returncode:
+            self._stop.raise_if_set()
+            raise ReportError(f"{self._name} failed: {message or ended_with(status)}", is_death=status < 0)
         return output, message
 
 
@@ -116,6 +117,11 @@ def started(command: Sequence[str], *, folder: Path, stop: StopSignal) -> Iterat
 def took_too_long(name: str) -> str:
     """Return the message for a program that exceeded its time limit."""
     return f"{name} took too long; raise AUTOFLOW_REPORT_TIMEOUT to allow more time"
+
+
+def ended_with(status: int) -> str:
+    """Return how a program without a message ended: with an exit status or, if that is negative, by a signal."""
+    return f"exit status {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"
 
 
 def own_message(messages: bytes, folder: Path) -> str:

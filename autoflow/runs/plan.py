@@ -18,7 +18,7 @@ from autoflow.specs import TriggerSpec
 
 
 class DateStatus(enum.StrEnum):
-    """The status of a date; people read the text."""
+    """The status of a date; users see the text."""
 
     DONE = "done"
     """A run has succeeded."""
@@ -31,7 +31,7 @@ class DateStatus(enum.StrEnum):
     GIVEN_UP = "given up"
     """It failed, and has no attempts left."""
     CANCELLED = "cancelled"
-    """Somebody cancelled the newest run."""
+    """A user cancelled the newest run."""
     TOO_EARLY = "before earliest_date"
     """The entry's `earliest_date` excludes it."""
     INCOMPLETE = "dates missing"
@@ -44,7 +44,7 @@ PLAN_STATUSES = tuple(status for status in DateStatus if status is not DateStatu
 """The statuses that a date in a plan can have."""
 
 UNDONE = (DateStatus.DUE, DateStatus.WAITING, DateStatus.GIVEN_UP, DateStatus.CANCELLED)
-"""The statuses of dates that could be run if somebody asked for it."""
+"""The statuses of dates that a user can still run on request."""
 
 _BEGUN = (DateStatus.RUNNING, DateStatus.DONE)
 _NO_HISTORY = History()
@@ -210,8 +210,8 @@ def recorded_status(histories: Histories, key: RunKey) -> DateStatus | None:
 def past_status(histories: Histories, key: RunKey, trigger: TriggerSpec | None) -> DateStatus:
     """Return the status of a date that was run, without asking which dates FlowAPI has.
 
-    Without these, nobody knows whether a date that is to be retried is due: it is `WAITING`. `trigger` is the sensor's
-    entry with this workflow and these parameters, None if there is none: then a date that failed is `FAILED`.
+    Without them, a date that will be retried counts as `WAITING`, even if it is due. `trigger` is the sensor's
+    entry with this workflow and these parameters. If it is None, a date that failed is `FAILED`.
     """
     if recorded := recorded_status(histories, key):
         return recorded

@@ -1,4 +1,4 @@
-"""What a run is called, which states it has, and what the run store knows about it."""
+"""The key of a run, its states, and its record in the run store."""
 
 import datetime
 import enum
@@ -34,11 +34,11 @@ class RunState(enum.StrEnum):
     INTERRUPTED = "interrupted"
     """AutoFlow was stopped during the run. The date is due again."""
     CANCELLED = "cancelled"
-    """Somebody cancelled the run. The date is not retried automatically."""
+    """A user cancelled the run. The date is not retried automatically."""
     RERUNNING = "rerunning"
     """Like `RUNNING`, for a date that an older run has done. That run counts until this one succeeds."""
     SUPERSEDED = "superseded"
-    """It succeeded, but a newer run that somebody asked for has succeeded since, and counts instead."""
+    """It succeeded, but a newer run that a user requested has succeeded since, and counts instead."""
 
     @property
     def is_active(self) -> bool:
@@ -127,7 +127,7 @@ class RunKey:
         return self.workflow_key.parameters_hash
 
     def __str__(self) -> str:
-        """Return the name of the run for people."""
+        """Return the name of the run in messages."""
         return f"{self.workflow} {self.reference_date.isoformat()}"
 
 
@@ -179,7 +179,7 @@ class Failures:
     """The failed attempts of a date.
 
     `count` is the number of failures; several crashes in a row count as one. `last` is when the newest of them ended,
-    in UTC. `cancelled`: somebody cancelled the newest run.
+    in UTC. `cancelled`: a user cancelled the newest run.
     """
 
     count: int = 0

@@ -1,4 +1,4 @@
-"""Runs that somebody asks for, whether they are due or not."""
+"""Runs that a user requests, whether they are due or not."""
 
 import datetime
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from autoflow.specs import Json, TriggerSpec, WorkflowsFile
 
 
 def requested_trigger(file: WorkflowsFile, workflow: str, parameters: Mapping[str, Json] | None) -> TriggerSpec:
-    """Return the conditions of a run of `workflow` that somebody asks for: the sensor's entry with these `parameters`.
+    """Return the conditions of a requested run of `workflow`: the sensor's entry with these `parameters`.
 
-    If there is no such entry, or no `parameters` are given, the first entry of the workflow counts; if it has none,
-    the defaults do.
+    If there is no such entry, or no `parameters` are given, use the first entry of the workflow; if it has none, use
+    the defaults.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def requested_trigger(file: WorkflowsFile, workflow: str, parameters: Mapping[st
 def requested_run(
     file: WorkflowsFile, workflow: str, reference_date: datetime.date, parameters: Mapping[str, Any] | None
 ) -> WorkflowRun:
-    """Return the run of `workflow` for `reference_date` that somebody asks for.
+    """Return the requested run of `workflow` for `reference_date`.
 
     Its stencil is that of `requested_trigger`; so are its parameters, if no `parameters` are given.
 

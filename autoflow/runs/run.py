@@ -16,7 +16,7 @@ from autoflow.specs import Json, WorkflowSpec
 class WorkflowRun:
     """A workflow to run for a date. `date_ranges` are the dates of its stencil, both ends included.
 
-    The date has failed `failures` times before. `retry` is its policy; None if somebody asked for the run.
+    The date has failed `failures` times before. `retry` is its policy; None if a user requested the run.
     """
 
     workflow: WorkflowSpec
@@ -32,7 +32,7 @@ class WorkflowRun:
         return RunKey.of(self.workflow.name, self.parameters, self.reference_date)
 
     def __str__(self) -> str:
-        """Return the name of the run for people."""
+        """Return the name of the run in messages."""
         return str(self.key)
 
 
@@ -52,8 +52,13 @@ class Outcome:
     errors: dict[str, AutoflowError] = field(default_factory=dict)
 
     @property
+    def was_stopped(self) -> bool:
+        """Whether a notebook was stopped before its end."""
+        return any(isinstance(error, RunStopped) for error in self.errors.values())
+
+    @property
     def error(self) -> AutoflowError | None:
-        """The error that made the run fail: a real failure rather than a notebook that was stopped because of it."""
+        """The error that made the run fail: a real failure rather than a notebook that was stopped."""
         return min(self.errors.values(), key=lambda error: isinstance(error, RunStopped), default=None)
 
 
@@ -67,13 +72,13 @@ class EndedRun:
 
     @property
     def is_given_up(self) -> bool:
-        """Whether it failed and is not retried. A run that a person asked for is never given up: they see the error."""
+        """Whether it failed and is not retried. A requested run is never given up: the user sees its error."""
         retry = self.run.retry
         return self.state.is_failure and retry is not None and not retry.has_attempts_left(self.run.failures + 1)
 
     @property
     def paths(self) -> list[Path]:
-        """The files for people to read: the reports or, if there are none, the executed notebooks."""
+        """The files for readers: the reports or, if there are none, the executed notebooks."""
         outputs = self.outcome.outputs.values()
         return [path for each in outputs for path in each.reports] or [each.executed for each in outputs]
 

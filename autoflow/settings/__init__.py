@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from urllib.parse import quote, unquote, unquote_plus
 
 from get_secret_or_env_var import environ as environ_with_secrets
-from pydantic import Field, SecretStr, SkipValidation, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, SkipValidation, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -140,6 +140,14 @@ class Settings(BaseSettings):
         (),
     )
     environ: SkipValidation[Mapping[str, str]] = Field(repr=False, exclude=True)
+    # Later, AutoFlow adds variables for Prefect to its own environment. Kernels must not get them: a kernel is forked
+    # only if its environment is that of the warm process.
+    _variables: Mapping[str, str] = PrivateAttr()
+
+    def model_post_init(self, _context: object) -> None:
+        """Keep the variables for kernels as they are at the start."""
+        values = {name: self._current(name) for name in self.environ if name not in HIDDEN_FROM_KERNELS}
+        self._variables = {name: value for name, value in values.items() if value is not None}
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = environ_with_secrets) -> "Settings":
@@ -156,7 +164,7 @@ class Settings(BaseSettings):
             return cls(**values)
         except ValidationError as error:
             lines = [_line(each) for each in error.errors() if each["type"] != "default_factory_not_called"]
-            # Without the original error, which has the values.
+            # Suppress the original error, which contains the values.
             raise SettingsError(tuple(dict.fromkeys(lines))) from None
 
     @classmethod
@@ -200,7 +208,7 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """All that must not be shown, the current token included; the longest first."""
+        """All texts that must not be shown, including the current token; the longest first."""
         tokens = {self.flowapi_token.get_secret_value(), self.current_flowapi_token()}
         found = {*tokens, *map(_signature, tokens), *_passwords(self.db_uri)}
         found |= {self.db_password.get_secret_value()} if self.db_password else set()
@@ -211,16 +219,15 @@ class Settings(BaseSettings):
 
     @property
     def kernel_environ(self) -> dict[str, str]:
-        """The environment of notebooks: AutoFlow's own, less the secrets that they do not need."""
-        values = {name: self._current(name) for name in self.environ if name not in HIDDEN_FROM_KERNELS}
-        names = {name: value for name, value in values.items() if value is not None}
+        """The environment of notebooks: AutoFlow's own at the start, without its secrets, and the newest token."""
+        names = dict(self._variables)
         if self.ssl_certificate:
             # So that flowclient trusts FlowAPI's certificate in a notebook, too.
             names.setdefault("SSL_CERT_FILE", str(self.ssl_certificate))
         return names | {"FLOWAPI_URL": self.flowapi_url, "FLOWAPI_TOKEN": self.current_flowapi_token()}
 
     def address_of(self, output: Path) -> str:
-        """Return where people find an output: its URL if AutoFlow knows it, or else its path."""
+        """Return where readers find an output: its URL if AutoFlow knows it, or else its path."""
         if self.report_url_base is None or not output.is_relative_to(self.outputs_dir):
             return str(output)
         return f"{self.report_url_base}/{quote(output.relative_to(self.outputs_dir).as_posix())}"

@@ -98,7 +98,7 @@ def _may_be_in_uri(path: Path) -> Path:
 
 
 def seconds(*, above: float = -math.inf, at_least: float = -math.inf) -> BeforeValidator:
-    """Return a check of numbers of seconds, of which `MAX_SECONDS` is the highest."""
+    """Return a check of numbers of seconds up to `MAX_SECONDS`."""
     lowest = f"above {above:g} and up to" if above > -math.inf else f"from {at_least:g} to"
 
     def check(value: str) -> float:
@@ -190,7 +190,7 @@ def _database(value: SecretStr, info: ValidationInfo) -> SecretStr:
         raise ValueError("not a URI such as postgresql://user:{}@host:5432/autoflow")
     if uri.partition("://")[2].partition("/")[0].count("@") > 1:
         raise ValueError(
-            "write an '@' in the password as %40; or write {} in place of the password, and put it as it is into "
+            "write an '@' in the password as %40; or write {} in place of the password, and put it unchanged into "
             "AUTOFLOW_DB_PASSWORD"
         )
     return value

@@ -38,19 +38,19 @@ def config_keys(fields: Mapping[str, FieldInfo]) -> Iterator[tuple[ConfigKey, Fi
 
 
 def variables(fields: Mapping[str, FieldInfo], environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return what variables with the names of settings say."""
+    """Return the values of the variables that have the names of settings."""
     names = [str(field.validation_alias) for field in fields.values()]
     return _present({name: _variable(name, environ) for name in names if name.isupper()})
 
 
 def overrides(fields: Mapping[str, FieldInfo], environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the variables say that override keys of config.toml."""
+    """Return the values of the variables that override keys of config.toml."""
     keys = config_keys(fields)
     return _present({str(field.validation_alias): _variable(key.override, environ) for key, field in keys})
 
 
 def config_toml(fields: Mapping[str, FieldInfo], environ: Mapping[str, str], default_file: Path) -> dict[str, Any]:
-    """Return what config.toml says; in its values, `$NAME` stands for a variable."""
+    """Return the values in config.toml, where `$NAME` stands for a variable."""
     keys = dict(config_keys(fields))
     given: Mapping[str, object] = {}
     try:

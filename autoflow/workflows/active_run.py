@@ -43,7 +43,8 @@ class ActiveRun:
 
     Three nested signals stop it, for different reasons: `cancel` when someone cancels what the run is part of,
     `watched.stop` when someone cancels the run itself in Prefect, `stop` when its claim is lost. `shutdown` stops them
-    all. `end` is None until the end has been recorded.
+    all. `was_cancelled` is whether somebody had cancelled the run when its notebooks ended. `end` is None until the end
+    has been recorded.
     """
 
     run: WorkflowRun
@@ -54,6 +55,7 @@ class ActiveRun:
     watched: Watched
     stop: StopSignal = field(init=False)
     outcome: Outcome = field(default_factory=Outcome)
+    was_cancelled: bool = False
     end: End | None = None
 
     def __post_init__(self) -> None:
@@ -72,15 +74,17 @@ class ActiveRun:
         except Exception as error:  # noqa: BLE001 - whatever Prefect raises, the run has ended and has to be recorded
             problem = error
         if self.end is None:
-            self._record(self._or_cancelled(judge(self.run, self.outcome, problem)))
+            self._record(self._or_cancelled(self._judged(problem)))
 
     def record_if_complete(self) -> None:
         """Record the end of the notebooks before Prefect learns of it, unless they were stopped.
 
         Why they were stopped is decided at the end of the flow: it may take a query to Prefect, which may not respond.
         """
-        end = judge(self.run, self.outcome)
-        if not end.state.is_stopped:
+        # Later, the flow is shown as cancelled in Prefect for other reasons, too.
+        self.was_cancelled = self.cancel.is_set_directly or self.watched.stop.is_set_directly
+        end = self._judged()
+        if not self._was_perhaps_cancelled(end):
             self._record(end)
 
     def _flow_parameters(self) -> Mapping[str, Any]:
@@ -92,7 +96,7 @@ class ActiveRun:
 
     def _flow_run_started(self, flow: object, flow_run: FlowRun, state: object) -> None:  # noqa: ARG002 - Prefect's hook
         self.watched.is_run_by(flow_run.id)
-        # In the background: it is only for people to find the run in Prefect, and must not delay or fail it.
+        # In the background: it only helps users to find the run in Prefect, and must not delay or fail the run.
         threading.Thread(target=self._record_flow_run, args=[str(flow_run.id)], daemon=True).start()
 
     def _record_flow_run(self, flow_run_id: str) -> None:
@@ -101,13 +105,28 @@ class ActiveRun:
         except RunStoreError as error:
             logger.debug("%s", error)
 
+    def _judged(self, problem: Exception | None = None) -> End:
+        """Return how the notebooks ended; as interrupted if a process died while AutoFlow is shutting down.
+
+        A service manager may send SIGTERM to kernels and converters as well.
+        """
+        end, error = judge(self.run, self.outcome, problem), self.outcome.error
+        if end.state.is_failure and error and error.is_death and self.shutdown.is_closing:
+            return End(RunState.INTERRUPTED, RunError("Interrupted", f"AutoFlow was stopped: {error}"))
+        return end
+
+    def _was_perhaps_cancelled(self, end: End) -> bool:
+        """Return whether the run ended early, and not only because a notebook failed."""
+        is_stopped = end.state.is_stopped or self.outcome.was_stopped
+        return not end.state.is_success and (is_stopped or self.was_cancelled)
+
     def _or_cancelled(self, end: End) -> End:
         """Return `end`, or the end of a cancelled run if someone cancelled it."""
+        if not self._was_perhaps_cancelled(end):
+            return end
         # A run that AutoFlow stops itself is shown as cancelled in Prefect, too.
         is_stopped_by_us = self.shutdown.stop.is_set or self.stop.is_set_directly
-        if is_stopped_by_us or not end.state.is_stopped:
-            return end
-        if self.cancel.is_set_directly or self.watched.is_cancelled:
+        if self.was_cancelled or (not is_stopped_by_us and (self.cancel.is_set_directly or self.watched.is_cancelled)):
             return End(RunState.CANCELLED, RunError("Cancelled", self.watched.stop.reason))
         return end
 

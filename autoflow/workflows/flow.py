@@ -19,7 +19,7 @@ from prefect.utilities.annotations import quote
 
 from autoflow.errors import AutoflowError, ReportError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
-from autoflow.log import bugs_told
+from autoflow.log import bugs_logged
 from autoflow.notebooks.execution import CellCallback, execute
 from autoflow.orchestration.artifacts import show_outcome
 from autoflow.orchestration.flow_runs import result_storage
@@ -139,7 +139,7 @@ def _final_state(outcome: Outcome) -> Any:
 def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> NotebookOutputs:
     """Run one notebook; `upstream` contains the outputs of the notebooks that it depends on."""
     try:
-        with bugs_told(step.settings.secrets):
+        with bugs_logged(step.settings.secrets):
             outputs = run_notebook(step, upstream)
     except AutoflowError as error:
         step.outcome.errors[step.notebook.label] = error
@@ -155,11 +155,10 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
     Raises
     ------
     NotebookError, ReportError, RunStopped
-        The executed notebook exists all the same, with the cells that have run.
+        The executed notebook is written anyway, with the cells that have run.
 
     """
-    if step.stop.is_set:
-        raise RunStopped(step.stop.reason)
+    step.stop.raise_if_set()
     notebook, settings = step.notebook, step.settings
     executed = settings.notebooks_dir / f"{step.stem}.ipynb"
     try:
@@ -172,6 +171,7 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
         step.outcome.outputs[notebook.label] = NotebookOutputs(executed)
         raise
     except OSError as error:
+        step.stop.raise_if_set()
         raise ReportError(f"notebook '{notebook.label}': could not write {executed}: {error.strerror}") from error
 
 
@@ -221,7 +221,8 @@ def _reports(step: Step, executed: Path) -> Iterable[Path]:
                 stop=step.stop,
             )
         except ReportError as error:
-            raise ReportError(f"notebook '{step.notebook.label}': could not make its report: {error}") from error
+            message = f"notebook '{step.notebook.label}': could not make its report: {error}"
+            raise ReportError(message, is_death=error.is_death) from error
         yield report
 
 

@@ -1,4 +1,4 @@
-"""The routes below /control, with which people and tests change a running example, from this machine only."""
+"""The routes below /control, with which users and tests change a running example, from this machine only."""
 
 import datetime
 import ipaddress

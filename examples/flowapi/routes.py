@@ -138,8 +138,8 @@ def _parsed(spec: Mapping[str, Any]) -> Query:
         return parse_query(spec)
     except InvalidSpecError as error:
         parameters, messages = json.dumps(spec, sort_keys=True), json.dumps(error.messages, sort_keys=True)
-        told = f"The action parameters were:\n   {parameters}.\n\nValidation error messages:\n   {messages}.\n\n"
-        raise Refusal(400, {"msg": f"Parameter validation failed.\n\n{told}"}) from error
+        details = f"The action parameters were:\n   {parameters}.\n\nValidation error messages:\n   {messages}.\n\n"
+        raise Refusal(400, {"msg": f"Parameter validation failed.\n\n{details}"}) from error
 
 
 def _numbered(country: Country, unit: str) -> Iterable[tuple[int, Region]]:
@@ -147,8 +147,8 @@ def _numbered(country: Country, unit: str) -> Iterable[tuple[int, Region]]:
 
 
 def _feature(number: int, region: Region, properties: Row) -> Row:
-    told = {"pcod": region.pcod, **properties, "centroid": region.centroid}
-    return {"type": "Feature", "id": number, "geometry": region.geometry, "properties": told}
+    shown = {"pcod": region.pcod, **properties, "centroid": region.centroid}
+    return {"type": "Feature", "id": number, "geometry": region.geometry, "properties": shown}
 
 
 def _feature_collection(features: Iterable[Row], *, filename: str) -> Response:

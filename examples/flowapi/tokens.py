@@ -29,7 +29,7 @@ EXAMPLE_SCOPES: Final = flows_scopes("admin2")
 
 
 class Mint:
-    """Issues and checks tokens with an RSA key of its own."""
+    """Issues and checks tokens with its own RSA key."""
 
     def __init__(self) -> None:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)

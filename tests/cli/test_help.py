@@ -82,5 +82,5 @@ def test_wrong_arguments_are_explained_in_one_line(cli: Cli, arguments: list[str
     assert error.startswith("Error: ")
     assert message in error
     assert len(error.splitlines()) == 1
-    # At once, before a Prefect server is started.
+    # Immediately, before a Prefect server is started.
     assert not (cli.deployed.outputs / "prefect").exists()

@@ -1,6 +1,8 @@
+import datetime
 import re
 from pathlib import Path
 
+from autoflow.runs.records import RunKey, RunState
 from tests.cli.conftest import Cli
 
 
@@ -26,3 +28,28 @@ def test_prune_deletes_old_outputs_and_keeps_dates_done(running_cli: Cli) -> Non
     assert (run["state"], run["outputs"], run["flow_run_id"]) == ("succeeded", {}, None)
     assert run["pruned_at"]
     assert "is done already" in cli.fails("run", "simple", "--date", "2016-01-05")
+
+
+def test_prune_keeps_paths_on_record_of_files_that_it_does_not_delete(cli: Cli, tmp_path: Path) -> None:
+    outputs = cli.deployed.outputs
+    reports = {"set before": tmp_path / "before" / "a.pdf", "not mounted": tmp_path / "unmounted" / "a.pdf"}
+    reports["set before"].parent.mkdir()
+    reports["set before"].touch()
+    assert cli("runs") == 0
+    for day, report in enumerate((*reports.values(), outputs / "reports" / "a.pdf"), 1):
+        notebook = outputs / "notebooks" / f"{day}.ipynb"
+        notebook.touch()
+        with cli.store() as store:
+            claim = store.claim(RunKey.of("simple", {}, datetime.date(2016, 1, day)))
+            assert claim
+            files = {"n": {"notebook": str(notebook), "reports": [str(report)]}}
+            assert store.finish(claim, RunState.SUCCEEDED, outputs=files)
+    cli.execute_sql("UPDATE runs SET finished_at = '2020-01-01 00:00:00.000000'")
+
+    assert cli.json("prune", "--older-than", "1")["files"] == 3
+
+    assert not list((outputs / "notebooks").iterdir())
+    assert reports["set before"].exists()
+    kept = [[Path(path) for files in run["outputs"].values() for path in files["reports"]] for run in cli.json("runs")]
+    assert kept == [[], [reports["not mounted"]], [reports["set before"]]]
+    assert cli.json("prune", "--older-than", "1")["files"] == 0

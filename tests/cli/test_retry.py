@@ -41,7 +41,9 @@ def test_retry_makes_given_up_dates_due_again(running_cli: Cli) -> None:
         ("gone", 2, "2016-01-10", NO_ENTRY),
     ],
 )
-def test_retry_says_why_no_tick_will_run_a_date(cli: Cli, workflow: str, level: Json, date: str, reason: str) -> None:
+def test_retry_explains_why_no_tick_will_run_a_date(
+    cli: Cli, workflow: str, level: Json, date: str, reason: str
+) -> None:
     run_id = cli.record_failure(RunKey.of(workflow, {"level": level}, datetime.date.fromisoformat(date)))
     assert cli("retry", str(run_id)) == 0
     assert cli.printed() == f"{workflow} {date} may be retried, but no tick will run it: {reason}\n"

@@ -5,7 +5,7 @@ from autoflow.runs.records import RunKey
 from tests.cli.conftest import FAILS_WHILE_TOLD, Cli
 
 
-def test_date_is_run_again_only_by_force(running_cli: Cli) -> None:
+def test_date_is_run_again_only_with_force(running_cli: Cli) -> None:
     cli = running_cli
     first = cli.json("run", "simple", "--date", "2016-01-05", "-p", "level=5")
     assert first["state"] == "succeeded"

@@ -44,7 +44,7 @@ def test_validate_shows_all_problems(cli: Cli, deployed: Deployed) -> None:
     assert "token" in offline
 
 
-def test_what_could_not_be_checked_is_not_wrong(cli: Cli, deployed: Deployed) -> None:
+def test_unchecked_subject_is_not_reported_as_a_problem(cli: Cli, deployed: Deployed) -> None:
     deployed.write_workflows("""
         workflows:
           - name: simple

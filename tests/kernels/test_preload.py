@@ -1,4 +1,4 @@
-"""What can be imported ahead of time, and what cannot because all kernels would have it in common."""
+"""What can be preloaded, and what cannot because kernels must not share it."""
 
 import json
 import os
@@ -19,18 +19,18 @@ UNSAFE = {
     "opens pipes": ("import os; kept = os.pipe()",),
     "opens files": ("kept = open(__file__)", "kept = open(__file__ + '.log', 'a')"),
     "opens devices": ("import os; kept = os.open('/dev/ptmx', os.O_RDWR)",),
-    "closes the standard input or output": ("import os; os.close(0)",),
+    "closes standard input or output": ("import os; os.close(0)",),
     "shares memory": (
         "import mmap; kept = mmap.mmap(-1, 100)",
         "import multiprocessing; kept = multiprocessing.Lock()",
     ),
-    "makes a random generator": (
+    "creates a random generator": (
         "import random; kept = random.Random()",
         "import random\nclass Kept:\n    dice = random.Random()",
         "import numpy; kept = {'dice': numpy.random.default_rng()}",
         "import numpy; kept = numpy.random.RandomState()",
     ),
-    "makes temporary files": (
+    "creates temporary files": (
         "import tempfile; kept = tempfile.TemporaryDirectory()",
         "import atexit, shutil, tempfile; atexit.register(shutil.rmtree, tempfile.mkdtemp())",
         "from tempfile import mkstemp\ntry: mkstemp()\nexcept: pass",
@@ -39,7 +39,7 @@ UNSAFE = {
     "changes the working folder": ("import os; os.chdir('/tmp')",),
     "handles signals": ("import signal; signal.signal(signal.SIGTERM, lambda *_: None)",),
     "keeps IPython's shell": ("from IPython import get_ipython; kept = get_ipython()", "kept = get_ipython"),
-    "asks for IPython's shell": ("get_ipython().events", "get_ipython().kernel.shell", "get_ipython().config.x = 1"),
+    "uses IPython's shell": ("get_ipython().events", "get_ipython().kernel.shell", "get_ipython().config.x = 1"),
     "fails with ZeroDivisionError": ("1 / 0",),
     "fails with SystemExit": ("import sys; sys.exit()",),
 }
@@ -65,21 +65,20 @@ def __getattr__(name):
 """,
 )
 
-# Each module has a process of its own to be imported in, for a fork is all that takes.
+# Each module is imported in a separate process.
 PROGRAM = """
 import importlib, json, os, sys
 sys.path.insert(0, ROOT)
-from autoflow.kernels import hazards as kernel_hazards
-from autoflow.kernels import preload as kernel_imports
-kernel_hazards.PATIENCE = 0.2
-for name in kernel_imports.OF_A_KERNEL + ("numpy",):
+from autoflow.kernels import hazards
+from autoflow.kernels.preload import OF_A_KERNEL, preload
+hazards.PATIENCE = 0.2
+for name in (*OF_A_KERNEL, "numpy"):
     importlib.import_module(name)
 for name in sys.argv[1:]:
     heard, said = os.pipe()
     if os.fork() == 0:
         os.close(heard)
-        imported = kernel_imports.import_ahead([name], said)
-        os.write(said, json.dumps(imported.left_out).encode())
+        os.write(said, json.dumps(preload([name], [said]).left_out).encode())
         sys.exit()
     os.close(said)
     print(name, os.read(heard, 1000).decode(), flush=True)
@@ -90,7 +89,7 @@ for name in sys.argv[1:]:
 
 @pytest.fixture(scope="module")
 def judgements(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str | None]:
-    """Return why each source is not imported ahead of time; None where it is."""
+    """Return why each source is not preloaded; None if it is."""
     folder = tmp_path_factory.mktemp("library")
     (folder / "lazy.py").write_text("raise SystemExit")
     sources = [*SAFE, *(source for sources in UNSAFE.values() for source in sources)]
@@ -116,14 +115,14 @@ def judgements(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str | N
 
 
 @pytest.mark.parametrize(("does", "source"), [(does, source) for does, sources in UNSAFE.items() for source in sources])
-def test_module_that_makes_what_kernels_cannot_share_is_not_imported_ahead_of_time(
+def test_module_that_creates_what_kernels_must_not_share_is_not_preloaded(
     judgements: Mapping[str, str | None], does: str, source: str
 ) -> None:
     assert judgements[source] == does
 
 
 @pytest.mark.parametrize("source", SAFE)
-def test_module_that_makes_nothing_that_kernels_cannot_share_is_imported_ahead_of_time(
+def test_module_that_creates_nothing_that_kernels_must_not_share_is_preloaded(
     judgements: Mapping[str, str | None], source: str
 ) -> None:
     assert judgements[source] is None

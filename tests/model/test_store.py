@@ -104,12 +104,12 @@ def test_claim_is_exclusive_among_processes(store: RunStore, uri: str) -> None:
     assert sorted(dates) == [DATE + datetime.timedelta(days=day) for day in range(40)]
 
 
-def in_processes(count: int, what: Callable[..., None], uri: str, start: Barrier, told: "Queue[T]") -> list[T]:
+def in_processes(count: int, what: Callable[..., None], uri: str, start: Barrier, answers: "Queue[T]") -> list[T]:
     """Call `what` in several processes at the same time, and return the answer of each."""
-    processes = [spawn.Process(target=what, args=(uri, start, told)) for _ in range(count)]
+    processes = [spawn.Process(target=what, args=(uri, start, answers)) for _ in range(count)]
     for process in processes:
         process.start()
-    results = [told.get(timeout=LONG) for _ in processes]
+    results = [answers.get(timeout=LONG) for _ in processes]
     for process in processes:
         process.join(LONG)
         assert process.exitcode == 0
@@ -334,16 +334,16 @@ def test_migrations_create_the_tables_that_the_code_expects(store: RunStore, uri
     engine.dispose()
 
 
-def migrate(uri: str, start: Barrier, told: "Queue[str]") -> None:
+def migrate(uri: str, start: Barrier, answers: "Queue[str]") -> None:
     """Migrate from a separate process, and return what went wrong."""
     with closing(RunStore(uri)) as store:
         start.wait(LONG)
         try:
             store.migrate()
         except RunStoreError as error:
-            told.put(str(error))
+            answers.put(str(error))
         else:
-            told.put("")
+            answers.put("")
 
 
 def test_daemons_that_start_at_the_same_time_migrate_one_after_the_other(uri: str) -> None:
@@ -363,15 +363,15 @@ def test_database_of_a_newer_version_is_refused(store: RunStore, uri: str) -> No
                 ask()
 
 
-def test_look_changes_nothing(uri: str, tmp_path: Path) -> None:
+def test_check_of_a_database_changes_nothing(uri: str, tmp_path: Path) -> None:
     with closing(RunStore(uri)) as store:
         assert store.look().endswith((", created at the first start", ", empty so far"))
         assert list(tmp_path.iterdir()) == []
         store.migrate()
-        assert store.look().endswith(", version 0002")
+        assert store.look().endswith(", version 0003")
 
 
-def test_look_reports_a_missing_folder_unless_it_is_created_at_the_start(tmp_path: Path) -> None:
+def test_check_of_a_database_reports_a_missing_folder_unless_it_is_created_at_the_start(tmp_path: Path) -> None:
     folder = tmp_path / "missing"
     for uri in (f"sqlite:///{folder}/runs.db", f"sqlite:///file:{folder}/runs.db?uri=true"):
         with closing(RunStore(uri)) as store:

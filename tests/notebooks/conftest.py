@@ -1,4 +1,3 @@
-import os
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -8,8 +7,9 @@ import psutil
 import pytest
 
 from autoflow.kernels.fork_server import ForkServer
+from tests.environment import steady_environ
 from tests.notebooks.running import Runner
-from tests.waiting import LONG
+from tests.waiting import LONG, wait_for
 
 
 @pytest.fixture(scope="package", params=["ordinary", "forked"])
@@ -17,15 +17,15 @@ def fork_server(request: pytest.FixtureRequest) -> Iterator[ForkServer | None]:
     if request.param == "ordinary":
         yield None
         return
-    with ForkServer() as server:
-        server.warm_up(os.environ)
+    with pytest.MonkeyPatch.context() as monkeypatch, ForkServer(idle_seconds=600) as server:
+        monkeypatch.setattr("autoflow.kernels.fork_server.FORK_TIMEOUT", LONG)
+        server.warm_up(steady_environ())
         assert server.wait_until_warm(LONG)
         yield server
 
 
 def state_of_process() -> tuple[object, ...]:
-    environ = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-    return Path.cwd(), environ, signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    return Path.cwd(), steady_environ(), signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield
         assert list(Path(folder).iterdir()) == []
-    assert psutil.Process().children(recursive=True) == processes
+    wait_for(lambda: psutil.Process().children(recursive=True) == processes)
     monkeypatch.undo()
     assert state_of_process() == before
 

@@ -1,6 +1,5 @@
 """Run notebooks as the daemon does, in real kernels."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from autoflow.errors import NotebookError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.notebooks.execution import execute
 from tests.conftest import write_notebook
+from tests.environment import steady_environ
 from tests.waiting import LONG
 
 SECRET = 'tok.en-"with"\\<odd> characters'
@@ -19,7 +19,7 @@ SECRET = 'tok.en-"with"\\<odd> characters'
 
 @dataclass
 class Ran:
-    """How a notebook went."""
+    """The result of running a notebook."""
 
     executed: Path
     error: NotebookError | RunStopped | None
@@ -64,7 +64,7 @@ class Runner:
                     executed,
                     label="flows",
                     parameters=values or {},
-                    environment=os.environ,
+                    environment=steady_environ(),
                     fork_server=self.fork_server,
                     **arguments,
                 )

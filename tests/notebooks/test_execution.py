@@ -1,4 +1,4 @@
-"""Notebooks in real kernels: what they get, what they leave, and how they fail."""
+"""Notebooks in real kernels: their parameters, their outputs, and how they fail."""
 
 import contextlib
 import datetime as dt
@@ -20,6 +20,11 @@ from autoflow.stop_signal import StopSignal
 from tests.conftest import PYTHON, write_notebook
 from tests.notebooks.running import Ran, Runner
 from tests.waiting import LONG
+
+
+def test_kernel_is_forked_where_there_is_a_server(run: Runner) -> None:
+    ran = run("import os; print(open(f'/proc/{os.getppid()}/cmdline').read())")
+    assert ("warm_process" in ran.printed()) == (run.fork_server is not None)
 
 
 def test_notebook_runs_in_its_folder_with_its_environment_and_reports_each_cell(tmp_path: Path) -> None:
@@ -78,7 +83,7 @@ def test_parameter_that_json_does_not_know_is_refused(run: Runner, value: object
     ("code", "death"),
     [
         ("import os; os._exit(3)", "the kernel died: it ended with exit status 3"),
-        ("import os; os.kill(os.getpid(), 9)", "the kernel died: killed by SIGKILL, perhaps for want of memory"),
+        ("import os; os.kill(os.getpid(), 9)", "the kernel died: killed by SIGKILL, possibly out of memory"),
         ("import ctypes; ctypes.string_at(0)", "the kernel died: killed by SIGSEGV"),
     ],
 )
@@ -144,7 +149,7 @@ def test_timeout_covers_the_start_of_the_kernel(run: Runner, notebook_that_never
     assert ran.states == ["pending"]
 
 
-def test_child_process_ends_with_its_kernel_while_other_runs_go_on(run: Runner, tmp_path: Path) -> None:
+def test_child_process_ends_with_its_kernel_while_other_runs_continue(run: Runner, tmp_path: Path) -> None:
     code = """
         import subprocess
         for command in (["sleep", "601"], ["setsid", "-f", "env", "-i", "sleep", "601"]):
@@ -201,10 +206,10 @@ def test_kernel_that_does_not_start_fails_the_run(
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     path = write_notebook(tmp_path / "n.ipynb", "1", kernelspec={**PYTHON, "name": "broken"})
     ran = run.run(path, start_timeout=start_timeout)
-    cell, error_class, told = ran.failure()
+    cell, error_class, reported = ran.failure()
     assert (cell, error_class) == (None, "KernelStartError")
-    assert told.startswith("the kernel did not start")
-    assert message in told
+    assert reported.startswith("the kernel did not start")
+    assert message in reported
     assert ran.states == ["pending"]
 
 
@@ -218,16 +223,16 @@ def test_kernel_that_does_not_start_fails_the_run(
 def test_run_stops_when_asked_to(run: Runner, cells: list[str], stop_in_cell: int, states: list[str]) -> None:
     stop = StopSignal(StopSignal())
     if stop_in_cell == 0:
-        stop.set("somebody cancelled it")
+        stop.set("a user cancelled it")
 
     def on_cell(number: int, _: int) -> None:
         if number == stop_in_cell:
-            threading.Timer(0.2, stop.set, ["somebody cancelled it"]).start()
+            threading.Timer(0.2, stop.set, ["a user cancelled it"]).start()
 
     started = time.monotonic()
     ran = run(*cells, stop=stop, on_cell=on_cell)
     assert isinstance(ran.error, RunStopped)
-    assert str(ran.error) == "somebody cancelled it"
+    assert str(ran.error) == "a user cancelled it"
     assert ran.states == states if stop_in_cell else len(ran.notebook.cells) == 1
     assert time.monotonic() - started < LONG
 

@@ -53,7 +53,7 @@ def test_huge_exception_fails_the_run(run: Runner) -> None:
     assert ran.executed.stat().st_size < 1e6
 
 
-def test_glued_data_that_is_too_large_fails_the_run_rather_than_vanish(run: Runner) -> None:
+def test_glued_data_that_is_too_large_fails_the_run(run: Runner) -> None:
     ran = run("import scrapbook\nscrapbook.glue('x', 'x' * 21_000_000)", "2")
     assert ran.failure()[:2] == (1, "OutputTooLarge")
 
@@ -96,7 +96,7 @@ def test_output_that_is_nested_too_deeply_is_left_out(run: Runner) -> None:
     assert ran.failure()[:2] == (2, "OutputTooLarge")
 
 
-def test_lone_surrogate_does_not_spoil_the_notebook(tmp_path: Path, run: Runner) -> None:
+def test_lone_surrogate_does_not_break_the_notebook(tmp_path: Path, run: Runner) -> None:
     cell = {"cell_type": "markdown", "metadata": {}, "source": "\ud83d half", "id": "x"}
     path = tmp_path / "n.ipynb"
     path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [cell]}))

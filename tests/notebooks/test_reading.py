@@ -79,7 +79,7 @@ def test_byte_order_mark_before_a_notebook_does_no_harm(tmp_path: Path, run: Run
     "kernelspec",
     [None, {**PYTHON, "name": "conda-env-gone-py"}, {"name": "gone", "display_name": "", "language": "python"}],
 )
-def test_python_notebook_falls_back_to_the_python_that_is_there(
+def test_python_notebook_falls_back_to_autoflows_own_python(
     tmp_path: Path, run: Runner, kernelspec: dict[str, str] | None
 ) -> None:
     ran = run.run(write_notebook(tmp_path / "n.ipynb", "print(1)", kernelspec=kernelspec), values={"x": 1})
@@ -97,7 +97,7 @@ def test_missing_kernel_of_another_language_fails_the_run(tmp_path: Path, run: R
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{not json", "n.ipynb is not a valid notebook: it is not JSON"),
+        (b"{not json", "n.ipynb is not a valid notebook: it is not valid JSON"),
         (
             b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": ["\xff"]}',
             "n.ipynb is not a valid notebook: it is not UTF-8 text",
@@ -107,7 +107,7 @@ def test_missing_kernel_of_another_language_fails_the_run(tmp_path: Path, run: R
             b'{"cells": 3, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
             "n.ipynb is not a valid notebook: cells: 3 is not of type 'array'",
         ),
-        (b"[" * 100_000, "n.ipynb is not a valid notebook: it is not JSON"),
+        (b"[" * 100_000, "n.ipynb is not a valid notebook: it is not valid JSON"),
         (None, "cannot read n.ipynb: No such file or directory"),
     ],
 )

@@ -49,6 +49,13 @@ def runs_of(deployment: Deployment) -> list[FlowRun]:
         return client.read_flow_runs(flow_run_filter=of_deployment)
 
 
+def poll(runner: DeploymentRunner, *, times: int = 1) -> None:
+    """Have the runner look for runs, and wait for those that it begins."""
+    for _ in range(times):
+        runner.poll()
+        assert runner.join(LONG)
+
+
 def test_scheduled_run_is_run_once() -> None:
     ran = []
 
@@ -58,9 +65,7 @@ def test_scheduled_run_is_run_once() -> None:
 
     with deployed(once) as deployment, DeploymentRunner([deployment]) as runner:
         deployment.run_soon()
-        for _ in range(2):
-            runner.poll()
-            assert runner.join(LONG)
+        poll(runner, times=2)
         [flow_run] = runs_of(deployment)
     assert ran == [1]
     assert flow_run.state
@@ -73,12 +78,9 @@ def test_run_that_prefect_failed_to_start_is_run_later() -> None:
     with deployed(flow) as deployment, DeploymentRunner([deployment]) as runner:
         flow.failures_left = 1
         deployment.run_soon()
-        runner.poll()
-        assert runner.join(LONG)
+        poll(runner)
         assert ran == []
-        for _ in range(2):  # the first poll schedules it again, the second starts it
-            runner.poll()
-            assert runner.join(LONG)
+        poll(runner, times=2)  # the first poll schedules it again, the second starts it
         [flow_run] = runs_of(deployment)
     assert ran == [1]
     assert flow_run.state
@@ -95,8 +97,7 @@ def test_only_the_newest_of_several_late_exclusive_runs_is_run() -> None:
     with deployed(exclusive, exclusive=True) as deployment, DeploymentRunner([deployment]) as runner:
         for _ in range(3):
             deployment.run_soon()
-        runner.poll()
-        assert runner.join(LONG)
+        poll(runner)
         states = sorted(str(flow_run.state_type) for flow_run in runs_of(deployment))
     assert ran == [1]
     assert states == ["StateType.CANCELLED", "StateType.CANCELLED", "StateType.COMPLETED"]

@@ -73,7 +73,7 @@ def test_run_within_another_run_has_no_parent() -> None:
     assert the_run(inner_ids[0]).parent_task_run_id is None
 
 
-def test_flow_that_was_deleted_in_prefect_is_run_all_the_same() -> None:
+def test_flow_that_was_deleted_in_prefect_still_runs() -> None:
     @prefect.flow(name="deleted", persist_result=False)
     def deleted() -> None:
         pass

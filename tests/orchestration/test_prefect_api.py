@@ -90,7 +90,7 @@ def test_address_that_cannot_be_used_is_reported(deployed: Deployed, host: str) 
     assert str(caught.value).endswith("; check PREFECT_SERVER_API_HOST and PREFECT_SERVER_API_PORT")
 
 
-def test_server_sends_no_usage_data_whatever_is_set(deployed: Deployed) -> None:
+def test_server_never_sends_usage_data(deployed: Deployed) -> None:
     environ = {"PREFECT_SERVER_ANALYTICS_ENABLED": "true", "DO_NOT_TRACK": "0"}
     environment = server_environment(deployed.settings(), environ, 4200)
     assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
@@ -199,7 +199,7 @@ def test_server_that_fails_to_start_is_reported_with_its_error(
     assert message.endswith(f"(see {log})")
 
 
-def test_database_of_the_server_is_in_prefect_home_whatever_its_name(
+def test_database_of_the_server_is_in_prefect_home_of_any_name(
     deployed: Deployed, prefect_database: Path, tmp_path: Path
 ) -> None:
     home, port = tmp_path / "a%20b %3Fé 100%", free_port()

@@ -1,7 +1,7 @@
 """What AutoFlow uses of Prefect and docket beyond their public API, in `orchestration/prefect_*_internals.py`.
 
-If one of these tests fails after an upgrade, read the docstring of what it tests. Without them, AutoFlow would go on
-replacing a name that is gone, without an error and without an effect.
+If one of these tests fails after an upgrade, read the docstring of what it tests. Without these tests, AutoFlow
+would replace a name that is gone, without an error and without an effect.
 """
 
 import ast

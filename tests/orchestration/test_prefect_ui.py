@@ -202,7 +202,9 @@ def test_a_failed_run_shows_the_notebook_the_cell_and_its_source_without_secrets
     assert "### Failed in n, cell 2" in markdown
     assert "ValueError: bad [secret]" in markdown
     assert f"````python\n{source}\n````" in markdown
-    assert str(deployed.executed()[0]) in markdown
+    assert f"`notebooks/{deployed.executed()[0].name}`" in markdown
+    assert "relative to the outputs folder" in markdown
+    assert str(deployed.outputs) not in markdown
     assert TOKEN_OF_NO_USE not in markdown
 
 

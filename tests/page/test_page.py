@@ -20,6 +20,7 @@ from selenium.webdriver.support.expected_conditions import visibility_of_element
 from selenium.webdriver.support.wait import WebDriverWait
 
 from autoflow.date_stencil import DateStencil
+from autoflow.model.opening import open_run_store
 from autoflow.model.store import RunStore
 from autoflow.page.readable import readable_html
 from autoflow.page.writer import PAGE_NAME, PageWriter, write_page
@@ -88,8 +89,43 @@ def browser(tmp_path: Path) -> Iterator[WebDriver]:
 
 
 def shown(browser: WebDriver, selector: str) -> WebElement:
-    """Return the element as soon as it is there: calendars are drawn when they come near to the window."""
+    """Return the element as soon as it exists: calendars are drawn when they are scrolled near the visible part."""
     return WebDriverWait(browser, 60).until(visibility_of_element_located((By.CSS_SELECTOR, selector)))
+
+
+def test_links_stay_in_an_outputs_folder_whose_path_has_the_date_and_time_of_a_run(
+    deployed: Deployed, tmp_path: Path
+) -> None:
+    outputs = tmp_path / STAMP / f"from {day(1)}"
+    settings = deployed.settings(AUTOFLOW_OUTPUTS_DIR=str(outputs))
+    for folder in (settings.notebooks_dir, settings.reports_dir):
+        folder.mkdir(parents=True)
+    with open_run_store(settings) as store:
+        finish(store, 1, RunState.SUCCEEDED, settings)
+        write_page(settings, store)
+
+    (series,) = content(settings)["series"]
+    ((label, notebook, _, reports),) = series["sets"][0]
+    name = "flows%20100%25%20%231__n__{d}__abcdef01__{t}"
+    assert (label, notebook, reports) == ("n", f"notebooks/{name}.ipynb", [f"reports/{name}.pdf"])
+
+
+def test_page_links_to_notebooks_in_the_folder_that_was_set_before(deployed: Deployed, store: RunStore) -> None:
+    before = finish(store, 1, RunState.SUCCEEDED, deployed.settings())
+    before.with_suffix(".html").touch()
+    without_html = finish(store, 2, RunState.SUCCEEDED, deployed.settings())
+    settings = deployed.settings(PREFECT__OUTPUTS__NOTEBOOKS_DIR=str(deployed.outputs / "executed"))
+
+    assert write_page(settings, store) == []
+
+    (series,) = content(settings)["series"]
+    links = {day: series["sets"][number][0][1:3] for day, _, number, *_ in series["days"]}
+    shown = [
+        unquote(link.replace("{d}", str(day(n))).replace("{t}", STAMP))
+        for n, (link, _) in zip((2, 1), links.values(), strict=True)
+    ]
+    assert [deployed.outputs / link for link in shown] == [without_html, before]
+    assert [is_readable for _, is_readable in links.values()] == [False, True]
 
 
 def test_each_date_has_its_status(deployed: Deployed, store: RunStore) -> None:
@@ -119,7 +155,7 @@ def test_each_date_has_its_status(deployed: Deployed, store: RunStore) -> None:
     assert content(settings)["reasons"] == ["notebook 'n', cell 3: ValueError: no data"]
 
 
-def test_what_workflows_yml_does_not_run_again_is_not_waiting_for_a_retry(deployed: Deployed, store: RunStore) -> None:
+def test_failed_date_that_no_entry_covers_is_not_waiting_for_a_retry(deployed: Deployed, store: RunStore) -> None:
     settings = deployed.settings()
     for number in (1, 2, 3):
         finish(store, number, RunState.FAILED, settings, error=RunError("ValueError", "no data", "n", 3))
@@ -131,7 +167,7 @@ def test_what_workflows_yml_does_not_run_again_is_not_waiting_for_a_retry(deploy
     assert set(states(settings).values()) == {"failed"}
 
 
-def test_a_secret_that_is_a_word_of_the_page_spoils_nothing(
+def test_a_secret_that_is_also_a_word_of_the_page_does_not_break_the_page(
     deployed: Deployed, store: RunStore, browser: WebDriver
 ) -> None:
     for secret in ("workflow", "content"):

@@ -113,7 +113,7 @@ CRON_PARTS = st.sampled_from(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.lists(CRON_PARTS, min_size=1, max_size=4).map("".join), min_size=5, max_size=7).map(" ".join))
-def test_whatever_cron_string_is_accepted_is_one_that_prefect_runs(cron: str) -> None:
+def test_every_accepted_cron_string_is_one_that_prefect_runs(cron: str) -> None:
     if cron_problem(cron) is None:
         assert is_accepted_by_prefect(cron)
         assert is_run_by_prefect(cron)
@@ -121,7 +121,7 @@ def test_whatever_cron_string_is_accepted_is_one_that_prefect_runs(cron: str) ->
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(CRON_PARTS, min_size=1, max_size=4).map("".join), st.integers(0, 5), st.sampled_from([5, 6]))
-def test_whatever_field_is_accepted_is_one_that_prefect_runs(text: str, index: int, count: int) -> None:
+def test_every_accepted_field_is_one_that_prefect_runs(text: str, index: int, count: int) -> None:
     fields = ["*"] * count
     fields[min(index, count - 1)] = text
     cron = " ".join(fields)
@@ -147,7 +147,7 @@ def items_of(*values: str) -> st.SearchStrategy[str]:
     items_of("1", "2", "feb", "4", "jun", "11", "12"),
     st.sampled_from(["*", "?", "mon", "1-5", "*/2", "fri#5", "l0"]),
 )
-def test_day_that_is_accepted_comes_and_one_that_never_comes_does_not(days: str, months: str, weekdays: str) -> None:
+def test_accepted_days_occur_and_days_that_never_occur_are_refused(days: str, months: str, weekdays: str) -> None:
     cron = f"0 0 {days} {months} {weekdays}"
     problem = cron_problem(cron)
     if problem is None:

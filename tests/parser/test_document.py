@@ -63,7 +63,7 @@ def test_pipe_in_place_of_the_file_is_refused_without_waiting_for_it(tmp_path: P
 
 @contextmanager
 def without_roots_rights() -> Iterator[None]:
-    """Run the block as a user who may not read every file, whoever runs the tests."""
+    """Run the block as a user without access to all files, even if root runs the tests."""
     user = os.geteuid()
     os.seteuid(user or 65534)
     try:

@@ -38,8 +38,8 @@ def test_file_name_that_cannot_be_used_gives_one_line(inputs: Path, old: str, ne
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("{", "it is not JSON"),
-        ("[" * 100_000, "it is not JSON"),
+        ("{", "it is not valid JSON"),
+        ("[" * 100_000, "it is not valid JSON"),
         ("[]", "its JSON has no 'nbformat'"),
         ('{"cells": []}', "its JSON has no 'nbformat'"),
         ('{"nbformat": 4, "nbformat_minor": 5, "cells": []}', "'metadata' is a required property"),

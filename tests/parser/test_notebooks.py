@@ -58,11 +58,15 @@ from tests.parser.good_file import ONLY, REPORT, changed, parse, problems
             "date: reference_date",
             "dates: reference_date",
             (
-                f"7: {REPORT}.parameters.dates: the notebook's cell tagged 'parameters' does not declare this; "
-                "did you mean 'date'?"
+                f"7: {REPORT}.parameters.dates: the notebook's cell tagged 'parameters' does not declare this "
+                "parameter; did you mean 'date'?"
             ),
         ),
-        ("date: reference_date", "class: reference_date", f"7: {REPORT}.parameters.class: not a valid Python name"),
+        (
+            "date: reference_date",
+            "class: reference_date",
+            f"7: {REPORT}.parameters.class: not a valid Python name; rename the parameter",
+        ),
         (
             "{filename: plain.ipynb}",
             "{filename: plain.ipynb, parameters: {x: date_ranges}}",
@@ -96,5 +100,5 @@ def test_notebook_without_a_kernelspec_counts_as_python(inputs: Path) -> None:
     write_notebook(inputs / "bare.ipynb", parameters="x = 1", kernelspec=None)
     notebook = "{filename: bare.ipynb, parameters: {y: date_ranges}}"
     assert problems(inputs, changed(("{filename: plain.ipynb}", notebook))) == [
-        f"17: {ONLY}.parameters.y: the notebook's cell tagged 'parameters' does not declare this",
+        f"17: {ONLY}.parameters.y: the notebook's cell tagged 'parameters' does not declare this parameter",
     ]

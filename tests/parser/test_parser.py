@@ -113,7 +113,7 @@ def test_list_of_problems_is_cut_off_after_a_thousand(inputs: Path) -> None:
         ([("available_dates_sensor:\n", "available_dates_sensor: none\nrest:\n")], ["19", "20"]),
         # Two cycles through one notebook are two mistakes.
         ([("date: reference_date", "date: report, other: count"), ("n: count", "n: report")], ["7", "15"]),
-        # Nobody knows which of two names is meant.
+        # It is unclear which of the two names is meant.
         ([("  - name: other\n    ", "    name: other\n    ")], ["16", "17"]),
     ],
 )
@@ -123,7 +123,7 @@ def test_consequences_of_a_mistake_are_not_reported(
     assert lines_of(problems(inputs, changed(*changes))) == lines
 
 
-# Files that nobody meant.
+# Files of random text.
 
 FRAGMENTS = [
     "*",
@@ -159,7 +159,7 @@ def lasting_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=200, deadline=2000)
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 6))
-def test_whatever_happens_to_a_good_file_ends_in_specs_or_in_a_list_of_problems(
+def test_any_change_to_a_good_file_gives_specs_or_a_list_of_problems(
     lasting_inputs: Path, seed: int, count: int
 ) -> None:
     chance = random.Random(seed)

@@ -19,11 +19,11 @@ SURPRISES = {
     "0x1_0": "the number 16",
     "1_0.5": "the number 10.5",
 }
-"""What people write as text or as another number, and its meaning in YAML."""
+"""Values that users mean as text or as another number, and their meaning in YAML."""
 
 
 @pytest.mark.parametrize("written", SURPRISES)
-def test_value_that_yaml_reads_otherwise_than_people_is_refused(inputs: Path, written: str) -> None:
+def test_value_that_yaml_reads_differently_from_users_is_refused(inputs: Path, written: str) -> None:
     meaning = SURPRISES[written]
     advice = f"write '{written}' for text, or {meaning.removeprefix('the number ')}"
     message = f"YAML reads {written} as {meaning}; {advice}"
@@ -61,7 +61,7 @@ def test_value_that_yaml_reads_otherwise_than_people_is_refused(inputs: Path, wr
         ),
     ],
 )
-def test_surprising_value_is_refused_wherever_it_is(inputs: Path, old: str, new: str, expected: str) -> None:
+def test_surprising_value_is_refused_at_every_place(inputs: Path, old: str, new: str, expected: str) -> None:
     assert problems(inputs, changed((old, new))) == [expected]
 
 

@@ -27,9 +27,7 @@ from tests.parser.good_file import changed, problems
         ),
     ],
 )
-def test_slip_of_the_pen_is_explained_without_the_jargon_of_yaml(
-    inputs: Path, old: str, new: str, expected: str
-) -> None:
+def test_common_mistake_is_explained_without_yaml_jargon(inputs: Path, old: str, new: str, expected: str) -> None:
     assert problems(inputs, changed((old, new))) == [expected]
 
 

@@ -153,7 +153,7 @@ def test_languages_are_printed_in_their_letters(sentence: str, words: str) -> No
 
 
 def test_arabic_runs_from_right_to_left_in_joined_letters(text: str) -> None:
-    joined = "\ufefb\ufedf\ufe91\ufe8e"  # letters as they are drawn; poppler tells some of them as such
+    joined = "\ufefb\ufedf\ufe91\ufe8e"  # letters as they are drawn; poppler returns some of them in this form
     assert "الهاتف" in text or any(letter in text for letter in joined)
 
 

@@ -1,16 +1,20 @@
 import os
 import signal
 import sys
+import tempfile
 import textwrap
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from autoflow.errors import ReportError
+from autoflow.errors import ReportError, RunStopped
 from autoflow.reports import missing_tools
+from autoflow.specs import ReportFormat
 from autoflow.stop_signal import StopSignal
-from tests.reports.convert import notebook, report_of, text_of
+from tests.reports.convert import PIXEL, notebook, report_of, text_of
 from tests.waiting import wait_for
 
 
@@ -77,8 +81,70 @@ def test_a_conversion_that_is_stopped_ends_at_once(tmp_path: Path, monkeypatch: 
     stop = StopSignal()
     threading.Timer(1.0, stop.set, ["the operator asked for it"]).start()
 
-    with pytest.raises(ReportError, match="pandoc was stopped: the operator asked for it"):
+    with pytest.raises(RunStopped, match=r"^the operator asked for it$"):
         report_of(notebook("text"), tmp_path, stop=stop)
+
+
+def test_a_conversion_that_is_stopped_while_asciidoctor_loads_ends_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "bin", "asciidoctor-pdf", "import time; time.sleep(600)", monkeypatch)
+    stop = StopSignal(StopSignal())
+    threading.Timer(1.0, stop.set, ["the operator asked for it"]).start()
+
+    with pytest.raises(RunStopped, match=r"^the operator asked for it$"):
+        report_of(notebook("text"), tmp_path, stop=stop, timeout=500)
+
+
+@pytest.mark.parametrize("report_format", list(ReportFormat))
+def test_a_conversion_that_is_stopped_at_any_moment_is_complete_or_stopped(
+    report_format: ReportFormat, tmp_path: Path
+) -> None:
+    """Stop a conversion that uses pandoc, the worker for pictures and asciidoctor at evenly spaced moments."""
+    cells = [f"# Part {number}\n\n$x^{{{number}}}$\n\n![](data:image/png;base64,{PIXEL})" for number in range(20)]
+    started = time.monotonic()
+    report_of(notebook(*cells), tmp_path, report_format=report_format).unlink()
+    seconds = time.monotonic() - started
+    ends = [_end_of_stopped(cells, tmp_path, report_format, seconds * moment / 8) for moment in range(8)]
+
+    assert ends[0] == "stopped"
+    assert set(ends) <= {"stopped", "complete"}
+
+
+def _end_of_stopped(cells: Sequence[str], folder: Path, report_format: ReportFormat, after: float) -> str:
+    """Return how a conversion ends that is stopped after some seconds; no report is there unless it is complete."""
+    stop, report = StopSignal(), folder / f"report.{report_format}"
+    timer = threading.Timer(after, stop.set, ["the operator asked for it"])
+    timer.start() if after else stop.set("the operator asked for it")
+    try:
+        report_of(notebook(*cells), folder, report_format=report_format, stop=stop)
+    except RunStopped:
+        assert not report.exists()
+        return "stopped"
+    else:
+        report.unlink()
+        return "complete"
+    finally:
+        timer.cancel()
+
+
+def test_an_error_while_the_conversion_is_stopped_is_the_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of the conversion is gone, for instance because /tmp was cleared at the shutdown."""
+    stop = StopSignal()
+    stop.set("the machine shuts down")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+
+    with pytest.raises(RunStopped, match="the machine shuts down"):
+        report_of(notebook("text"), tmp_path, stop=stop)
+
+
+def test_a_tool_that_was_killed_is_reported_as_a_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin", "pandoc", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)", monkeypatch)
+
+    with pytest.raises(ReportError, match="pandoc failed: killed by SIGTERM") as raised:
+        report_of(notebook("text"), tmp_path)
+
+    assert raised.value.is_death
 
 
 def test_a_conversion_works_after_asciidoctor_was_killed(tmp_path: Path) -> None:
@@ -103,7 +169,7 @@ def _parent_of(stat: Path) -> int | None:
 
 
 def _has_ended(pid: int) -> bool:
-    """Return whether a process is gone, or a zombie that nobody waits for."""
+    """Return whether a process is gone, or a zombie without a parent that waits for it."""
     status = Path(f"/proc/{pid}/status")
     return not status.exists() or "State:\tZ" in status.read_text()
 

@@ -39,7 +39,7 @@ def test_a_line_of_10_megabytes_is_clipped_and_says_so(tmp_path: Path) -> None:
     assert time.monotonic() - start < LONG
 
 
-def test_a_progress_bar_is_shown_as_it_ended(tmp_path: Path) -> None:
+def test_a_progress_bar_is_shown_in_its_final_state(tmp_path: Path) -> None:
     text = text_of(report_of(notebook(code(prints(" 10 %\r 50 %\r\x1b[32m100 %\x1b[0m\n"))), tmp_path))
 
     assert "100 %" in text

@@ -142,10 +142,10 @@ class TestNotebooksWorkflow:
             available_dates_sensor: {schedule: null, workflows: [{workflow_name: waits}]}
         """)
         settings, outcome, stop = deployed.settings(), Outcome(), StopSignal()
-        stop.set("somebody asked")
+        stop.set("a user asked")
 
         assert flow(the_run(settings), settings, outcome, stop) == "CANCELLED"
-        assert str(outcome.errors["waits"]) == "somebody asked"
+        assert str(outcome.errors["waits"]) == "a user asked"
 
     def test_names_of_outputs_say_what_they_are_and_do_not_clash(self, deployed: Deployed) -> None:
         write_notebook(deployed.inputs / "n.ipynb", "1", parameters="value = 0")

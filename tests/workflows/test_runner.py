@@ -13,7 +13,7 @@ import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
-from autoflow.model.heartbeat import Heartbeat
+from autoflow.model.heartbeat import INTERVAL, Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.parser import read_workflows
@@ -33,6 +33,15 @@ WAITS = "import pathlib, time\npathlib.Path('started').touch()\nwhile not pathli
 def the_run(settings: Settings) -> WorkflowRun:
     workflow = read_workflows(settings).workflows[0]
     return WorkflowRun(workflow=workflow, parameters={}, reference_date=DATE, date_ranges=())
+
+
+@contextmanager
+def working(settings: Settings, *, interval: datetime.timedelta = INTERVAL, **options: Any) -> Iterator[WorkflowRunner]:
+    """Yield a runner with its own run store and heartbeat."""
+    with closing(RunStore(settings.db_uri)) as store:
+        store.migrate()
+        with Heartbeat(store, interval=interval) as heartbeat:
+            yield WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, **options)
 
 
 @contextmanager
@@ -57,27 +66,19 @@ class TestWorkflowRunner:
         write_notebook(deployed.inputs / "n.ipynb", "1")
         deployed.write_workflows(self.ONE)
         settings = deployed.settings()
-        store = RunStore(settings.db_uri)
-        store.migrate()
-        with Heartbeat(store) as heartbeat:
-            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+        with working(settings) as runner:
             states = [runner.run(the_run(settings), shutdown=Shutdown()) for _ in range(2)]
 
         assert states == [RunState.SUCCEEDED, None]
         assert len(deployed.executed()) == 1
-        store.close()
 
     def test_a_failure_is_recorded_without_secrets_and_can_be_run_again(self, deployed: Deployed) -> None:
         write_notebook(deployed.inputs / "n.ipynb", "import os; raise ValueError(os.environ['FLOWAPI_TOKEN'])")
         deployed.write_workflows(self.ONE)
         settings = deployed.settings()
-        store = RunStore(settings.db_uri)
-        store.migrate()
-        with Heartbeat(store) as heartbeat:
-            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+        with working(settings) as runner:
             states = [runner.run(the_run(settings), shutdown=Shutdown()) for _ in range(2)]
-        (history,) = store.histories().values()
-        store.close()
+            (history,) = runner.store.histories().values()
 
         assert states == [RunState.FAILED, RunState.FAILED]
         assert history.failures[DATE].count == 2
@@ -91,13 +92,9 @@ class TestWorkflowRunner:
         )
         deployed.write_workflows(self.ONE.replace("n.ipynb", "n.ipynb, output: {format: html}"))
         settings = deployed.settings()
-        store = RunStore(settings.db_uri)
-        store.migrate()
-        with Heartbeat(store) as heartbeat:
-            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+        with working(settings) as runner:
             state = runner.run(the_run(settings), shutdown=Shutdown())
-        (run,) = store.runs()
-        store.close()
+            (run,) = runner.store.runs()
 
         assert state is RunState.FAILED
         assert "nested too deeply" in str(run.error)
@@ -106,43 +103,35 @@ class TestWorkflowRunner:
         self, deployed: Deployed, monkeypatch: pytest.MonkeyPatch, logged: list[str]
     ) -> None:
         def fail(*_: object) -> None:
-            raise LookupError("nobody expected this")
+            raise LookupError("an unexpected error")
 
         write_notebook(deployed.inputs / "n.ipynb", "1")
         deployed.write_workflows(self.ONE.replace("n.ipynb", "n.ipynb, output: {format: html}"))
         settings = deployed.settings()
-        store = RunStore(settings.db_uri)
-        store.migrate()
-        with Heartbeat(store) as heartbeat, monkeypatch.context() as patch:
+        with working(settings) as runner, monkeypatch.context() as patch:
             patch.setattr("shutil.copyfile", fail)
-            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
             state = runner.run(the_run(settings), shutdown=Shutdown())
-        (run,) = store.runs()
-        store.close()
+            (run,) = runner.store.runs()
 
         assert state is RunState.FAILED
-        assert "LookupError: nobody expected this (a bug, see AutoFlow's log)" in str(run.error)
+        assert "LookupError: an unexpected error (a bug, see AutoFlow's log)" in str(run.error)
         assert any("has a bug" in line for line in logged)
 
     def test_a_bug_in_a_tick_is_reported_in_prefect_the_log_and_the_health_check(
         self, deployed: Deployed, logged: list[str]
     ) -> None:
         def no_time() -> datetime.datetime:
-            raise LookupError("nobody expected this")
+            raise LookupError("an unexpected error")
 
         write_notebook(deployed.inputs / "n.ipynb", "1")
         deployed.write_workflows(self.ONE)
         settings = deployed.settings()
-        store = RunStore(settings.db_uri)
-        store.migrate()
-        with Heartbeat(store) as heartbeat:
-            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
-            sensor = Sensor(settings=settings, store=store, runner=runner, clock=no_time)
+        with working(settings) as runner:
+            sensor = Sensor(settings=settings, store=runner.store, runner=runner, clock=no_time)
             tick = make_available_dates_sensor(sensor, shutdown=Shutdown(), done=lambda _: None)
             state: Any = tick(return_state=True)
-        store.close()
 
-        message = "LookupError: nobody expected this (a bug, see AutoFlow's log)"
+        message = "LookupError: an unexpected error (a bug, see AutoFlow's log)"
         assert (state.type.value, state.message) == ("FAILED", message)
         assert logged[-1] == f"tick failed: {message}"
         last_tick = DaemonFiles(home=settings.prefect_home).last_tick()
@@ -162,13 +151,9 @@ class TestWorkflowRunner:
         write_notebook(deployed.inputs / "n.ipynb", "1")
         deployed.write_workflows(self.ONE)
         settings = deployed.settings()
-        store = RunStore(settings.db_uri)
-        store.migrate()
-        with Heartbeat(store) as heartbeat, monkeypatch.context() as patch:
+        with working(settings) as runner, monkeypatch.context() as patch:
             patch.setattr(SyncPrefectClient, "set_flow_run_state", gone_at_the_end)
-            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
             state = runner.run(the_run(settings), shutdown=Shutdown())
-        store.close()
 
         assert state is RunState.SUCCEEDED
 
@@ -180,12 +165,8 @@ class TestWorkflowRunner:
         deployed.write_workflows(self.ONE)
         settings = deployed.settings()
         runs = [replace(the_run(settings), reference_date=datetime.date(2016, 1, day)) for day in (1, 2, 3)]
-        store = RunStore(settings.db_uri)
-        store.migrate()
-        with Heartbeat(store) as heartbeat, ThreadPoolExecutor() as pool:
-            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+        with working(settings) as runner, ThreadPoolExecutor() as pool:
             states = list(pool.map(functools.partial(runner.run, shutdown=Shutdown()), runs))
-        store.close()
 
         assert states == [RunState.SUCCEEDED] * 3
 
@@ -193,22 +174,16 @@ class TestWorkflowRunner:
         write_notebook(deployed.inputs / "n.ipynb", "1")
         deployed.write_workflows(self.ONE)
         settings, shutdown = deployed.settings(), Shutdown()
-        store = RunStore(settings.db_uri)
-        store.migrate()
-        with Heartbeat(store) as heartbeat, ThreadPoolExecutor() as pool:
-            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, slots=threading.Semaphore(0))
+        with working(settings, slots=threading.Semaphore(0)) as runner, ThreadPoolExecutor() as pool:
             waiting = pool.submit(runner.run, the_run(settings), shutdown=shutdown)
             shutdown.close()
             assert waiting.result(LONG) is None
-        assert store.runs() == []
-        store.close()
+            assert runner.store.runs() == []
 
     def test_a_run_is_interrupted_when_autoflow_stops(self, deployed: Deployed) -> None:
         write_notebook(deployed.inputs / "n.ipynb", "open('started', 'w').close()\nimport time; time.sleep(600)")
         deployed.write_workflows(self.ONE)
         settings, shutdown = deployed.settings(), Shutdown()
-        store = RunStore(settings.db_uri)
-        store.migrate()
 
         def stop_when_started() -> None:
             while not (deployed.inputs / "started").exists():
@@ -217,12 +192,10 @@ class TestWorkflowRunner:
 
         watcher = threading.Thread(target=stop_when_started)
         watcher.start()
-        with Heartbeat(store) as heartbeat:
-            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+        with working(settings) as runner:
             state = runner.run(the_run(settings), shutdown=shutdown)
-        watcher.join()
-        (history,) = store.histories().values()
-        store.close()
+            watcher.join()
+            (history,) = runner.store.histories().values()
 
         assert state is RunState.INTERRUPTED
         assert history.failures[DATE].count == 0
@@ -235,13 +208,10 @@ class TestWorkflowRunner:
         followed: list[tuple[RunState, list[RunState]]] = []
 
         def follow(ended: EndedRun) -> None:
-            followed.append((ended.state, [record.state for record in store.runs()]))
+            followed.append((ended.state, [record.state for record in runner.store.runs()]))
 
-        with closing(RunStore(settings.db_uri)) as store:
-            store.migrate()
-            with Heartbeat(store) as heartbeat:
-                runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, followers=[follow])
-                runner.run(the_run(settings), shutdown=Shutdown())
+        with working(settings, followers=[follow]) as runner:
+            runner.run(the_run(settings), shutdown=Shutdown())
 
         assert followed == [(RunState.SUCCEEDED, [RunState.SUCCEEDED])]
 
@@ -251,15 +221,11 @@ class TestWorkflowRunner:
         write_notebook(deployed.inputs / "n.ipynb", WAITS)
         deployed.write_workflows(self.ONE)
         settings = deployed.settings()
-        with closing(RunStore(settings.db_uri)) as store:
-            store.migrate()
-            beat_soon = datetime.timedelta(seconds=0.02)
-            later = RunStore(settings.db_uri, clock=lambda: datetime.datetime(2100, 1, 1))
-            with Heartbeat(store, interval=beat_soon) as heartbeat, closing(later):
-                runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
-                with running(runner, Shutdown(), deployed) as states:
-                    assert later.give_up_crashed() == 1
-            (record,) = store.runs()
+        later = RunStore(settings.db_uri, clock=lambda: datetime.datetime(2100, 1, 1))
+        with working(settings, interval=datetime.timedelta(seconds=0.02)) as runner, closing(later):
+            with running(runner, Shutdown(), deployed) as states:
+                assert later.give_up_crashed() == 1
+            (record,) = runner.store.runs()
 
         assert states == [RunState.INTERRUPTED]
         assert record.state is RunState.CRASHED
@@ -272,21 +238,16 @@ class TestWorkflowRunner:
         deployed.write_workflows(self.ONE)
         settings, shutdown = deployed.settings(), Shutdown()
         followed: list[EndedRun] = []
-        with closing(RunStore(settings.db_uri)) as store:
-            store.migrate()
-            with Heartbeat(store) as heartbeat:
-                runner = WorkflowRunner(
-                    settings=settings, store=store, heartbeat=heartbeat, followers=[followed.append]
-                )
-                with (
-                    closing(sqlite3.connect(deployed.outputs / "autoflow.db")) as database,
-                    running(runner, shutdown, deployed) as states,
-                ):
-                    database.execute("ALTER TABLE runs RENAME TO gone")
-                    database.commit()
-                    (deployed.inputs / "go").touch()
-                    wait_for(lambda: any("could not record it yet" in line for line in logged))
-                    shutdown.close_at_once("AutoFlow was stopped")
+        with (
+            working(settings, followers=[followed.append]) as runner,
+            closing(sqlite3.connect(deployed.outputs / "autoflow.db")) as database,
+            running(runner, shutdown, deployed) as states,
+        ):
+            database.execute("ALTER TABLE runs RENAME TO gone")
+            database.commit()
+            (deployed.inputs / "go").touch()
+            wait_for(lambda: any("could not record it yet" in line for line in logged))
+            shutdown.close_at_once("AutoFlow was stopped")
 
         assert states == [RunState.INTERRUPTED]
         assert "could not record the end of one 2016-01-07: it will be marked as crashed and run again" in logged

@@ -1,1 +1,1 @@
-"""How the tables of the run store came to be, step by step; Alembic runs the steps at the start."""
+"""The migrations of the run store's tables; Alembic runs them when AutoFlow starts."""

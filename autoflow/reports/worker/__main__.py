@@ -1,4 +1,4 @@
-"""Make the pictures of a report, in a process of its own because notebooks are not trusted.
+"""Make the pictures of a report, in a separate process because notebooks are not trusted.
 
 It reads an order as JSON from standard input, ``{"pictures": [key], "formulas": {key: [LaTeX, is displayed]}}``, finds
 each picture in the current folder as ``key.source``, and writes the files it made as JSON to standard output,
