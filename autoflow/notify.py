@@ -244,6 +244,8 @@ def _failure(ended: EndedRun, settings: Settings) -> str:
     """Return why a run failed, and where to look."""
     attempts = ended.run.failures + 1
     lines = ["Its only attempt failed." if attempts == 1 else f"All {attempts} attempts failed."]
-    lines.append(" ".join(str(ended.outcome.error or "").split())[:LONGEST_REASON])
+    # Before it is cut: a part of a secret could not be found later.
+    reason = redact(" ".join(str(ended.outcome.error or "").split()), settings.secrets)
+    lines.append(reason[:LONGEST_REASON])
     lines += [f"Executed notebook: {settings.address_of(path)}" for path in ended.failed_notebooks]
     return "\n".join(lines)

@@ -19,9 +19,12 @@ from autoflow.errors import AutoflowError
 from autoflow.flowapi import FlowApi
 from autoflow.log import bugs_logged, logger
 from autoflow.model.store import RunStore
+from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.flow_runs import result_storage
+from autoflow.orchestration.history import replace_parameter
 from autoflow.parser import read_workflows
+from autoflow.parser.secret_values import check_for_secrets
 from autoflow.runs.plan import due_runs, given_up_keys
 from autoflow.runs.records import Histories, RunKey, RunState, utc_now
 from autoflow.runs.requests import check_available, requested_run, requested_trigger
@@ -236,11 +239,22 @@ def _check_request(
         If workflows.yml is invalid or has no such workflow, FlowAPI fails, or the run needs dates that are unavailable.
 
     """
+    _refuse_secrets(settings, parameters or {})
     file = read_workflows(settings)
     run = requested_run(file, workflow, reference_date, parameters)
     available_dates = FlowApi.of(settings).available_dates(file.sensor.cdr_types)
     check_available(requested_trigger(file, workflow, parameters), reference_date, available_dates)
     return run
+
+
+def _refuse_secrets(settings: Settings, parameters: Mapping[str, Any]) -> None:
+    """Raise AutoflowError if a secret is in the parameters of this flow run, and remove it from Prefect's database."""
+    try:
+        check_for_secrets(parameters, settings.secrets)
+    except AutoflowError:
+        clean = Redaction(settings.secrets).of_parameters(parameters)
+        replace_parameter(UUID(prefect.runtime.flow_run.id), parameters=clean)
+        raise
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """`autoflow run`: run a workflow for one date, now."""
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -14,6 +14,7 @@ from autoflow.errors import AutoflowError, ExitCode
 from autoflow.flowapi import FlowApi
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
+from autoflow.parser.secret_values import check_for_secrets
 from autoflow.parser.single_value import parse_value
 from autoflow.runs.plan import DateStatus, recorded_status
 from autoflow.runs.records import RunKey, RunRecord
@@ -50,7 +51,7 @@ def run(
     Example: autoflow run flows_above_normal --date 2016-01-31 -p min_increase=30
     """
     file = read_workflows(session.settings)
-    parameters = _parameters(file, workflow, given)
+    parameters = _parameters(file, workflow, given, session.settings.secrets)
     key = RunKey.of(workflow, parameters, date.date())
     with session.store() as store:
         store.give_up_crashed()
@@ -77,16 +78,19 @@ def _print_end(record: RunRecord, state: str, *, as_json: bool) -> None:
     out.print(f"run {record.id} {state}{more}", markup=False)
 
 
-def _parameters(file: WorkflowsFile, workflow: str, given: Sequence[str]) -> dict[str, Json]:
-    """Return the parameters in workflows.yml, overridden by those given."""
+def _parameters(file: WorkflowsFile, workflow: str, given: Sequence[str], secrets: Iterable[str]) -> dict[str, Json]:
+    """Return the parameters in workflows.yml, overridden by those given, which must not contain `secrets`."""
     spec = file.workflow(workflow)
     triggers = file.triggers_of(workflow)
     parameters = dict(triggers[0].parameters) if triggers else {}
     for text in given:
         name, equals, value = text.partition("=")
+        # As text, too: a message about invalid YAML would show it.
+        check_for_secrets({name: value}, secrets)
         if not equals:
             raise click.BadParameter(f"'{text}' is not NAME=VALUE", param_hint="-p")
         parameters[name] = parse_value(value)
+    check_for_secrets(parameters, secrets)
     check_parameters(spec, parameters)
     return parameters
 

@@ -14,6 +14,7 @@ from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, iso_time, print_json, print_table
 from autoflow.errors import AutoflowError
 from autoflow.notebooks.executed import ExecutedNotebook
+from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.runs.records import RunRecord, RunState
 
@@ -63,11 +64,12 @@ def runs(  # noqa: PLR0913 - an argument for each option
             last=last.date() if last else None,
             limit=limit,
         )
+    redaction = Redaction(session.settings.secrets)
     if as_json:
-        print_json([_record_json(record) for record in records])
+        print_json([_record_json(record, redaction) for record in records])
         return
     columns = ["id#", "workflow", "date", "attempt#", "state", "started (UTC)", "took", "error"]
-    print_table(columns, (_row(record) for record in records))
+    print_table(columns, (_row(record, redaction) for record in records))
 
 
 @runs.command()
@@ -87,16 +89,17 @@ def show(session: Session, run_id: int, *, as_json: bool) -> None:
     if record is None:
         raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists the runs")
     url = session.settings.prefect_api_url or DaemonFiles(home=session.settings.prefect_home).api_url
-    content = _record_json(record) | _details(record, url)
+    redaction = Redaction(session.settings.secrets)
+    content = _record_json(record, redaction) | redaction.of_value(_details(record, url))
     if as_json:
         print_json(content)
     else:
         _print_details(content)
 
 
-def _row(record: RunRecord) -> list[object]:
+def _row(record: RunRecord, redaction: Redaction) -> list[object]:
     error = f"{record.error.notebook or ''} {record.error.error_class}: {record.error.message}" if record.error else ""
-    line = " ".join(error.split())
+    line = redaction.of_text(" ".join(error.split()))
     return [
         record.id,
         record.key.workflow,
@@ -115,17 +118,18 @@ def _took(record: RunRecord) -> str:
     return str(datetime.timedelta(seconds=round((record.finished_at - record.started_at).total_seconds())))
 
 
-def _record_json(record: RunRecord) -> dict[str, Any]:
+def _record_json(record: RunRecord, redaction: Redaction) -> dict[str, Any]:
+    """Return what the run store has about a run; rows of old versions may have secrets."""
     return {
         "id": record.id,
         "workflow": record.key.workflow,
         "reference_date": record.key.reference_date,
-        "parameters": json.loads(record.key.parameters),
+        "parameters": redaction.of_parameters(json.loads(record.key.parameters)),
         "attempt": record.attempt,
         "state": record.state,
         "started_at": iso_time(record.started_at),
         "finished_at": iso_time(record.finished_at),
-        "error": asdict(record.error) if record.error else None,
+        "error": redaction.of_value(asdict(record.error)) if record.error else None,
         "outputs": record.outputs,
         "holder": record.holder,
         "heartbeat_at": iso_time(record.heartbeat_at),

@@ -84,13 +84,13 @@ def execute(  # noqa: PLR0913 - they do not belong together
     """
     redaction = Redaction(secrets)
     stop = stop or StopSignal()
-    run = _Run(_read(notebook, label), notebook.parent, environment, start_timeout, on_cell, fork_server)
+    run = _Run(_read(notebook, label), notebook.parent, environment, start_timeout, on_cell, fork_server, redaction)
     try:
         run.to_the_end(parameters, _Limits(timeout, stop))
     except Exception as error:  # noqa: BLE001 - any exception fails this run, and no other
         if not isinstance(error, CellFailedError | _FailedError):
             stop.raise_if_set()  # it may have caused the error
-        raise _explained(error, label, run, redaction) from None
+        raise _explained(error, label, run) from None
     finally:
         run.node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)
         _write(redaction.of_notebook(run.node), executed)
@@ -158,6 +158,7 @@ class _Run:
     start_timeout: float
     on_cell: CellCallback | None
     fork_server: ForkServer | None
+    redaction: Redaction
     kernel_name: str = PYTHON_KERNEL
     kernel: Kernel | None = None
     position: int | None = None
@@ -202,7 +203,7 @@ class _Run:
     async def _run_cells(self, kernel: Kernel, record: NotebookExecutionManager) -> None:
         connection = await kernel.connect(self.environment, self.folder, start_timeout=self.start_timeout)
         self.node.metadata["language_info"] = connection.language_info
-        client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name)
+        client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name, redaction=self.redaction)
         client.kc = connection
         for index, cell in enumerate(self.node.cells):
             self.position = index
@@ -235,9 +236,9 @@ class _Run:
         return type(error).__name__, str(error)
 
 
-def _explained(error: Exception, label: str, run: _Run, redaction: Redaction) -> NotebookError:
+def _explained(error: Exception, label: str, run: _Run) -> NotebookError:
     """Return the error to report for `error`, without secrets."""
-    error_class, message = (redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
+    error_class, message = (run.redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[:LONGEST_MESSAGE]}..."
     cell = None if run.position is None else run.position + 1

@@ -8,6 +8,7 @@ from nbclient.exceptions import CellExecutionError
 
 from autoflow.kernels.kernel import SCRAP_TYPE, TOO_LONG
 from autoflow.lean_imports import hidden
+from autoflow.notebooks.redaction import Redaction
 
 # papermill would import pyarrow for hdfs:// paths; our notebooks are files.
 with hidden("pyarrow"):
@@ -51,15 +52,20 @@ class CellFailedError(Exception):
 class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
     """Runs cells, and keeps as much of their outputs as `OUTPUT_LIMIT` allows; a line in the cell says what is missing.
 
+    `redaction` removes the secrets from an output before it is cut: a part of one could not be found later.
+
     `asked_to_exit` is whether a cell has ended the notebook, with `quit()` or `sys.exit(0)` for instance, and
     `lost_scrap` whether data glued for other notebooks was left out.
     """
 
-    def __init__(self, *args: Any, limit: int = OUTPUT_LIMIT, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, limit: int = OUTPUT_LIMIT, redaction: Redaction | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, iopub_timeout=OUTPUT_TIMEOUT, raise_on_iopub_timeout=False, **kwargs)
         self._remaining = limit
         self._limit = limit
-        self._stream = _Stream()
+        self._redaction = redaction or Redaction(())
+        self._stream = _Stream(self._redaction)
         self._cost_of_cell = 0
         self._cost_of_display: dict[str, int] = {}
         self._left_out = 0
@@ -115,11 +121,14 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
             # A widget takes the output, to become a part of its state.
             return super().output(outs, msg, display_id, cell_index) if self._pays(_cost(content)) else None
         if msg["msg_type"] == "stream":
-            content["text"] = self._affordable(content["text"])
-            if not content["text"] or self._stream.goes_on(outs, content):
+            text = content["text"]
+            content["text"] = self._affordable(text)
+            rest = text[len(content["text"]) :]
+            if self._stream.goes_on(outs, content, rest) or not content["text"]:
                 return None
         elif msg["msg_type"] == "error":
-            content.update(evalue=_clip(content["evalue"]), traceback=[_clip(line) for line in content["traceback"]])
+            traceback = [self._clip(line) for line in content["traceback"]]
+            content.update(evalue=self._clip(content["evalue"]), traceback=traceback)
         elif not self._pays(cost := _cost(content) + _OUTPUT_COST):
             self.lost_scrap |= _holds_scrap(content)
             return None
@@ -128,7 +137,7 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         self._stream.close()
         out = super().output(outs, msg, display_id, cell_index)
         if out is not None and msg["msg_type"] == "stream":
-            self._stream.open(out)
+            self._stream.open(out, rest)
         return out
 
     def clear_output(self, outs: list[Any], msg: Message, cell_index: int) -> None:
@@ -175,6 +184,12 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         self._pays(affordable)
         return kept
 
+    def _clip(self, text: str) -> str:
+        if len(text) <= LONGEST_ERROR:
+            return text
+        beginning = self._redaction.beginning(text, LONGEST_ERROR)
+        return f"{beginning}\n[{len(text) - LONGEST_ERROR} more characters]"
+
     def _forget_cell(self) -> None:
         self._stream.close()
         self._remaining += self._cost_of_cell
@@ -182,29 +197,37 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
 
 
 class _Stream:
-    """Text printed piece by piece, which becomes one output: one for each piece would take far more memory."""
+    """Text printed piece by piece, which becomes one output: one for each piece would take far more memory.
 
-    def __init__(self) -> None:
+    Of what is cut off at its end, it remembers as much as a secret may take that begins before.
+    """
+
+    def __init__(self, redaction: Redaction) -> None:
+        self._redaction = redaction
         self._output: nbformat.NotebookNode | None = None
         self._pieces: list[str] = []
+        self._rest = ""
 
-    def open(self, output: nbformat.NotebookNode) -> None:
+    def open(self, output: nbformat.NotebookNode, rest: str) -> None:
         self._output = output
         self._pieces = [output.text]
+        self._rest = rest[: self._redaction.margin]
 
-    def goes_on(self, outputs: list[nbformat.NotebookNode], content: Mapping[str, str]) -> bool:
-        """Add `content` if it continues the last of `outputs`, and return whether it does."""
+    def goes_on(self, outputs: list[nbformat.NotebookNode], content: Mapping[str, str], rest: str) -> bool:
+        """Add `content` if it continues the last of `outputs`, and return whether it does; `rest` is cut off of it."""
         if self._output is None or not outputs or outputs[-1] is not self._output:
             return False
         if self._output.name != content["name"]:
             return False
         self._pieces.append(content["text"])
+        self._rest += rest[: self._redaction.margin - len(self._rest)]
         return True
 
     def close(self) -> None:
         if self._output is not None:
-            self._output.text = "".join(self._pieces)
-        self._output, self._pieces = None, []
+            text = "".join(self._pieces)
+            self._output.text = self._redaction.kept(text, self._rest) if self._rest else text
+        self._output, self._pieces, self._rest = None, [], ""
 
 
 def _cost(value: Any) -> int:
@@ -226,12 +249,6 @@ def _is_deep(value: Any, levels: int = DEEPEST_OUTPUT) -> bool:
 
 def _holds_scrap(content: Mapping[str, Any]) -> bool:
     return any(kind.startswith(SCRAP_TYPE) for kind in content.get("data", ()))
-
-
-def _clip(text: str) -> str:
-    if len(text) <= LONGEST_ERROR:
-        return text
-    return f"{text[:LONGEST_ERROR]}\n[{len(text) - LONGEST_ERROR} more characters]"
 
 
 def _note(left_out: int, limit: int) -> nbformat.NotebookNode:

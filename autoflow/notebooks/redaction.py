@@ -1,9 +1,14 @@
 """Remove secrets from texts and notebooks."""
 
+import base64
+import binascii
 import html
+import html.entities
 import json
 import re
+import string
 import urllib.parse
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, cast
@@ -15,6 +20,27 @@ from autoflow.utils import SHORTEST_SECRET, redact
 _ANSI = r"(?:\x1b\[[0-9;?]*[ -/]*[@-~])"
 
 _ANSI_CODE = re.compile(_ANSI)
+
+_TAG = r"<[^<>]*>"
+
+_UNSEEN = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
+"""Characters without a width."""
+
+_UNSEEN_NAMES = "&(?:shy|ZeroWidthSpace|zwj|zwnj|NoBreak);|&#(?:173|8203|8204|8205|8288);"
+_HIDDEN = rf"{_ANSI}|{_TAG}|[*_~`{_UNSEEN}]|{_UNSEEN_NAMES}"
+"""What may be between the characters of a secret without a reader seeing it: colours, tags, and emphasis."""
+
+_WORDLESS = dict.fromkeys(map(ord, string.punctuation + string.whitespace + _UNSEEN + "\x1b"))
+
+_ENCODED = re.compile(r"[\x1b&\\%<*~`\n" + _UNSEEN + "]|_.*_", re.DOTALL)
+"""What a text has in it if a secret may be written in it in another way than as it is."""
+
+_ESCAPED = re.compile(r"\\(?:u00|x)([0-9a-fA-F]{2})")
+
+_SVG = re.compile(r"(data:image/svg\+xml;base64,)([A-Za-z0-9+/=]+)")
+
+_LONGEST_CHARACTER = 20
+"""How much a character takes, at most, as it is usually written: with colour codes or in tags."""
 
 SHORTEST_WRAPPED = 40
 """Secrets of at least this many characters are also found if they are wrapped over several lines."""
@@ -29,19 +55,63 @@ def without_ansi_codes(text: str) -> str:
 
 
 class Redaction:
-    """Removes secrets in all their forms: as they are, and as written in HTML, JSON, Python or a URL."""
+    """Removes secrets in all their forms: as they are, and as written in HTML, markdown, JSON, Python or a URL."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        forms = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}
+        self._secrets = sorted({each for each in secrets if len(each) >= SHORTEST_SECRET}, key=len, reverse=True)
+        forms = {form for secret in self._secrets for form in _forms(secret)}
         # The longest first: one may contain another.
         self._forms = sorted(forms, key=len, reverse=True)
+        self._patterns: dict[str, re.Pattern[str]] = {}
 
     def of_text(self, text: str) -> str:
         """Return `text` without the secrets."""
         text = redact(text, self._forms)
-        if self._forms and "\x1b" in text:
-            text = self._coloured.sub("[secret]", text)
-        return self._without_wrapped(text) if self._long_forms and "\n" in text else text
+        if not self._secrets:
+            return text
+        if "image/svg+xml;base64," in text:
+            text = _SVG.sub(lambda found: found[1] + self._of_base64(found[2]), text)
+        return self._without_encoded(text) if _ENCODED.search(text) else text
+
+    def is_in(self, value: Any) -> bool:
+        """Return whether a JSON `value` has a secret in it, also in a key, or as a number."""
+        if isinstance(value, int | float):
+            return str(value) in self._secrets
+        if isinstance(value, Mapping):
+            return any(self.is_in(key) or self.is_in(item) for key, item in value.items())
+        if isinstance(value, list | tuple):
+            return any(map(self.is_in, value)) or self.of_value(list(value)) != list(value)
+        return isinstance(value, str) and self.of_text(value) != value
+
+    def of_parameters(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of a workflow without the secrets, also where one is a number."""
+        return {
+            self.of_text(name): "[secret]" if self.is_in(value) and not isinstance(value, str) else self.of_value(value)
+            for name, value in parameters.items()
+        }
+
+    def of_cut_text(self, text: str, mark: str = "...") -> str:
+        """Return `text` without the secrets, and without the beginnings of secrets that were cut before `mark`."""
+        pieces = self.of_text(text).split(mark)
+        return mark.join([*map(self._without_beginning, pieces[:-1]), pieces[-1]])
+
+    def beginning(self, text: str, most: int) -> str:
+        """Return up to `most` characters from the beginning of `text`, without secrets and without a part of one."""
+        return self.kept(text[:most], text[most : most + self.margin])
+
+    def kept(self, text: str, rest: str) -> str:
+        """Return `text` without secrets; `rest` is what followed it, up to `margin`, where it was cut."""
+        split = max(0, len(text) - 2 * self.margin)
+        head, tail = text[:split], text[split:]
+        clean = self.of_text(tail + rest)
+        if self.margin and len(rest) >= self.margin:
+            clean = clean[: -self.margin]  # it may end with a part of a secret
+        return self.of_text(head + clean[: len(tail)])
+
+    @cached_property
+    def margin(self) -> int:
+        """The longest that a secret is, as it is usually written, in characters."""
+        return _LONGEST_CHARACTER * len(self._secrets[0]) if self._secrets else 0
 
     def of_value(self, value: Any) -> Any:
         """Return a JSON `value` without the secrets, even if one is spread over a list of lines."""
@@ -59,29 +129,54 @@ class Redaction:
         clean = {**notebook, "metadata": self.of_value(notebook.metadata), "cells": cells}
         return cast("nbformat.NotebookNode", nbformat.from_dict(clean))
 
-    @cached_property
-    def _long_forms(self) -> list[str]:
-        return [form for form in self._forms if len(form) >= SHORTEST_WRAPPED]
-
-    def _without_wrapped(self, text: str) -> str:
-        """Return `text` without secrets that are wrapped over several lines."""
-        in_one_line = "".join(text.split())
-        for form in self._long_forms:
-            if form in in_one_line:
-                text = re.sub(r"\s*".join(map(re.escape, form)), "[secret]", text)
+    def _without_encoded(self, text: str) -> str:
+        """Return `text` without secrets that are written in other ways, but shown as they are."""
+        # A secret may be in an attribute of a tag, or around tags.
+        words = _words(text) + ("\n" + _words(re.sub(_TAG, "", text)) if "<" in text else "")
+        for secret in self._secrets:
+            # Most texts have none. The pattern takes long, to be made and to be looked for.
+            if _words(secret) in words or secret.translate(_WORDLESS) in words:
+                text = self._pattern(secret).sub("[secret]", text)
         return text
 
-    @cached_property
-    def _coloured(self) -> re.Pattern[str]:
-        # Each character may have a colour of its own, like the tokens of a source in a traceback.
-        return re.compile("|".join(f"{_ANSI}*".join(map(re.escape, form)) for form in self._forms))
+    def _without_beginning(self, text: str) -> str:
+        """Return `text` without the beginning of a secret at its end."""
+        for form in self._forms:
+            for length in range(min(len(form), len(text)), SHORTEST_SECRET - 1, -1):
+                if text.endswith(form[:length]):
+                    return f"{text[:-length]}[secret]"
+        return text
+
+    def _pattern(self, secret: str) -> re.Pattern[str]:
+        if secret not in self._patterns:
+            hidden = rf"(?:\s|{_HIDDEN})*" if len(secret) >= SHORTEST_WRAPPED else f"(?:{_HIDDEN})*"
+            self._patterns[secret] = re.compile(hidden.join(map(_written, secret)))
+        return self._patterns[secret]
+
+    def _of_base64(self, encoded: str) -> str:
+        """Return a text in base64 without the secrets in that text."""
+        try:
+            content = base64.b64decode(encoded).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return encoded
+        clean = self.of_text(content)
+        return encoded if clean == content else base64.b64encode(clean.encode()).decode()
 
     def _of_part(self, part: Mapping[str, Any]) -> dict[str, Any]:
         """Return a cell or an output without secrets in the values that authors or kernels have set."""
         clean = {key: value if key in _PLAIN_KEYS else self.of_value(value) for key, value in part.items()}
+        if "attachments" in part:
+            clean["attachments"] = {name: self._of_pictures(bundle) for name, bundle in clean["attachments"].items()}
         if "outputs" in part:
             clean["outputs"] = [self._of_part(output) for output in part["outputs"]]
         return clean
+
+    def _of_pictures(self, bundle: Mapping[str, Any]) -> dict[str, Any]:
+        """Return an attachment; a drawing is text in base64."""
+        return {
+            kind: self._of_base64(content) if kind == "image/svg+xml" and isinstance(content, str) else content
+            for kind, content in bundle.items()
+        }
 
     def _of_list(self, items: list[Any]) -> list[Any]:
         clean = [self.of_value(item) for item in items]
@@ -104,3 +199,28 @@ def _forms(secret: str) -> set[str]:
         urllib.parse.quote(secret),
         urllib.parse.quote(secret, safe=""),
     }
+
+
+def _words(text: str) -> str:
+    """Return the letters and digits that a reader sees of `text`, whatever it is written in."""
+    text = _ANSI_CODE.sub("", text) if "\x1b" in text else text
+    text = html.unescape(text)
+    text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text) if "\\" in text else text
+    return (urllib.parse.unquote(text) if "%" in text else text).translate(_WORDLESS)
+
+
+_NAMES: Mapping[str, list[str]] = defaultdict(list)
+for _name, _character in html.entities.html5.items():
+    if _name.endswith(";"):
+        _NAMES[_character].append(_name)
+
+
+def _written(character: str) -> str:
+    """Return a pattern for a character as it is, escaped as in markdown, JSON or JavaScript, in HTML or in a URL."""
+    number = ord(character)
+    ways = [rf"\\?{re.escape(character)}", f"&#0*{number};?", f"&#[xX]0*(?i:{number:x});?"]
+    ways += [f"&{name}" for name in _NAMES.get(character, ())]
+    if number < 256:
+        ways.append(rf"\\(?:u00|x)(?i:{number:02x})")
+    ways.append("".join(f"%(?i:{byte:02x})" for byte in character.encode("utf-8", "replace")))
+    return f"(?:{'|'.join(ways)})"

@@ -1,6 +1,7 @@
 """Adds an artifact to each run in Prefect's UI: links to its outputs, and the error if it failed."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact
@@ -34,9 +35,10 @@ def show_outcome(run: WorkflowRun, outcome: Outcome, settings: Settings) -> None
 
 def summary(run: WorkflowRun, outcome: Outcome, settings: Settings) -> str:
     """Return links to the outputs of each notebook, and the errors of those that failed, as markdown."""
-    lines = [f"## {_plain(str(run))}", ""]
+    # Before anything is cut or escaped: then a secret could not be found any more.
+    lines = [f"## {_plain(redact(str(run), settings.secrets))}", ""]
     for label, error in sorted(outcome.errors.items()):
-        lines += _failure(label, error, outcome)
+        lines += _failure(label, error, outcome, settings.secrets)
     if outcome.outputs:
         lines += ["| Notebook | Executed notebook | Reports |", "| --- | --- | --- |"]
     for label, outputs in sorted(outcome.outputs.items()):
@@ -47,16 +49,18 @@ def summary(run: WorkflowRun, outcome: Outcome, settings: Settings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _failure(label: str, error: Exception, outcome: Outcome) -> list[str]:
+def _failure(label: str, error: Exception, outcome: Outcome, secrets: Iterable[str]) -> list[str]:
     if not isinstance(error, NotebookError):
-        return [f"### {_plain(label)}", "", _fenced(str(error)[:LONGEST_MESSAGE]), ""]
+        return [f"### {_plain(label)}", "", _fenced(redact(str(error), secrets)[:LONGEST_MESSAGE]), ""]
     place = f"{_plain(label)}, cell {error.cell}" if error.cell else _plain(label)
-    message = f"{error.error_class}: {error.error_message}"[:LONGEST_MESSAGE]
+    message = redact(f"{error.error_class}: {error.error_message}", secrets)[:LONGEST_MESSAGE]
     lines = [f"### Failed in {place}", "", _fenced(message), ""]
     executed = outcome.outputs.get(label)
     read = ExecutedNotebook.read(executed.executed) if executed and error.cell else None
     source = read.source(error.cell) if read and error.cell else None
-    return [*lines, "The cell:", "", _fenced(source[:LONGEST_SOURCE], "python"), ""] if source else lines
+    return (
+        [*lines, "The cell:", "", _fenced(redact(source, secrets)[:LONGEST_SOURCE], "python"), ""] if source else lines
+    )
 
 
 def _link(path: Path, settings: Settings) -> str:

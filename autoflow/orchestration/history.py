@@ -1,7 +1,8 @@
-"""Deletes old runs from Prefect's history. Importing this module imports Prefect."""
+"""Deletes old runs, and secrets, from Prefect's history. Importing this module imports Prefect."""
 
 import datetime
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -14,6 +15,7 @@ from prefect.client.schemas.filters import (
 from prefect.exceptions import ObjectNotFound
 
 from autoflow.errors import PrefectApiError
+from autoflow.log import logger
 from autoflow.orchestration.failures import PREFECT_FAILURES
 
 FLOWS = ["available_dates_sensor", "run_workflow"]
@@ -39,6 +41,16 @@ def delete_flow_runs(recorded: Iterable[str], *, before: datetime.datetime) -> i
             return deleted
     except PREFECT_FAILURES as error:
         raise PrefectApiError(f"could not prune Prefect's history: {type(error).__name__}") from error
+
+
+def replace_parameter(flow_run_id: UUID, **parameter: Any) -> None:
+    """Replace a parameter in Prefect's record of a flow run; log a warning if Prefect fails."""
+    try:
+        with get_client(sync_client=True) as client:
+            parameters = client.read_flow_run(flow_run_id).parameters | parameter
+            client.update_flow_run(flow_run_id, parameters=parameters).raise_for_status()
+    except PREFECT_FAILURES as error:
+        logger.warning("could not remove a secret from Prefect's flow run %s: %s", flow_run_id, type(error).__name__)
 
 
 def _old_ticks(client: SyncPrefectClient, before: datetime.datetime) -> list[UUID]:

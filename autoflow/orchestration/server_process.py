@@ -17,7 +17,9 @@ from typing import Self
 
 from autoflow.errors import PrefectApiError
 from autoflow.log import logger
+from autoflow.settings import PREFECT_SECRETS, secrets_in
 from autoflow.stop_signal import PeriodicThread
+from autoflow.utils import redact
 
 START_TIMEOUT = 180.0
 """How long the server may take to respond after a start, in seconds: the first one creates a database."""
@@ -105,7 +107,9 @@ class PrefectServer:
         if self._process is None or self._process.poll() is None or self.has_been_ready:
             return None
         log = self.log_file.read_bytes()[self._log_start :].decode(errors="replace")
-        return f"{_complaint(log)} (see {self.log_file})"
+        # Before it is cut: a part of a secret could not be found later.
+        secrets = {each for name in PREFECT_SECRETS for each in secrets_in(self._environment.get(name, ""))}
+        return f"{_complaint(redact(log, secrets))} (see {self.log_file})"
 
     def _start(self, listener: socket.socket) -> subprocess.Popen[bytes]:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from autoflow.model.store import RunStore
+from autoflow.notebooks.redaction import Redaction
 from autoflow.runs.plan import DateStatus, past_status
 from autoflow.runs.records import RunKey, RunRecord, WorkflowKey
 from autoflow.specs import TriggerSpec
@@ -115,11 +116,13 @@ class Links:
 class Compact:
     """Encodes series in a compact form: what ten years of dates have in common is written once.
 
-    The names of the outputs of two dates differ only in the date and in the time of the run.
+    The names of the outputs of two dates differ only in the date and in the time of the run. `redaction` removes
+    secrets from reasons before they are cut.
     """
 
-    def __init__(self, links: Links) -> None:
+    def __init__(self, links: Links, redaction: Redaction) -> None:
         self._links = links
+        self._redaction = redaction
         self._general_links: dict[str, str] = {}
         self.reasons: dict[str, int] = {}
 
@@ -180,7 +183,7 @@ class Compact:
         if day.status in {DateStatus.DONE, DateStatus.RUNNING} or error is None:
             return -1
         place = f"notebook '{error.notebook}', cell {error.cell}: " if error.cell else ""
-        text = f"{place}{error.error_class}: {error.message}"
+        text = self._redaction.of_text(f"{place}{error.error_class}: {error.message}")
         text = text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + "…"
         return self.reasons.setdefault(text, len(self.reasons))
 

@@ -64,8 +64,8 @@ def write_page(
     """
     links = Links(settings.outputs_dir, settings.notebooks_dir)
     series = read_series(store, triggers)
-    compact = Compact(links)
     redaction = Redaction(settings.secrets)
+    compact = Compact(links, redaction)
     content = {
         "states": STATUSES,
         "series": [_without_secrets(compact.series(each), redaction) for each in series],

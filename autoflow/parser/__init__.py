@@ -1,7 +1,9 @@
 """Read workflows.yml into specs, and report all its mistakes at once, each with its line."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
+from autoflow.notebooks.redaction import Redaction
 from autoflow.parser.cross_checks import check_triggers
 from autoflow.parser.document import read_document
 from autoflow.parser.inputs_folder import InputsFolder
@@ -18,11 +20,13 @@ __all__ = ["parse_workflows_file", "read_workflows"]
 
 def read_workflows(settings: Settings) -> WorkflowsFile:
     """Read the current workflows.yml; raise WorkflowsFileError with all its mistakes."""
-    return parse_workflows_file(settings.workflows_file, inputs_dir=settings.inputs_dir)
+    return parse_workflows_file(settings.workflows_file, inputs_dir=settings.inputs_dir, secrets=settings.secrets)
 
 
-def parse_workflows_file(path: Path, *, inputs_dir: Path | None = None) -> WorkflowsFile:
+def parse_workflows_file(path: Path, *, inputs_dir: Path | None = None, secrets: Iterable[str] = ()) -> WorkflowsFile:
     """Read the workflows.yml at `path`, with the notebooks and templates of `inputs_dir`, by default its own folder.
+
+    Parameters must not contain `secrets`.
 
     Raises
     ------
@@ -30,7 +34,7 @@ def parse_workflows_file(path: Path, *, inputs_dir: Path | None = None) -> Workf
         If it has mistakes; each gives one line, and none is a mere consequence of another.
 
     """
-    problems = Problems(path.name)
+    problems = Problems(path.name, Redaction(secrets))
     reader = Reader(problems)
     keys = reader.keys(FileSchema(), read_document(path, problems), ())
     folder = InputsFolder((inputs_dir or path.parent).absolute())

@@ -1,6 +1,7 @@
 """Collect the mistakes of a file and report them all at once."""
 
 from autoflow.errors import WorkflowsFileError
+from autoflow.notebooks.redaction import Redaction
 from autoflow.parser.places import Place, PlacesInFile, show_place
 
 _MANY = 1_000
@@ -16,10 +17,13 @@ BROKEN = Broken()
 class Problems:
     """The mistakes found so far.
 
+    `redaction` removes secrets from what is reported.
+
     No further mistakes are reported of a broken value or of anything within it, so that one mistake gives one line.
     """
 
-    def __init__(self, file_name: str) -> None:
+    def __init__(self, file_name: str, redaction: Redaction | None = None) -> None:
+        self.redaction = redaction or Redaction(())
         self.places = PlacesInFile()
         self._file_name = file_name
         self._found: list[tuple[int, str]] = []
@@ -35,7 +39,7 @@ class Problems:
             return
         line = line or self.places.line(place, at_key=at_key)
         shown = f"{show_place(self.places.as_written(place))}: " if place else ""
-        self._found.append((line, f"{self._file_name}:{line}: {shown}{message}"))
+        self._found.append((line, f"{self._file_name}:{line}: {self.redaction.of_cut_text(shown + message)}"))
         if len(self._found) == _MANY:
             self.raise_if_any()
 
@@ -49,7 +53,7 @@ class Problems:
     def stop(self, message: str, *, line: int | None = None) -> WorkflowsFileError:
         """Return the error for a file that cannot be checked any further."""
         where = self._file_name if line is None else f"{self._file_name}:{line}"
-        return WorkflowsFileError([f"{where}: {message}"])
+        return WorkflowsFileError([f"{where}: {self.redaction.of_cut_text(message)}"])
 
     def is_broken(self, place: Place) -> bool:
         """Return whether the value at `place`, or one around it, is broken."""

@@ -5,6 +5,7 @@ from autoflow.parser.drafts import SensorDraft, TriggerDraft
 from autoflow.parser.places import Place
 from autoflow.parser.reader import Reader
 from autoflow.parser.schemas import SensorSchema, TriggerSchema
+from autoflow.parser.secret_values import REFUSAL
 from autoflow.parser.values import cdr_type, json_scalar
 from autoflow.specs import Json
 
@@ -26,7 +27,7 @@ def _read_trigger(value: object, place: Place, reader: Reader) -> TriggerDraft:
     keys = reader.keys(TriggerSchema(), value, place)
     name = keys.pop("workflow_name", "")
     given = keys.pop("parameters", {})
-    parameters = {key: _read_json(item, (*place, "parameters", key), reader) for key, item in given.items()}
+    parameters = {key: _read_parameter(key, item, (*place, "parameters", key), reader) for key, item in given.items()}
     if "date_stencil" in keys:
         keys["date_stencil"] = _read_stencil(keys["date_stencil"], (*place, "date_stencil"), reader)
     return TriggerDraft(place, name, parameters, keys)
@@ -37,6 +38,13 @@ def _read_stencil(elements: list[object], place: Place, reader: Reader) -> DateS
     for index, element in enumerate(elements):
         reader.value(DateStencil, [element], (*place, index))
     return reader.value(DateStencil, elements, place)
+
+
+def _read_parameter(name: str, value: object, place: Place, reader: Reader) -> Json:
+    if reader.problems.redaction.is_in({name: value}):
+        reader.problems.break_at(place, REFUSAL)
+        return None
+    return _read_json(value, place, reader)
 
 
 def _read_json(value: object, place: Place, reader: Reader) -> Json:

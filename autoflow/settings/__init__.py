@@ -26,13 +26,18 @@ PRELOAD = ("pandas", "matplotlib.pyplot", "scrapbook", "flowclient")
 OWN_SECRETS = frozenset({"AUTOFLOW_DB_PASSWORD", "AUTOFLOW_DB_URI", "AUTOFLOW_NOTIFY_URLS", "PREFECT__DB_URI"})
 """Environment variables with secrets that only AutoFlow itself needs."""
 
-HIDDEN_FROM_KERNELS = OWN_SECRETS | {
-    "PREFECT_API_AUTH_STRING",
-    "PREFECT_API_DATABASE_CONNECTION_URL",
-    "PREFECT_API_KEY",
-    "PREFECT_SERVER_API_AUTH_STRING",
-    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
-}
+PREFECT_SECRETS = frozenset(
+    {
+        "PREFECT_API_AUTH_STRING",
+        "PREFECT_API_DATABASE_CONNECTION_URL",
+        "PREFECT_API_KEY",
+        "PREFECT_SERVER_API_AUTH_STRING",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+    }
+)
+"""Environment variables with secrets for Prefect."""
+
+HIDDEN_FROM_KERNELS = OWN_SECRETS | PREFECT_SECRETS
 """Environment variables with secrets that notebooks do not need."""
 
 
@@ -212,9 +217,10 @@ class Settings(BaseSettings):
         tokens = {self.flowapi_token.get_secret_value(), self.current_flowapi_token()}
         found = {*tokens, *map(_signature, tokens), *_passwords(self.db_uri)}
         found |= {self.db_password.get_secret_value()} if self.db_password else set()
-        found |= {self._current(name) or "" for name in ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")}
+        for name in PREFECT_SECRETS:
+            found |= secrets_in(self._current(name) or "")
         for url in self.notify_urls:
-            found |= {url.get_secret_value(), *_passwords(url.get_secret_value())}
+            found |= secrets_in(url.get_secret_value())
         return tuple(sorted(found - {""}, key=len, reverse=True))
 
     @property
@@ -265,6 +271,11 @@ def _signature(token: str) -> str:
     """Return the part of a JSON web token without which the rest of it is worth nothing; empty if it has none."""
     parts = token.split(".")
     return parts[2] if len(parts) == 3 and len(parts[2]) >= _SHORTEST_SIGNATURE else ""
+
+
+def secrets_in(value: str) -> set[str]:
+    """Return a secret and, if it is a URI, the passwords in it."""
+    return {value, *_passwords(value)}
 
 
 def _passwords(uri: str) -> Iterator[str]:

@@ -21,6 +21,7 @@ from autoflow.errors import AutoflowError, ReportError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.log import bugs_logged
 from autoflow.notebooks.execution import CellCallback, execute
+from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.artifacts import show_outcome
 from autoflow.orchestration.flow_runs import result_storage
 from autoflow.reports import ReportContext, convert
@@ -221,8 +222,9 @@ def _reports(step: Step, executed: Path) -> Iterable[Path]:
                 stop=step.stop,
             )
         except ReportError as error:
-            message = f"notebook '{step.notebook.label}': could not make its report: {error}"
-            raise ReportError(message, is_death=error.is_death) from error
+            reason = Redaction(step.settings.secrets).of_text(str(error))
+            message = f"notebook '{step.notebook.label}': could not make its report: {reason}"
+            raise ReportError(message, is_death=error.is_death) from None
         yield report
 
 

@@ -56,3 +56,15 @@ def test_date_that_is_running_elsewhere_is_not_run(cli: Cli) -> None:
     assert "is running already" in cli.fails("run", "simple", "--date", "2016-01-05", "--force")
     dry = cli.json("backfill", "simple", "--from", "2016-01-04", "--to", "2016-01-06", "--dry-run")
     assert dry == {"would_run": ["2016-01-04", "2016-01-06"], "left_out": {"running": 1}}
+
+
+def test_secret_as_a_parameter_is_refused_and_stored_nowhere(cli: Cli) -> None:
+    token = cli.environ["FLOWAPI_TOKEN"]
+    for value in (token, f"[1, {{a: x{token}}}]", f"{{unclosed: {token}", f"{{{token}: 1}}"):
+        error = cli.fails("run", "simple", "--date", "2016-01-05", "-p", f"level={value}", "--force")
+        assert error.startswith("Error: parameter 'level': it contains the token")
+        assert token not in error
+    assert token not in cli.fails("run", "simple", "--date", "2016-01-05", "-p", token, "--force")
+
+    assert cli.json("runs") == []
+    assert token.encode() not in b"".join(path.read_bytes() for path in cli.deployed.outputs.glob("*.db*"))

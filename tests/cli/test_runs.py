@@ -1,6 +1,7 @@
 import datetime
 
 from autoflow.runs.records import RunKey
+from autoflow.specs import Json
 from tests.cli.conftest import Cli
 
 
@@ -27,3 +28,16 @@ def test_runs_show_prints_what_is_known_of_a_run(cli: Cli) -> None:
         "state           failed",
         "parameters      level=2",
     ]
+
+
+def test_secret_in_an_old_row_is_not_shown(cli: Cli) -> None:
+    """Versions before stored such parameters."""
+    token = cli.environ["FLOWAPI_TOKEN"]
+    values: dict[str, Json] = {"level": token, "more": [{token: f"x{token}y"}], "number": 2}
+    run_id = cli.record_failure(RunKey.of("simple", values, datetime.date(2016, 1, 1)))
+
+    (listed,) = cli.json("runs")
+    assert listed["parameters"] == {"level": "[secret]", "more": "[secret]", "number": 2}
+    for arguments in (("runs",), ("runs", "show", str(run_id)), ("runs", "show", str(run_id), "--json")):
+        assert cli(*arguments) == 0
+        assert token not in cli.printed()

@@ -135,6 +135,21 @@ def test_a_requested_run_whose_dates_are_not_available_is_not_run(
     assert state.message.startswith("early 2016-01-13 cannot run: FlowAPI has no data for 2016-01-13")
 
 
+def test_a_requested_run_with_a_secret_is_refused_and_prefect_forgets_the_secret(deployed: Deployed) -> None:
+    write_notebook(deployed.inputs / "n.ipynb", "1")
+    with working(deployed, "asks", FLOWAPI_TOKEN="a-token-that-somebody-pasted") as work:
+        flow = make_run_workflow(work.settings, work.runner, workflows=["asks"], shutdown=Shutdown())
+        parameters = {"value": {"nested": ["Bearer a-token-that-somebody-pasted"]}, "other": 1}
+        state: Any = flow("asks", DATE, parameters, return_state=True)
+        assert work.store.runs() == []
+    (found,) = [each for each in flow_runs() if each.name == f"asks {DATE}"]
+
+    assert state.type.value == "FAILED"
+    assert state.message.startswith("parameter 'value': it contains the token")
+    assert found.parameters["parameters"] == {"value": "[secret]", "other": 1}
+    assert "somebody-pasted" not in found.model_dump_json()
+
+
 def test_cancelling_a_requested_run_cancels_the_workflows_run(
     deployed: Deployed, example_flowapi: ExampleFlowApi
 ) -> None:
