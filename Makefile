@@ -10,7 +10,7 @@ PIPENV := env PIPENV_VENV_IN_PROJECT=1 PIPENV_IGNORE_VIRTUALENVS=1 PIPENV_VERBOS
 
 # The programs that make reports, and fonts for all scripts that reports may contain.
 REPORT_PACKAGES := pandoc ruby-asciidoctor-pdf fonts-noto-core fonts-dejavu-core fonts-droid-fallback fonts-symbola
-TEST_PACKAGES := $(REPORT_PACKAGES) postgresql poppler-utils chromium chromium-driver
+TEST_PACKAGES := $(REPORT_PACKAGES) postgresql pgbouncer poppler-utils chromium chromium-driver
 
 .PHONY: help
 help: ## List the targets

@@ -43,6 +43,8 @@ def main(settings: Settings, *, once: bool = False) -> ExitCode:
     log_ends_of_threads()
     shutdown = Shutdown()
     with closing_on_signals(shutdown) as interrupted:
+        for warning in settings.warnings:
+            logger.warning("%s", warning)
         workflows = read_workflows(settings)
         check_tools(workflows)
         make_folders(settings)

@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class ExitCode(enum.IntEnum):
@@ -54,6 +55,10 @@ class RunStoreError(AutoflowError):
     """The database of runs cannot be reached, or was made by a newer version of AutoFlow."""
 
 
+class RunStoreGoneError(RunStoreError):
+    """The SQLite file of the database of runs is missing, or was deleted or replaced while AutoFlow was using it."""
+
+
 class NotebookError(AutoflowError):
     """A notebook failed.
 
@@ -92,3 +97,11 @@ class UnexpectedError(AutoflowError):
 
 class RunStopped(AutoflowError):  # noqa: N818 - nothing went wrong
     """A run was stopped before its end: AutoFlow is stopping, or a user cancelled the run."""
+
+
+class NoRoomError(AutoflowError):
+    """A disk is full or read-only: the run is interrupted, and runs again once there is room in `folders`."""
+
+    def __init__(self, message: str, folders: Sequence[Path]) -> None:
+        super().__init__(message)
+        self.folders = tuple(folders)

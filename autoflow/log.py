@@ -106,6 +106,31 @@ def bugs_logged(secrets: Iterable[str]) -> Iterator[None]:
         raise UnexpectedError(f"{type(error).__name__}: {message} (a bug, see AutoFlow's log)") from None
 
 
+class Outage:
+    """Logs that something fails once when that begins, however often it fails, and once when it works again.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_on = False
+
+    def begin(self, message: str, *arguments: object) -> None:
+        """Log a warning, unless one was logged since the last end."""
+        with self._lock:
+            is_new, self._is_on = not self._is_on, True
+        if is_new:
+            logger.warning(message, *arguments)
+
+    def end(self, message: str, *arguments: object) -> None:
+        """Log that it works again, if it did not."""
+        with self._lock:
+            was_on, self._is_on = self._is_on, False
+        if was_on:
+            logger.info(message, *arguments)
+
+
 def log_ends_of_threads() -> None:
     """Log the exceptions that end threads, without secrets; Python would print them unchanged."""
     threading.excepthook = _log_end

@@ -13,7 +13,7 @@ from typing import Any, Self
 import apprise
 
 from autoflow.errors import FlowApiError, SettingsError
-from autoflow.log import logger
+from autoflow.log import Outage, logger
 from autoflow.runs.records import RunKey, utc_now
 from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
@@ -88,7 +88,9 @@ class Notifier:
             return
         now = self._clock()
         with self._lock, self._notices.changing() as notices:
-            since = datetime.datetime.fromisoformat(notices.setdefault("flowapi_failing_since", now.isoformat()))
+            # Since a time in the future: the clock was set back meanwhile.
+            since = min(now, datetime.datetime.fromisoformat(notices.get("flowapi_failing_since", now.isoformat())))
+            notices["flowapi_failing_since"] = since.isoformat()
             is_new = not notices.get("flowapi_told") and (now - since).total_seconds() >= self._settings.notify_after
             notices["flowapi_told"] = notices.get("flowapi_told", False) or is_new
         if not is_new:
@@ -145,6 +147,7 @@ class _Notices:
 
     def __init__(self, settings: Settings) -> None:
         self._file = settings.outputs_dir / NOTICES_FILE
+        self._outage = Outage()
 
     @contextmanager
     def changing(self) -> Iterator[dict[str, Any]]:
@@ -169,7 +172,9 @@ class _Notices:
             with whole_file(self._file) as unfinished:
                 unfinished.write_text(json.dumps(notices), encoding="utf-8")
         except OSError as error:
-            logger.warning("could not write %s: %s", self._file, error.strerror)
+            self._outage.begin("could not write %s: %s", self._file, error.strerror)
+        else:
+            self._outage.end("wrote %s again", self._file)
 
 
 def _sound(found: Mapping[str, Any]) -> dict[str, Any]:

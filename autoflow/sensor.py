@@ -1,11 +1,9 @@
-"""The available dates sensor: runs the workflows that are due, as a Prefect flow or as plain calls."""
+"""The available dates sensor: looks for what is due and hands it to the dispatcher, as a Prefect flow."""
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -18,20 +16,24 @@ from pydantic import Field
 from autoflow.errors import AutoflowError
 from autoflow.flowapi import FlowApi
 from autoflow.log import bugs_logged, logger
+from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
+from autoflow.orchestration.cancellation import Cancellations
 from autoflow.orchestration.daemon_files import DaemonFiles
+from autoflow.orchestration.deployments import TICK_NAME
 from autoflow.orchestration.flow_runs import result_storage
 from autoflow.orchestration.history import replace_parameter
 from autoflow.parser import read_workflows
 from autoflow.parser.secret_values import check_for_secrets
-from autoflow.runs.plan import due_runs, given_up_keys
-from autoflow.runs.records import Histories, RunKey, RunState, utc_now
-from autoflow.runs.requests import check_available, requested_run, requested_trigger
+from autoflow.runs.plan import DueWork, given_up_keys
+from autoflow.runs.records import RunKey, RunState, utc_now
+from autoflow.runs.requests import check_available, merged_parameters, requested_run, requested_trigger
 from autoflow.runs.run import WorkflowRun
 from autoflow.settings import Settings
-from autoflow.specs import SensorSpec, WorkflowsFile
+from autoflow.specs import WorkflowsFile
 from autoflow.stop_signal import Shutdown, StopSignal
+from autoflow.workflows.dispatcher import Dispatcher, Targets, give_up_crashed
 from autoflow.workflows.runner import WorkflowRunner
 
 TOKEN_WARNING_DAYS = 7
@@ -42,18 +44,14 @@ TOKEN_WARNING_DAYS = 7
 class Tick:
     """The result of one run of the sensor.
 
-    `file` is the present workflows.yml. `given_up` are the runs that had been given up when the tick began.
-    `interrupted` counts runs that were interrupted or cancelled. `more_due` means that more runs were due than fit in
-    one tick.
+    `file` is the present workflows.yml. `given_up` are the runs that have been given up. `dates` and `due` count the
+    available dates and the runs that are due.
     """
 
     file: WorkflowsFile
     given_up: tuple[RunKey, ...] = ()
     dates: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    interrupted: int = 0
-    more_due: bool = False
+    due: int = 0
 
 
 class TokenWatch:
@@ -64,7 +62,10 @@ class TokenWatch:
 
     def look(self, expiry: datetime.datetime | None, now: datetime.datetime) -> None:
         """Warn if the token expires soon, at most once a day; `expiry` and `now` are in UTC, None means never."""
-        if expiry is None or (self._warned_at and now - self._warned_at < datetime.timedelta(days=1)):
+        if expiry is None:
+            return
+        # A time in the future is from before the clock was set back.
+        if self._warned_at and datetime.timedelta() <= now - self._warned_at < datetime.timedelta(days=1):
             return
         left = expiry.replace(tzinfo=None) - now
         if left > datetime.timedelta(days=TOKEN_WARNING_DAYS):
@@ -77,95 +78,77 @@ class TokenWatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Sensor:
-    """Finds the runs that are due and runs them, several at a time, up to the limit of a tick."""
+    """Looks for what is due, and hands it to the dispatcher.
+
+    `wait` waits for a number of seconds, and returns True if AutoFlow is shutting down.
+    """
 
     settings: Settings
     store: RunStore
-    runner: WorkflowRunner
+    dispatcher: Dispatcher
+    wait: Callable[[float], object]
     clock: Callable[[], datetime.datetime] = utc_now
     token_watch: TokenWatch = field(default_factory=TokenWatch)
 
-    def tick(self, *, shutdown: Shutdown, cancel: StopSignal | None = None) -> Tick:
-        """Read workflows.yml, the token and the available dates; run what is due, up to `max_runs_per_tick` runs.
+    def tick(self) -> Tick:
+        """Read workflows.yml, the token and the available dates; hand over what is due, and wait for none of it.
 
-        `cancel`, a child of the shutdown's signal, cancels the runs of this tick.
+        If this fails, the dispatcher starts nothing more until the next tick.
 
         Raises
         ------
         WorkflowsFileError, FlowApiError, RunStoreError
-            Nothing has run in this case.
+            If one of them cannot be read.
 
         """
+        try:
+            return self._look()
+        except AutoflowError:
+            self.dispatcher.hold("the tick failed")
+            raise
+
+    def _look(self) -> Tick:
         file = read_workflows(self.settings)
-        sensor = file.sensor
+        triggers = file.sensor.triggers
         flowapi = FlowApi.of(self.settings)
         self.token_watch.look(flowapi.token_expiry(), self.clock())
-        available_dates = flowapi.available_dates(sensor.cdr_types)
-        histories = self._histories()
-        runs = due_runs(sensor.triggers, available_dates, histories, self.clock())
-        batch = list(islice(runs, self.settings.max_runs_per_tick))
-        logger.info("tick: %s, %s", _count(len(available_dates), "date") + " available", _due_text(runs, batch))
-        states = [
-            state for state in self._run_side_by_side(batch, shutdown, cancel or StopSignal(shutdown.stop)) if state
-        ]
-        return Tick(
-            file=file,
-            given_up=tuple(given_up_keys(sensor.triggers, histories)),
-            dates=len(available_dates),
-            succeeded=sum(state.is_success for state in states),
-            failed=sum(state.is_failure for state in states),
-            interrupted=sum(state.is_stopped for state in states),
-            more_due=len(runs) > len(batch) and not shutdown.is_closing and not (cancel and cancel.is_set),
-        )
-
-    def due(self, sensor: SensorSpec, available_dates: frozenset[datetime.date]) -> list[WorkflowRun]:
-        """Return the runs that are due now, including those that have crashed; this takes three queries."""
-        return due_runs(sensor.triggers, available_dates, self._histories(), self.clock())
-
-    def _histories(self) -> Histories:
-        if crashed := self.store.give_up_crashed():
-            logger.warning("%s crashed: no heartbeat; due again", _count(crashed, "run"))
-        return self.store.histories()
-
-    def _run_side_by_side(
-        self, runs: Iterable[WorkflowRun], shutdown: Shutdown, cancel: StopSignal
-    ) -> list[RunState | None]:
-        def run(each: WorkflowRun) -> RunState | None:
-            if cancel.is_set:
-                return None  # it has not started, so it is due in the next tick
-            try:
-                with bugs_logged(self.settings.secrets):
-                    return self.runner.run(each, shutdown=shutdown, cancel=cancel)
-            except AutoflowError as error:
-                logger.error("could not run %s: %s", each, error)
-                return RunState.INTERRUPTED
-
-        with ThreadPoolExecutor(self.settings.max_parallel_runs, thread_name_prefix="run") as pool:
-            return list(pool.map(run, runs))
+        available_dates = flowapi.available_dates(file.sensor.cdr_types)
+        settle_times(self.store, self.wait)
+        give_up_crashed(self.store)
+        histories = self.store.histories()
+        work = self.dispatcher.hand_over(Targets(triggers=triggers, available_dates=available_dates), histories)
+        logger.info("tick: %s available, %s", _count(len(available_dates), "date"), _due_text(work))
+        given_up = tuple(given_up_keys(triggers, histories))
+        return Tick(file=file, given_up=given_up, dates=len(available_dates), due=work.total)
 
 
 def make_available_dates_sensor(
-    sensor: Sensor, *, shutdown: Shutdown, done: Callable[[Tick | AutoflowError], None]
+    sensor: Sensor,
+    *,
+    cancellations: Cancellations,
+    shutdown: Shutdown,
+    done: Callable[[Tick | AutoflowError], None],
 ) -> "prefect.Flow[[], Any]":
     """Return the Prefect flow that runs one tick of `sensor` and passes its result, or its error, to `done`."""
 
     @prefect.flow(
         name="available_dates_sensor",
-        flow_run_name="tick",
+        flow_run_name=TICK_NAME,
         persist_result=False,
         result_storage=result_storage(sensor.settings),
     )
     def available_dates_sensor() -> Any:
-        """Check FlowAPI for new dates and run the workflows that are due."""
-        with _cancellable(sensor.runner, shutdown) as cancel:
+        """Check FlowAPI for new dates and have the workflows run that are due."""
+        with _cancellable(cancellations, shutdown) as cancel:
             try:
-                tick = _recorded_tick(sensor, get_current_settings().api.url, done, shutdown=shutdown, cancel=cancel)
+                tick = _recorded_tick(sensor, get_current_settings().api.url, done)
             except AutoflowError as error:
                 logger.error("tick failed: %s", error)
                 return Failed(message=str(error))
             if shutdown.is_closing or cancel.is_set:
+                sensor.dispatcher.hold("the tick was cancelled")
                 return Cancelled(message=cancel.reason or "AutoFlow is shutting down")
-            return prefect.states.Completed(message=f"{tick.succeeded} succeeded, {tick.failed} failed")
+            return prefect.states.Completed(message=f"{_count(tick.due, 'run')} due")
 
     return available_dates_sensor
 
@@ -174,15 +157,12 @@ def _recorded_tick(
     sensor: Sensor,
     api_url: str | None,
     done: Callable[[Tick | AutoflowError], None],
-    *,
-    shutdown: Shutdown,
-    cancel: StopSignal,
 ) -> Tick:
     """Run a tick, record it in the files of the daemon, and pass its result or its error to `done`."""
     files = DaemonFiles(home=sensor.settings.prefect_home)
     with files.ticking(api_url), bugs_logged(sensor.settings.secrets):
         try:
-            tick = sensor.tick(shutdown=shutdown, cancel=cancel)
+            tick = sensor.tick()
         except AutoflowError as error:
             done(error)
             raise
@@ -191,12 +171,13 @@ def _recorded_tick(
 
 
 def make_run_workflow(
-    settings: Settings, runner: WorkflowRunner, *, workflows: Sequence[str], shutdown: Shutdown
+    runner: WorkflowRunner, dispatcher: Dispatcher, *, workflows: Sequence[str], shutdown: Shutdown
 ) -> "prefect.Flow[[str, datetime.date, dict[str, Any]], Any]":
     """Return the Prefect flow that runs one workflow for one date, when a person starts it in Prefect.
 
-    Prefect's form offers the names in `workflows`.
+    It waits for a slot of the `dispatcher`. Prefect's form offers the names in `workflows`.
     """
+    settings = runner.settings
 
     @prefect.flow(
         name="run_workflow",
@@ -214,13 +195,15 @@ def make_run_workflow(
         Args:
             workflow: The name of a workflow in workflows.yml.
             reference_date: The date to run the workflow for.
-            parameters: The parameters of the workflow. Leave this empty to use those of the sensor.
+            parameters: Parameters of the workflow to change. The others are as in workflows.yml.
 
         """
         try:
-            with bugs_logged(settings.secrets), _cancellable(runner, shutdown) as cancel:
-                run = _check_request(settings, workflow, reference_date, parameters or None)
-                return _end_state(run, runner.run(run, shutdown=shutdown, cancel=cancel))
+            with bugs_logged(settings.secrets), _cancellable(runner.cancellations, shutdown) as cancel:
+                run = _check_request(settings, workflow, reference_date, parameters)
+                with dispatcher.slot(run, cancel) as is_free:
+                    state = runner.run(run, shutdown=shutdown, cancel=cancel) if is_free else None
+                return _end_state(run, state, cancel)
         except AutoflowError as error:
             logger.error("could not start %s %s: %s", workflow, reference_date, error)
             return Failed(message=str(error))
@@ -229,9 +212,9 @@ def make_run_workflow(
 
 
 def _check_request(
-    settings: Settings, workflow: str, reference_date: datetime.date, parameters: Mapping[str, Any] | None
+    settings: Settings, workflow: str, reference_date: datetime.date, given: Mapping[str, Any]
 ) -> WorkflowRun:
-    """Return the requested run of `workflow`.
+    """Return the requested run of `workflow`, with the parameters in workflows.yml where none are `given`.
 
     Raises
     ------
@@ -239,8 +222,9 @@ def _check_request(
         If workflows.yml is invalid or has no such workflow, FlowAPI fails, or the run needs dates that are unavailable.
 
     """
-    _refuse_secrets(settings, parameters or {})
+    _refuse_secrets(settings, given)
     file = read_workflows(settings)
+    parameters = merged_parameters(file, workflow, given)
     run = requested_run(file, workflow, reference_date, parameters)
     available_dates = FlowApi.of(settings).available_dates(file.sensor.cdr_types)
     check_available(requested_trigger(file, workflow, parameters), reference_date, available_dates)
@@ -258,16 +242,18 @@ def _refuse_secrets(settings: Settings, parameters: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _cancellable(runner: WorkflowRunner, shutdown: Shutdown) -> Iterator[StopSignal]:
+def _cancellable(cancellations: Cancellations, shutdown: Shutdown) -> Iterator[StopSignal]:
     """Yield a signal that is set by the shutdown, or when the flow run in which this is called is cancelled."""
     cancel = StopSignal(shutdown.stop)
-    with runner.cancellations.of(cancel) as watched:
+    with cancellations.of(cancel) as watched:
         watched.is_run_by(UUID(prefect.runtime.flow_run.id))
         yield cancel
 
 
-def _end_state(run: WorkflowRun, state: RunState | None) -> Any:
+def _end_state(run: WorkflowRun, state: RunState | None, cancel: StopSignal) -> Any:
     """Return the Prefect state for the end of a run."""
+    if state is None and cancel.is_set:
+        return Cancelled(message=f"{run} has not started: {cancel.reason}")
     if state is None:
         return Cancelled(message=f"{run} is done already or running")
     if state.is_success:
@@ -281,9 +267,9 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _due_text(runs: list[WorkflowRun], batch: list[WorkflowRun]) -> str:
-    if not runs:
+def _due_text(work: DueWork) -> str:
+    if not work.total:
         return "nothing is due"
-    some = ", ".join(str(run) for run in batch[:5]) + (", …" if len(batch) > 5 else "")
-    left = f", {len(runs) - len(batch)} more in the next tick" if len(runs) > len(batch) else ""
-    return f"{_count(len(batch), 'run')} due: {some}{left}"
+    first = sorted((run for runs in work.runs.values() for run in runs[:5]), key=lambda run: run.reference_date)[:5]
+    some = ", ".join(map(str, first)) + (", …" if work.total > 5 else "")
+    return f"{_count(work.total, 'run')} due: {some}"

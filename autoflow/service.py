@@ -1,6 +1,8 @@
 """The daemon at work: it runs the sensor on its schedule, and the workflows that users start in Prefect's UI."""
 
 import threading
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,6 +21,8 @@ from autoflow.specs import WorkflowsFile
 from autoflow.stop_signal import PeriodicThread, Shutdown, join_threads
 from autoflow.utils import first_line
 from autoflow.workflows.assembly import assembled
+from autoflow.workflows.dispatcher import Dispatcher
+from autoflow.workflows.runner import WorkflowRunner
 
 if TYPE_CHECKING:
     import prefect
@@ -39,15 +43,17 @@ def serve(
     Return whether all runs succeeded; on a schedule, failures are for the log and the run store, and it returns True.
     """
     with assembled(settings, store, triggers=workflows.sensor.triggers, fork_server=fork_server) as assembly:
-        sensor = Sensor(settings=settings, store=store, runner=assembly.runner)
+        runner, stuck_watch = assembly.runner, assembly.stuck_watch
         followers = _TickFollowers(assembly.notifier, assembly.page)
-        if once or workflows.sensor.schedule is None:
-            all_succeeded = _serve_once(sensor, shutdown, followers)
-            if not shutdown.is_closing:
-                assembly.page.finish()
-            return all_succeeded
-        _serve_on_schedule(_Deployments(sensor, workflows, shutdown, followers), settings, shutdown)
-        return True
+        with Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher:
+            sensor = Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=shutdown.wait_until_closing)
+            if once or workflows.sensor.schedule is None:
+                all_succeeded = _serve_once(sensor, runner, shutdown, followers)
+                if not shutdown.is_closing:
+                    assembly.page.finish()
+                return all_succeeded
+            _serve_on_schedule(_Deployments(sensor, runner, workflows, shutdown, followers))
+            return True
 
 
 @dataclass(frozen=True)
@@ -66,42 +72,43 @@ class _TickFollowers:
             self.page.follow(result.file.sensor.triggers)
 
 
-def _serve_once(sensor: Sensor, shutdown: Shutdown, followers: _TickFollowers) -> bool:
-    once = _Once(sensor, shutdown, followers)
+def _serve_once(sensor: Sensor, runner: WorkflowRunner, shutdown: Shutdown, followers: _TickFollowers) -> bool:
+    once = _Once(sensor, runner, shutdown, followers)
     # Not in the main thread, where Prefect would take over SIGTERM.
     thread = threading.Thread(target=once.run, name="sensor", daemon=True)
     thread.start()
     while thread.is_alive() and not shutdown.wait_until_closing(0.1):
         pass
     if shutdown.is_closing:
-        shutdown.stop_after(sensor.settings.shutdown_grace, partial(join_threads, [thread]))
+        # The dispatcher first: the thread only waits for its runs.
+        joins = (sensor.dispatcher.join, partial(join_threads, [thread]))
+        shutdown.stop_after(sensor.settings.shutdown_grace, partial(_join_all, joins))
     return once.all_succeeded
 
 
 class _Once:
-    """Ticks until nothing is due."""
+    """Ticks, and runs until nothing is due."""
 
-    def __init__(self, sensor: Sensor, shutdown: Shutdown, followers: _TickFollowers) -> None:
+    def __init__(self, sensor: Sensor, runner: WorkflowRunner, shutdown: Shutdown, followers: _TickFollowers) -> None:
+        self._dispatcher = sensor.dispatcher
         self._shutdown = shutdown
         self._followers = followers
         self._results: list[Tick | AutoflowError] = []
-        self._tick = make_available_dates_sensor(sensor, shutdown=shutdown, done=self._tick_ended)
+        self._tick = make_available_dates_sensor(
+            sensor, cancellations=runner.cancellations, shutdown=shutdown, done=self._tick_ended
+        )
         self.all_succeeded = False
 
     def run(self) -> None:
-        succeeded = failed = interrupted = 0
-        while not self._shutdown.is_closing:
-            tick = self._run_tick()
-            if tick is None:
-                return
-            succeeded, failed = succeeded + tick.succeeded, failed + tick.failed
-            interrupted += tick.interrupted
-            if not tick.more_due:
-                break
-        more = f", {interrupted} interrupted" if interrupted else ""
-        logger.info("done: %d succeeded, %d failed%s", succeeded, failed, more)
+        if self._run_tick() is None:
+            return
+        is_drained = self._dispatcher.drain()
+        counts = self._dispatcher.counts
+        more = f", {counts.interrupted} interrupted" if counts.interrupted else ""
+        logger.info("done: %d succeeded, %d failed%s", counts.succeeded, counts.failed, more)
         # A shutdown is not a failure.
-        self.all_succeeded = not failed and (not interrupted or self._shutdown.is_closing)
+        is_complete = is_drained and not counts.interrupted
+        self.all_succeeded = not counts.failed and (is_complete or self._shutdown.is_closing)
 
     def _run_tick(self) -> Tick | None:
         """Run one tick; return None if it failed."""
@@ -118,28 +125,53 @@ class _Once:
         self._results.append(result)
 
 
-def _serve_on_schedule(deployments: "_Deployments", settings: Settings, shutdown: Shutdown) -> None:
+def _join_all(joins: Iterable[Callable[[float], bool]], seconds: float) -> bool:
+    """Wait up to `seconds` with each of `joins`, one after the other; return whether all have succeeded."""
+    deadline = time.monotonic() + seconds
+    have_ended = [join(max(0.0, deadline - time.monotonic())) for join in joins]
+    return all(have_ended)
+
+
+def _serve_on_schedule(deployments: "_Deployments") -> None:
     deployments.register()
-    runner = DeploymentRunner([deployments.sensor, deployments.run_workflow])
+    shutdown, dispatcher = deployments.shutdown, deployments.dispatcher
+    runner = DeploymentRunner([deployments.sensor, deployments.run_workflow], tick=deployments.sensor)
+
+    def poll() -> None:
+        runner.poll()
+        deployments.notice_pause(runner)
+
     # Without a wait at the end: a Prefect API that hangs must not delay the shutdown.
-    with PeriodicThread("deployments", runner.poll, POLL_SECONDS, last_wait=0.0, within=runner) as polling:
+    with PeriodicThread("deployments", poll, POLL_SECONDS, last_wait=0.0, within=runner) as polling:
         polling.wake()
         shutdown.wait_until_closing()
     logger.info("stopping: no new runs are started")
-    shutdown.stop_after(settings.shutdown_grace, runner.join)
+    shutdown.stop_after(deployments.grace, partial(_join_all, (dispatcher.join, runner.join)))
 
 
 class _Deployments:
     """The two deployments in Prefect: a tick of the sensor, and a run of one workflow for one date."""
 
-    def __init__(self, sensor: Sensor, workflows: WorkflowsFile, shutdown: Shutdown, followers: _TickFollowers) -> None:
+    def __init__(
+        self,
+        sensor: Sensor,
+        runner: WorkflowRunner,
+        workflows: WorkflowsFile,
+        shutdown: Shutdown,
+        followers: _TickFollowers,
+    ) -> None:
         self._schedule = workflows.sensor.schedule
         self._names = _names(workflows)
-        self._sensor = sensor
-        self._shutdown = shutdown
+        self._runner = runner
         self._followers = followers
+        self._was_paused: bool | None = None
+        self.shutdown = shutdown
+        self.dispatcher = sensor.dispatcher
+        self.grace = sensor.settings.shutdown_grace
         self.sensor = Deployment(
-            make_available_dates_sensor(sensor, shutdown=shutdown, done=self._tick_ended),
+            make_available_dates_sensor(
+                sensor, cancellations=runner.cancellations, shutdown=shutdown, done=self._tick_ended
+            ),
             name="available-dates-sensor",
             description="Checks FlowAPI for new dates and runs the workflows that are due.",
             exclusive=True,
@@ -171,12 +203,21 @@ class _Deployments:
         logger.info("checking for new dates now and on the schedule '%s' (UTC)", self._schedule)
 
     def _run_workflow_flow(self, names: list[str]) -> "prefect.Flow[..., object]":
-        sensor = self._sensor
-        return make_run_workflow(sensor.settings, sensor.runner, workflows=names, shutdown=self._shutdown)
+        return make_run_workflow(self._runner, self.dispatcher, workflows=names, shutdown=self.shutdown)
+
+    def notice_pause(self, runner: DeploymentRunner) -> None:
+        """Start nothing more that is due once somebody pauses the sensor in Prefect; ask while it matters."""
+        if not self.dispatcher.has_due or (is_paused := runner.is_paused(self.sensor)) is None:
+            return
+        if is_paused and self._was_paused is False:
+            self.dispatcher.hold("the sensor is paused in Prefect")
+        self._was_paused = is_paused
 
     def _tick_ended(self, result: Tick | AutoflowError) -> None:
         self._followers.tick_ended(result)
         try:
+            # A tick that somebody starts while the sensor is paused counts.
+            self._was_paused = self.sensor.is_paused()
             if isinstance(result, Tick):
                 self._update(result)
         except PREFECT_FAILURES as error:
@@ -185,9 +226,7 @@ class _Deployments:
             )
 
     def _update(self, tick: Tick) -> None:
-        """Schedule another tick if more is due, and adapt the deployments to a changed workflows.yml."""
-        if tick.more_due:
-            self.sensor.run_soon()
+        """Adapt the deployments to a changed workflows.yml."""
         if tick.file.sensor.schedule != self._schedule:
             self._change_schedule(tick.file.sensor.schedule)
         if _names(tick.file) != self._names:

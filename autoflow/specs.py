@@ -2,6 +2,7 @@
 
 import datetime as dt
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,9 @@ SENSOR_PARAMETERS = frozenset({"reference_date", "date_ranges"})
 
 RESERVED_NAMES = SENSOR_PARAMETERS | {"flowapi_url"}
 """Names of automatic parameters, which no label and no parameter of a workflow may have."""
+
+NO_TIMEOUT = math.inf
+"""The timeout of a notebook that may run for ever."""
 
 
 class ReportFormat(enum.StrEnum):
@@ -48,7 +52,8 @@ class NotebookSpec:
 
     `label` is its name within the workflow. `path` is the absolute path of the notebook file. `parameters` maps the
     notebook's own parameter names to their sources: a parameter of the workflow, the label of another notebook, or
-    one of `RESERVED_NAMES`. `timeout` limits the whole notebook, in seconds.
+    one of `RESERVED_NAMES`. `timeout` limits the whole notebook, in seconds: None stands for the timeout in the
+    settings, `NO_TIMEOUT` for no limit.
     """
 
     label: str

@@ -5,7 +5,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -42,8 +42,13 @@ def remove_unfinished(folder: Path) -> None:
     """Remove temporary files of `whole_file` from `folder` that are older than a day: their writers were killed."""
     for path in folder.iterdir():
         with suppress(OSError):
-            if _UNFINISHED.fullmatch(path.name) and time.time() - path.stat().st_mtime > _A_DAY:
+            if _UNFINISHED.fullmatch(path.name) and is_old(path.stat()):
                 path.unlink()
+
+
+def is_old(status: os.stat_result) -> bool:
+    """Return whether a file was last written over a day ago, or while a clock was ahead by over a day."""
+    return abs(time.time() - status.st_mtime) > _A_DAY
 
 
 def as_yaml(value: object) -> str:
@@ -85,3 +90,25 @@ def keep_sqlite_path(uri: str) -> str:
         return uri
     path, mark, query = uri.partition("?")
     return path.replace("%", "%25") + mark + query
+
+
+SET_BACK_SECONDS = 60.0
+"""By how much the system's clock has to be set back at once for `ClockWatch` to notice."""
+
+
+def _seconds_ahead() -> float:
+    """Return how far the system's clock is ahead of one that nobody can set."""
+    return time.time() - time.monotonic()
+
+
+class ClockWatch:
+    """Notices that the system's clock was set back, when it is asked."""
+
+    def __init__(self, seconds_ahead: Callable[[], float] = _seconds_ahead) -> None:
+        self._seconds_ahead = seconds_ahead
+        self._before = seconds_ahead()
+
+    def was_set_back(self) -> bool:
+        """Return whether the clock was set back since the last call."""
+        before, self._before = self._before, self._seconds_ahead()
+        return self._before < before - SET_BACK_SECONDS

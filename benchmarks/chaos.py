@@ -2,7 +2,12 @@
 
 Two daemons on one PostgreSQL (or one on SQLite) run two workflows for 60 dates. Every few seconds, SIGKILL hits a
 random process of theirs: a daemon, a Prefect server, a kernel or any other. A daemon that is gone is started again.
-The notebooks record when they are alive, which shows whether two attempts at a date overlap.
+Some kills are kept for conversions: they hit, while a report is converted, a process that converts it or a daemon. In
+between, daemons get SIGTERM, without any grace, also during conversions: a run that is only stopped must not fail.
+
+The kernels write a log of their own, of when each attempt is alive and when it ends. The verdict is that log's, not the
+run store's: each date is completed, no two attempts at a date are alive at the same time, and no date is executed again
+unless something was killed or stopped after it.
 """
 
 import argparse
@@ -20,7 +25,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta
 from pathlib import Path
 
 import nbformat
@@ -33,6 +38,15 @@ from examples.flowapi import ExampleFlowApi
 from tests.postgres import running_postgres
 
 FIRST_DATE = date(2016, 1, 1)
+
+PATIENCE = 30.0
+"""How long a kill that is kept for conversions waits for one, in seconds."""
+
+STOP_EVERY = 5
+"""One in so many strikes is a SIGTERM to a daemon."""
+
+SLACK = 20.0
+"""How long after a kill a run may fail because of it, in seconds: the machine may be busy."""
 
 LIVES = """
 import os, pathlib, threading, time, uuid
@@ -55,6 +69,12 @@ class Figures:
     """The counts and problems of a benchmark run."""
 
     kills: Counter[str] = field(default_factory=Counter)
+    in_conversions: int = 0
+    stops: int = 0
+    harm_at: list[float] = field(default_factory=list)
+    """When something was killed or stopped, in seconds since the epoch."""
+    kills_below_daemons_at: list[float] = field(default_factory=list)
+    """When something other than a daemon was killed: that may fail a run."""
     starts: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -70,8 +90,13 @@ def write_inputs(inputs: Path) -> None:
     nbformat.write(notebook, inputs / "lives.ipynb")
     trigger = {"retry_delay": 1, "max_attempts": 1000}
     lives = {"filename": "lives.ipynb", "parameters": {"reference_date": "reference_date", "workflow": "workflow"}}
-    report = {"filename": "report.ipynb", "parameters": {"above": "lives"}, "output": {"format": "pdf"}}
-    notebook.cells[1] = nbformat.v4.new_code_cell("print(above)")
+    report = {
+        "filename": "report.ipynb",
+        "parameters": {"above": "lives", "reference_date": "reference_date"},
+        "output": {"format": ["pdf", "html"]},
+    }
+    notebook.cells[0].source = parameters.replace("single", "report")
+    notebook.cells.append(nbformat.v4.new_code_cell("print(above)"))
     nbformat.write(notebook, inputs / "report.ipynb")
     document = {
         "workflows": [
@@ -120,7 +145,7 @@ def kind(command: list[str]) -> str:
     """Return a word for the program of a command line."""
     line = " ".join(command)
     words = {"prefect_server": "Prefect server", "ipykernel": "kernel", "-m autoflow ": "daemon"}
-    words |= {"asciidoctor": "asciidoctor-pdf", "pandoc": "pandoc"}
+    words |= {"asciidoctor": "asciidoctor-pdf", "pandoc": "pandoc", "reports/worker": "report worker"}
     return next((word for part, word in words.items() if part in line + " "), Path(command[0]).name or "?")
 
 
@@ -143,26 +168,76 @@ def daemons(count: int, environ: Mapping[str, str], folder: Path) -> Iterator[li
             daemon.process.wait()
 
 
+def converters(victims: Mapping[int, str]) -> list[int]:
+    """Return the processes that convert a report just now: a pandoc, a worker, or a fork of a loaded asciidoctor."""
+    found = []
+    for pid, name in sorted(victims.items()):
+        parent = 0
+        with contextlib.suppress(OSError, IndexError):
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        is_fork = name == "asciidoctor-pdf" and victims.get(parent) == "asciidoctor-pdf"
+        if name in {"pandoc", "report worker"} or is_fork:
+            found.append(pid)
+    return found
+
+
+@dataclass
+class Killer:
+    """Kills and stops processes with `marker` in their environment, as `options` say."""
+
+    marker: str
+    figures: Figures
+    options: argparse.Namespace
+    chance: random.Random
+    next_at: float
+    turn: int = 0
+
+    def strike(self, now: float) -> None:
+        """Kill or stop one process if it is time; if this is a turn for conversions, wait for one."""
+        figures = self.figures
+        if now < self.next_at or figures.kills.total() >= self.options.kills:
+            return
+        victims = processes(self.marker)
+        daemons = [pid for pid, name in victims.items() if name == "daemon"]
+        converting = converters(victims)
+        is_for_conversions = figures.in_conversions < self.options.conversions and self.turn % 2 == 0
+        # Conversions can be rare; after a while, this turn is given up.
+        if is_for_conversions and not converting and now < self.next_at + PATIENCE:
+            return
+        self.turn += 1
+        self.next_at = now + self.chance.uniform(1, 2 * self.options.pause - 1)
+        if self.turn % STOP_EVERY == 0 and daemons:
+            self._send(self.chance.choice(daemons), signal.SIGTERM)
+            figures.stops += 1
+            return
+        choice = [*converting, *daemons] if is_for_conversions and converting else sorted(victims)
+        pid = self.chance.choice(choice)
+        if self._send(pid, signal.SIGKILL):
+            figures.kills[victims[pid]] += 1
+            figures.in_conversions += bool(converting)
+            if victims[pid] != "daemon":
+                figures.kills_below_daemons_at.append(time.time())
+
+    def _send(self, pid: int, signum: signal.Signals) -> bool:
+        self.figures.harm_at.append(time.time())
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
+            return True
+        return False
+
+
 def kill_at_random(running: list[Daemon], marker: str, figures: Figures, options: argparse.Namespace) -> None:
     """Kill processes until there have been enough kills, then wait until all dates are done."""
-    chance = random.Random(options.seed)
-    deadline = time.monotonic() + options.minutes * 60
-    next_kill = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        time.sleep(0.2)
+    started = time.monotonic()
+    killer = Killer(marker, figures, options, random.Random(options.seed), next_at=started + 20)
+    while time.monotonic() < started + options.minutes * 60:
+        time.sleep(0.05)
         for daemon in running:
             if daemon.process.poll() is not None:
                 daemon.start()
                 figures.starts += 1
-        killed = figures.kills.total()
-        if killed < options.kills and time.monotonic() > next_kill:
-            next_kill = time.monotonic() + chance.uniform(1, 2 * options.pause - 1)
-            victims = processes(marker)
-            pid = chance.choice(sorted(victims))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                figures.kills[victims[pid]] += 1
-        if killed >= options.kills and successes(options.uri) == options.dates * 2:
+        killer.strike(time.monotonic())
+        if figures.kills.total() >= options.kills and successes(options.uri) == options.dates * 2:
             return
     figures.problems.append(f"not all dates were done after {options.minutes} minutes")
 
@@ -195,24 +270,58 @@ def check_store(uri: str, dates: int, figures: Figures) -> Counter[str]:
     return Counter(state for _, _, state in rows)
 
 
-def check_lives(inputs: Path, figures: Figures) -> tuple[int, int]:
-    """Check that no two attempts at a date overlapped; return the number of attempts and of those cut short."""
-    attempts = cut = 0
-    for diary in inputs.glob("*.lives"):
-        times: dict[str, list[float]] = defaultdict(list)
-        ended = set()
-        for line in diary.read_text().splitlines():
-            attempt, moment, word = line.split()
-            times[attempt].append(float(moment))
-            if word == "ends":
-                ended.add(attempt)
-        attempts += len(times)
-        cut += len(times) - len(ended)
-        spans = sorted((min(moments), max(moments)) for moments in times.values())
-        for (_, first_ends), (second_begins, _) in itertools.pairwise(spans):
-            if second_begins <= first_ends:
-                figures.problems.append(f"{diary.stem}: two attempts overlapped")
-    return attempts, cut
+def check_failures(uri: str, figures: Figures) -> None:
+    """Check that no run failed unless something below a daemon was killed just before."""
+    columns = (runs_table.c.workflow, runs_table.c.reference_date, runs_table.c.finished_at, runs_table.c.error_message)
+    with engine(uri).connect() as connection:
+        rows = connection.execute(sa.select(*columns).where(runs_table.c.state == "failed")).all()
+    for workflow, day, finished_at, message in rows:
+        at = finished_at.replace(tzinfo=UTC).timestamp()
+        if not any(killed <= at <= killed + SLACK for killed in figures.kills_below_daemons_at):
+            figures.problems.append(f"{workflow} {day} failed although it was only stopped: {message}")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt according to the log of its kernel: when it was alive, and whether it came to its end."""
+
+    begins: float
+    ends: float
+    is_complete: bool
+
+
+def read_diary(diary: Path) -> list[Attempt]:
+    """Return the attempts that kernels have logged in a file, by their begin."""
+    times: dict[str, list[float]] = defaultdict(list)
+    ended = set()
+    for line in diary.read_text().splitlines():
+        attempt, moment, word = line.split()
+        times[attempt].append(float(moment))
+        if word == "ends":
+            ended.add(attempt)
+    attempts = [Attempt(min(moments), max(moments), attempt in ended) for attempt, moments in times.items()]
+    return sorted(attempts, key=lambda attempt: attempt.begins)
+
+
+def check_lives(inputs: Path, dates: int, figures: Figures) -> tuple[int, int, int]:
+    """Check what the kernels logged; return the numbers of attempts, of those cut short, and of repeated ones."""
+    counts = Counter[str]()
+    for name in ("single", "double", "report"):
+        for number in range(dates):
+            diary = inputs / f"{name}_{FIRST_DATE + timedelta(days=number)}.lives"
+            attempts = read_diary(diary) if diary.exists() else []
+            counts["all"] += len(attempts)
+            counts["cut"] += sum(not attempt.is_complete for attempt in attempts)
+            if not any(attempt.is_complete for attempt in attempts):
+                figures.problems.append(f"{diary.stem} was never completed")
+            for first, second in itertools.pairwise(attempts):
+                if second.begins <= first.ends:
+                    figures.problems.append(f"{diary.stem}: two attempts were alive at the same time")
+                if first.is_complete:
+                    counts["repeated"] += 1
+                    if not any(first.begins - SLACK <= at <= second.begins for at in figures.harm_at):
+                        figures.problems.append(f"{diary.stem} was executed again without a reason")
+    return counts["all"], counts["cut"], counts["repeated"]
 
 
 def check_outputs(outputs: Path, figures: Figures) -> tuple[int, int]:
@@ -250,8 +359,7 @@ def run(options: argparse.Namespace, folder: Path) -> Figures:
             "AUTOFLOW_OUTPUTS_DIR": str(outputs),
             "AUTOFLOW_DB_URI": options.uri,
             "AUTOFLOW_HEARTBEAT_TIMEOUT": str(options.heartbeat),
-            "AUTOFLOW_SHUTDOWN_GRACE": "1",
-            "AUTOFLOW_MAX_RUNS_PER_TICK": "10",
+            "AUTOFLOW_SHUTDOWN_GRACE": "0",
             "FLOWAPI_URL": flowapi.url,
             "FLOWAPI_TOKEN": flowapi.token(),
         }
@@ -262,12 +370,15 @@ def run(options: argparse.Namespace, folder: Path) -> Figures:
     for pid, name in processes(str(outputs)).items():
         figures.problems.append(f"process {pid} is still running: {name}")
     states = check_store(options.uri, options.dates, figures)
-    attempts, cut = check_lives(inputs, figures)
+    check_failures(options.uri, figures)
+    attempts, cut, repeated = check_lives(inputs, options.dates, figures)
     notebooks, reports = check_outputs(outputs, figures)
     print(f"kills                 {figures.kills.total():>6}  {dict(figures.kills)}")
+    print(f"during conversions    {figures.in_conversions:>6}")
+    print(f"SIGTERM to daemons    {figures.stops:>6}")
     print(f"daemon restarts       {figures.starts:>6}")
     print(f"attempts recorded     {states.total():>6}  {dict(states)}")
-    print(f"notebook attempts     {attempts:>6}  of which cut short: {cut}")
+    print(f"notebook attempts     {attempts:>6}  of which cut short: {cut}, executed again: {repeated}")
     print(f"complete files        {notebooks + reports:>6}  {notebooks} notebooks, {reports} reports")
     return figures
 
@@ -278,6 +389,7 @@ def main() -> None:
     parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
     parser.add_argument("--dates", type=int, default=60)
     parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--conversions", type=int, default=12, help="how many kills are kept for conversions")
     parser.add_argument("--pause", type=float, default=4, help="seconds between kills, on average")
     parser.add_argument(
         "--heartbeat", type=float, default=8, help="seconds without heartbeat after which a run counts as crashed"

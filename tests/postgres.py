@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
 import uuid
@@ -14,6 +15,7 @@ from pathlib import Path
 import psycopg
 
 from autoflow.orchestration.prefect_api import free_port
+from tests.waiting import wait_for
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,17 @@ class Postgres:
     def uri(self, password: str = "autoflow") -> str:
         """Make a new, empty database and return its URI."""
         name = f"test_{uuid.uuid4().hex}"
-        with psycopg.connect(self._conninfo("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self.conninfo("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
         return f"postgresql://autoflow:{password}@127.0.0.1:{self.port}/{name}"
 
     def set_password(self, password: str) -> None:
         """Give the user `autoflow` another password."""
-        with psycopg.connect(self._conninfo("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self.conninfo("postgres"), autocommit=True) as connection:
             connection.execute(psycopg.sql.SQL("ALTER USER autoflow PASSWORD {}").format(password))
 
-    def _conninfo(self, database: str) -> str:
+    def conninfo(self, database: str) -> str:
+        """Return how to connect to a database past its password."""
         return f"host={self.folder} port={self.port} user=autoflow dbname={database}"
 
     def control(self, *arguments: str) -> None:
@@ -88,3 +91,45 @@ def running_postgres() -> Iterator[Postgres]:
     finally:
         server.control("stop", "-m", "immediate")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running_pgbouncer(server: Postgres) -> Iterator[int]:
+    """Run a PgBouncer in transaction mode before `server`, with two connections to it; yield its port."""
+    folder = Path(tempfile.mkdtemp(prefix="autoflow-bouncer-", dir="/tmp"))
+    port = free_port()
+    settings = {
+        "listen_addr": "127.0.0.1",
+        "listen_port": port,
+        "unix_socket_dir": "",
+        "auth_type": "plain",
+        "auth_file": folder / "users",
+        "pool_mode": "transaction",
+        "default_pool_size": 2,
+    }
+    lines = [f"{name} = {value}" for name, value in settings.items()]
+    databases = f"* = host=127.0.0.1 port={server.port}"
+    (folder / "bouncer.ini").write_text("\n".join(["[databases]", databases, "[pgbouncer]", *lines]) + "\n")
+    (folder / "users").write_text('"autoflow" "autoflow"\n')
+    if server.user:
+        account = pwd.getpwnam(server.user)
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, account.pw_uid, account.pw_gid)
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    command = [*server.prefix, str(program), "-q", str(folder / "bouncer.ini")]
+    with (folder / "log").open("w") as log, subprocess.Popen(command, cwd=folder, stdout=log, stderr=log) as bouncer:
+        try:
+            wait_for(lambda: is_listening(port))
+            yield port
+        finally:
+            bouncer.terminate()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_listening(port: int) -> bool:
+    """Return whether something listens on a port of this machine."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from autoflow.page.writer import PAGE_NAME
+from autoflow.model.opening import PAGE_NAME
 from autoflow.reports.fonts import LATIN, MONOSPACED, SCRIPTS
 from autoflow.settings import CONFIG_KEYS, Settings
 from tests.conftest import Deployed

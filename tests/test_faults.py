@@ -1,11 +1,13 @@
 """What happens to runs when the things around them fail."""
 
+import fcntl
 import os
 import signal
 import sqlite3
-import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -13,45 +15,56 @@ import psutil
 import pytest
 
 from autoflow.errors import FlowApiError
+from autoflow.log import logger
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
-from autoflow.orchestration.prefect_api import free_port
+from autoflow.orchestration.prefect_api import PrefectApi, free_port, server_environment
+from autoflow.orchestration.server_process import PrefectServer
 from autoflow.runs.records import RunState
-from autoflow.sensor import Sensor, Tick
+from autoflow.sensor import Sensor
 from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown
+from autoflow.workflows.dispatcher import Counts, Dispatcher
 from autoflow.workflows.runner import WorkflowRunner
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import Deployed, write_notebook
+from tests.disks import FILLER, fill, resize, small_disk
 from tests.postgres import Postgres
 from tests.test_acceptance import environment, processes_with, run_to_the_end, running
 from tests.waiting import LONG, wait_for
 
+LARGE = "import random\nprint([random.random() for _ in range(50_000)])"
 WAITS = "import pathlib, time\npathlib.Path('started').touch()\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)"
 
 
-def write_one(deployed: Deployed, *cells: str, earliest_date: str = "2016-01-12") -> None:
+def write_one(deployed: Deployed, *cells: str, earliest_date: str = "2016-01-12", retry_delay: float = 0) -> None:
     write_notebook(deployed.inputs / "n.ipynb", *cells)
     deployed.write_workflows(f"""
         workflows: [{{name: one, notebooks: {{n: {{filename: n.ipynb}}}}}}]
         available_dates_sensor:
           schedule: null
-          workflows: [{{workflow_name: one, earliest_date: {earliest_date}, retry_delay: 0}}]
+          workflows: [{{workflow_name: one, earliest_date: {earliest_date}, retry_delay: {retry_delay}}}]
     """)
 
 
 @contextmanager
-def sensor_of(settings: Settings) -> Iterator[Sensor]:
+def sensor_of(settings: Settings, shutdown: Shutdown | None = None) -> Iterator[Sensor]:
+    shutdown = shutdown or Shutdown()
     store = RunStore(settings.db_uri)
     store.migrate()
     with Heartbeat(store) as heartbeat:
         runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
-        yield Sensor(settings=settings, store=store, runner=runner)
+        with Dispatcher(runner, shutdown=shutdown) as dispatcher:
+            yield Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=shutdown.wait_until_closing)
     store.close()
 
 
-def tick(sensor: Sensor) -> Tick:
-    return sensor.tick(shutdown=Shutdown())
+def tick(sensor: Sensor) -> Counts:
+    """Tick, and wait until nothing is due; return how the runs have ended."""
+    sensor.dispatcher.counts = Counts()
+    sensor.tick()
+    assert sensor.dispatcher.drain()
+    return sensor.dispatcher.counts
 
 
 @contextmanager
@@ -164,42 +177,156 @@ class TestDatabases:
             assert states(sensor) == (1, 0, 0)
 
 
-@contextmanager
-def small_disk(folder: Path, options: str) -> Iterator[None]:
-    """Mount a small disk in memory at `folder`, where this machine allows that."""
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    if os.getuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+class TestDatabaseFile:
+    @pytest.mark.usefixtures("migrated_prefect")
+    def test_a_database_that_is_deleted_stops_runs_and_is_not_made_anew(
+        self, deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path
+    ) -> None:
+        write_one(deployed, WAITS)
+        workflows = deployed.inputs / "workflows.yml"
+        workflows.write_text(workflows.read_text().replace("schedule: null", "schedule: '0 0 1 1 *'"))
+        port = {"PREFECT_SERVER_API_PORT": str(free_port())}
+        environ = environment(deployed, example_flowapi, AUTOFLOW_HEARTBEAT_TIMEOUT="6", **port)
+        database, log = deployed.outputs / "autoflow.db", tmp_path / "log"
+        with running(environ, log) as process:
+            wait_for((deployed.inputs / "started").exists)
+            database.unlink()
+            wait_for(lambda: "could not record the end of one 2016-01-12" in log.read_text())
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(LONG) == 0
+        lines = [line for line in log.read_text().splitlines() if "was deleted while AutoFlow was using it" in line]
+        # The heartbeat, the end of the run, and perhaps the page.
+        assert 2 <= len(lines) <= 4
+
+        again = run_to_the_end(environ)
+        assert again.returncode == 1
+        assert f"the database of runs at {database} is missing, but AutoFlow has run here before" in again.stderr
+        assert not database.exists()
+
+
+class TestStarts:
+    def test_a_prefect_server_waits_while_another_one_migrates_the_same_database(self, deployed: Deployed) -> None:
+        settings, port = deployed.settings(), free_port()
+        settings.prefect_home.mkdir()
+        lock = settings.prefect_home / "migration.lock"
+        environ = server_environment(settings, deployed.environ, port)
+        server = PrefectServer(environ, settings.prefect_home / "server.log")
+        with lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            with server:
+                wait_for(lambda: is_waited_for(lock))
+                assert not (settings.prefect_home / "prefect.db").exists()
+                fcntl.flock(held, fcntl.LOCK_UN)
+                assert PrefectApi(f"http://127.0.0.1:{port}/api", server).wait_until_ready(Shutdown())
+
+
+def is_waited_for(lock: Path) -> bool:
+    """Return whether a process waits for a lock that another one has."""
+    inode = f":{lock.stat().st_ino} "
+    return any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
 
 
 @pytest.mark.usefixtures("prefect_url")
 class TestDisks:
-    @pytest.mark.parametrize(
-        ("options", "reason"), [("size=256k", "No space left on device"), ("size=1m,ro", "Read-only file system")]
-    )
-    def test_outputs_that_cannot_be_written_fail_the_run_with_a_reason_and_leave_nothing_half_written(
-        self, deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path, options: str, reason: str
-    ) -> None:
-        write_one(deployed, "import random\nprint([random.random() for _ in range(50_000)])")
-        settings = deployed.settings(
+    @pytest.fixture(autouse=True)
+    def _with_info(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO", logger.name)
+
+    @pytest.fixture
+    def settings(self, deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path) -> Settings:
+        """Return settings of a workflow with a large notebook, whose database is on another disk than its outputs."""
+        write_one(deployed, LARGE)
+        return deployed.settings(
             FLOWAPI_URL=example_flowapi.url,
             FLOWAPI_TOKEN=example_flowapi.token(),
             AUTOFLOW_DB_URI=f"sqlite:///{tmp_path / 'runs.db'}",
+            PREFECT_API_URL=os.environ["PREFECT_API_URL"],
         )
-        with small_disk(deployed.outputs / "notebooks", options), sensor_of(settings) as sensor:
-            result = tick(sensor)
-            left = deployed.executed()
-            assert (result.succeeded, result.failed) == (0, 1)
-            with sqlite3.connect(tmp_path / "runs.db") as connection:
-                ((message,),) = connection.execute("SELECT error_message FROM runs").fetchall()
-            connection.close()
 
-        assert reason in message
-        assert left == []
+    def test_a_run_without_room_for_its_outputs_is_interrupted_and_the_next_one_waits_for_room(
+        self, deployed: Deployed, settings: Settings, logged: list[str]
+    ) -> None:
+        folder = deployed.outputs / "notebooks"
+        with small_disk(folder, "size=256k"), sensor_of(settings) as sensor:
+            first = tick(sensor)
+            assert (first.succeeded, first.failed, first.interrupted) == (0, 0, 1)
+            assert deployed.executed() == []
+            with ThreadPoolExecutor(1) as pool:
+                second = pool.submit(tick, sensor)
+                wait_for(lambda: len([line for line in logged if line.startswith("tick: ")]) == 2)
+                assert [run.state for run in sensor.store.runs()] == [RunState.INTERRUPTED]
+                assert not second.done()
+                resize(folder, "size=10m")
+                assert second.result(LONG).succeeded == 1
+            assert states(sensor) == (1, 0, 0)
+            (run,) = sensor.store.runs(state=RunState.INTERRUPTED)
+        assert run.error
+        assert "No space left on device" in run.error.message
+        about_disks = [line for line in logged if "runs wait" in line or "runs continue" in line]
+        assert len(about_disks) == 2
+        assert "No space left on device; runs wait until there is room" in about_disks[0]
+        assert about_disks[1] == "there is room on the disks again; runs continue"
+
+    @pytest.mark.parametrize("options", ["size=20m,ro", "size=20m"])
+    def test_no_run_starts_while_the_disk_of_the_outputs_is_full_or_read_only(
+        self, deployed: Deployed, settings: Settings, logged: list[str], options: str
+    ) -> None:
+        folder = deployed.outputs / "notebooks"
+        with small_disk(folder, options), sensor_of(settings) as sensor, ThreadPoolExecutor(1) as pool:
+            if "ro" not in options:
+                fill(folder, left=10_000)
+            waiting = pool.submit(tick, sensor)
+            wait_for(lambda: any("runs wait until there is room" in line for line in logged))
+            assert sensor.store.runs() == []
+            if "ro" in options:
+                resize(folder, "rw")
+            else:
+                (folder / FILLER).unlink()
+            assert waiting.result(LONG).succeeded == 1
+        assert len([line for line in logged if "runs wait" in line or "runs continue" in line]) == 2
+
+    def test_what_waits_for_room_can_be_stopped(
+        self, deployed: Deployed, settings: Settings, logged: list[str]
+    ) -> None:
+        shutdown = Shutdown()
+        with small_disk(deployed.outputs / "notebooks", "size=20m,ro"), sensor_of(settings, shutdown) as sensor:
+            sensor.tick()
+            wait_for(lambda: any("runs wait until there is room" in line for line in logged))
+            shutdown.close()
+            assert sensor.dispatcher.join(LONG)
+            assert sensor.store.runs() == []
+
+    def test_a_cell_that_fails_while_a_disk_is_full_is_run_again_later(
+        self, deployed: Deployed, settings: Settings
+    ) -> None:
+        filler = deployed.outputs / "notebooks" / FILLER
+        write_one(deployed, f"with open({str(filler)!r}, 'wb') as file:\n    while True: file.write(bytes(100_000))")
+        with small_disk(filler.parent, "size=20m"), sensor_of(settings) as sensor:
+            result = tick(sensor)
+            assert (result.succeeded, result.failed, result.interrupted) == (0, 0, 1)
+            assert states(sensor) == (0, 0, 0)
+
+    def test_a_cell_that_fails_for_itself_has_failed(self, deployed: Deployed, settings: Settings) -> None:
+        write_one(deployed, "raise OSError(28, 'No space left on device')", retry_delay=60)
+        with sensor_of(settings) as sensor:
+            assert tick(sensor).failed == 1
+
+    def test_a_report_without_room_in_the_temporary_folder_is_made_later(
+        self, deployed: Deployed, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_one(deployed, "for number in range(2000): print(number, 'x' * 50)")
+        workflows = deployed.inputs / "workflows.yml"
+        workflows.write_text(workflows.read_text().replace("n.ipynb}", "n.ipynb, output: {format: html}}"))
+        temporary = tmp_path / "temporary"
+        temporary.mkdir()
+        with small_disk(temporary, "size=16k"), sensor_of(settings) as sensor:
+            monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+            result = tick(sensor)
+            monkeypatch.setattr(tempfile, "tempdir", None)
+            assert (result.succeeded, result.failed, result.interrupted) == (0, 0, 1)
+            (run,) = sensor.store.runs()
+        assert run.error
+        assert "No space left on device" in run.error.message
 
 
 @pytest.mark.usefixtures("migrated_prefect")

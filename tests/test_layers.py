@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "autoflow").rglob("*.py"))
 
 LAYERS = (
-    ("errors", "lean_imports", "utils"),
+    ("disk", "errors", "lean_imports", "utils"),
     ("home",),
     ("date_stencil", "log", "settings", "stop_signal"),
     ("specs",),

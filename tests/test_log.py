@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from autoflow.errors import FlowApiError, UnexpectedError
-from autoflow.log import bugs_logged, log_ends_of_threads, logger, set_up_logging
+from autoflow.log import Outage, bugs_logged, log_ends_of_threads, logger, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -181,3 +181,17 @@ def test_warning_for_a_file_goes_to_that_file() -> None:
     file = io.StringIO()
     warnings.showwarning("told", UserWarning, "x.py", 3, file)
     assert file.getvalue().startswith("x.py:3: UserWarning: told")
+
+
+def test_outage_is_logged_once_at_its_beginning_and_once_at_its_end(
+    logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger.name)
+    outage = Outage()
+    outage.end("it works")
+    for _ in range(3):
+        outage.begin("it fails: %s", "down")
+    for _ in range(2):
+        outage.end("it works")
+    outage.begin("it fails: %s", "again")
+    assert logged == ["it fails: down", "it works", "it fails: again"]

@@ -133,6 +133,19 @@ def test_one_message_is_sent_for_a_flowapi_that_keeps_failing_and_one_for_its_re
     assert receiver.titles() == ["AutoFlow: FlowAPI works again"]
 
 
+def test_a_failure_of_flowapi_that_began_while_the_clock_was_ahead_is_told_after_the_usual_time(
+    deployed: Deployed, receiver: Receiver
+) -> None:
+    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url, AUTOFLOW_NOTIFY_AFTER="3600")
+    told = []
+    for minutes in (365 * 24 * 60, 0, 59, 60):
+        now = NOW + datetime.timedelta(minutes=minutes)
+        with Notifier(settings, clock=lambda now=now: now) as notifier:  # type: ignore[misc]
+            notifier.flowapi_failed(FlowApiError("down"))
+        told.append(receiver.titles())
+    assert told == [[], [], [], ["AutoFlow: FlowAPI does not work"]]
+
+
 @pytest.mark.parametrize(
     "broken",
     ["[]", '{"given_up": null, "flowapi_failing_since": 7}', '{"given_up": [7], "flowapi_failing_since": "x"}'],

@@ -27,6 +27,13 @@ class TestTokenWatch:
         watch.look(expiry, NOW + datetime.timedelta(hours=24))
         assert len(logged) == 2 * len(words)
 
+    @pytest.mark.parametrize("ahead", [datetime.timedelta(hours=1), datetime.timedelta(days=400)])
+    def test_a_clock_that_was_ahead_does_not_keep_it_silent(self, ahead: datetime.timedelta, logged: list[str]) -> None:
+        watch, expiry = TokenWatch(), NOW.replace(tzinfo=datetime.UTC)
+        for now in (NOW + ahead, NOW, NOW + datetime.timedelta(hours=23)):
+            watch.look(expiry, now)
+        assert len(logged) == 2
+
     def test_a_token_that_never_expires_is_not_warned_about(self, logged: list[str]) -> None:
         TokenWatch().look(None, NOW)
         assert logged == []

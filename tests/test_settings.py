@@ -65,7 +65,8 @@ def test_folders_url_and_token_are_enough(deployed: Deployed) -> None:
     assert settings.ssl_certificate is None
     assert settings.asciidoc_template_path == CONFIG_DIR / "asciidoc_extended.tpl"
     assert settings.max_parallel_runs == len(os.sched_getaffinity(0))
-    assert settings.max_runs_per_tick == 100
+    assert settings.notebook_timeout == 6 * 3600
+    assert settings.warnings == ()
     assert settings.report_timeout == 300
     assert settings.shutdown_grace == 5
     assert settings.heartbeat_timeout == 60
@@ -87,7 +88,7 @@ def test_every_default_can_be_changed(deployed: Deployed, tmp_path: Path) -> Non
         AUTOFLOW_FLOWAPI_TIMEOUT="2.5",
         PREFECT__ASCIIDOC_TEMPLATE_PATH=str(template),
         AUTOFLOW_MAX_PARALLEL_RUNS="3",
-        AUTOFLOW_MAX_RUNS_PER_TICK="7",
+        AUTOFLOW_NOTEBOOK_TIMEOUT="7.5",
         AUTOFLOW_REPORT_TIMEOUT="11",
         AUTOFLOW_SHUTDOWN_GRACE="0",
         AUTOFLOW_HEARTBEAT_TIMEOUT="3",
@@ -103,7 +104,7 @@ def test_every_default_can_be_changed(deployed: Deployed, tmp_path: Path) -> Non
     assert settings.db_password == SecretStr("secret of mine")
     assert settings.flowapi_timeout == 2.5
     assert settings.asciidoc_template_path == template
-    assert (settings.max_parallel_runs, settings.max_runs_per_tick) == (3, 7)
+    assert (settings.max_parallel_runs, settings.notebook_timeout) == (3, 7.5)
     assert (settings.report_timeout, settings.shutdown_grace) == (11, 0)
     assert settings.heartbeat_timeout == 3
     assert not settings.forked_kernels
@@ -111,6 +112,14 @@ def test_every_default_can_be_changed(deployed: Deployed, tmp_path: Path) -> Non
     assert settings.prefect_api_url == "http://prefect.example.org:4200/api"
     assert settings.prefect_home == tmp_path / "home"
     assert (settings.prefect_host, settings.prefect_port) == ("0.0.0.0", 4321)
+
+
+@pytest.mark.parametrize("value", ["100", "0", "many"])
+def test_limit_of_runs_per_tick_is_accepted_with_a_warning(deployed: Deployed, value: str) -> None:
+    settings = deployed.settings(AUTOFLOW_MAX_RUNS_PER_TICK=value)
+    assert settings.warnings == (
+        "AUTOFLOW_MAX_RUNS_PER_TICK is ignored, because a tick no longer waits for runs; remove it",
+    )
 
 
 def test_all_that_is_missing_is_named_at_once() -> None:
@@ -142,7 +151,7 @@ def test_all_that_is_wrong_is_named_at_once(deployed: Deployed, tmp_path: Path) 
         "SSL_CERTIFICATE_FILE": str(tmp_path / "file"),
         "PREFECT__ASCIIDOC_TEMPLATE_PATH": "/nowhere.tpl",
         "AUTOFLOW_MAX_PARALLEL_RUNS": "two",
-        "AUTOFLOW_MAX_RUNS_PER_TICK": "0",
+        "AUTOFLOW_NOTEBOOK_TIMEOUT": "0",
         "AUTOFLOW_REPORT_TIMEOUT": "nan",
         "AUTOFLOW_SHUTDOWN_GRACE": "-1",
         "AUTOFLOW_HEARTBEAT_TIMEOUT": "2.9",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from autoflow.utils import keep_sqlite_path, redact, remove_unfinished, whole_file
+from autoflow.utils import ClockWatch, keep_sqlite_path, redact, remove_unfinished, whole_file
 
 
 def test_file_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -51,15 +51,16 @@ def test_file_that_was_never_written_does_not_appear(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_has_left_is_removed_after_a_day(tmp_path: Path) -> None:
     left = []
-    for _ in range(2):
+    for _ in range(3):
         with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a b.ipynb") as temporary:
             left.append(temporary)
-    old, new = left
+    old, new, from_the_future = left
     other = tmp_path / ".other.part.ipynb"
-    for path in (old, new, other):
+    for path in (old, new, from_the_future, other):
         path.write_text("half")
     for path in (old, other):
         os.utime(path, (time.time() - 24 * 3600 - 60,) * 2)
+    os.utime(from_the_future, (time.time() + 365 * 24 * 3600,) * 2)
     remove_unfinished(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([new, other])
 
@@ -102,3 +103,13 @@ def test_sqlite_path_is_opened_as_it_is_written(driver: str, path: str) -> None:
 def test_uri_of_another_database_is_unchanged() -> None:
     uri = "postgresql://user:a%20b@host/runs"
     assert keep_sqlite_path(uri) == uri
+
+
+def test_clock_that_is_set_back_is_noticed_once() -> None:
+    ahead = [0.0]
+    watch = ClockWatch(lambda: ahead[-1])
+    noticed = []
+    for now in (0.0, 3600.0, 3590.0, 0.0, 0.0, -3600.0):
+        ahead.append(now)
+        noticed.append(watch.was_set_back())
+    assert noticed == [False, False, False, True, False, True]

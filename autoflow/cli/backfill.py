@@ -1,6 +1,7 @@
 """`autoflow backfill`: run a workflow for a range of dates."""
 
 import datetime
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,7 @@ from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, print_json, print_table
 from autoflow.errors import ExitCode
 from autoflow.flowapi import FlowApi
+from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
 from autoflow.runs.backfill import Reprocess, WantedDate, left_out, triggers_of, wanted_dates
@@ -58,7 +60,7 @@ def backfill(  # noqa: PLR0913 - an argument for each option
         raise click.BadParameter("it must not be after --to", param_hint="--from")
     start, end = first.date(), last.date()
     file = read_workflows(session.settings)
-    with session.store() as store:
+    with session.store(create=not dry_run) as store:
         plans = _plans(session, file, store, workflow)
         wanted = wanted_dates(plans, first=start, last=end, reprocess=Reprocess(reprocess), newest_first=newest_first)
         others = left_out(plans, wanted, first=start, last=end)
@@ -73,6 +75,7 @@ def backfill(  # noqa: PLR0913 - an argument for each option
 def _plans(session: Session, file: WorkflowsFile, store: RunStore, workflow: str) -> list[TriggerPlan]:
     triggers = triggers_of(file, workflow)
     available = FlowApi.of(session.settings).available_dates(file.sensor.cdr_types)
+    settle_times(store, time.sleep)
     store.give_up_crashed()
     return make_plan(triggers, available, store.histories(), utc_now())
 

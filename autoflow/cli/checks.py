@@ -7,6 +7,7 @@ from pathlib import Path
 
 from autoflow.cli.show import console, print_json
 from autoflow.errors import ExitCode, RunStoreError
+from autoflow.model.opening import traces
 from autoflow.model.store import RunStore
 from autoflow.settings import Settings
 
@@ -33,7 +34,7 @@ def check_database(settings: Settings, *, made_at_start: Sequence[Path] = ()) ->
     """Check that the run store answers; the folders in `made_at_start` need not exist yet."""
     try:
         with closing(RunStore(settings.db_uri)) as store:
-            return Check(subject="database", note=store.look(made_at_start=made_at_start))
+            return Check(subject="database", note=store.look(made_at_start=made_at_start, traces=traces(settings)))
     except RunStoreError as error:
         return Check(subject="database", problems=(str(error),))
 

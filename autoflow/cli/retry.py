@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import time
 
 import click
 
@@ -9,6 +10,7 @@ from autoflow.cli.options import RUN_ID, as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import print_json
 from autoflow.errors import AutoflowError
+from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
 from autoflow.runs.plan import DateStatus, failed_keys, recorded_status, why_never_due
@@ -37,6 +39,8 @@ def retry(session: Session, *, run_id: int | None, failed: bool, as_json: bool) 
 
     file = read_workflows(session.settings)
     with session.store() as store:
+        settle_times(store, time.sleep)
+        store.give_up_crashed()
         keys = (
             [_failed_key(store, run_id)] if run_id is not None else failed_keys(file.sensor.triggers, store.histories())
         )

@@ -1,6 +1,7 @@
 """`autoflow run`: run a workflow for one date, now."""
 
 import datetime
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,14 +13,14 @@ from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, print_json
 from autoflow.errors import AutoflowError, ExitCode
 from autoflow.flowapi import FlowApi
+from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
 from autoflow.parser.secret_values import check_for_secrets
 from autoflow.parser.single_value import parse_value
 from autoflow.runs.plan import DateStatus, recorded_status
 from autoflow.runs.records import RunKey, RunRecord
-from autoflow.runs.requests import check_available, date_ranges, requested_trigger
-from autoflow.runs.run import check_parameters
+from autoflow.runs.requests import check_available, date_ranges, merged_parameters, requested_trigger
 from autoflow.specs import Json, WorkflowsFile
 
 
@@ -53,7 +54,8 @@ def run(
     file = read_workflows(session.settings)
     parameters = _parameters(file, workflow, given, session.settings.secrets)
     key = RunKey.of(workflow, parameters, date.date())
-    with session.store() as store:
+    with session.store(create=True) as store:
+        settle_times(store, time.sleep)
         store.give_up_crashed()
         _refuse(store, key, force=force)
         _refuse_dates(session, file, key, parameters, force=force)
@@ -80,18 +82,16 @@ def _print_end(record: RunRecord, state: str, *, as_json: bool) -> None:
 
 def _parameters(file: WorkflowsFile, workflow: str, given: Sequence[str], secrets: Iterable[str]) -> dict[str, Json]:
     """Return the parameters in workflows.yml, overridden by those given, which must not contain `secrets`."""
-    spec = file.workflow(workflow)
-    triggers = file.triggers_of(workflow)
-    parameters = dict(triggers[0].parameters) if triggers else {}
+    values: dict[str, Json] = {}
     for text in given:
         name, equals, value = text.partition("=")
         # As text, too: a message about invalid YAML would show it.
         check_for_secrets({name: value}, secrets)
         if not equals:
             raise click.BadParameter(f"'{text}' is not NAME=VALUE", param_hint="-p")
-        parameters[name] = parse_value(value)
+        values[name] = parse_value(value)
+    parameters = merged_parameters(file, workflow, values)
     check_for_secrets(parameters, secrets)
-    check_parameters(spec, parameters)
     return parameters
 
 

@@ -33,9 +33,9 @@ class Session:
         return settings
 
     @contextmanager
-    def store(self) -> Iterator[RunStore]:
-        """Yield the run store."""
-        with open_run_store(self.settings) as store:
+    def store(self, *, create: bool = False) -> Iterator[RunStore]:
+        """Yield the run store; without `create`, no database is made where there is none yet."""
+        with open_run_store(self.settings, create=create) as store:
             yield store
 
 

@@ -12,6 +12,7 @@ from autoflow.cli.checks import Check, check_database, print_checks
 from autoflow.cli.options import as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import count
+from autoflow.disk import disk_problem, full_disk
 from autoflow.errors import ExitCode, FlowApiError, SettingsError, WorkflowsFileError
 from autoflow.flowapi import FlowApi
 from autoflow.orchestration.server_process import is_ready
@@ -58,6 +59,7 @@ def all_checks(settings: Settings, now: datetime.datetime, *, offline: bool = Fa
     yield _check_tools(file)
     yield check_database(settings, made_at_start=_folders(settings))
     yield _check_outputs(settings)
+    yield _check_disks(settings)
     if settings.prefect_api_url:
         yield _check_prefect(settings.prefect_api_url)
     flowapi = FlowApi.of(settings)
@@ -114,6 +116,14 @@ def _not_writable(folder: Path) -> str | None:
             return None
     except OSError as error:
         return f"cannot write to {existing}: {error.strerror}"
+
+
+def _check_disks(settings: Settings) -> Check:
+    if problem := full_disk(settings.written_folders):
+        return Check(subject="disks", problems=(f"{problem}; until then, no run starts",))
+    if problem := disk_problem(settings.written_folders):
+        return Check(subject="disks", note=problem, is_open=True)
+    return Check(subject="disks", note="there is room")
 
 
 def _check_prefect(url: str) -> Check:

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from autoflow.errors import AutoflowError
 from autoflow.kernels.fork_server import ForkedProcess, ForkServer
 from autoflow.kernels.warm_process import HISTORY_IN_MEMORY, LAUNCHER
 from autoflow.log import logger
+from autoflow.utils import is_old
 
 PYTHON_KERNEL = "python3"
 """The kernel of the Python that AutoFlow itself runs in; ipykernel brings it."""
@@ -69,7 +69,6 @@ _LONGEST_TEMPORARY_FOLDER = 60
 _FOLDER = "autoflow-kernel-"
 """The prefix of the folders for the sockets of kernels."""
 
-_A_DAY = 24 * 3600
 
 _SCRAP = re.compile(SCRAP_TYPE.encode())
 
@@ -351,9 +350,8 @@ def remove_unused_folders() -> None:
     for folder in _place_of_folders().glob(f"{_FOLDER}*"):
         with contextlib.suppress(OSError):
             status = folder.stat()
-            is_old = time.time() - status.st_mtime > _A_DAY
             if (
-                is_old
+                is_old(status)
                 and status.st_uid == os.getuid()
                 and {path.name for path in folder.iterdir()} <= {"connection.json"}
             ):

@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 from pathlib import Path
+from urllib.parse import unquote
 
 import alembic.config
 import sqlalchemy as sa
@@ -28,6 +29,7 @@ def make_engine(uri: str) -> sa.Engine:
             "example sqlite:////outputs/autoflow.db or postgresql://user:{}@host:5432/autoflow"
         ) from error
     if url.get_backend_name() == "sqlite":
+        sa.event.listen(engine, "do_connect", _create_no_file)
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -38,6 +40,8 @@ def _connect_args(url: sa.URL) -> dict[str, object]:
         return {"timeout": SQLITE_BUSY_SECONDS}
     if url.get_backend_name() == "postgresql":
         return {
+            # PgBouncer in transaction mode mixes up the prepared statements of its clients.
+            "prepare_threshold": None,
             "connect_timeout": 10,
             "application_name": "autoflow",
             # A server that vanishes from the network is noticed before claims run out, not after hours.
@@ -61,6 +65,22 @@ def place_of(url: sa.URL) -> str:
     if url.get_backend_name() == "sqlite":
         return str(url.database)
     return f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
+
+
+def sqlite_file(url: sa.URL) -> Path | None:
+    """Return the file of a SQLite database; None for another one."""
+    if url.get_backend_name() != "sqlite":
+        return None
+    path = url.database or ""
+    return Path(unquote(path.removeprefix("file:")) if path.startswith("file:") else path).absolute()
+
+
+def _create_no_file(_dialect: object, _record: object, arguments: list[str], options: dict[str, object]) -> None:
+    # SQLite would create a file that is missing, in which all dates would be due.
+    if not options.get("uri"):
+        arguments[0], options["uri"] = Path(arguments[0]).as_uri(), True
+    if "mode=" not in arguments[0]:
+        arguments[0] += f"{'&' if '?' in arguments[0] else '?'}mode=rw"
 
 
 def _set_up_sqlite(connection: object, _record: object) -> None:

@@ -1,5 +1,6 @@
 """The version of the run store's tables, and their migration to the current one."""
 
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,17 +11,28 @@ import alembic.script
 import alembic.util
 import sqlalchemy as sa
 
-from autoflow.errors import RunStoreError
+from autoflow.errors import RunStoreError, RunStoreGoneError
 from autoflow.model.database import alembic_config
 from autoflow.model.output_paths import OutputFolders
 from autoflow.model.transactions import Database
 
 
-def migrate(database: Database, folders: OutputFolders | None = None) -> None:
+def migrate(database: Database, folders: OutputFolders | None = None, *, traces: Iterable[Path] = ()) -> None:
     """Create or upgrade the tables to the version that this AutoFlow needs; keep their rows.
 
-    `folders` show which part of a path in an older row was the outputs folder.
+    `folders` show which part of a path in an older row was the outputs folder. `traces` are files that show that
+    AutoFlow has run here before.
+
+    Raises
+    ------
+    RunStoreGoneError
+        If there is a trace, but the file of SQLite is missing: in a new one, all dates would be due again.
+
     """
+    database.check_file()
+    if not database.exists:
+        refuse_if_lost(database, traces)
+        database.create()
     config = alembic_config()
     with database.writing("cannot be prepared") as connection, _refusing_newer_versions(database):
         if not database.is_sqlite:
@@ -31,10 +43,26 @@ def migrate(database: Database, folders: OutputFolders | None = None) -> None:
         alembic.command.upgrade(config, "head")
 
 
-def describe(database: Database, *, made_at_start: Iterable[Path] = ()) -> str:
+def refuse_if_lost(database: Database, traces: Iterable[Path]) -> None:
+    """Raise RunStoreGoneError if one of `traces` shows that the database, which is missing, has existed."""
+    if database.file is None:
+        return
+    # What SQLite keeps beside its file would become part of a new one.
+    beside = [path for end in ("-wal", "-shm") if (path := Path(f"{database.file}{end}")).exists()]
+    if trace := next(iter((*beside, *traces)), None):
+        commands = [f"rm {shlex.join(map(str, beside))}"] if beside else []
+        commands.append(f"touch {shlex.quote(str(database.file))}")
+        raise RunStoreGoneError(
+            f"the database of runs at {database.place} is missing, but AutoFlow has run here before: there is {trace}; "
+            "put the database back from a backup, or correct AUTOFLOW_DB_URI; or, to run all dates again, create an "
+            f"empty file: {' && '.join(commands)}"
+        )
+
+
+def describe(database: Database, *, made_at_start: Iterable[Path] = (), traces: Iterable[Path] = ()) -> str:
     """Return where the database is and which version its tables have; change nothing.
 
-    `made_at_start` are folders that need not exist yet.
+    `made_at_start` are folders that need not exist yet, `traces` those files that show that the database has existed.
 
     Raises
     ------
@@ -42,9 +70,9 @@ def describe(database: Database, *, made_at_start: Iterable[Path] = ()) -> str:
         If AutoFlow could not use the database.
 
     """
-    file = Path((database.url.database or "").removeprefix("file:"))
-    if database.is_sqlite and not file.exists():
-        _check_folder(database, file.parent.absolute(), made_at_start)
+    if database.file and not database.exists:
+        refuse_if_lost(database, traces)
+        _check_folder(database, database.file.parent, made_at_start)
         return f"{database.place}, created at the first start"
     with database.reading() as connection:
         if not sa.inspect(connection).has_table("alembic_version"):

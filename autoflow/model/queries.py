@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from autoflow.model.output_paths import OutputFinder
 from autoflow.model.tables import is_claimed, runs_table
 from autoflow.runs.records import Failures, Histories, History, RunError, RunRecord, RunState, WorkflowKey
+from autoflow.runs.stuck import Durations
 
 CRASHES_PER_FAILURE = 3
 """This many crashes in a row count as one failure: a notebook that brings down the machine is not retried for ever."""
@@ -54,6 +55,26 @@ def _failures(attempts: Iterable[tuple[str, datetime.datetime]]) -> Failures:
     return Failures(count=count, last=last, cancelled=state == RunState.CANCELLED)
 
 
+def read_durations(connection: sa.Connection, keys: Iterable[WorkflowKey], *, limit: int) -> Durations:
+    """Return how long the last successes of workflows took, `limit` at most of each."""
+    columns = runs_table.c
+    durations = {}
+    for key in keys:
+        successes = (
+            sa.select(columns.started_at, columns.finished_at)
+            .where(
+                columns.workflow == key.workflow,
+                columns.parameters_hash == key.parameters_hash,
+                columns.state == RunState.SUCCEEDED.value,
+                columns.finished_at.is_not(None),
+            )
+            .order_by(columns.finished_at.desc())
+            .limit(limit)
+        )
+        durations[key] = [finished - started for started, finished in connection.execute(successes)]
+    return durations
+
+
 def read_runs(
     connection: sa.Connection,
     *conditions: sa.ColumnElement[bool],
@@ -81,4 +102,5 @@ def _record(row: Any, finder: OutputFinder) -> RunRecord:
         flow_run_id=row.flow_run_id,
         forgiven_at=row.forgiven_at,
         pruned_at=row.pruned_at,
+        cancel_asked_at=row.cancel_asked_at,
     )

@@ -15,11 +15,12 @@ from sqlalchemy.exc import IntegrityError
 
 from autoflow.model import migration
 from autoflow.model.output_paths import OutputFinder, OutputFolders
-from autoflow.model.queries import read_histories, read_runs
+from autoflow.model.queries import read_durations, read_histories, read_runs
 from autoflow.model.tables import is_claimed, is_rerunning, runs_table
 from autoflow.model.transactions import Database
 from autoflow.runs.records import (
     ACTIVE_STATES,
+    CANCELLED_FROM_COMMAND_LINE,
     CRASHED_AFTER,
     Claim,
     Histories,
@@ -29,6 +30,7 @@ from autoflow.runs.records import (
     RunState,
     utc_now,
 )
+from autoflow.runs.stuck import LAST_SUCCESSES, SHORTEST_LIMIT, StuckRun, in_words, stuck_runs
 from autoflow.specs import Json
 
 
@@ -38,7 +40,7 @@ class RunStore:
     `uri` is a database URL of SQLAlchemy, for SQLite or PostgreSQL; the path of an SQLite file is taken literally. A
     run has crashed if its heartbeat is older than `crashed_after`; all daemons that share a database should use the
     same value. `clock` returns the time in UTC without a time zone. Without it, PostgreSQL's own clock counts, because
-    the clocks of several machines may differ.
+    the clocks of several machines may differ. `holder` names this process in the records of its runs.
 
     Outputs are stored with paths relative to the outputs folder, and returned with absolute ones: those in `folders`,
     wherever they were when the run ended. Without `folders`, as they were then.
@@ -58,7 +60,7 @@ class RunStore:
         self.crashed_after = crashed_after
         self._clock = clock
         self._folders = folders
-        self._holder = f"{socket.gethostname()} pid {os.getpid()} {uuid.uuid4().hex[:8]}"
+        self.holder = f"{socket.gethostname()} pid {os.getpid()} {uuid.uuid4().hex[:8]}"
 
     def _now(self) -> Any:
         if self._clock:
@@ -71,16 +73,33 @@ class RunStore:
         """Close the connections to the database."""
         self._database.close()
 
-    def migrate(self) -> None:
-        """Create or upgrade the tables to the version that this AutoFlow needs; keep their rows."""
-        migration.migrate(self._database, self._folders)
+    @property
+    def exists(self) -> bool:
+        """Whether there is a database to connect to: PostgreSQL, or the file of SQLite."""
+        return self._database.exists
 
-    def look(self, *, made_at_start: Iterable[Path] = ()) -> str:
+    def check_file(self) -> None:
+        """Raise RunStoreGoneError if the file of SQLite was deleted or replaced since it was opened; it is quick."""
+        self._database.check_file()
+
+    def migrate(self, *, traces: Iterable[Path] = ()) -> None:
+        """Create or upgrade the tables to the version that this AutoFlow needs; keep their rows.
+
+        `traces` are files that show that AutoFlow has run here before: with one, RunStoreGoneError is raised rather
+        than a missing file of SQLite made anew.
+        """
+        migration.migrate(self._database, self._folders, traces=traces)
+
+    def refuse_if_lost(self, traces: Iterable[Path]) -> None:
+        """Raise RunStoreGoneError if one of `traces` shows that the missing file of SQLite has existed."""
+        migration.refuse_if_lost(self._database, traces)
+
+    def look(self, *, made_at_start: Iterable[Path] = (), traces: Iterable[Path] = ()) -> str:
         """Return where the database is and which version its tables have; change nothing.
 
-        `made_at_start` are folders that need not exist yet.
+        `made_at_start` are folders that need not exist yet, `traces` as for `migrate`.
         """
-        return migration.describe(self._database, made_at_start=made_at_start)
+        return migration.describe(self._database, made_at_start=made_at_start, traces=traces)
 
     def claim(self, key: RunKey, *, again: bool = False) -> Claim | None:
         """Claim the run with this `key`; return None if it is done or running anywhere.
@@ -95,7 +114,7 @@ class RunStore:
             "parameters": key.parameters,
             "reference_date": key.reference_date,
             "attempt": attempts,
-            "holder": self._holder,
+            "holder": self.holder,
             "started_at": now,
             "heartbeat_at": now,
         }
@@ -137,7 +156,8 @@ class RunStore:
         """Record how a run ended; `outputs` are the files that it produced.
 
         Return False and change nothing if the run was marked as crashed in the meantime. A success is recorded even
-        then, unless another run has been started.
+        then, unless another run has been started. A run that was stopped after somebody asked to cancel it is recorded
+        as cancelled.
         """
         values = _values_of_end(state, error) | self._stored(outputs)
         values |= dict.fromkeys(("finished_at", "heartbeat_at"), self._now())
@@ -161,27 +181,84 @@ class RunStore:
             "outputs_dir": _storable(str(folders.outputs)) if folders else None,
         }
 
+    def ask_to_cancel(self, run_id: int) -> bool:
+        """Ask the process that executes a run to cancel it; return False if the run is not active."""
+        columns = runs_table.c
+        statement = sa.update(runs_table).where(columns.id == run_id, columns.state.in_(ACTIVE_STATES))
+        with self._database.writing("cannot be written") as connection:
+            # The first request counts.
+            asked_at = sa.func.coalesce(columns.cancel_asked_at, self._now())
+            return connection.execute(statement.values(cancel_asked_at=asked_at)).rowcount == 1
+
+    def asked_to_cancel(self, claims: Iterable[Claim]) -> frozenset[Claim]:
+        """Return those of `claims` that somebody has asked to cancel."""
+        by_id = {claim.id: claim for claim in claims}
+        is_asked = runs_table.c.cancel_asked_at.is_not(None)
+        with self._database.reading() as connection:
+            found = connection.execute(sa.select(runs_table.c.id).where(runs_table.c.id.in_(by_id), is_asked))
+            return frozenset(by_id[run_id] for run_id in found.scalars())
+
     def give_up_crashed(self) -> int:
-        """Mark runs whose heartbeat has stopped as crashed, so that their dates are due again; return how many."""
+        """Mark runs whose heartbeat has stopped as crashed, so that their dates are due again; return how many.
+
+        Those that somebody has asked to cancel are cancelled instead, and not counted.
+        A time in the future, recorded while a clock was ahead, counts as now from here on: a run whose heartbeat was
+        there has crashed unless it is renewed in time, and delays after failures begin.
+        """
         now = self._now()
         is_overdue = runs_table.c.heartbeat_at < now - self.crashed_after
         with self._database.writing("cannot look for crashed runs") as connection:
-            statement = (
-                sa.update(runs_table)
-                .where(runs_table.c.state.in_(ACTIVE_STATES), is_overdue)
-                .values(
-                    state=RunState.CRASHED.value,
-                    finished_at=now,
-                    error_class="Crashed",
-                    error_message="its heartbeat stopped: the process or the machine that ran it is gone",
-                )
+            _pull_back_times(connection, now)
+            overdue = sa.update(runs_table).where(runs_table.c.state.in_(ACTIVE_STATES), is_overdue)
+            cancelled = {
+                "state": RunState.CANCELLED.value,
+                "error_class": "Cancelled",
+                "error_message": CANCELLED_FROM_COMMAND_LINE,
+            }
+            connection.execute(
+                overdue.where(runs_table.c.cancel_asked_at.is_not(None)).values(**cancelled, finished_at=now)
             )
-            return connection.execute(statement).rowcount
+            crashed = {
+                "state": RunState.CRASHED.value,
+                "error_class": "Crashed",
+                "error_message": (
+                    f"its heartbeat stopped: no sign of life for {in_words(self.crashed_after)}; the process or the "
+                    "machine that ran it is gone"
+                ),
+            }
+            return connection.execute(overdue.values(**crashed, finished_at=now)).rowcount
+
+    def pull_back_times(self) -> Mapping[int, datetime.datetime]:
+        """Replace times in the future by now; return the new heartbeats of the active runs that this concerns, by id.
+
+        They are alive if they renew their heartbeat from now on.
+        """
+        with self._database.writing("cannot be written") as connection:
+            return _pull_back_times(connection, self._now())
+
+    def heartbeats(self) -> Mapping[int, datetime.datetime]:
+        """Return when each active run, by id, renewed its heartbeat last."""
+        columns = (runs_table.c.id, runs_table.c.heartbeat_at)
+        with self._database.reading() as connection:
+            found = connection.execute(sa.select(*columns).where(runs_table.c.state.in_(ACTIVE_STATES)))
+            return {row.id: row.heartbeat_at for row in found}
 
     def histories(self) -> Histories:
         """Return the histories of all workflows; it takes two queries, however long they are."""
         with self._database.reading() as connection:
             return read_histories(connection)
+
+    def stuck_runs(self) -> list[StuckRun]:
+        """Return the active runs, of any process, that take far longer than their like, newest first."""
+        with self._database.reading() as connection:
+            now = self._now()
+            if not isinstance(now, datetime.datetime):
+                now = connection.execute(sa.select(now)).scalar_one()
+            is_old = runs_table.c.started_at < now - SHORTEST_LIMIT
+            finder = OutputFinder(self._folders)
+            active = read_runs(connection, runs_table.c.state.in_(ACTIVE_STATES), is_old, finder=finder)
+            keys = {record.key.workflow_key for record in active}
+            return stuck_runs(active, read_durations(connection, keys, limit=LAST_SUCCESSES), now)
 
     def runs(
         self,
@@ -238,6 +315,17 @@ def _is(key: RunKey) -> tuple[sa.ColumnElement[bool], ...]:
     )
 
 
+def _pull_back_times(connection: sa.Connection, now: Any) -> Mapping[int, datetime.datetime]:
+    times = (runs_table.c.started_at, runs_table.c.heartbeat_at, runs_table.c.finished_at)
+    statement = (
+        sa.update(runs_table)
+        .where(sa.or_(*(time > now for time in times)))
+        .values({time.name: sa.case((time > now, now), else_=time) for time in times})
+        .returning(runs_table.c.id, runs_table.c.heartbeat_at, runs_table.c.state)
+    )
+    return {run_id: heartbeat for run_id, heartbeat, state in connection.execute(statement) if state in ACTIVE_STATES}
+
+
 def _done(key: RunKey) -> sa.Select[tuple[int]]:
     """Return a query for the run that has done `key`."""
     return sa.select(runs_table.c.id).where(*_is(key), runs_table.c.state == RunState.SUCCEEDED.value)
@@ -254,7 +342,7 @@ def _supersede(connection: sa.Connection, claim: Claim) -> None:
 
 def _values_of_end(state: RunState, error: RunError | None) -> dict[str, object]:
     """Return what the columns say about the end of a run, except for the time and the outputs."""
-    values: dict[str, object] = {"state": state.value}
+    values: dict[str, object] = {"state": _or_cancelled(state) if state is RunState.INTERRUPTED else state.value}
     if error:
         values |= {
             "error_class": _storable(error.error_class),
@@ -265,6 +353,11 @@ def _values_of_end(state: RunState, error: RunError | None) -> dict[str, object]
     elif state is RunState.SUCCEEDED:
         values |= {"error_class": None, "error_message": None}
     return values
+
+
+def _or_cancelled(state: RunState) -> sa.ColumnElement[str]:
+    """Return the state of a run that was stopped: somebody may have asked to cancel it just before."""
+    return sa.case((runs_table.c.cancel_asked_at.is_not(None), RunState.CANCELLED.value), else_=state.value)
 
 
 def _storable(text: str) -> str:

@@ -33,6 +33,8 @@ runs_table = sa.Table(
     sa.Column("pruned_at", sa.DateTime),
     # The outputs folder as it was when `outputs` was written.
     sa.Column("outputs_dir", sa.Text),
+    # When somebody asked to cancel the run; the process that executes it ends it.
+    sa.Column("cancel_asked_at", sa.DateTime),
 )
 
 is_claimed = runs_table.c.state.in_([str(state) for state in CLAIMED_STATES])

@@ -1,30 +1,71 @@
 """The database of runs, and transactions whose errors say where it is and what failed."""
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from autoflow.errors import RunStoreError
-from autoflow.model.database import make_engine, place_of, reason_of
+from autoflow.errors import RunStoreError, RunStoreGoneError
+from autoflow.model.database import make_engine, place_of, reason_of, sqlite_file
 
 
 class Database:
     """The database of runs at `uri`. Safe to use from several threads.
 
-    `place` is where it is, for messages, without user and password.
+    `place` is where it is, for messages, without user and password. `file` is that of SQLite, None for PostgreSQL. It
+    has to stay the same one: each transaction raises RunStoreGoneError if it was deleted or replaced after the first.
     """
 
     def __init__(self, uri: str) -> None:
         self._engine = make_engine(uri)
         self.url = self._engine.url
         self.place = place_of(self.url)
+        self.file = sqlite_file(self.url)
+        self._opened: tuple[int, int] | None = None
 
     @property
     def is_sqlite(self) -> bool:
         """Whether it is a file of SQLite rather than a PostgreSQL server."""
         return self._engine.dialect.name == "sqlite"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a database to connect to, as far as that can be seen without it."""
+        return self.file is None or self.file.exists()
+
+    def create(self) -> None:
+        """Make an empty file for SQLite if there is none."""
+        if self.file:
+            # What keeps it from being made also keeps SQLite from opening it, and SQLite says so.
+            with suppress(OSError):
+                self.file.touch()
+
+    def check_file(self) -> None:
+        """Raise RunStoreGoneError if the file is another one than before, or is gone."""
+        if self.file is None:
+            return
+        try:
+            status = self.file.stat()
+        except FileNotFoundError:
+            if self._opened is None:
+                return  # SQLite reports it
+            what = "was deleted while AutoFlow was using it"
+            advice = "stop AutoFlow, put the file back from a backup, and start AutoFlow again"
+        except OSError:
+            return
+        else:
+            found = (status.st_dev, status.st_ino)
+            self._opened = self._opened or found
+            if found == self._opened:
+                return
+            what = "was replaced by another file while AutoFlow was using the old one"
+            advice = "restart AutoFlow if it is to use the new file; otherwise stop it first, and put the old one back"
+        raise RunStoreGoneError(
+            f"the database of runs at {self.place} {what}: process {os.getpid()} runs and records nothing any more; "
+            f"{advice}"
+        )
 
     def close(self) -> None:
         """Close all connections."""
@@ -40,6 +81,7 @@ class Database:
             If the database fails.
 
         """
+        self.check_file()
         try:
             with self._engine.connect() as connection:
                 yield connection
@@ -58,9 +100,11 @@ class Database:
             If the database fails; the message says that the database `what`, such as "cannot be written".
 
         """
+        self.check_file()
         try:
             with self._engine.connect().execution_options(autoflow_writes=True) as connection, connection.begin():
                 yield connection
+            self.check_file()
         except IntegrityError:
             raise
         except SQLAlchemyError as error:

@@ -27,7 +27,7 @@ from autoflow.lean_imports import hidden
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
 from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, read_notebook
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
-from autoflow.specs import Json
+from autoflow.specs import NO_TIMEOUT, Json
 from autoflow.stop_signal import StopSignal
 from autoflow.utils import whole_file
 
@@ -59,7 +59,7 @@ def execute(  # noqa: PLR0913 - they do not belong together
     parameters: Mapping[str, Json],
     environment: Mapping[str, str],
     secrets: Iterable[str] = (),
-    timeout: float | None = None,
+    timeout: float = NO_TIMEOUT,
     start_timeout: float = KERNEL_START_TIMEOUT,
     stop: StopSignal | None = None,
     on_cell: CellCallback | None = None,
@@ -111,7 +111,7 @@ def _read(notebook: Path, label: str) -> nbformat.NotebookNode:
 class _Limits:
     """The reasons to end a run before the end of its notebook."""
 
-    timeout: float | None
+    timeout: float
     stop: StopSignal
 
     async def watch(self, work: Coroutine[Any, Any, None]) -> None:
@@ -126,7 +126,8 @@ class _Limits:
         working, asking = asyncio.ensure_future(work), asyncio.ensure_future(asked.wait())
         try:
             with self.stop.calling(ask):
-                await asyncio.wait({working, asking}, timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED)
+                seconds = None if self.timeout == NO_TIMEOUT else self.timeout
+                await asyncio.wait({working, asking}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
                 raise (
                     RunStopped(self.stop.reason)

@@ -39,11 +39,11 @@ def summary(run: WorkflowRun, outcome: Outcome, settings: Settings) -> str:
     lines = [f"## {_plain(redact(str(run), settings.secrets))}", ""]
     for label, error in sorted(outcome.errors.items()):
         lines += _failure(label, error, outcome, settings.secrets)
-    if outcome.outputs:
-        lines += ["| Notebook | Executed notebook | Reports |", "| --- | --- | --- |"]
+    # A list: Prefect's UI cuts off what is wider than a column of a table.
     for label, outputs in sorted(outcome.outputs.items()):
-        reports = ", ".join(_link(path, settings) for path in outputs.reports)
-        lines.append(f"| {_plain(label)} | {_link(outputs.executed, settings)} | {reports} |")
+        lines += [f"### Outputs of {_plain(label)}", ""]
+        lines += [f"- {_link(path, settings)}" for path in (outputs.executed, *outputs.reports)]
+        lines.append("")
     if outcome.outputs and settings.report_url_base is None:
         lines += ["", "Paths are relative to the outputs folder."]
     return "\n".join(lines) + "\n"
@@ -51,15 +51,17 @@ def summary(run: WorkflowRun, outcome: Outcome, settings: Settings) -> str:
 
 def _failure(label: str, error: Exception, outcome: Outcome, secrets: Iterable[str]) -> list[str]:
     if not isinstance(error, NotebookError):
-        return [f"### {_plain(label)}", "", _fenced(redact(str(error), secrets)[:LONGEST_MESSAGE]), ""]
+        return [f"### {_plain(label)}", "", _fenced(_cut(redact(str(error), secrets), LONGEST_MESSAGE)), ""]
     place = f"{_plain(label)}, cell {error.cell}" if error.cell else _plain(label)
-    message = redact(f"{error.error_class}: {error.error_message}", secrets)[:LONGEST_MESSAGE]
+    message = _cut(redact(f"{error.error_class}: {error.error_message}", secrets), LONGEST_MESSAGE)
     lines = [f"### Failed in {place}", "", _fenced(message), ""]
     executed = outcome.outputs.get(label)
     read = ExecutedNotebook.read(executed.executed) if executed and error.cell else None
     source = read.source(error.cell) if read and error.cell else None
     return (
-        [*lines, "The cell:", "", _fenced(redact(source, secrets)[:LONGEST_SOURCE], "python"), ""] if source else lines
+        [*lines, "The cell:", "", _fenced(_cut(redact(source, secrets), LONGEST_SOURCE), "python"), ""]
+        if source
+        else lines
     )
 
 
@@ -69,6 +71,15 @@ def _link(path: Path, settings: Settings) -> str:
         return f"[{_plain(path.name)}](<{address}>)"
     # Prefect's history is moved together with the outputs folder.
     return f"`{path.relative_to(settings.outputs_dir) if path.is_relative_to(settings.outputs_dir) else path}`"
+
+
+def _cut(text: str, longest: int) -> str:
+    """Return the beginning of `text`, up to a space, and say so if something is left out: no path is cut in two."""
+    if len(text) <= longest:
+        return text
+    kept = text[:longest]
+    is_between_words = text[longest].isspace()
+    return f"{kept if is_between_words else kept.rpartition(' ')[0] or kept} …"
 
 
 def _fenced(text: str, language: str = "") -> str:

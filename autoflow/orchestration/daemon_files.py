@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from autoflow.errors import AutoflowError
-from autoflow.log import logger
+from autoflow.log import Outage
 from autoflow.utils import whole_file
+
+_outage = Outage()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,4 +146,6 @@ def _write(path: Path, content: Mapping[str, object]) -> None:
         with whole_file(path) as temporary:
             temporary.write_text(json.dumps(content), encoding="utf-8")
     except OSError as error:
-        logger.warning("could not write %s: %s; 'autoflow health' will report old data", path, error.strerror)
+        _outage.begin("could not write %s: %s; 'autoflow health' will report old data", path, error.strerror)
+    else:
+        _outage.end("wrote %s again", path)

@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.client.schemas.responses import SetStateStatus
+from prefect.client.schemas.responses import DeploymentResponse, SetStateStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
 from prefect.states import Cancelled, Pending, Scheduled
@@ -29,6 +29,7 @@ from prefect.states import Cancelled, Pending, Scheduled
 from autoflow.log import logger
 from autoflow.orchestration.failures import PREFECT_FAILURES
 from autoflow.orchestration.prefect_client_internals import report_served, run_scheduled
+from autoflow.utils import ClockWatch
 
 if TYPE_CHECKING:
     import prefect
@@ -39,6 +40,12 @@ POLL_SECONDS = 4.0
 
 SIGN_OF_LIFE_SECONDS = 20.0
 """How often the deployments are reported as served; after a minute without, Prefect shows them as not ready."""
+
+NAMING_SECONDS = 60.0
+"""How often the ticks that Prefect has scheduled are named."""
+
+TICK_NAME = "tick"
+"""The name of the sensor's flow runs; Prefect gives made-up names to those that it schedules."""
 
 MOST_TAKEN = 200
 """The highest number of flow runs that Prefect's API returns for a query."""
@@ -80,21 +87,37 @@ class Deployment:
     def run_soon(self) -> None:
         """Schedule a run for now."""
         with get_client(sync_client=True) as client:
-            client.create_flow_run_from_deployment(self.id)
+            client.create_flow_run_from_deployment(self.id, name=TICK_NAME)
+
+    def is_paused(self) -> bool:
+        """Return whether somebody has paused the deployment, or all of its schedules, in Prefect."""
+        with get_client(sync_client=True) as client:
+            return _is_paused(client.read_deployment(self.id))
 
 
 class DeploymentRunner:
     """Runs what Prefect has scheduled for `deployments`, each run in a thread.
 
-    Poll it in a ``with`` block, which keeps one client open: making a client takes longer than a query.
+    Poll it in a ``with`` block, which keeps one client open: making a client takes longer than a query. The scheduled
+    runs of the deployment `tick` get a proper name.
     """
 
-    def __init__(self, deployments: Sequence[Deployment]) -> None:
+    def __init__(
+        self,
+        deployments: Sequence[Deployment],
+        *,
+        tick: Deployment | None = None,
+        clock_watch: ClockWatch | None = None,
+    ) -> None:
+        self._clock_watch = clock_watch or ClockWatch()
+        self._is_schedule_wrong = False
         self._deployments = {deployment.id: deployment for deployment in deployments}
         self._lock = threading.Lock()
         self._running: dict[UUID, tuple[Deployment, threading.Thread]] = {}
         self._failed: set[UUID] = set()
+        self._tick = tick
         self._sign_of_life_at = 0.0
+        self._naming_at = 0.0
         self._api_is_gone = False
         self._client = get_client(sync_client=True)
 
@@ -133,14 +156,62 @@ class DeploymentRunner:
     def _poll(self, now: datetime.datetime) -> None:
         self._forget_ended()
         self._put_back()
+        self._is_schedule_wrong = self._clock_watch.was_set_back() or self._is_schedule_wrong
+        if self._is_schedule_wrong:
+            self._delete_future_runs(now)
+            self._is_schedule_wrong = False
         if time.monotonic() >= self._sign_of_life_at:
             report_served(self._client, list(self._deployments), now)
             self._sign_of_life_at = time.monotonic() + SIGN_OF_LIFE_SECONDS
+        if self._tick and time.monotonic() >= self._naming_at:
+            self._name_ticks(self._tick)
+            self._naming_at = time.monotonic() + NAMING_SECONDS
         found = self._scheduled(now)
         for deployment in self._deployments.values():
             scheduled = [each for each in found if each.deployment_id == deployment.id]
             for flow_run in self._take(deployment, scheduled):
                 self._start(deployment, flow_run)
+
+    def _delete_future_runs(self, now: datetime.datetime) -> None:
+        """Delete the runs that Prefect has scheduled ahead, so that it does that anew for the clock as it is now.
+
+        As long as it has enough of them, however far ahead, it schedules no others.
+        """
+        logger.warning("the clock was set back: the schedule begins anew")
+        found = self._client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                deployment_id=FlowRunFilterDeploymentId(any_=list(self._deployments)),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+                next_scheduled_start_time=FlowRunFilterNextScheduledStartTime.model_validate({"after_": now}),
+            ),
+            limit=MOST_TAKEN,
+        )
+        for flow_run in found:
+            # Runs that a person has scheduled stay.
+            if flow_run.auto_scheduled:
+                with contextlib.suppress(ObjectNotFound):
+                    self._client.delete_flow_run(flow_run.id)
+
+    def is_paused(self, deployment: Deployment) -> bool | None:
+        """Return whether somebody has paused `deployment` in Prefect; None if Prefect does not respond."""
+        try:
+            return _is_paused(self._client.read_deployment(deployment.id))
+        except PREFECT_FAILURES as error:
+            logger.debug("could not ask Prefect whether '%s' is paused: %s", deployment.name, type(error).__name__)
+            return None
+
+    def _name_ticks(self, tick: Deployment) -> None:
+        """Name the ticks that Prefect has scheduled, which people see in its UI long before they run."""
+        scheduled = self._client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                deployment_id=FlowRunFilterDeploymentId(any_=[tick.id]),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+            ),
+            limit=MOST_TAKEN,
+        )
+        for flow_run in scheduled:
+            if flow_run.name != TICK_NAME:
+                self._client.update_flow_run(flow_run.id, name=TICK_NAME)
 
     def _scheduled(self, now: datetime.datetime) -> list[FlowRun]:
         return self._client.read_flow_runs(
@@ -198,3 +269,8 @@ class DeploymentRunner:
     def _forget_ended(self) -> None:
         with self._lock:
             self._running = {key: value for key, value in self._running.items() if value[1].is_alive()}
+
+
+def _is_paused(deployment: DeploymentResponse) -> bool:
+    schedules = deployment.schedules
+    return deployment.paused or (bool(schedules) and not any(schedule.active for schedule in schedules))

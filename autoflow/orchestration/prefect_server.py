@@ -6,14 +6,18 @@ DESCRIPTOR is the file descriptor of an inherited socket on which the server lis
 """
 
 import asyncio
+import fcntl
 import os
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import uvicorn
 from prefect.server.api.server import create_app
+from prefect.settings.context import get_current_settings
 
 from autoflow.orchestration.own_pages import OwnPagesOnly
 from autoflow.orchestration.prefect_server_internals import (
@@ -61,11 +65,22 @@ def _migrate(listener: socket.socket) -> bool:
         try:
             listener.close()
             threading.Thread(target=_end_with_parent, daemon=True).start()
-            asyncio.run(migrate_database())
+            with _alone(get_current_settings().home):
+                asyncio.run(migrate_database())
             status = 0
         finally:
             os._exit(status)
     return os.waitpid(migration, 0)[1] == 0
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Wait until no other server that uses the folder `home` migrates the database, and keep them waiting meanwhile."""
+    with (home / "migration.lock").open("w") as lock:
+        # Some file systems have no locks: there, daemons must not be started at the same time.
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _end_with_parent() -> None:

@@ -19,7 +19,7 @@ from autoflow.errors import PrefectApiError
 from autoflow.log import logger
 from autoflow.settings import PREFECT_SECRETS, secrets_in
 from autoflow.stop_signal import PeriodicThread
-from autoflow.utils import redact
+from autoflow.utils import ClockWatch, redact
 
 START_TIMEOUT = 180.0
 """How long the server may take to respond after a start, in seconds: the first one creates a database."""
@@ -54,7 +54,14 @@ class PrefectServer:
     goes to `log_file`. It answers to the names in `hosts`, to that on which it listens, and to those of this machine.
     """
 
-    def __init__(self, environment: Mapping[str, str], log_file: Path, *, hosts: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        log_file: Path,
+        *,
+        hosts: Sequence[str] = (),
+        clock_watch: ClockWatch | None = None,
+    ) -> None:
         self._environment = environment
         self._hosts = (environment["PREFECT_SERVER_API_HOST"], *hosts)
         self._url = api_url_of(environment["PREFECT_SERVER_API_HOST"], int(environment["PREFECT_SERVER_API_PORT"]))
@@ -63,6 +70,7 @@ class PrefectServer:
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._listener: socket.socket | None = None
+        self._clock_watch = clock_watch or ClockWatch()
         self._answered_at = 0.0
         self._is_restarting = False
         self._watch = PeriodicThread("prefect-server", self._keep_alive, 0.0)
@@ -134,6 +142,10 @@ class PrefectServer:
             self._watch.end()
         elif not _has_ended(process, LOOK_SECONDS):
             self._kill_if_hung(process)
+            if self._clock_watch.was_set_back():
+                # Its services, such as the one that schedules ticks, wait until the time that they had in mind.
+                logger.warning("the clock was set back: restarting the Prefect server")
+                process.terminate()
         else:
             if process.stdin:
                 process.stdin.close()

@@ -15,8 +15,10 @@ from typing import Any, Self
 
 import jinja2
 
+from autoflow.disk import full_disk
 from autoflow.errors import RunStoreError
-from autoflow.log import logger
+from autoflow.log import Outage
+from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
 from autoflow.page.content import STATUSES, Compact, Links, latest_reports, read_series
@@ -26,8 +28,6 @@ from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
 from autoflow.stop_signal import PeriodicThread
 from autoflow.utils import whole_file
-
-PAGE_NAME = "index.html"
 
 SHORTEST_PAUSE = 3.0
 """The shortest pause between two updates of the page, in seconds."""
@@ -123,6 +123,7 @@ class PageWriter:
         self._triggers: Sequence[TriggerSpec] | None = None
         self._lock = threading.Lock()
         self._unconvertible: set[Path] = set()
+        self._outage = Outage()
         self._lock_of_child = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._thread = PeriodicThread("page", self._update, also_at_end=True)
@@ -168,10 +169,11 @@ class PageWriter:
         with self._lock:
             try:
                 missing = write_page(self._settings, self._store, triggers=self._triggers)
+                self._outage.end("wrote %s again", self._settings.outputs_dir / PAGE_NAME)
                 missing = [each for each in missing if each not in self._unconvertible][:NOTEBOOKS_AT_ONCE]
                 return not self._thread.is_ending and self._make_readable(missing)
             except (RunStoreError, OSError) as error:
-                logger.warning("could not write %s: %s", self._settings.outputs_dir / PAGE_NAME, error)
+                self._outage.begin("could not write %s: %s", self._settings.outputs_dir / PAGE_NAME, error)
                 return False
 
     def _make_readable(self, notebooks: Sequence[Path]) -> bool:
@@ -191,5 +193,6 @@ class PageWriter:
                 child.kill()
         self._child = None
         failed = {each for each in notebooks if not each.with_suffix(".html").exists()}
-        self._unconvertible |= failed
+        if not full_disk(self._settings.written_folders):
+            self._unconvertible |= failed
         return len(failed) < len(notebooks)

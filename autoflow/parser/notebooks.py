@@ -12,7 +12,7 @@ from autoflow.parser.reader import Reader
 from autoflow.parser.schemas import NotebookSchema, OutputSchema
 from autoflow.parser.values import report_format, source
 from autoflow.parser.wording import did_you_mean
-from autoflow.specs import RESERVED_NAMES, NotebookSpec, OutputSpec, ReportFormat
+from autoflow.specs import NO_TIMEOUT, RESERVED_NAMES, NotebookSpec, OutputSpec, ReportFormat
 
 
 def read_notebook(value: object, place: Place, *, reader: Reader, folder: InputsFolder) -> NotebookSpec:
@@ -31,8 +31,13 @@ def read_notebook(value: object, place: Place, *, reader: Reader, folder: Inputs
         output=_read_output(keys["output"], (*place, "output"), reader=reader, folder=folder)
         if "output" in keys
         else None,
-        timeout=keys.get("timeout"),
+        timeout=NO_TIMEOUT if _is_null(value, "timeout") else keys.get("timeout"),
     )
+
+
+def _is_null(value: object, key: str) -> bool:
+    """Return whether `key` is given without a value, which means something else than its absence."""
+    return isinstance(value, dict) and value.get(key, "") is None
 
 
 def _check_label(label: str, place: Place, problems: Problems) -> None:

@@ -6,8 +6,8 @@ This module alone decides a date's status. Whoever needs it (the sensor, the pag
 import datetime
 import enum
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from autoflow.date_stencil import UnresolvableStencilError
@@ -25,7 +25,7 @@ class DateStatus(enum.StrEnum):
     RUNNING = "running"
     """A run is in progress."""
     DUE = "due"
-    """The next tick runs it."""
+    """It runs as soon as there is a free slot."""
     WAITING = "waiting for a retry"
     """It failed, and is due again after a delay."""
     GIVEN_UP = "given up"
@@ -45,6 +45,9 @@ PLAN_STATUSES = tuple(status for status in DateStatus if status is not DateStatu
 
 UNDONE = (DateStatus.DUE, DateStatus.WAITING, DateStatus.GIVEN_UP, DateStatus.CANCELLED)
 """The statuses of dates that a user can still run on request."""
+
+MOST_KEPT = 50
+"""How many due runs of each entry are kept: a backlog of ten years must not take memory."""
 
 _BEGUN = (DateStatus.RUNNING, DateStatus.DONE)
 _NO_HISTORY = History()
@@ -135,22 +138,36 @@ class _Planner:
         dates = sorted(self.available_dates | self.history.done | self.history.running)
         return TriggerPlan(trigger=self.trigger, dates=tuple(self.planned(date) for date in dates))
 
-    def due_runs(self) -> Iterator[WorkflowRun]:
-        """Yield the runs of the dates whose status is `DUE`."""
+    def due_dates(self) -> tuple[list[datetime.date], datetime.datetime | None]:
+        """Return the dates whose status is `DUE`, oldest first, and when the next one is, which waits for a retry."""
+        due: list[datetime.date] = []
+        retries: list[datetime.datetime] = []
         # Dates that are done or running are not due. Removing these sets first keeps a tick fast after years of dates.
         for date in self.available_dates - self.history.done - self.history.running:
-            if self.status(date) is DateStatus.DUE:
-                yield WorkflowRun(
-                    workflow=self.trigger.workflow,
-                    parameters=self.trigger.parameters,
-                    reference_date=date,
-                    date_ranges=self.trigger.date_stencil.resolve(date),
-                    failures=self._failures(date).count,
-                    retry=self.policy,
-                )
+            status = self.status(date)
+            if status is DateStatus.DUE:
+                due.append(date)
+            elif status is DateStatus.WAITING and (next_attempt := self.policy.next_attempt(self._failures(date))):
+                retries.append(next_attempt)
+        return sorted(due), min(retries, default=None)
+
+    def run(self, date: datetime.date) -> WorkflowRun:
+        """Return the run for `date`."""
+        return WorkflowRun(
+            workflow=self.trigger.workflow,
+            parameters=self.trigger.parameters,
+            reference_date=date,
+            date_ranges=self.trigger.date_stencil.resolve(date),
+            failures=self._failures(date).count,
+            retry=self.policy,
+        )
 
     def _failures(self, date: datetime.date) -> Failures:
-        return self.history.failures.get(date, _NO_FAILURES)
+        failures = self.history.failures.get(date, _NO_FAILURES)
+        if failures.last and failures.last > self.now:
+            # A clock was ahead when it was recorded.
+            return replace(failures, last=self.now)
+        return failures
 
     def _retry_status(self, failures: Failures) -> DateStatus:
         if not self.policy.has_attempts_left(failures.count):
@@ -175,16 +192,42 @@ def make_plan(
     return [planner.plan() for planner in _planners(triggers, available_dates, histories, now)]
 
 
-def due_runs(
+@dataclass(frozen=True, kw_only=True)
+class DueWork:
+    """What is due at a moment.
+
+    `runs` has the oldest due runs of each entry, in the order of the entries; `cut` are the entries with more than
+    that. `total` counts all due runs. `next_at` (UTC) is when the next retry delay ends.
+    """
+
+    runs: Mapping[WorkflowKey, Sequence[WorkflowRun]] = field(default_factory=dict)
+    cut: frozenset[WorkflowKey] = frozenset()
+    total: int = 0
+    next_at: datetime.datetime | None = None
+
+
+def due_work(
     triggers: Iterable[TriggerSpec],
     available_dates: frozenset[datetime.date],
     histories: Histories,
     now: datetime.datetime,
-) -> list[WorkflowRun]:
-    """Return the runs of all dates whose status is `DUE` at `now` (UTC), oldest first, then in order of `triggers`."""
-    planners = _planners(triggers, available_dates, histories, now)
-    runs = [run for planner in planners for run in planner.due_runs()]
-    return sorted(runs, key=lambda run: run.reference_date)
+    *,
+    most: int = MOST_KEPT,
+) -> DueWork:
+    """Return what is due at `now` (UTC), with `most` runs of each of `triggers` at most, to bound the memory."""
+    runs: dict[WorkflowKey, Sequence[WorkflowRun]] = {}
+    cut = set()
+    retries: list[datetime.datetime] = []
+    total = 0
+    for planner in _planners(triggers, available_dates, histories, now):
+        key = WorkflowKey.of_trigger(planner.trigger)
+        dates, next_at = planner.due_dates()
+        total += len(dates)
+        retries += [next_at] if next_at else []
+        runs[key] = [planner.run(date) for date in dates[:most]]
+        if len(dates) > most:
+            cut.add(key)
+    return DueWork(runs=runs, cut=frozenset(cut), total=total, next_at=min(retries, default=None))
 
 
 def _planners(

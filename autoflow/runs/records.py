@@ -56,6 +56,18 @@ class RunState(enum.StrEnum):
         return self is RunState.FAILED
 
     @property
+    def is_cancelled(self) -> bool:
+        """Whether a person has ended the run."""
+        return self is RunState.CANCELLED
+
+    @property
+    def as_predicate(self) -> str:
+        """The end of the run in words that follow "has" or "had"."""
+        was_stopped = f"been {self}"
+        more = {RunState.SUPERSEDED: "succeeded, and a newer run counts instead"}
+        return was_stopped if self.is_stopped else more.get(self, str(self))
+
+    @property
     def is_stopped(self) -> bool:
         """Whether the run was stopped before its end, by AutoFlow or by a person."""
         return self in {RunState.INTERRUPTED, RunState.CANCELLED}
@@ -141,6 +153,10 @@ class Claim:
     is_rerun: bool = False
 
 
+CANCELLED_FROM_COMMAND_LINE = "it was cancelled with 'autoflow cancel'"
+"""The reason in the record of a run that somebody cancelled from the command line."""
+
+
 @dataclass(frozen=True)
 class RunError:
     """Why a run failed. `cell` counts from 1; it is None if a report or AutoFlow itself failed."""
@@ -156,7 +172,7 @@ class RunRecord:
     """Everything that the run store knows about a run; times are in UTC.
 
     `outputs` maps labels of notebooks to the paths of the executed notebook and its reports; it is empty after these
-    were pruned. `holder` names the process that executed the run.
+    were pruned. `holder` names the process that executed the run. `cancel_asked_at`: when somebody asked to cancel it.
     """
 
     id: int
@@ -172,6 +188,7 @@ class RunRecord:
     flow_run_id: str | None
     forgiven_at: datetime.datetime | None
     pruned_at: datetime.datetime | None
+    cancel_asked_at: datetime.datetime | None = None
 
 
 @dataclass(frozen=True)

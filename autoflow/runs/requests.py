@@ -32,6 +32,24 @@ def requested_trigger(file: WorkflowsFile, workflow: str, parameters: Mapping[st
     return trigger if parameters is None else replace(trigger, parameters=parameters)
 
 
+def merged_parameters(file: WorkflowsFile, workflow: str, given: Mapping[str, Any]) -> dict[str, Json]:
+    """Return the parameters of a run that somebody asks for: those `given`, the others as in workflows.yml.
+
+    If the workflow has several entries, those of the first one count.
+
+    Raises
+    ------
+    AutoflowError
+        If there is no such workflow, or it does not take these parameters.
+
+    """
+    spec = file.workflow(workflow)
+    triggers = file.triggers_of(workflow)
+    parameters = {**(triggers[0].parameters if triggers else {}), **given}
+    check_parameters(spec, parameters)
+    return parameters
+
+
 def requested_run(
     file: WorkflowsFile, workflow: str, reference_date: datetime.date, parameters: Mapping[str, Any] | None
 ) -> WorkflowRun:

@@ -95,8 +95,11 @@ class Settings(BaseSettings):
         "how many runs are executed at the same time",
         default_factory=lambda: len(os.sched_getaffinity(0)),
     )
-    max_runs_per_tick: Annotated[int, whole_number(highest=1_000_000)] = _named(
-        "AUTOFLOW_MAX_RUNS_PER_TICK", "how many runs a tick starts before it looks for dates again", 100
+    max_runs_per_tick: str | None = _named(
+        "AUTOFLOW_MAX_RUNS_PER_TICK", "ignored, because a tick no longer waits for runs; remove it", None
+    )
+    notebook_timeout: Annotated[float, seconds(above=0)] = _named(
+        "AUTOFLOW_NOTEBOOK_TIMEOUT", "how long a notebook may run if workflows.yml does not say so", 21600.0
     )
     report_timeout: Annotated[float, seconds(above=0)] = _named(
         "AUTOFLOW_REPORT_TIMEOUT", "how long the conversion of a report may take", 300.0
@@ -203,6 +206,16 @@ class Settings(BaseSettings):
         return self.inputs_dir / "workflows.yml"
 
     @property
+    def written_folders(self) -> tuple[Path, ...]:
+        """The folders that AutoFlow writes to, whose disks need room."""
+        found = [self.outputs_dir, self.notebooks_dir, self.reports_dir, Path(self.environ.get("TMPDIR") or "/tmp")]  # noqa: S108 - nothing is written here
+        if self.prefect_api_url is None:
+            found.append(self.prefect_home)
+        if self.db_uri.startswith("sqlite:///"):
+            found.append(Path(self.db_uri.removeprefix("sqlite:///").partition("?")[0]).parent)
+        return tuple(dict.fromkeys(found))
+
+    @property
     def db_uri(self) -> str:
         """The URI of the database of runs, with its password."""
         if self.database is None:
@@ -231,6 +244,12 @@ class Settings(BaseSettings):
             # So that flowclient trusts FlowAPI's certificate in a notebook, too.
             names.setdefault("SSL_CERT_FILE", str(self.ssl_certificate))
         return names | {"FLOWAPI_URL": self.flowapi_url, "FLOWAPI_TOKEN": self.current_flowapi_token()}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know about settings that have no effect, a line for each."""
+        field = type(self).model_fields["max_runs_per_tick"]
+        return () if self.max_runs_per_tick is None else (f"{field.validation_alias} is {field.description}",)
 
     def address_of(self, output: Path) -> str:
         """Return where readers find an output: its URL if AutoFlow knows it, or else its path."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from prefect.client.schemas.objects import FlowRun
 
-from autoflow.errors import AutoflowError, NotebookError, RunStopped, RunStoreError
-from autoflow.log import logger
+from autoflow.errors import AutoflowError, NoRoomError, NotebookError, RunStopped, RunStoreError, RunStoreGoneError
+from autoflow.log import Outage, logger
 from autoflow.model.store import RunStore
 from autoflow.orchestration.cancellation import Watched
 from autoflow.orchestration.flow_runs import FlowRuns
@@ -42,9 +42,9 @@ class ActiveRun:
     """A claimed run whose notebooks are about to run, and whose end is recorded once they have.
 
     Three nested signals stop it, for different reasons: `cancel` when someone cancels what the run is part of,
-    `watched.stop` when someone cancels the run itself in Prefect, `stop` when its claim is lost. `shutdown` stops them
-    all. `was_cancelled` is whether somebody had cancelled the run when its notebooks ended. `end` is None until the end
-    has been recorded.
+    `watched.stop` when someone cancels the run itself, in Prefect or with 'autoflow cancel', `stop` when its claim is
+    lost. `shutdown` stops them all. `was_cancelled` is whether somebody had cancelled the run when its notebooks ended.
+    `end` is None until the end has been recorded.
     """
 
     run: WorkflowRun
@@ -132,23 +132,27 @@ class ActiveRun:
 
     def _record(self, end: End) -> None:
         """Record the end as soon as the run store responds, so that no work is lost; give up if AutoFlow stops."""
-        outputs = _outputs_as_json(self.outcome)
+        outputs, outage = _outputs_as_json(self.outcome), Outage()
         while self.end is None:
             try:
                 if not self.store.finish(self.claim, end.state, outputs=outputs, error=end.error):
                     logger.warning("%s ended as %s after its claim was marked as crashed", self.run, end.state)
+            except RunStoreGoneError as problem:
+                outage.begin("%s ended as %s: %s", self.run, end.state, problem)
+                return
             except RunStoreError as problem:
-                logger.warning("%s ended as %s, could not record it yet: %s", self.run, end.state, problem)
+                outage.begin("%s ended as %s, could not record it yet: %s", self.run, end.state, problem)
                 if self.shutdown.stop.wait(RECORD_RETRY_SECONDS):
                     return
             else:
                 self.end = end
+                outage.end("recorded that %s ended as %s", self.run, end.state)
 
 
 def judge(run: WorkflowRun, outcome: Outcome, problem: Exception | None = None) -> End:
     """Return how a run ended: according to its notebooks if all of them ran, otherwise as interrupted by `problem`."""
     error = outcome.error
-    if isinstance(error, RunStopped):
+    if isinstance(error, RunStopped | NoRoomError):
         return End(RunState.INTERRUPTED, RunError("Interrupted", str(error)))
     if isinstance(error, NotebookError):
         return End(RunState.FAILED, RunError(error.error_class, error.error_message, error.notebook, error.cell))

@@ -1,6 +1,5 @@
 """Puts the runner together with its heartbeat, cancellations, notifier and page."""
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,15 +15,17 @@ from autoflow.page.writer import PageWriter
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
 from autoflow.workflows.runner import WorkflowRunner
+from autoflow.workflows.stuck_watch import StuckWatch
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """A runner and the followers of its runs."""
+    """A runner, the followers of its runs, and what notices those that are stuck."""
 
     runner: WorkflowRunner
     notifier: Notifier
     page: PageWriter
+    stuck_watch: StuckWatch
 
 
 @contextmanager
@@ -40,6 +41,7 @@ def assembled(
         Notifier(settings) as notifier,
         PageWriter(settings, store) as page,
         Heartbeat(store) as heartbeat,
+        StuckWatch(store) as stuck_watch,
         prefect_queues_flushed(),
         FlowRuns() as flow_runs,
         Cancellations() as cancellations,
@@ -50,9 +52,8 @@ def assembled(
             store=store,
             heartbeat=heartbeat,
             cancellations=cancellations,
-            slots=threading.Semaphore(settings.max_parallel_runs),
             followers=(notifier.run_ended, page.run_ended),
             fork_server=fork_server,
             flow_runs=flow_runs,
         )
-        yield Assembly(runner, notifier, page)
+        yield Assembly(runner, notifier, page, stuck_watch)

@@ -17,7 +17,8 @@ from prefect.states import Cancelled
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
-from autoflow.errors import AutoflowError, ReportError, RunStopped
+from autoflow.disk import NO_ROOM, full_disk, says_no_room
+from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.log import bugs_logged
 from autoflow.notebooks.execution import CellCallback, execute
@@ -168,11 +169,16 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
         settings.reports_dir.mkdir(exist_ok=True)
         _execute(step, executed, upstream)
         return NotebookOutputs(executed, tuple(_reports(step, executed)))
-    except AutoflowError:
+    except AutoflowError as error:
         step.outcome.outputs[notebook.label] = NotebookOutputs(executed)
+        if reason := _reason_for_no_room(error, settings):
+            raise NoRoomError(reason, settings.written_folders) from None
         raise
     except OSError as error:
         step.stop.raise_if_set()
+        if error.errno in NO_ROOM:
+            message = f"notebook '{notebook.label}': could not write {executed}: {error.strerror}"
+            raise NoRoomError(message, [settings.notebooks_dir, settings.reports_dir]) from error
         raise ReportError(f"notebook '{notebook.label}': could not write {executed}: {error.strerror}") from error
 
 
@@ -185,7 +191,7 @@ def _execute(step: Step, executed: Path, upstream: Mapping[str, NotebookOutputs]
         parameters=parameter_values(step.run, notebook, settings.flowapi_url, upstream),
         environment=settings.kernel_environ,
         secrets=settings.secrets,
-        timeout=notebook.timeout,
+        timeout=settings.notebook_timeout if notebook.timeout is None else notebook.timeout,
         stop=step.stop,
         on_cell=step.on_cell,
         fork_server=step.fork_server,
@@ -204,6 +210,18 @@ def parameter_values(
         "date_ranges": [list(interval.as_strings()) for interval in run.date_ranges],
     }
     return {name: values[source] for name, source in notebook.parameters.items()}
+
+
+def _reason_for_no_room(error: AutoflowError, settings: Settings) -> str | None:
+    """Return why `error` does not count as a failure: it says that a disk is full, or came while one was full."""
+    if isinstance(error, RunStopped):
+        return None
+    # What a cell says may be about a disk that is not AutoFlow's.
+    is_of_cell = isinstance(error, NotebookError) and error.cell is not None
+    if not is_of_cell and says_no_room(str(error)):
+        return str(error)
+    problem = full_disk(settings.written_folders)
+    return f"{error}; {problem}" if problem else None
 
 
 def _reports(step: Step, executed: Path) -> Iterable[Path]:

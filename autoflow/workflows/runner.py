@@ -1,9 +1,7 @@
 """Runs workflows, each date once: claims a run, keeps its heartbeat, and reports its end."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from autoflow.kernels.fork_server import ForkServer
@@ -18,28 +16,33 @@ from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
 from autoflow.workflows.flow import Progress, make_notebooks_workflow
+from autoflow.workflows.room import Room
 
-SLOT_POLL_SECONDS = 0.5
-"""How often a run that waits for a free slot checks whether it is still wanted."""
+ROOM_POLL_SECONDS = 0.5
+"""How often a run that waits for room on a disk checks whether it is still wanted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkflowRunner:
     """Runs workflows, each date once: with a claim in the run store, a heartbeat, and a record of the end.
 
-    At most as many runs as there are `slots`, one by default, are in progress at a time; others wait. `cancellations`
-    stop a run that is cancelled in Prefect. Each of `followers` is called after every run, in the thread of the run, so
-    it must return quickly. Kernels start faster with a `fork_server`.
+    It runs as many at a time as it is called for. `cancellations` stop a run that is cancelled in Prefect. Each of
+    `followers` is called after every run, in the thread of the run, so it must return quickly. Kernels start faster
+    with a `fork_server`.
     """
 
     settings: Settings
     store: RunStore
     heartbeat: Heartbeat
     cancellations: Cancellations = field(default_factory=Cancellations)
-    slots: threading.Semaphore = field(default_factory=threading.Semaphore)
     followers: Sequence[Callable[[EndedRun], None]] = ()
     fork_server: ForkServer | None = None
     flow_runs: FlowRuns = field(default_factory=FlowRuns)
+    room: Room = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Watch the disks that AutoFlow writes to."""
+        object.__setattr__(self, "room", Room(self.settings.written_folders))
 
     def run(
         self,
@@ -62,22 +65,18 @@ class WorkflowRunner:
 
         """
         cancel = cancel or StopSignal(shutdown.stop)
-        with self._slot(shutdown, cancel) as is_free:
-            if not is_free or (claim := self.store.claim(run.key, again=again)) is None:
-                return None
-            return self._run_claimed(run, claim, shutdown, cancel, progress)
+        if shutdown.is_closing or cancel.is_set or not self._has_room(shutdown, cancel):
+            return None
+        if (claim := self.store.claim(run.key, again=again)) is None:
+            return None
+        return self._run_claimed(run, claim, shutdown, cancel, progress)
 
-    @contextmanager
-    def _slot(self, shutdown: Shutdown, cancel: StopSignal) -> Iterator[bool]:
-        """Wait for a free slot and hold it for the block; yield False if the run is no longer wanted."""
-        is_free = False
-        while not (shutdown.is_closing or cancel.is_set or is_free):
-            is_free = self.slots.acquire(timeout=SLOT_POLL_SECONDS)
-        try:
-            yield is_free and not shutdown.is_closing
-        finally:
-            if is_free:
-                self.slots.release()
+    def _has_room(self, shutdown: Shutdown, cancel: StopSignal) -> bool:
+        """Wait until the disks have room; return False if the run is no longer wanted."""
+        while self.room.problem():
+            if cancel.is_set or shutdown.wait_until_closing(ROOM_POLL_SECONDS):
+                return False
+        return True
 
     def _run_claimed(
         self, run: WorkflowRun, claim: Claim, shutdown: Shutdown, cancel: StopSignal, progress: Progress | None
@@ -90,8 +89,9 @@ class WorkflowRunner:
             active = ActiveRun(
                 run=run, claim=claim, store=self.store, shutdown=shutdown, cancel=cancel, watched=watched
             )
-            with self.heartbeat.of(claim, active.stop):
+            with self.heartbeat.of(claim, active.stop, cancel=watched.stop):
                 self._execute(active, progress)
+        self.room.run_ended(active.outcome)
         return self._report_end(active, seconds=time.monotonic() - started)
 
     def _execute(self, active: ActiveRun, progress: Progress | None) -> None:

@@ -1,8 +1,10 @@
 import datetime
+from contextlib import closing
 
 import pytest
 
-from autoflow.runs.records import RunKey
+from autoflow.model.store import RunStore
+from autoflow.runs.records import RunKey, RunState
 from autoflow.specs import Json
 from tests.cli.conftest import Cli
 
@@ -53,3 +55,20 @@ def test_retry_says_that_a_date_is_due_again(cli: Cli) -> None:
     cli.record_failure(RunKey.of("simple", {"level": 2}, datetime.date(2016, 1, 10)))
     assert cli("retry", "--failed") == 0
     assert cli.printed() == "simple 2016-01-10 is due again if its dates are available\n"
+
+
+@pytest.mark.parametrize("arguments", [("retry", "1"), ("run", "simple", "--date", "2016-01-10", "--force")])
+def test_run_that_crashed_while_the_clock_was_ahead_is_no_reason_to_refuse(
+    running_cli: Cli, arguments: tuple[str, ...]
+) -> None:
+    cli = running_cli.with_environ(AUTOFLOW_HEARTBEAT_TIMEOUT="3")
+    ahead = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(days=365)
+    database = f"sqlite:///{cli.deployed.outputs}/autoflow.db"
+    with closing(RunStore(database, clock=lambda: ahead)) as store:
+        store.migrate()
+        store.claim(RunKey.of("simple", {"level": 2}, datetime.date(2016, 1, 10)))
+
+    assert cli(*arguments) == 0, cli.capsys.readouterr().err
+
+    with cli.store() as store:
+        assert store.runs()[-1].state is RunState.CRASHED

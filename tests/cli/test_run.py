@@ -33,7 +33,6 @@ def test_date_is_run_again_only_with_force(running_cli: Cli) -> None:
 
 def test_run_needs_available_dates_or_force(running_cli: Cli) -> None:
     cli = running_cli
-    cli("runs")
     # The stencil is the day before and the day itself; FlowAPI has the first to the twelfth of January.
     for date, missing in {
         "2016-01-01": "2015-12-31; wait for it",
@@ -50,7 +49,6 @@ def test_run_needs_available_dates_or_force(running_cli: Cli) -> None:
 
 
 def test_date_that_is_running_elsewhere_is_not_run(cli: Cli) -> None:
-    assert cli("runs") == 0
     with cli.store() as store:
         store.claim(RunKey.of("simple", {"level": 2}, datetime.date(2016, 1, 5)))
     assert "is running already" in cli.fails("run", "simple", "--date", "2016-01-05", "--force")

@@ -1,8 +1,13 @@
 import datetime
+from typing import TYPE_CHECKING
+
+import pytest
 
 from autoflow.runs.records import RunKey
-from autoflow.specs import Json
 from tests.cli.conftest import Cli
+
+if TYPE_CHECKING:
+    from autoflow.specs import Json
 
 
 def test_runs_lists_only_runs_that_all_options_match(cli: Cli) -> None:
@@ -41,3 +46,29 @@ def test_secret_in_an_old_row_is_not_shown(cli: Cli) -> None:
     for arguments in (("runs",), ("runs", "show", str(run_id)), ("runs", "show", str(run_id), "--json")):
         assert cli(*arguments) == 0
         assert token not in cli.printed()
+
+
+VERBS = (
+    ["plan"],
+    ["runs"],
+    ["retry", "--failed"],
+    ["prune", "--older-than", "1"],
+    ["validate", "--offline"],
+    ["health"],
+)
+DRY_RUN = ["backfill", "simple", "--from", "2016-01-09", "--to", "2016-01-10", "--dry-run"]
+
+
+@pytest.mark.parametrize("arguments", [*VERBS, DRY_RUN], ids=lambda arguments: arguments[0])
+def test_verb_that_only_looks_makes_no_database(cli: Cli, arguments: list[str]) -> None:
+    cli(*arguments)
+    assert list(cli.deployed.outputs.rglob("*.db*")) == []
+
+
+@pytest.mark.parametrize("arguments", [*VERBS, DRY_RUN, ["run", "simple", "--date", "2016-01-10"]], ids=str)
+def test_verb_refuses_if_the_database_was_deleted(cli: Cli, arguments: list[str]) -> None:
+    (cli.deployed.outputs / "index.html").touch()
+    assert cli(*arguments) == 1
+    printed = cli.capsys.readouterr()
+    assert "autoflow.db is missing, but AutoFlow has run here before" in printed.err + printed.out
+    assert list(cli.deployed.outputs.rglob("*.db*")) == []

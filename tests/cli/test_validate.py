@@ -9,6 +9,7 @@ import pytest
 from autoflow.cli import main
 from tests.cli.conftest import Cli
 from tests.conftest import Deployed
+from tests.disks import fill, small_disk
 
 
 def test_validate_has_a_line_for_each_check(cli: Cli) -> None:
@@ -78,7 +79,19 @@ def test_validate_refuses_the_databases_that_start_refuses(cli: Cli, tmp_path: P
     assert problem.endswith(f"there is no folder {tmp_path}/missing; create it, or check AUTOFLOW_DB_URI")
     assert not (tmp_path / "missing").exists()
 
-    assert cli("runs") == 0
+    with cli.store():
+        pass
     cli.execute_sql("UPDATE alembic_version SET version_num = '9999'")
     _, (problem,) = database()
     assert "was made by a newer version of AutoFlow" in problem
+
+
+@pytest.mark.parametrize(("left", "code", "word"), [(10_000, 1, "full"), (1_000_000, 0, "nearly full")])
+def test_validate_reports_a_disk_without_room(cli: Cli, left: int, code: int, word: str) -> None:
+    notebooks = cli.deployed.outputs / "notebooks"
+    with small_disk(notebooks, "size=30m"):
+        fill(notebooks, left=left)
+        checks = cli.json("validate", "--offline", code=code)["checks"]
+    (disks,) = [check for check in checks if check["subject"] == "disks"]
+    assert disks["good"] is (False if code else None)
+    assert f"the disk of {notebooks} is {word}: " in " ".join([*disks["problems"], disks["note"]])

@@ -104,7 +104,7 @@ def test_claims_that_cannot_be_renewed_are_stopped_only_when_time_runs_out(
         assert not stop.is_set
         clock.now += SECOND
         heartbeat.beat()
-        assert stop.reason == "its claim could not be renewed"
+        assert stop.reason == "its claim could not be renewed for 40 s"
     assert "could not renew claims: the database of runs at" in caplog.text
 
 
@@ -134,7 +134,7 @@ def test_run_is_stopped_in_time_when_the_database_does_not_answer(postgres: Post
                 assert not stopped.wait(0.2)
                 clock.now += GIVE_UP_AFTER + SECOND
                 assert stopped.wait(LONG)
-            assert stop.reason == "its claim could not be renewed"
+            assert stop.reason == "its claim could not be renewed for 40 s"
             other.rollback()
 
 

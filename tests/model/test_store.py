@@ -212,7 +212,7 @@ def test_run_that_was_marked_as_crashed_cannot_be_finished(store: RunStore, uri:
     assert not store.finish(lost, RunState.SUCCEEDED)
     assert store.finish(again, RunState.SUCCEEDED)
     assert [row["state"] for row in rows(uri)] == ["crashed", "succeeded"]
-    assert rows(uri)[0]["error_message"].startswith("its heartbeat stopped")
+    assert rows(uri)[0]["error_message"].startswith("its heartbeat stopped: no sign of life for 1 min 0 s;")
 
 
 def test_success_that_is_recorded_late_counts_unless_another_run_has_started(store: RunStore, clock: Clock) -> None:
@@ -368,7 +368,7 @@ def test_check_of_a_database_changes_nothing(uri: str, tmp_path: Path) -> None:
         assert store.look().endswith((", created at the first start", ", empty so far"))
         assert list(tmp_path.iterdir()) == []
         store.migrate()
-        assert store.look().endswith(", version 0003")
+        assert store.look().endswith(", version 0005")
 
 
 def test_check_of_a_database_reports_a_missing_folder_unless_it_is_created_at_the_start(tmp_path: Path) -> None:

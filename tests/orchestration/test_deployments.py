@@ -1,5 +1,6 @@
 """Deployments on a real Prefect server: each scheduled run is run once, and later if Prefect fails before it starts."""
 
+import datetime
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,10 +10,12 @@ import prefect
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Scheduled
 
-from autoflow.orchestration.deployments import Deployment, DeploymentRunner
-from tests.waiting import LONG
+from autoflow.orchestration.deployments import TICK_NAME, Deployment, DeploymentRunner
+from autoflow.utils import ClockWatch
+from tests.waiting import LONG, wait_for
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
 
@@ -101,3 +104,66 @@ def test_only_the_newest_of_several_late_exclusive_runs_is_run() -> None:
         states = sorted(str(flow_run.state_type) for flow_run in runs_of(deployment))
     assert ran == [1]
     assert states == ["StateType.CANCELLED", "StateType.CANCELLED", "StateType.COMPLETED"]
+
+
+def test_what_was_scheduled_while_the_clock_was_ahead_is_scheduled_anew_when_it_is_set_back() -> None:
+    @prefect.flow(name="ahead", persist_result=False)
+    def ahead() -> None:
+        pass
+
+    seconds_ahead = [3600.0]
+    watch = ClockWatch(lambda: seconds_ahead[-1])
+    with (
+        deployed(ahead) as deployment,
+        DeploymentRunner([deployment], clock_watch=watch) as runner,
+        get_client(sync_client=True) as client,
+    ):
+        deployment.apply(cron="0 0 * * *")
+        wait_for(lambda: len(runs_of(deployment)) >= 3)
+        in_a_year: State[Any] = Scheduled(
+            scheduled_time=datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=365)
+        )
+        by_hand = client.create_flow_run_from_deployment(deployment.id, state=in_a_year).id
+        scheduled = {each.id for each in runs_of(deployment)}
+        runner.poll()
+        assert {each.id for each in runs_of(deployment)} >= scheduled
+        seconds_ahead.append(0.0)
+        runner.poll()
+        assert {each.id for each in runs_of(deployment)} & scheduled == {by_hand}
+
+
+def test_ticks_that_prefect_has_scheduled_have_a_proper_name() -> None:
+    @prefect.flow(name="ticks-by-name", persist_result=False)
+    def nothing() -> None:
+        pass
+
+    deployment = Deployment(nothing, name="test", description="A test.")
+    deployment.apply(cron="0 0 1 1 *")
+    with DeploymentRunner([deployment], tick=deployment) as runner, get_client(sync_client=True) as client:
+        wait_for(lambda: runs_of(deployment))
+        runner.poll()
+        names = {flow_run.name for flow_run in runs_of(deployment)}
+        deployment.run_soon()
+        names |= {flow_run.name for flow_run in runs_of(deployment)}
+        client.delete_deployment(deployment.id)
+    assert names == {TICK_NAME}
+
+
+def test_deployment_is_paused_if_it_or_its_schedule_is_paused_in_prefect() -> None:
+    @prefect.flow(name="paused", persist_result=False)
+    def nothing() -> None:
+        pass
+
+    deployment = Deployment(nothing, name="test", description="A test.")
+    deployment.apply(cron="0 0 1 1 *")
+    with DeploymentRunner([deployment]) as runner, get_client(sync_client=True) as client:
+        found = [runner.is_paused(deployment), deployment.is_paused()]
+        client.pause_deployment(deployment.id)
+        found += [runner.is_paused(deployment), deployment.is_paused()]
+        client.resume_deployment(deployment.id)
+        schedule = client.read_deployment(deployment.id).schedules[0]
+        client.update_deployment_schedule(deployment.id, schedule.id, active=False)
+        found += [runner.is_paused(deployment), deployment.is_paused()]
+        client.delete_deployment(deployment.id)
+        assert runner.is_paused(deployment) is None
+    assert found == [False, False, True, True, True, True]

@@ -26,6 +26,7 @@ from autoflow.orchestration.prefect_api import (
 )
 from autoflow.orchestration.server_process import PrefectServer, is_ready
 from autoflow.stop_signal import Shutdown
+from autoflow.utils import ClockWatch
 from tests.conftest import TOKEN_OF_NO_USE, Deployed
 from tests.waiting import LONG, wait_for
 
@@ -315,3 +316,21 @@ def test_database_is_never_locked_for_runs_side_by_side(prefect_url: str) -> Non
     with ThreadPoolExecutor(12) as threads:
         statuses = set[int]().union(*threads.map(run, range(24)))
     assert statuses <= {200, 201}
+
+
+@pytest.mark.usefixtures("migrated_prefect")
+def test_server_is_restarted_when_the_clock_is_set_back(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
+    monkeypatch.setattr("autoflow.orchestration.server_process.LOOK_SECONDS", 0.1)
+    settings, port, seconds_ahead = deployed.settings(), free_port(), [3600.0]
+    environ = server_environment(settings, deployed.environ, port)
+    watch = ClockWatch(lambda: seconds_ahead[-1])
+    with PrefectServer(environ, settings.prefect_home / "server.log", clock_watch=watch) as server:
+        api = PrefectApi(f"http://127.0.0.1:{port}/api", server)
+        assert api.wait_until_ready(Shutdown(), timeout=LONG)
+        [before] = servers_of()
+        seconds_ahead.append(0.0)
+        wait_for(lambda: servers_of() not in ([], [before]))
+        assert api.wait_until_ready(Shutdown(), timeout=LONG)
+    assert logged[0] == "the clock was set back: restarting the Prefect server"

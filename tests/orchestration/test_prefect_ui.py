@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import prefect.runtime.flow_run
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterTags
@@ -19,12 +20,13 @@ from autoflow.model.store import RunStore
 from autoflow.orchestration.cancellation import Cancellations
 from autoflow.orchestration.deployments import Deployment
 from autoflow.parser import read_workflows
-from autoflow.runs.plan import due_runs
+from autoflow.runs.plan import due_work
 from autoflow.runs.records import RunState
 from autoflow.runs.run import WorkflowRun
 from autoflow.sensor import Sensor, make_available_dates_sensor, make_run_workflow
 from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown
+from autoflow.workflows.dispatcher import Dispatcher
 from autoflow.workflows.runner import WorkflowRunner
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
@@ -34,6 +36,7 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.usefixtures("prefect_url")
 
 DATE = datetime.date(2016, 1, 12)
+GOES_ON = "open('started', 'w').close()\nimport os, time\nwhile not os.path.exists('go'): time.sleep(0.05)"
 WAITS = "open('started', 'w').close()\nimport time; time.sleep(600)"
 
 
@@ -42,6 +45,7 @@ class Working:
     settings: Settings
     store: RunStore
     runner: WorkflowRunner
+    dispatcher: Dispatcher
 
 
 @contextmanager
@@ -55,11 +59,9 @@ def working(deployed: Deployed, name: str, **environ: str) -> Iterator[Working]:
     store = RunStore(settings.db_uri)
     store.migrate()
     with Heartbeat(store) as heartbeat, Cancellations() as cancellations:
-        yield Working(
-            settings,
-            store,
-            WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, cancellations=cancellations),
-        )
+        runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, cancellations=cancellations)
+        with Dispatcher(runner, shutdown=Shutdown()) as dispatcher:
+            yield Working(settings, store, runner, dispatcher)
     store.close()
 
 
@@ -110,7 +112,7 @@ def test_a_run_that_is_cancelled_in_prefect_ends_within_seconds_and_is_not_due(
         canceller.join()
         histories = work.store.histories()
         triggers = read_workflows(work.settings).sensor.triggers
-        assert due_runs(triggers, frozenset({DATE}), histories, datetime.datetime(2100, 1, 1)) == []
+        assert due_work(triggers, frozenset({DATE}), histories, datetime.datetime(2100, 1, 1)).total == 0
         (record,) = work.store.runs()
 
     assert ended is RunState.CANCELLED
@@ -127,7 +129,7 @@ def test_a_requested_run_whose_dates_are_not_available_is_not_run(
     write_notebook(deployed.inputs / "n.ipynb", "1")
     environ = {"FLOWAPI_URL": example_flowapi.url, "FLOWAPI_TOKEN": example_flowapi.token()}
     with working(deployed, "early", **environ) as work:
-        flow = make_run_workflow(work.settings, work.runner, workflows=["early"], shutdown=Shutdown())
+        flow = make_run_workflow(work.runner, work.dispatcher, workflows=["early"], shutdown=Shutdown())
         state: Any = flow("early", datetime.date(2016, 1, 13), return_state=True)
         assert work.store.runs() == []
 
@@ -138,7 +140,7 @@ def test_a_requested_run_whose_dates_are_not_available_is_not_run(
 def test_a_requested_run_with_a_secret_is_refused_and_prefect_forgets_the_secret(deployed: Deployed) -> None:
     write_notebook(deployed.inputs / "n.ipynb", "1")
     with working(deployed, "asks", FLOWAPI_TOKEN="a-token-that-somebody-pasted") as work:
-        flow = make_run_workflow(work.settings, work.runner, workflows=["asks"], shutdown=Shutdown())
+        flow = make_run_workflow(work.runner, work.dispatcher, workflows=["asks"], shutdown=Shutdown())
         parameters = {"value": {"nested": ["Bearer a-token-that-somebody-pasted"]}, "other": 1}
         state: Any = flow("asks", DATE, parameters, return_state=True)
         assert work.store.runs() == []
@@ -157,7 +159,7 @@ def test_cancelling_a_requested_run_cancels_the_workflows_run(
     environ = {"FLOWAPI_URL": example_flowapi.url, "FLOWAPI_TOKEN": example_flowapi.token()}
     with working(deployed, "requested", **environ) as work:
         shutdown = Shutdown()
-        flow = make_run_workflow(work.settings, work.runner, workflows=["requested"], shutdown=shutdown)
+        flow = make_run_workflow(work.runner, work.dispatcher, workflows=["requested"], shutdown=shutdown)
 
         def outer() -> UUID:
             (found,) = [each for each in flow_runs() if each.name == "requested 2016-01-12" and not each.tags]
@@ -172,28 +174,39 @@ def test_cancelling_a_requested_run_cancels_the_workflows_run(
     assert state.type.value == "CANCELLED"
 
 
-def test_cancelling_a_tick_cancels_the_runs_that_it_has_started(
-    deployed: Deployed, example_flowapi: ExampleFlowApi
-) -> None:
-    write_notebook(deployed.inputs / "n.ipynb", WAITS)
-    environ = {"FLOWAPI_URL": example_flowapi.url, "FLOWAPI_TOKEN": example_flowapi.token()}
-    with working(deployed, "ticks", **environ) as work:
-        sensor = Sensor(settings=work.settings, store=work.store, runner=work.runner)
-        ticks: list[Any] = []
-        tick = make_available_dates_sensor(sensor, shutdown=Shutdown(), done=ticks.append)
+def test_cancelling_a_tick_starts_nothing_until_the_next_one_and_what_runs_goes_on(deployed: Deployed) -> None:
+    write_notebook(deployed.inputs / "n.ipynb", GOES_ON)
+    name = "ticks"
+    with (
+        ExampleFlowApi() as flowapi,
+        working(
+            deployed, name, FLOWAPI_URL=flowapi.url, FLOWAPI_TOKEN=flowapi.token(), AUTOFLOW_MAX_PARALLEL_RUNS="1"
+        ) as work,
+    ):
+        sensor = Sensor(settings=work.settings, store=work.store, dispatcher=work.dispatcher, wait=lambda _: False)
+        cancellations = work.runner.cancellations
 
-        def running_tick() -> UUID:
-            (found,) = [each for each in flow_runs() if each.name == "tick" and each.state.type.value == "RUNNING"]
-            return UUID(str(found.id))
+        def tick(done: Callable[[object], None]) -> Any:
+            flow = make_available_dates_sensor(sensor, cancellations=cancellations, shutdown=Shutdown(), done=done)
+            return flow(return_state=True)
 
-        canceller = cancel_when_started(deployed, running_tick, Cancelling())
-        state: Any = tick(return_state=True)
-        canceller.join()
-        (record,) = work.store.runs()
+        def cancel(_tick: object) -> None:
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(UUID(prefect.runtime.flow_run.id), Cancelling(), force=True)
+            cancellations.check()
 
-    assert record.state is RunState.CANCELLED
+        tick(lambda _: None)
+        wait_for((deployed.inputs / "started").exists)
+        flowapi.add_date("2016-01-13")
+        state = tick(cancel)
+        (deployed.inputs / "go").touch()
+        assert work.dispatcher.drain()
+        assert [(str(run.key), run.state) for run in work.store.runs()] == [(f"{name} 2016-01-12", RunState.SUCCEEDED)]
+        tick(lambda _: None)
+        assert work.dispatcher.drain()
+        assert len(work.store.runs()) == 2
+
     assert state.type.value == "CANCELLED"
-    assert not ticks[0].more_due
 
 
 def test_a_run_has_tags_and_links_to_its_outputs(deployed: Deployed) -> None:
@@ -225,7 +238,7 @@ def test_a_failed_run_shows_the_notebook_the_cell_and_its_source_without_secrets
 
 def test_the_form_to_run_a_workflow_offers_names_a_date_and_parameters(deployed: Deployed) -> None:
     with working(deployed, "offered") as work:
-        flow = make_run_workflow(work.settings, work.runner, workflows=["a", "b"], shutdown=Shutdown())
+        flow = make_run_workflow(work.runner, work.dispatcher, workflows=["a", "b"], shutdown=Shutdown())
         deployment = Deployment(flow, name="form", description="A form.")
         deployment.apply()
     with get_client(sync_client=True) as client:
@@ -239,3 +252,20 @@ def test_the_form_to_run_a_workflow_offers_names_a_date_and_parameters(deployed:
     assert (properties["parameters"]["type"], properties["parameters"]["default"]) == ("object", {})
     assert schema["required"] == ["workflow", "reference_date"]
     assert "workflows.yml" in properties["workflow"]["description"]
+
+
+def test_a_requested_run_has_the_parameters_in_workflows_yml_where_the_form_gives_none(
+    deployed: Deployed, example_flowapi: ExampleFlowApi
+) -> None:
+    write_notebook(deployed.inputs / "n.ipynb", "1", parameters="x = 0\ny = 0")
+    with working(deployed, "merged", FLOWAPI_URL=example_flowapi.url, FLOWAPI_TOKEN=example_flowapi.token()) as work:
+        deployed.write_workflows("""
+            workflows: [{name: merged, notebooks: {n: {filename: n.ipynb, parameters: {x: x, y: y}}}}]
+            available_dates_sensor: {schedule: null, workflows: [{workflow_name: merged, parameters: {x: 1, y: 2}}]}
+        """)
+        flow = make_run_workflow(work.runner, work.dispatcher, workflows=["merged"], shutdown=Shutdown())
+        state: Any = flow("merged", DATE, {"y": 5}, return_state=True)
+        (record,) = work.store.runs()
+
+    assert state.type.value == "COMPLETED"
+    assert record.key.parameters == '{"x":1,"y":5}'

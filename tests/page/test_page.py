@@ -20,10 +20,10 @@ from selenium.webdriver.support.expected_conditions import visibility_of_element
 from selenium.webdriver.support.wait import WebDriverWait
 
 from autoflow.date_stencil import DateStencil
-from autoflow.model.opening import open_run_store
+from autoflow.model.opening import PAGE_NAME, open_run_store
 from autoflow.model.store import RunStore
 from autoflow.page.readable import readable_html
-from autoflow.page.writer import PAGE_NAME, PageWriter, write_page
+from autoflow.page.writer import PageWriter, write_page
 from autoflow.runs.records import RunError, RunKey, RunState
 from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
 from autoflow.settings import Settings

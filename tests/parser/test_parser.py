@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from autoflow.date_stencil import DateStencil
 from autoflow.errors import WorkflowsFileError
-from autoflow.specs import OutputSpec, ReportFormat, TriggerSpec
+from autoflow.specs import NO_TIMEOUT, OutputSpec, ReportFormat, TriggerSpec
 from tests.conftest import write_notebook
 from tests.parser.good_file import GOOD, changed, fill_inputs, lines_of, parse, problems
 
@@ -34,6 +34,12 @@ def test_good_file_becomes_specs(inputs: Path) -> None:
     assert first.date_stencil == DateStencil([["2016-01-01", "2016-01-03"], -3, [-2, 0]])
     assert (first.retry_delay, first.max_attempts) == (5.0, 2)
     assert second == TriggerSpec(workflow=other)
+
+
+@pytest.mark.parametrize("value", ["null", "~", ""])
+def test_timeout_without_a_value_is_no_limit(inputs: Path, value: str) -> None:
+    file = parse(inputs, changed(("timeout: 90", f"timeout: {value}")))
+    assert [notebook.timeout for notebook in file.workflows[0].notebooks] == [None, NO_TIMEOUT]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from tests.test_layers import IMPORTS, MODULES, TREES
 DECIDING = ("autoflow.model", "autoflow.runs")
 OTHERS = sorted(module for module in MODULES if not module.startswith(DECIDING))
 
-DOMAIN = {f"autoflow.runs.{name}" for name in ("backfill", "plan", "records", "requests", "retries", "run")}
+RUNS = ("backfill", "backlog", "plan", "records", "requests", "retries", "run", "slots", "stuck")
+DOMAIN = {f"autoflow.runs.{name}" for name in RUNS}
 MAY_IMPORT = {"autoflow.specs", "autoflow.date_stencil", "autoflow.errors"} | DOMAIN
 
 SEARCHES = {"count", "index"}

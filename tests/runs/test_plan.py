@@ -8,7 +8,7 @@ from autoflow.date_stencil import DateStencil
 from autoflow.runs.plan import (
     DateStatus,
     PlannedDate,
-    due_runs,
+    due_work,
     failed_keys,
     given_up_keys,
     in_ranges,
@@ -68,7 +68,7 @@ def test_each_date_that_is_available_or_was_run_has_a_status() -> None:
 
 
 def test_sensor_runs_exactly_the_dates_that_are_due() -> None:
-    due = due_runs([TRIGGER], AVAILABLE, HISTORIES, NOW)
+    (due,) = due_work([TRIGGER], AVAILABLE, HISTORIES, NOW).runs.values()
     assert [run.reference_date for run in due] == [
         each.date for each in planned().values() if each.status is DateStatus.DUE
     ]

@@ -1,11 +1,12 @@
 import datetime
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from autoflow.date_stencil import DateStencil
 from autoflow.errors import AutoflowError
-from autoflow.runs.requests import check_available, requested_run
+from autoflow.runs.requests import check_available, merged_parameters, requested_run
 from autoflow.specs import Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowsFile, WorkflowSpec
 
 
@@ -37,6 +38,18 @@ def test_run_without_parameters_has_those_of_the_sensors_entry() -> None:
 
 def test_other_parameters_can_be_given() -> None:
     assert requested_run(FILE, "takes_x", day(2), {"x": 5}).parameters == {"x": 5}
+
+
+def test_parameters_that_are_not_given_are_as_in_workflows_yml() -> None:
+    spec = workflow("takes_two", {"one": "x", "other": "y"})
+    triggers = tuple(TriggerSpec(workflow=spec, parameters={"x": number, "y": [number]}) for number in (1, 2))
+    file = WorkflowsFile(workflows=(spec,), sensor=SensorSpec(schedule=None, cdr_types=None, triggers=triggers))
+    assert merged_parameters(file, "takes_two", {}) == {"x": 1, "y": [1]}
+    assert merged_parameters(file, "takes_two", {"y": None}) == {"x": 1, "y": None}
+    with pytest.raises(AutoflowError, match="missing or too many: z"):
+        merged_parameters(file, "takes_two", {"z": 1})
+    with pytest.raises(AutoflowError, match="missing or too many: x"):
+        merged_parameters(replace(FILE, sensor=replace(FILE.sensor, triggers=())), "takes_x", {})
 
 
 def test_a_workflow_that_the_sensor_does_not_run_can_be_run_for_a_date() -> None:

@@ -74,6 +74,25 @@ class TestNotebooksWorkflow:
             value,
         ]
 
+    @pytest.mark.parametrize(
+        ("timeout", "default", "state"),
+        [("", "0.5", "FAILED"), (", timeout: 0.5", "3600", "FAILED"), (", timeout: null", "0.5", "COMPLETED")],
+    )
+    def test_a_notebook_is_ended_by_its_own_timeout_or_that_of_the_settings(
+        self, deployed: Deployed, timeout: str, default: str, state: str
+    ) -> None:
+        endless = "while True: pass" if state == "FAILED" else "import time; time.sleep(1)"
+        write_notebook(deployed.inputs / "n.ipynb", endless)
+        deployed.write_workflows(f"""
+            workflows: [{{name: one, notebooks: {{n: {{filename: n.ipynb{timeout}}}}}}}]
+            available_dates_sensor: {{schedule: null, workflows: [{{workflow_name: one}}]}}
+        """)
+        settings, outcome = deployed.settings(AUTOFLOW_NOTEBOOK_TIMEOUT=default), Outcome()
+
+        assert flow(the_run(settings), settings, outcome) == state
+        if state == "FAILED":
+            assert str(outcome.error).endswith("the notebook took longer than 0.5 s")
+
     def test_scraps_go_along_all_edges_of_a_diamond_whose_middle_runs_side_by_side(self, deployed: Deployed) -> None:
         now = "import time; started = time.time(); time.sleep(1.5)"
         glue = "import scrapbook as sb; sb.glue('path', 'a')"

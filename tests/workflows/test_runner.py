@@ -1,11 +1,8 @@
 import datetime
-import functools
 import sqlite3
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -17,11 +14,12 @@ from autoflow.model.heartbeat import INTERVAL, Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.parser import read_workflows
-from autoflow.runs.records import RunState
+from autoflow.runs.records import RunError, RunState
 from autoflow.runs.run import EndedRun, WorkflowRun
 from autoflow.sensor import Sensor, make_available_dates_sensor
 from autoflow.settings import Settings
-from autoflow.stop_signal import Shutdown
+from autoflow.stop_signal import Shutdown, StopSignal
+from autoflow.workflows.dispatcher import Dispatcher
 from autoflow.workflows.runner import WorkflowRunner
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 from tests.waiting import LONG, wait_for
@@ -127,8 +125,13 @@ class TestWorkflowRunner:
         deployed.write_workflows(self.ONE)
         settings = deployed.settings()
         with working(settings) as runner:
-            sensor = Sensor(settings=settings, store=runner.store, runner=runner, clock=no_time)
-            tick = make_available_dates_sensor(sensor, shutdown=Shutdown(), done=lambda _: None)
+            dispatcher = Dispatcher(runner, shutdown=Shutdown())
+            sensor = Sensor(
+                settings=settings, store=runner.store, dispatcher=dispatcher, wait=lambda _: False, clock=no_time
+            )
+            tick = make_available_dates_sensor(
+                sensor, cancellations=runner.cancellations, shutdown=Shutdown(), done=lambda _: None
+            )
             state: Any = tick(return_state=True)
 
         message = "LookupError: an unexpected error (a bug, see AutoFlow's log)"
@@ -157,28 +160,37 @@ class TestWorkflowRunner:
 
         assert state is RunState.SUCCEEDED
 
-    def test_no_more_runs_are_in_progress_than_there_are_slots(self, deployed: Deployed) -> None:
-        write_notebook(
-            deployed.inputs / "n.ipynb",
-            "import os, time; os.mkdir('alone'); time.sleep(0.5); os.rmdir('alone')",
-        )
-        deployed.write_workflows(self.ONE)
-        settings = deployed.settings()
-        runs = [replace(the_run(settings), reference_date=datetime.date(2016, 1, day)) for day in (1, 2, 3)]
-        with working(settings) as runner, ThreadPoolExecutor() as pool:
-            states = list(pool.map(functools.partial(runner.run, shutdown=Shutdown()), runs))
-
-        assert states == [RunState.SUCCEEDED] * 3
-
-    def test_a_run_that_waits_for_a_slot_does_not_start_when_autoflow_stops(self, deployed: Deployed) -> None:
+    def test_a_run_does_not_start_when_autoflow_stops_or_it_is_cancelled(self, deployed: Deployed) -> None:
         write_notebook(deployed.inputs / "n.ipynb", "1")
         deployed.write_workflows(self.ONE)
-        settings, shutdown = deployed.settings(), Shutdown()
-        with working(settings, slots=threading.Semaphore(0)) as runner, ThreadPoolExecutor() as pool:
-            waiting = pool.submit(runner.run, the_run(settings), shutdown=shutdown)
-            shutdown.close()
-            assert waiting.result(LONG) is None
-            assert runner.store.runs() == []
+        settings, closing_down, cancel = deployed.settings(), Shutdown(), StopSignal()
+        closing_down.close()
+        cancel.set("it was cancelled")
+        with closing(RunStore(settings.db_uri)) as store:
+            store.migrate()
+            with Heartbeat(store) as heartbeat:
+                runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+                assert runner.run(the_run(settings), shutdown=closing_down) is None
+                assert runner.run(the_run(settings), shutdown=Shutdown(), cancel=cancel) is None
+            assert store.runs() == []
+
+    def test_a_run_that_somebody_cancels_from_the_command_line_ends_as_cancelled(self, deployed: Deployed) -> None:
+        write_notebook(deployed.inputs / "n.ipynb", WAITS)
+        deployed.write_workflows(self.ONE)
+        settings = deployed.settings()
+        with closing(RunStore(settings.db_uri)) as store, closing(RunStore(settings.db_uri)) as elsewhere:
+            store.migrate()
+            with Heartbeat(store) as heartbeat:
+                runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+                with running(runner, Shutdown(), deployed) as states:
+                    (record,) = elsewhere.runs()
+                    assert elsewhere.ask_to_cancel(record.id)
+            (record,) = store.runs()
+            (history,) = store.histories().values()
+
+        assert states == [RunState.CANCELLED]
+        assert record.error == RunError("Cancelled", "it was cancelled with 'autoflow cancel'")
+        assert history.failures[DATE].cancelled
 
     def test_a_run_is_interrupted_when_autoflow_stops(self, deployed: Deployed) -> None:
         write_notebook(deployed.inputs / "n.ipynb", "open('started', 'w').close()\nimport time; time.sleep(600)")

@@ -1,0 +1,71 @@
+"""`autoflow cancel`: end a run, whichever process on whichever machine executes it."""
+
+import time
+
+import click
+
+from autoflow.cli.options import RUN_ID, as_json
+from autoflow.cli.session import Session, pass_session
+from autoflow.cli.show import print_json
+from autoflow.errors import AutoflowError
+from autoflow.model.store import RunStore
+from autoflow.runs.records import RunRecord
+
+POLL_SECONDS = 0.5
+"""How often the run store is read while the run has not ended."""
+
+PATIENCE = 30.0
+"""How long the run may take to end after its process, if it is alive, has seen the request; in seconds."""
+
+
+@click.command
+@click.argument("run_id", metavar="ID", type=RUN_ID)
+@as_json
+@pass_session
+def cancel(session: Session, *, run_id: int, as_json: bool) -> None:
+    """End a run that is in progress, and wait until it has ended.
+
+    Any process on any machine may execute it. A cancelled date is not retried, unless you ask for it with 'autoflow
+    retry ID'. If the process that executed the run is gone, the run is marked as cancelled.
+
+    \b
+    Example: autoflow cancel 17
+    """
+    with session.store() as store:
+        if not store.ask_to_cancel(run_id):
+            raise AutoflowError(_why_not_running(store, run_id))
+        record = _wait_for_end(store, run_id)
+    if as_json:
+        print_json({"id": record.id, "state": record.state})
+    elif record.state.is_cancelled:
+        click.echo(f"run {run_id} of {record.key} is cancelled; 'autoflow retry {run_id}' makes its date due again")
+    else:
+        click.echo(f"run {run_id} of {record.key} had {record.state.as_predicate} before it could be cancelled")
+
+
+def _wait_for_end(store: RunStore, run_id: int) -> RunRecord:
+    """Return the record of the run once it has ended; raise AutoflowError if it does not end."""
+    deadline = time.monotonic() + PATIENCE + store.crashed_after.total_seconds()
+    while True:
+        store.give_up_crashed()
+        record = _record(store, run_id)
+        if not record.state.is_active:
+            return record
+        if time.monotonic() > deadline:
+            raise AutoflowError(
+                f"run {run_id} of {record.key} has not ended yet: the process that executes it ({record.holder}) is "
+                "alive but does not end it; stop that process"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _why_not_running(store: RunStore, run_id: int) -> str:
+    record = _record(store, run_id)
+    return f"run {run_id} of {record.key} is not running: it has {record.state.as_predicate}"
+
+
+def _record(store: RunStore, run_id: int) -> RunRecord:
+    record = store.run(run_id)
+    if record is None:
+        raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists the runs")
+    return record

@@ -1,0 +1,58 @@
+"""Looks for runs that take far longer than their like, and reports each once."""
+
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from autoflow.errors import RunStoreError
+from autoflow.log import logger
+from autoflow.model.store import RunStore
+from autoflow.runs.records import WorkflowKey
+from autoflow.runs.stuck import StuckRun
+from autoflow.stop_signal import PeriodicThread
+
+LOOK_SECONDS = 15.0
+"""How often the run store is asked for stuck runs; one is stuck after ten minutes at the earliest."""
+
+
+class StuckWatch:
+    """Looks for stuck runs for the duration of the `with` block.
+
+    Those of this process are logged, once each, and passed to `followers`. `entries` are the workflows with their
+    parameters that have a stuck run, in this process or another.
+    """
+
+    def __init__(self, store: RunStore, *, followers: Sequence[Callable[[StuckRun], None]] = ()) -> None:
+        self.entries = frozenset[WorkflowKey]()
+        self._store = store
+        self._followers = followers
+        self._reported: frozenset[int] = frozenset()
+        self._thread = PeriodicThread("stuck-watch", self.look, LOOK_SECONDS)
+
+    def __enter__(self) -> Self:
+        """Start to look."""
+        self._thread.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop looking."""
+        self._thread.__exit__()
+
+    def look(self) -> None:
+        """Look once; if the run store does not respond, leave it to the next look."""
+        try:
+            found = self._store.stuck_runs()
+        except RunStoreError as error:
+            logger.debug("could not look for stuck runs: %s", error)
+            return
+        self.entries = frozenset(stuck.record.key.workflow_key for stuck in found)
+        ours = [stuck for stuck in found if stuck.record.holder == self._store.holder]
+        for stuck in ours:
+            if stuck.record.id not in self._reported:
+                self._report(stuck)
+        self._reported = frozenset(stuck.record.id for stuck in ours)
+
+    def _report(self, stuck: StuckRun) -> None:
+        key = stuck.record.key
+        logger.warning("run %d of %s seems stuck: %s; %s", stuck.record.id, key, stuck.why, stuck.what_to_do)
+        for follower in self._followers:
+            follower(stuck)

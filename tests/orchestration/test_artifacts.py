@@ -1,0 +1,37 @@
+"""The text of artifacts, without Prefect."""
+
+import datetime
+
+from autoflow.errors import ReportError
+from autoflow.orchestration.artifacts import LONGEST_MESSAGE, summary
+from autoflow.runs.run import NotebookOutputs, Outcome, WorkflowRun
+from autoflow.specs import NotebookSpec, WorkflowSpec
+from tests.conftest import Deployed
+
+
+def the_run(deployed: Deployed) -> WorkflowRun:
+    workflow = WorkflowSpec(name="w", notebooks=(NotebookSpec(label="n", path=deployed.inputs / "n.ipynb"),))
+    return WorkflowRun(
+        workflow=workflow, parameters={}, reference_date=datetime.date(2016, 1, 1), date_ranges=(), failures=0
+    )
+
+
+def test_paths_are_whole_and_in_no_table_whose_columns_cut_them_off(deployed: Deployed) -> None:
+    executed = deployed.outputs / "notebooks" / f"{'long' * 40}.ipynb"
+    report = executed.with_suffix(".pdf")
+    markdown = summary(the_run(deployed), Outcome({"n": NotebookOutputs(executed, (report,))}), deployed.settings())
+    lines = markdown.splitlines()
+    assert f"- `notebooks/{executed.name}`" in lines
+    assert f"- `notebooks/{report.name}`" in lines
+    assert "|" not in markdown
+
+
+def test_error_that_is_too_long_is_cut_between_words_and_says_so(deployed: Deployed) -> None:
+    path = "/outputs/notebooks/" + "x" * 100
+    outcome = Outcome(errors={"n": ReportError("could not write " + " ".join([path] * 30))})
+    markdown = summary(the_run(deployed), outcome, deployed.settings())
+    (line,) = [line for line in markdown.splitlines() if line.startswith("could not write")]
+    words = line.removeprefix("could not write ").split()
+    assert len(line) <= LONGEST_MESSAGE + 2
+    assert words[-1] == "…"
+    assert set(words[:-1]) == {path}
