@@ -23,13 +23,13 @@ from autoflow.kernels.kernel import (
     is_installed,
     new_kernel,
 )
-from autoflow.lean_imports import hidden
 from autoflow.notebooks.hints import TIMEOUT, with_hint
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
 from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, read_notebook
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
 from autoflow.specs import NO_TIMEOUT, Json
 from autoflow.stop_signal import StopSignal
+from autoflow.system.lean_imports import hidden
 from autoflow.utils import whole_file
 
 # papermill would import pyarrow for hdfs:// paths; our notebooks are files.

@@ -1,8 +1,8 @@
 """The program of AutoFlow's own Prefect server, which runs in a separate process.
 
-Usage: ``python -m autoflow.orchestration.prefect_server DESCRIPTOR``.
+Usage: ``python -m autoflow.orchestration.prefect_server DESCRIPTOR HOST...``.
 
-DESCRIPTOR is the file descriptor of an inherited socket on which the server listens.
+DESCRIPTOR is the file descriptor of an inherited socket on which the server listens. HOST... are the server's names.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
@@ -20,7 +20,9 @@ import uvicorn
 from prefect.server.api.server import create_app
 from prefect.settings.context import get_current_settings
 
+from autoflow.orchestration.own_pages import OwnPagesOnly
 from autoflow.orchestration.prefect_server_internals import (
+    allowed_origins,
     check_background_tasks_every,
     migrate_database,
     migrates_on_start,
@@ -35,8 +37,11 @@ BACKGROUND_SECONDS = 1.0
 """How often the server looks for background tasks; Prefect's tasks recur every few seconds at most."""
 
 
-def serve(listener: socket.socket) -> None:
-    """Run the server on `listener` until it is asked to end, or the process that started it is gone."""
+def serve(listener: socket.socket, hosts: Sequence[str]) -> None:
+    """Run the server on `listener` until it is asked to end, or the process that started it is gone.
+
+    It answers to the names in `hosts`, and to those of this machine.
+    """
     url = set_database_url()
     lock = _lock(get_current_settings().home)
     if migrates_on_start() and _migrate(listener):
@@ -45,7 +50,8 @@ def serve(listener: socket.socket) -> None:
     if url.startswith("sqlite"):
         use_patient_sqlite(url)
     check_background_tasks_every(BACKGROUND_SECONDS)
-    config = uvicorn.Config(create_app(), log_level="warning", timeout_graceful_shutdown=1)
+    app = OwnPagesOnly(create_app(), hosts=[*hosts, socket.gethostname()], origins=allowed_origins())
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
     _Server(config, lock.close).run(sockets=[listener])
 
 
@@ -100,4 +106,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])
