@@ -124,8 +124,11 @@ class Watch:
             after = f" after an edit of {edited}" if edited else ""
             logger.error("workflows.yml is invalid%s; AutoFlow looks for no new dates:\n%s", after, result)
         else:
-            if edited:
-                logger.info("accepted an edit of %s: %s", edited, _summary(result))
+            # Before the first check, an edit is noticed only by its effect.
+            if edited or result != self._workflows:
+                logger.info("accepted an edit of %s: %s", edited or "workflows.yml", _summary(result))
+            elif before and not before.is_good:
+                logger.info("workflows.yml is valid again: %s", _summary(result))
             self._workflows = self._unapplied = result
 
     def _apply(self) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from autoflow.cli import main
 from autoflow.errors import AutoflowError, FlowApiError, TokenError, WorkflowsFileError
+from autoflow.log import logger
 from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
 from autoflow.notify import Notifier
@@ -55,7 +56,8 @@ class Daemon:
     seconds: float = 0.0
     marks: int = 0
 
-    def start(self, stack: ExitStack) -> None:
+    def start(self, stack: ExitStack, *, edit: Callable[[], None] = lambda: None) -> None:
+        """Start, and have `edit` called before the first look."""
         self.notifier = stack.enter_context(Notifier(self.settings, clock=lambda: self.now))
         self.page = PageWriter(self.settings, self.store)
         workflows = read_workflows(self.settings)
@@ -68,6 +70,7 @@ class Daemon:
             page=self.page,
             clocks=Clocks(now=lambda: self.now, seconds=lambda: self.seconds),
         )
+        edit()
         self.look()
 
     def look(self, *, later: datetime.timedelta = datetime.timedelta()) -> None:
@@ -361,3 +364,19 @@ def test_a_daemon_whose_threads_are_dead_shows_no_sign_of_life(start: Start) -> 
         daemon.watch.guard(alive)
         daemon.look()
         assert daemon.health("--live") == (0, "")
+
+
+def test_an_edit_right_after_the_start_is_logged_too(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    daemon = start()
+    logger.propagate = True  # `health` has set up the log for itself
+    logger.setLevel("INFO")
+    good = (daemon.deployed.inputs / "workflows.yml").read_text()
+    for text, line in (
+        (good.replace("0 * * * *", "5 * * * *"), "accepted an edit of workflows.yml"),
+        ("workflows: 5", "workflows.yml is invalid"),
+    ):
+        daemon.deployed.write_workflows(good)
+        caplog.clear()
+        with ExitStack() as stack:
+            daemon.start(stack, edit=lambda text=text: daemon.deployed.write_workflows(text))  # type: ignore[misc]
+        assert line in caplog.text
