@@ -20,7 +20,7 @@ from autoflow.errors import (
     WorkflowsFileError,
 )
 from autoflow.kernels.fork_server import warm_fork_server
-from autoflow.kernels.kernel import remove_unused_folders
+from autoflow.kernels.kernel import remove_abandoned_kernel_folders
 from autoflow.log import log_ends_of_threads, logger
 from autoflow.model.opening import open_run_store
 from autoflow.model.store import RunStore
@@ -28,7 +28,7 @@ from autoflow.notify import Notifier
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.prefect_api import prefect_api, shared_prefect_api
 from autoflow.parser import read_workflows
-from autoflow.reports import missing_fonts, missing_tools
+from autoflow.reports import missing_fonts, missing_tools, remove_abandoned_report_folders
 from autoflow.runs.attention import Attention, Need, failed_start
 from autoflow.runs.records import utc_now
 from autoflow.settings import Settings
@@ -76,7 +76,6 @@ def _run(settings: Settings, *, once: bool) -> ExitCode:
         workflows = read_workflows(settings)
         check_tools(workflows)
         make_folders(settings)
-        remove_unused_folders()
         files = DaemonFiles(home=settings.prefect_home)
         with (
             open_run_store(settings) as store,
@@ -110,7 +109,11 @@ def check_tools(workflows: WorkflowsFile) -> None:
 
 
 def make_folders(settings: Settings) -> None:
-    """Make the folders for outputs, or tidy them up; raise AutoflowError if they cannot be made."""
+    """Make the folders for outputs; remove what killed processes have left; raise AutoflowError if there are none."""
+    remove_abandoned_kernel_folders()
+    remove_abandoned_report_folders()
+    with suppress(OSError):
+        remove_unfinished(settings.prefect_home)
     for folder in (settings.outputs_dir, settings.notebooks_dir, settings.reports_dir):
         try:
             folder.mkdir(parents=True, exist_ok=True)

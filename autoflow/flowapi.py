@@ -22,8 +22,8 @@ import httpx
 import jwt
 
 from autoflow.errors import FlowApiError, TokenError
-from autoflow.lean_imports import postponed
 from autoflow.settings import Settings
+from autoflow.system.lean_imports import postponed
 from autoflow.utils import redact
 
 # flowclient needs pandas for results of queries, not for dates.

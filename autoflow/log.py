@@ -4,6 +4,7 @@ import logging
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
@@ -16,18 +17,73 @@ logger = logging.getLogger("autoflow")
 
 
 def set_up_logging(level: str, secrets: Callable[[], Iterable[str]], *, stream: TextIO | None = None) -> None:
-    """Log lines of `level` and above to `stream`, by default stderr.
+    """Log lines of `level` and above to `stream`, by default stderr; those of libraries from WARNING up.
 
     Times are in UTC. What `secrets` returns is replaced.
     """
-    formatter = logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", datefmt="%Y-%m-%d %H:%M:%SZ")
-    formatter.converter = time.gmtime
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(formatter)
+    handler.setFormatter(_formatter("%(message)s"))
     logger.handlers = [handler]
     logger.filters = [_Redaction(secrets)]
     logger.setLevel(level)
     logger.propagate = False
+    _log_libraries(LibraryLines(max(logger.level, logging.WARNING), secrets, stream))
+
+
+class LibraryLines(logging.Handler):
+    """Logs what libraries log, each event as a line with the name of its logger.
+
+    It leaves out what Prefect says about runs, with tracebacks: AutoFlow's own lines say the same. Prefect leaves the
+    handlers of the root logger alone if one has a formatter and a public name.
+    """
+
+    def __init__(self, level: int, secrets: Callable[[], Iterable[str]], stream: TextIO | None) -> None:
+        super().__init__(level)
+        self._stream = stream
+        self.setFormatter(_formatter("%(name)s: %(message)s"))
+        self.addFilter(_is_wanted)
+        self.addFilter(_OneLine())
+        self.addFilter(_Redaction(secrets))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line; to stderr as it is now, unless there is another stream."""
+        try:
+            stream = self._stream or sys.stderr
+            stream.write(f"{self.format(record)}\n")
+            stream.flush()
+        except Exception:  # noqa: BLE001 - as in all handlers: a log line must not stop what is logged
+            self.handleError(record)
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.CRITICAL or record.name.partition(".")[0] != "prefect"
+
+
+def _log_libraries(handler: LibraryLines) -> None:
+    """Send what libraries log or warn to `handler`, and no longer to an earlier one."""
+    root = logging.getLogger()
+    root.handlers = [*(other for other in root.handlers if not isinstance(other, LibraryLines)), handler]
+    warnings.showwarning = _log_warning
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:  # the signature is that of warnings.showwarning
+    if file is not None:
+        file.write(warnings.formatwarning(message, category, filename, lineno, line))
+        return
+    logging.getLogger("warnings").warning("%s: %s (%s:%d)", category.__name__, message, filename, lineno)
+
+
+def _formatter(message: str) -> logging.Formatter:
+    formatter = logging.Formatter(f"%(asctime)s %(levelname)-8s {message}", datefmt="%Y-%m-%d %H:%M:%SZ")
+    formatter.converter = time.gmtime
+    return formatter
 
 
 @contextmanager
@@ -84,6 +140,14 @@ def _log_end(end: threading.ExceptHookArgs) -> None:
     if end.exc_value is not None:
         name = end.thread.name if end.thread else "?"
         logger.error("thread '%s' crashed because of a bug; please report these lines", name, exc_info=end.exc_value)
+
+
+class _OneLine(logging.Filter):
+    """Joins the lines of a message."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = " ".join(record.getMessage().split()), None
+        return True
 
 
 class _Redaction(logging.Filter):

@@ -1,16 +1,29 @@
-"""Small pure helpers that two modules or more use."""
+"""Small helpers that two modules or more use.
 
+Temporary files and folders have an owner, a lock (`flock`) that the operating system releases when the owner dies. So
+whatever nobody has locked was left by a process that was killed, and can be removed at once. Locks do not depend on
+process ids: they also work between containers, and over NFS.
+"""
+
+import contextlib
 import datetime as dt
+import errno
+import fcntl
+import hashlib
 import os
 import re
+import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-_UNFINISHED = re.compile(r"\..*\.[0-9a-f]{12}\.part(\..*)?", re.DOTALL)
+_UNFINISHED = re.compile(r"\..*\.([0-9a-f]{6})[0-9a-f]{6}\.part(\..*)?", re.DOTALL)
+
 _A_DAY = 24 * 3600
+"""After how long what may be in use somewhere is removed, in seconds."""
 
 
 @contextmanager
@@ -23,32 +36,118 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If the folder is not writable.
+        If the folder is not writable, or the block writes nothing.
 
     """
     # A name may be 255 bytes long, which is fewer characters in many scripts.
     beginning = os.fsdecode(os.fsencode(path.stem)[:100])
-    temporary = path.with_name(f".{beginning}.{uuid.uuid4().hex[:12]}.part{path.suffix}")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    temporary = path.with_name(f".{beginning}.{_this_machine()}{uuid.uuid4().hex[:6]}.part{path.suffix}")
+    with _owned_file(temporary):
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+                if not os.fstat(file.fileno()).st_size:
+                    raise FileNotFoundError(errno.ENOENT, "nothing was written", str(temporary))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove temporary files of `whole_file` from `folder` that are older than a day: their writers were killed."""
+    """Remove temporary files of `whole_file` from `folder` whose writers were killed.
+
+    Those from another machine that shares the folder, or from before the last boot, are removed after a day.
+    """
     for path in folder.iterdir():
-        with suppress(OSError):
-            if _UNFINISHED.fullmatch(path.name) and is_old(path.stat()):
-                path.unlink()
+        if match := _UNFINISHED.fullmatch(path.name):
+            _remove_if_abandoned(path, only_after_a_day=match[1] != _this_machine())
 
 
-def is_old(status: os.stat_result) -> bool:
+def _this_machine() -> str:
+    """Return six hexadecimal digits that are the same for all processes, also in containers, until the next boot."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
+    except OSError:
+        boot = uuid.uuid4().bytes
+    return hashlib.sha256(boot).hexdigest()[:6]
+
+
+@contextmanager
+def _owned_file(path: Path) -> Iterator[None]:
+    """Create the empty file `path`, owned by this process for the duration of the block."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        with _closing(descriptor):
+            if _is_locked_now(descriptor, path):
+                yield
+                return
+
+
+@contextmanager
+def owned_folder(prefix: str, place: Path) -> Iterator[Path]:
+    """Yield a new folder in `place`, owned by this process for the duration of the block and removed at its end."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+        with contextlib.suppress(FileNotFoundError), _closing(os.open(folder, os.O_DIRECTORY)) as descriptor:
+            if _is_locked_now(descriptor, folder):
+                try:
+                    yield folder
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
+                return
+
+
+def remove_abandoned_folders(place: Path, prefix: str) -> None:
+    """Remove folders of `owned_folder` whose owner was killed; those of other users stay."""
+    for folder in place.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError), _closing(os.open(folder, os.O_DIRECTORY | os.O_NOFOLLOW)) as descriptor:
+            if os.fstat(descriptor).st_uid == os.getuid() and _is_abandoned(descriptor):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_if_abandoned(path: Path, *, only_after_a_day: bool) -> None:
+    """Remove a file of `whole_file` if its owner was killed."""
+    with contextlib.suppress(OSError), _closing(os.open(path, os.O_RDWR | os.O_NOFOLLOW)) as descriptor:
+        if (not only_after_a_day or _is_old(descriptor)) and _is_abandoned(descriptor):
+            path.unlink()
+
+
+@contextmanager
+def _closing(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked_now(descriptor: int, path: Path) -> bool:
+    """Lock a new file or folder; return False if another process took it for abandoned before that."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _is_abandoned(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return _is_old(descriptor)  # a file system without locks
+    return True
+
+
+def _is_old(descriptor: int) -> bool:
     """Return whether a file was last written over a day ago, or while a clock was ahead by over a day."""
-    return abs(time.time() - status.st_mtime) > _A_DAY
+    return abs(time.time() - os.fstat(descriptor).st_mtime) > _A_DAY
 
 
 def as_yaml(value: object) -> str:

@@ -15,14 +15,22 @@ module ReportServer
 
   def run owner
     GC.start
+    forks = []
     while (request = received owner)
       pid = fork do
         owner.close
         make request
       end
-      Process.detach pid
+      forks = forks.select(&:alive?) << Process.detach(pid)
       request.close
     end
+    forks.select(&:alive?).each { |fork| kill fork.pid } # AutoFlow has ended, perhaps by a SIGKILL
+  end
+
+  def kill pid
+    Process.kill :KILL, pid
+  rescue SystemCallError
+    nil
   end
 
   def received owner

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,6 +218,8 @@ def log_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Put back what AutoFlow's own main changes in its process."""
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     before = (logger.handlers, logger.filters, logger.level, logger.propagate)
+    monkeypatch.setattr(logging.getLogger(), "handlers", logging.getLogger().handlers)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     yield
     logger.handlers, logger.filters, logger.propagate = before[0], before[1], before[3]
     logger.setLevel(before[2])

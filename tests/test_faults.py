@@ -208,7 +208,7 @@ class TestStarts:
     def test_a_prefect_server_waits_while_another_one_migrates_the_same_database(self, deployed: Deployed) -> None:
         settings, port = deployed.settings(), free_port()
         settings.prefect_home.mkdir()
-        lock = settings.prefect_home / "migration.lock"
+        lock = settings.prefect_home / "start.lock"
         environ = server_environment(settings, deployed.environ, port)
         server = PrefectServer(environ, settings.prefect_home / "server.log")
         with lock.open("w") as held:

@@ -10,7 +10,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "autoflow").rglob("*.py"))
 
 LAYERS = (
-    ("disk", "errors", "lean_imports", "utils"),
+    ("errors", "utils"),
+    ("system",),
     ("date_stencil", "log", "settings", "stop_signal"),
     ("specs",),
     ("flowapi", "kernels", "reports", "runs"),
@@ -51,6 +52,7 @@ DOORS = {
 
 ENVIRONMENT_USERS = {
     "autoflow.settings": "it is what reads the environment",
+    "autoflow.cli": "it puts a home folder into it before it imports libraries that look for one",
     "autoflow.app": "it hands the environment to prefect_api, which prepares it for Prefect",
     "autoflow.kernels.preload": "it sets variables as a kernel does, for packages that it imports",
     "autoflow.kernels.warm_process": "it is a separate process, and sets the environment of kernels",

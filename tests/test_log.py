@@ -1,6 +1,10 @@
+import io
 import logging
 import re
+import subprocess
+import sys
 import threading
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -12,8 +16,12 @@ from autoflow.log import Outage, bugs_logged, log_ends_of_threads, logger, set_u
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
     before = (logger.handlers, logger.filters, logger.level, logger.propagate)
+    root = logging.getLogger().handlers
+    showwarning = warnings.showwarning
     yield
     logger.handlers, logger.filters, logger.level, logger.propagate = before
+    logging.getLogger().handlers = root
+    warnings.showwarning = showwarning
 
 
 def test_line_has_time_in_utc_level_and_message(capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,6 +123,64 @@ def test_percent_sign_in_an_argument_is_logged(capsys: pytest.CaptureFixture[str
     set_up_logging("INFO", tuple)
     logger.info("%s", "100 %s of it")
     assert "100 %s of it" in capsys.readouterr().err
+
+
+LIBRARY = """
+import logging, sys, warnings
+from autoflow.log import set_up_logging
+set_up_logging("INFO", lambda: ["hunter22"])
+import prefect
+library = logging.getLogger("some.library")
+library.debug("not shown")
+library.info("not shown")
+library.warning("two\\nlines with hunter22 and %s", "50 %")
+logging.getLogger().error("of the root")
+logging.getLogger("prefect.flow_runs").error("ours says the same")
+warnings.warn("it is\\nhunter22", UserWarning)
+warnings.warn_explicit("old", DeprecationWarning, "lib/x.py", 7)
+try:
+    int("hunter22")
+except ValueError:
+    library.exception("failed")
+"""
+
+
+def test_what_libraries_log_or_warn_is_in_the_format_of_the_log_also_once_prefect_is_imported() -> None:
+    ended = subprocess.run([sys.executable, "-W", "default", "-c", LIBRARY], capture_output=True, check=True, text=True)
+    lines = [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ ", "", line) for line in ended.stderr.splitlines()]
+    lines = [line for line in lines if "old" in line or not line.startswith("WARNING  warnings: DeprecationWarning")]
+    assert lines[:6] == [
+        "WARNING  some.library: two lines with [secret] and 50 %",
+        "ERROR    root: of the root",
+        "WARNING  warnings: UserWarning: it is [secret] (<string>:12)",
+        "WARNING  warnings: DeprecationWarning: old (lib/x.py:7)",
+        "ERROR    some.library: failed",
+        "Traceback (most recent call last):",
+    ]
+    assert "hunter22" not in ended.stderr.replace('int("hunter22")', "")
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize("level", ["ERROR", "CRITICAL"])
+def test_level_holds_for_libraries_too(capsys: pytest.CaptureFixture[str], level: str) -> None:
+    set_up_logging(level, tuple)
+    logging.getLogger("some.library").warning("not shown")
+    logging.getLogger("some.library").critical("shown")
+    assert capsys.readouterr().err.endswith("CRITICAL some.library: shown\n")
+
+
+def test_lines_of_libraries_come_once_however_often_logging_is_set_up(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("INFO", tuple)
+    set_up_logging("INFO", tuple)
+    logging.getLogger("some.library").warning("once")
+    assert capsys.readouterr().err.count("once") == 1
+
+
+def test_warning_for_a_file_goes_to_that_file() -> None:
+    set_up_logging("INFO", tuple)
+    file = io.StringIO()
+    warnings.showwarning("told", UserWarning, "x.py", 3, file)
+    assert file.getvalue().startswith("x.py:3: UserWarning: told")
 
 
 def test_outage_is_logged_once_at_its_beginning_and_once_at_its_end(

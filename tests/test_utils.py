@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -49,20 +51,37 @@ def test_file_that_was_never_written_does_not_appear(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_has_left_is_removed_after_a_day(tmp_path: Path) -> None:
-    left = []
-    for _ in range(3):
-        with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a b.ipynb") as temporary:
-            left.append(temporary)
-    old, new, from_the_future = left
+LEAVES_A_FILE = """
+import os, signal, sys
+from pathlib import Path
+from autoflow.utils import whole_file
+with whole_file(Path(sys.argv[1]) / "a b.ipynb") as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_has_left_is_removed_at_once_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", LEAVES_A_FILE, str(tmp_path)], check=False)
     other = tmp_path / ".other.part.ipynb"
-    for path in (old, new, from_the_future, other):
+    other.write_text("half")
+    os.utime(other, (0, 0))
+    assert len(list(tmp_path.iterdir())) == 2
+    with whole_file(tmp_path / "b.ipynb") as temporary:
+        temporary.write_text("half")
+        os.utime(temporary, (0, 0))  # it takes very long
+        remove_unfinished(tmp_path)
+        assert set(tmp_path.iterdir()) == {temporary, other}
+
+
+def test_what_another_machine_has_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    old, new, from_the_future = (tmp_path / f".a b.{'0' * 11}{digit}.part.ipynb" for digit in "123")
+    for path in (old, new, from_the_future):
         path.write_text("half")
-    for path in (old, other):
-        os.utime(path, (time.time() - 24 * 3600 - 60,) * 2)
     os.utime(from_the_future, (time.time() + 365 * 24 * 3600,) * 2)
+    os.utime(old, (time.time() - 24 * 3600 - 60,) * 2)
     remove_unfinished(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted([new, other])
+    assert list(tmp_path.iterdir()) == [new]
 
 
 @pytest.mark.parametrize("character", ["a", "é", "ক", "😀"])

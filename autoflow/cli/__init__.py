@@ -1,6 +1,7 @@
 """The command line, and the one place where errors become messages and exit codes."""
 
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,8 @@ import click
 from autoflow import __version__
 from autoflow.cli.invocation import Invocation
 from autoflow.errors import AutoflowError, ExitCode, SettingsError
+from autoflow.log import set_up_logging
+from autoflow.system.home import prepare_home
 from autoflow.utils import redact
 
 VERBS = {
@@ -77,6 +80,9 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         _check_text(arguments)
+        # Before verbs import the libraries that look for it, and may warn.
+        prepare_home(os.environ)
+        set_up_logging("WARNING", tuple)
         return autoflow.main(arguments, "autoflow", standalone_mode=False, obj=invocation) or ExitCode.SUCCESS
     except click.ClickException as error:
         error.show()

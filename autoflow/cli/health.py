@@ -19,7 +19,6 @@ from autoflow.cli.checks import Check, check_database, print_checks
 from autoflow.cli.options import as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import iso_time
-from autoflow.disk import full_disk
 from autoflow.errors import ExitCode, RunStoreError, WorkflowsFileError
 from autoflow.model.store import RunStore
 from autoflow.orchestration.daemon_files import DaemonFiles
@@ -32,6 +31,7 @@ from autoflow.runs.plan import given_up_dates
 from autoflow.runs.records import RunKey
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
+from autoflow.system.disk import full_disk
 from autoflow.utils import redact
 
 OVERDUE_AFTER = datetime.timedelta(minutes=5)

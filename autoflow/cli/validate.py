@@ -12,7 +12,6 @@ from autoflow.cli.checks import Check, check_database, print_checks
 from autoflow.cli.options import as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import count
-from autoflow.disk import disk_problem, full_disk
 from autoflow.errors import ExitCode, FlowApiError, SettingsError, WorkflowsFileError
 from autoflow.flowapi import FlowApi
 from autoflow.orchestration.server_process import is_ready
@@ -20,6 +19,7 @@ from autoflow.parser import read_workflows
 from autoflow.reports import missing_fonts, missing_tools
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
+from autoflow.system.disk import disk_problem, full_disk
 
 ACTIONS = ("get_available_dates", "run", "get_result")
 """The actions (FlowAPI's term) that the token has to allow for AutoFlow, and for notebooks with queries."""

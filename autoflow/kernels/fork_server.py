@@ -38,6 +38,9 @@ WARM_UP_TIMEOUT = 60.0
 RETRY_SECONDS = 60.0
 """How long to wait after a process that ended before it was ready, in seconds."""
 
+LAST_WAIT = 1.0
+"""How long to wait for the end of a process that has no kernels any more, in seconds."""
+
 MAX_FAILURES = 3
 """How many processes in a row may end before they are ready."""
 
@@ -90,11 +93,15 @@ class ForkedProcess:
         with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_WR)
 
-    def kill(self) -> None:
-        """Kill the guard, and the kernel with it."""
+    def send_signal(self, signum: int) -> None:
+        """Send a signal to the guard if it runs."""
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+                signal.pidfd_send_signal(self._descriptor, signum)
+
+    def kill(self) -> None:
+        """Kill the guard, and the kernel with it."""
+        self.send_signal(signal.SIGKILL)
 
 
 class _WarmProcess:
@@ -154,10 +161,22 @@ class _WarmProcess:
                 channel.close()
         return answer
 
-    def end(self) -> int:
-        """Kill the process with all that it has started, except kernels, and return its exit status."""
+    def retire(self) -> None:
+        """Request no more kernels; the process ends after its last one."""
         self.reports.close()
         self._requests.close()
+
+    def has_ended(self, timeout: float = 0.0) -> bool:
+        """Wait up to `timeout` seconds for the end of the process; return whether it has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        return self._process.returncode is not None
+
+    def end(self) -> int:
+        """Kill the process with all that it has started, except kernels, and return its exit status."""
+        self.retire()
+        if self._process.returncode is not None:
+            return self._process.returncode
         # The process id belongs to no other process before `wait`; guards have sessions of their own.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -179,6 +198,7 @@ class ForkServer:
         self._stderr = stderr
         self._lock = threading.Lock()
         self._process: _WarmProcess | None = None
+        self._retired: list[_WarmProcess] = []
         self._left_out: set[str] = set()
         self._failures = 0
         self._not_before = 0.0
@@ -196,7 +216,11 @@ class ForkServer:
         with self._lock:
             self._is_closed = True
             if self._process:
-                self._end(self._process)
+                self._retire(self._process)
+            deadline = time.monotonic() + LAST_WAIT
+            for process in self._retired:
+                if not process.has_ended(max(0.0, deadline - time.monotonic())):
+                    process.end()
 
     @property
     def pid(self) -> int | None:
@@ -288,7 +312,7 @@ class ForkServer:
         except BlockingIOError:
             return
         if report == OUTDATED:
-            self._end(process)
+            self._retire(process)
             # A module that failed without another may work now.
             self._left_out.clear()
         elif report:
@@ -329,6 +353,12 @@ class ForkServer:
             reason, is_final = f"{reason}, {MAX_FAILURES} times in a row", True
         self._is_closed |= is_final
         self._log(reason)
+
+    def _retire(self, process: _WarmProcess) -> None:
+        """Fork no more kernels from `process`, which guards those that are running."""
+        self._process = None
+        process.retire()
+        self._retired = [each for each in (*self._retired, process) if not each.has_ended()]
 
     def _end(self, process: _WarmProcess) -> int | None:
         """End `process`, unless another thread has ended it; return its exit status."""

@@ -7,14 +7,15 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import uuid
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
 from typing import Any, cast
@@ -32,12 +33,12 @@ from autoflow.errors import AutoflowError
 from autoflow.kernels.fork_server import ForkedProcess, ForkServer
 from autoflow.kernels.warm_process import HISTORY_IN_MEMORY, LAUNCHER
 from autoflow.log import logger
-from autoflow.utils import is_old
+from autoflow.utils import owned_folder, remove_abandoned_folders
 
 PYTHON_KERNEL = "python3"
 """The kernel of the Python that AutoFlow itself runs in; ipykernel brings it."""
 
-LONGEST_MESSAGE = 40_000_000
+LONGEST_MESSAGE = 25_000_000
 """The longest message of a kernel that is parsed, in bytes: parsing takes several times as much memory."""
 
 TOO_LONG = "autoflow_message_too_long"
@@ -69,33 +70,100 @@ _LONGEST_TEMPORARY_FOLDER = 60
 _FOLDER = "autoflow-kernel-"
 """The prefix of the folders for the sockets of kernels."""
 
-
 _SCRAP = re.compile(SCRAP_TYPE.encode())
 
 _LONGEST_OUTPUT = 4096
 """How much of a kernel's output outside of cells is kept, in bytes."""
 
 
+LARGEST_QUEUE = 100_000_000
+"""How much may wait to be handled, in bytes; what a kernel puts out beyond that is left out."""
+
+_MESSAGE_COST = 1000
+"""The memory that a message takes besides its content, in bytes."""
+
+_MOST_TAKEN = 5000
+"""How many messages are taken at once; the rest of the daemon has to run as well."""
+
+_OUTPUTS = frozenset({"stream", "display_data", "execute_result", "update_display_data", "comm_open", "comm_msg"})
+"""Types of messages that can be left out; the others tell what happens to a cell."""
+
+
 class KernelStartError(AutoflowError):
     """A kernel ended before it was ready, or was not ready in time."""
 
 
+@dataclass
+class _Waiting:
+    """A message that waits to be handled or, if `left_out` is not 0, what stands for so many bytes of messages."""
+
+    parts: Any
+    size: int
+    left_out: int = 0
+
+    @property
+    def cost(self) -> int:
+        """How much memory it takes, in bytes."""
+        return self.size + _MESSAGE_COST
+
+    def takes(self, other: "_Waiting") -> bool:
+        """Stand for `other` as well, if this stands for messages of the same cell already; return whether it does."""
+        is_same = bool(self.left_out) and self.parts[2].bytes == other.parts[2].bytes
+        if not is_same or _SCRAP.search(other.parts[4].buffer):
+            return False
+        self.left_out += len(other.parts[4])
+        return True
+
+
 class BoundedChannel(AsyncZMQSocketChannel):
-    """A channel that replaces messages that are too long."""
+    """A channel that replaces messages that are too long, or that come faster than they are handled.
+
+    ZeroMQ would keep them all in memory: it limits the number of messages, not their size. So each call takes
+    everything from ZeroMQ that has arrived.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make a channel without messages."""
+        super().__init__(*args, **kwargs)
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_size = 0
 
     async def get_msg(  # type: ignore[override]
         self,
         timeout: float | None = None,  # noqa: ASYNC109 - jupyter_client's signature
     ) -> dict[str, Any]:
         """Return the next message, or its replacement of type `TOO_LONG`; raise Empty after `timeout` seconds."""
-        if timeout is not None and not await self.socket.poll(int(timeout * 1000)):
-            raise Empty
-        parts: Any = await self.socket.recv_multipart(copy=False)
-        _, parts = self.session.feed_identities(parts, copy=False)
-        size = sum(len(part) for part in parts)
-        if size <= LONGEST_MESSAGE:
-            return self.session.deserialize(parts, copy=False)
-        return self._replacement(parts, size)
+        await self._take_arrived()
+        if not self._waiting:
+            if timeout is not None and not await self.socket.poll(int(timeout * 1000)):
+                raise Empty
+            self._add(await self.socket.recv_multipart(copy=False))
+        waiting = self._waiting.popleft()
+        self._waiting_size -= waiting.cost
+        if waiting.left_out or waiting.size > LONGEST_MESSAGE:
+            return self._replacement(waiting.parts, waiting.size + waiting.left_out)
+        return self.session.deserialize(waiting.parts, copy=False)
+
+    async def _take_arrived(self) -> None:
+        """Take what has arrived from ZeroMQ."""
+        with contextlib.suppress(zmq.Again):
+            for _ in range(_MOST_TAKEN):
+                self._add(await self.socket.recv_multipart(zmq.NOBLOCK, copy=False))
+
+    def _add(self, received: Any) -> None:
+        """Let a message wait or, if too much is waiting already, only its size, if it can be left out."""
+        parts: Any = self.session.feed_identities(received, copy=False)[1]
+        waiting = _Waiting(parts, sum(len(part) for part in parts))
+        if self._waiting_size + waiting.cost > LARGEST_QUEUE and self._waiting:
+            head = self.session.unpack(parts[1].bytes)
+            if head["msg_type"] in _OUTPUTS and not self._waiting[-1].takes(waiting):
+                content = SCRAP_TYPE.encode() if _SCRAP.search(parts[4].buffer) else b""
+                frames = [zmq.Frame(each) for each in (b"", parts[1].bytes, parts[2].bytes, b"{}", content)]
+                waiting = _Waiting(frames, 0, left_out=len(parts[4]))
+            elif head["msg_type"] in _OUTPUTS:
+                return
+        self._waiting.append(waiting)
+        self._waiting_size += waiting.cost
 
     def _replacement(self, parts: list[zmq.Frame], size: int) -> dict[str, Any]:
         _, header, parent, metadata, content, *_ = parts
@@ -274,6 +342,9 @@ class Kernel(AsyncKernelManager):
                 process.end()
             elif process and process.stdin:
                 process.stdin.close()
+            if process:
+                # A notebook may have stopped its guard.
+                process.send_signal(signal.SIGCONT)
 
     def death(self) -> str:
         """Return how the kernel ended, as part of a message."""
@@ -332,30 +403,18 @@ def new_kernel(name: str, server: ForkServer | None = None) -> Iterator[Kernel]:
 
     `name` is the name of an installed kernelspec. `server` forks the kernel if it can.
     """
-    folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=_place_of_folders()))
-    kernel = Kernel(name, folder, server)
-    try:
-        yield kernel
-    finally:
-        kernel.kill_group()
-        kernel.wait_until_gone()
-        shutil.rmtree(folder, ignore_errors=True)
+    with owned_folder(_FOLDER, _place_of_folders()) as folder:
+        kernel = Kernel(name, folder, server)
+        try:
+            yield kernel
+        finally:
+            kernel.kill_group()
+            kernel.wait_until_gone()
 
 
-def remove_unused_folders() -> None:
-    """Remove folders of kernels that were not started because AutoFlow was killed, a day ago or earlier.
-
-    Folders of kernels that were started have sockets in them, and guards remove them.
-    """
-    for folder in _place_of_folders().glob(f"{_FOLDER}*"):
-        with contextlib.suppress(OSError):
-            status = folder.stat()
-            if (
-                is_old(status)
-                and status.st_uid == os.getuid()
-                and {path.name for path in folder.iterdir()} <= {"connection.json"}
-            ):
-                shutil.rmtree(folder)
+def remove_abandoned_kernel_folders() -> None:
+    """Remove folders of kernels whose AutoFlow was killed."""
+    remove_abandoned_folders(_place_of_folders(), _FOLDER)
 
 
 def _place_of_folders() -> Path:

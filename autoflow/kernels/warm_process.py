@@ -2,7 +2,8 @@
 
 `fork_server` starts it and sends it requests over a socket. Each kernel gets a guard, a session, an environment, a
 working folder and random seeds of its own; it shares all else that modules created on import. Modules for which that
-would be wrong are not preloaded, see `preload`. A kernel does not depend on this process once it has been forked.
+would be wrong are not preloaded, see `preload`. This process is also the second one above each kernel, see `guard`: it
+stays until its last kernel has ended. A kernel does not need it for anything else.
 """
 
 import atexit
@@ -30,7 +31,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType, ModuleType
 
-from autoflow.kernels.guard import guard
+from autoflow.kernels.guard import GUARD_TIMEOUT, adopt_orphans, children, guard
 from autoflow.kernels.hazards import has_children
 from autoflow.kernels.preload import Preloaded, preload
 
@@ -52,7 +53,8 @@ def main(
     """Preload `modules`, report the result, and fork a kernel for each of `requests`.
 
     Preloading may take `warm_up` seconds. Then this process ends when AutoFlow does, when there were no requests and
-    kernels for `idle` seconds, or when a file that was imported has changed, which is checked every `check` seconds.
+    kernels for `idle` seconds, or when a file that was imported has changed, which is checked every `check` seconds. It
+    forks no further kernels then, and waits for the end of those that are running.
     """
     spec = importlib.util.find_spec(LAUNCHER)
     sys.argv = [str(spec.origin if spec else LAUNCHER)]
@@ -69,9 +71,12 @@ def main(
     ctypes.CDLL(None).fflush(None)
     gc.collect()
     gc.freeze()
-    _serve(reports, requests, preloaded, check=check, idle=idle)
+    guards = _Guards()
+    _serve(reports, requests, preloaded, guards, check=check, idle=idle)
     # Before the requests are closed: once AutoFlow sees them closed, it has to find all reports.
     reports.close()
+    requests.close()
+    guards.wait_for_last()
 
 
 @contextmanager
@@ -98,14 +103,87 @@ def _forget_caches() -> None:
     importlib.invalidate_caches()
 
 
-def _serve(reports: socket.socket, requests: socket.socket, preloaded: Preloaded, *, check: float, idle: float) -> None:
-    # The system collects the children.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+class _Guards:
+    """The guards that this process has forked.
+
+    One that a notebook has stopped continues. What one that was killed has left is killed.
+    """
+
+    def __init__(self) -> None:
+        self._owner = os.getppid()
+        self._pids: set[int] = set()
+        adopt_orphans()
+        self._ended, self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._wakeup)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def __bool__(self) -> bool:
+        return bool(self._pids)
+
+    def fileno(self) -> int:
+        """Return the file descriptor that can be read when `collect` has something to do."""
+        return self._ended
+
+    def fork(self) -> bool:
+        """Fork a guard; return True in the guard."""
+        if pid := os.fork():
+            self._pids.add(pid)
+            return False
+        signal.set_wakeup_fd(-1)
+        os.close(self._ended)
+        os.close(self._wakeup)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        return True
+
+    def collect(self) -> None:
+        """Forget guards that have ended, and see to those that were stopped or killed."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._ended, 4096)
+        is_any_killed = False
+        with contextlib.suppress(ChildProcessError):
+            while (child := os.waitpid(-1, os.WNOHANG | os.WUNTRACED))[0]:
+                pid, status = child
+                if os.WIFSTOPPED(status):
+                    os.kill(pid, signal.SIGCONT)
+                else:
+                    # Whatever is no guard was adopted; its own children may be new here.
+                    is_any_killed |= os.WIFSIGNALED(status) or pid not in self._pids
+                    self._pids.discard(pid)
+        if is_any_killed:
+            for pid in set(children()) - self._pids:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def wait_for_last(self) -> None:
+        """Wait until all guards have ended; kill those that do not end soon after AutoFlow has."""
+        deadline = None
+        while self._pids or has_children():
+            select.select([self], [], [], GUARD_TIMEOUT)
+            self.collect()
+            if os.getppid() != self._owner:
+                deadline = deadline or time.monotonic() + GUARD_TIMEOUT
+            if deadline and time.monotonic() >= deadline:
+                for pid in self._pids:
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _serve(
+    reports: socket.socket,
+    requests: socket.socket,
+    preloaded: Preloaded,
+    guards: _Guards,
+    *,
+    check: float,
+    idle: float,
+) -> None:
     poll = select.poll()
     poll.register(requests, select.POLLIN)
+    poll.register(guards, select.POLLIN)
     checked_at = time.monotonic()
-    while (is_requested := bool(poll.poll(idle * 1000))) or has_children():
-        if not is_requested:
+    while (ready := {descriptor for descriptor, _ in poll.poll(idle * 1000)}) or guards:
+        if guards.fileno() in ready:
+            guards.collect()
+        if requests.fileno() not in ready:
             continue
         if time.monotonic() >= checked_at + check:
             if preloaded.stamps.are_outdated:
@@ -117,7 +195,7 @@ def _serve(reports: socket.socket, requests: socket.socket, preloaded: Preloaded
             return
         for descriptor in descriptors:
             with contextlib.suppress(OSError), socket.socket(fileno=descriptor) as channel:
-                if os.fork() == 0:
+                if guards.fork():
                     reports.close()
                     requests.close()
                     _be_guard(preloaded, channel)
@@ -132,7 +210,6 @@ def _be_guard(preloaded: Preloaded, channel: socket.socket) -> None:
     status = 1
     try:
         os.setsid()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         with channel:
             with channel.makefile() as lines:
                 request = json.loads(lines.readline())

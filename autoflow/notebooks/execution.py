@@ -23,12 +23,13 @@ from autoflow.kernels.kernel import (
     is_installed,
     new_kernel,
 )
-from autoflow.lean_imports import hidden
+from autoflow.notebooks.hints import TIMEOUT, with_hint
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
 from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, read_notebook
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
 from autoflow.specs import NO_TIMEOUT, Json
 from autoflow.stop_signal import StopSignal
+from autoflow.system.lean_imports import hidden
 from autoflow.utils import whole_file
 
 # papermill would import pyarrow for hdfs:// paths; our notebooks are files.
@@ -76,14 +77,11 @@ def execute(  # noqa: PLR0913 - they do not belong together
     ------
     NotebookError
         If a cell raises, the kernel dies or does not start, the timeout passes, or the notebook exits early.
-    RunStopped
-        If `stop` is set.
-    OSError
-        If `executed` cannot be written.
+    RunStopped, OSError
+        If `stop` is set, or `executed` cannot be written.
 
     """
-    redaction = Redaction(secrets)
-    stop = stop or StopSignal()
+    redaction, stop = Redaction(secrets), stop or StopSignal()
     run = _Run(_read(notebook, label), notebook.parent, environment, start_timeout, on_cell, fork_server, redaction)
     try:
         run.to_the_end(parameters, _Limits(timeout, stop))
@@ -132,7 +130,7 @@ class _Limits:
                 raise (
                     RunStopped(self.stop.reason)
                     if asking.done()
-                    else _FailedError("Timeout", f"the notebook took longer than {self.timeout:g} s")
+                    else _FailedError(TIMEOUT, f"the notebook took longer than {self.timeout:g} s")
                 )
         finally:
             working.cancel()
@@ -242,6 +240,7 @@ def _explained(error: Exception, label: str, run: _Run) -> NotebookError:
     error_class, message = (run.redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[:LONGEST_MESSAGE]}..."
+    message = with_hint(error_class, message, (cell.source for cell in run.node.cells))
     cell = None if run.position is None else run.position + 1
     is_death = isinstance(error, DeadKernelError | KernelStartError)
     return NotebookError(label, cell, error_class[:LONGEST_MESSAGE], message, is_death=is_death)

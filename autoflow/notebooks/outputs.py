@@ -7,8 +7,8 @@ import nbformat
 from nbclient.exceptions import CellExecutionError
 
 from autoflow.kernels.kernel import SCRAP_TYPE, TOO_LONG
-from autoflow.lean_imports import hidden
 from autoflow.notebooks.redaction import Redaction
+from autoflow.system.lean_imports import hidden
 
 # papermill would import pyarrow for hdfs:// paths; our notebooks are files.
 with hidden("pyarrow"):

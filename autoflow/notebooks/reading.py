@@ -12,7 +12,7 @@ import nbformat
 from nbformat.validator import iter_validate
 
 from autoflow.kernels.kernel import PYTHON_KERNEL, is_installed
-from autoflow.lean_imports import hidden
+from autoflow.system.lean_imports import hidden
 
 # papermill would import pyarrow for hdfs:// paths; our notebooks are files.
 with hidden("pyarrow"):

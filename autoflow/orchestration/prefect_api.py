@@ -16,11 +16,11 @@ from autoflow.orchestration.server_process import (
     READY_TIMEOUT,
     START_TIMEOUT,
     PrefectServer,
-    _cannot_listen,
-    _listen,
-    _reachable,
-    _url,
+    api_url_of,
+    cannot_listen,
     is_ready,
+    listen,
+    reachable_host,
 )
 from autoflow.settings import OWN_SECRETS, Settings
 from autoflow.stop_signal import Shutdown
@@ -44,10 +44,10 @@ def choose_port(settings: Settings) -> int:
     host, wanted = settings.prefect_host, settings.prefect_port
     for port in [wanted] if wanted else range(DEFAULT_PORT, DEFAULT_PORT + 100):
         try:
-            _listen(host, port).close()
+            listen(host, port).close()
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise _cannot_listen(host, port, error) from error
+                raise cannot_listen(host, port, error) from error
         else:
             return port
     if wanted:
@@ -57,7 +57,7 @@ def choose_port(settings: Settings) -> int:
 
 def free_port() -> int:
     """Return a free port on this machine, for a temporary server."""
-    with contextlib.closing(_listen("127.0.0.1", 0)) as listener:
+    with contextlib.closing(listen("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
@@ -117,9 +117,10 @@ def prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterat
         yield PrefectApi(settings.prefect_api_url)
         return
     port = choose_port(settings)
-    host = _reachable(settings.prefect_host)
-    url = _url(settings.prefect_host, port)
-    server = PrefectServer(server_environment(settings, environ, port), settings.prefect_home / "server.log")
+    host = reachable_host(settings.prefect_host)
+    url = api_url_of(settings.prefect_host, port)
+    log_file = settings.prefect_home / "server.log"
+    server = PrefectServer(server_environment(settings, environ, port), log_file, hosts=settings.ui_hosts)
     environ.update(client_environment(settings, url) | _around_proxies(environ, host) | _same_protection(environ))
     with server:
         yield PrefectApi(url, server)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
 from typing import Self
@@ -51,14 +51,20 @@ class PrefectServer:
 
     It listens on PREFECT_SERVER_API_HOST and PREFECT_SERVER_API_PORT of `environment` from the start of the block.
     Clients that connect before it responds, or during a restart, wait. It also ends when this process dies. Its output
-    goes to `log_file`.
+    goes to `log_file`. It answers to the names in `hosts`, to that on which it listens, and to those of this machine.
     """
 
     def __init__(
-        self, environment: Mapping[str, str], log_file: Path, *, clock_watch: ClockWatch | None = None
+        self,
+        environment: Mapping[str, str],
+        log_file: Path,
+        *,
+        hosts: Sequence[str] = (),
+        clock_watch: ClockWatch | None = None,
     ) -> None:
         self._environment = environment
-        self._url = _url(environment["PREFECT_SERVER_API_HOST"], int(environment["PREFECT_SERVER_API_PORT"]))
+        self._hosts = (environment["PREFECT_SERVER_API_HOST"], *hosts)
+        self._url = api_url_of(environment["PREFECT_SERVER_API_HOST"], int(environment["PREFECT_SERVER_API_PORT"]))
         self.log_file = log_file
         self.has_been_ready = False
         self._log_start = 0
@@ -80,9 +86,9 @@ class PrefectServer:
         """
         host, port = self._environment["PREFECT_SERVER_API_HOST"], int(self._environment["PREFECT_SERVER_API_PORT"])
         try:
-            self._listener = _listen(host, port)
+            self._listener = listen(host, port)
         except OSError as error:
-            raise _cannot_listen(host, port, error) from error
+            raise cannot_listen(host, port, error) from error
         try:
             self._process = self._start(self._listener)
         except OSError as error:
@@ -118,7 +124,7 @@ class PrefectServer:
         with self.log_file.open("ab") as log:
             self._log_start = log.tell()
             return subprocess.Popen(
-                [sys.executable, "-m", "autoflow.orchestration.prefect_server", str(listener.fileno())],
+                [sys.executable, "-m", "autoflow.orchestration.prefect_server", str(listener.fileno()), *self._hosts],
                 pass_fds=[listener.fileno()],
                 env={**self._environment, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
                 # The pipe closes when this process ends, for whatever reason, and the server then ends, too.
@@ -217,13 +223,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on `host`, an IPv4 or IPv6 address; port 0 is any free one."""
     is_v6 = ":" in host
     family = socket.AF_INET6 if is_v6 else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=is_v6)
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> PrefectApiError:
+def cannot_listen(host: str, port: int, error: OSError) -> PrefectApiError:
+    """Return the error for the operator about an address on which the server cannot listen."""
     # create_server appends its arguments to the reason.
     reason = str(error.strerror).partition(" (while")[0]
     return PrefectApiError(
@@ -232,11 +240,12 @@ def _cannot_listen(host: str, port: int, error: OSError) -> PrefectApiError:
     )
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://{_reachable(host)}:{port}/api"
+def api_url_of(host: str, port: int) -> str:
+    """Return the URL of the API of a server on this machine that listens on `host`."""
+    return f"http://{reachable_host(host)}:{port}/api"
 
 
-def _reachable(host: str) -> str:
+def reachable_host(host: str) -> str:
     """Return the host for the URL of a server on this machine that listens on `host`."""
     if host in {"0.0.0.0", "", "::"}:  # noqa: S104 - for comparison only
         return "127.0.0.1"

@@ -4,11 +4,11 @@ import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoflow.disk import disk_problem
 from autoflow.flowapi import FlowApi
 from autoflow.model.store import RunStore
 from autoflow.runs.attention import Facts, Sights
 from autoflow.settings import Settings
+from autoflow.system.disk import disk_problem
 
 
 def see(settings: Settings, store: RunStore | None, facts: Facts, mistakes: Sequence[str] | None = None) -> Sights:

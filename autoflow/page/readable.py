@@ -16,7 +16,7 @@ from typing import Any
 import bleach  # type: ignore[import-untyped]
 import mistune
 
-from autoflow.lean_imports import module_alone
+from autoflow.system.lean_imports import module_alone
 from autoflow.utils import whole_file
 
 # Alone, because importing the whole of nbconvert takes half a second.

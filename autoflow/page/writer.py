@@ -17,7 +17,6 @@ from typing import Any, Self
 
 import jinja2
 
-from autoflow.disk import full_disk
 from autoflow.errors import RunStoreError
 from autoflow.log import Outage
 from autoflow.model.opening import PAGE_NAME
@@ -31,6 +30,7 @@ from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
 from autoflow.stop_signal import PeriodicThread
+from autoflow.system.disk import full_disk
 from autoflow.utils import whole_file
 
 SHORTEST_PAUSE = 3.0

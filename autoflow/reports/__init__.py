@@ -19,9 +19,12 @@ from autoflow.reports.programs import missing_tools
 from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
 from autoflow.stop_signal import StopSignal
-from autoflow.utils import whole_file
+from autoflow.utils import owned_folder, remove_abandoned_folders, whole_file
 
-__all__ = ["ReportContext", "convert", "missing_fonts", "missing_tools"]
+__all__ = ["ReportContext", "convert", "missing_fonts", "missing_tools", "remove_abandoned_report_folders"]
+
+_FOLDER = "autoflow-report-"
+"""The prefix of the folders in which reports are made."""
 
 _ATTRIBUTES = {
     "attribute-undefined": "drop",
@@ -76,9 +79,7 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
     Raises
     ------
     ReportError
-        If the conversion fails; with the message of the tool that failed.
-    RunStopped
-        If `stop` is set before the report is complete.
+        If the conversion fails; with the message of the tool that failed. RunStopped, if `stop` is set before its end.
 
     """
     deadline = time.monotonic() + timeout
@@ -86,16 +87,20 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
     try:
         with (
             stop.prevailing(),
-            tempfile.TemporaryDirectory(prefix="autoflow-report-") as temporary,
+            owned_folder(_FOLDER, Path(tempfile.gettempdir())) as folder,
             whole_file(report) as unfinished,
         ):
-            folder = Path(temporary).resolve()
-            workplace = Workplace(folder, inputs_dir, template, config_dir, deadline, stop)
+            workplace = Workplace(folder.resolve(), inputs_dir, template, config_dir, deadline, stop)
             shutil.copyfile(_made(notebook, workplace, report_format, context), unfinished)
     except OSError as error:
         raise ReportError(f"cannot convert {notebook} to {report}: {error}") from error
     except RecursionError:
         raise ReportError(f"cannot convert {notebook} to {report}: tables or HTML are nested too deeply") from None
+
+
+def remove_abandoned_report_folders() -> None:
+    """Remove folders of conversions whose AutoFlow was killed."""
+    remove_abandoned_folders(Path(tempfile.gettempdir()), _FOLDER)
 
 
 def _made(notebook: Path, workplace: Workplace, report_format: ReportFormat, context: ReportContext) -> Path:

@@ -142,6 +142,11 @@ class Settings(BaseSettings):
     prefect_port: Annotated[int, whole_number(highest=65535)] | None = _named(
         "PREFECT_SERVER_API_PORT", "its port; without it, 4200 or the next one that is free", None
     )
+    ui_hosts: checks.HostNames = _named(
+        "AUTOFLOW_UI_HOSTS",
+        "the host names under which Prefect's UI is published, beside those of this machine",
+        (),
+    )
     environ: SkipValidation[Mapping[str, str]] = Field(repr=False, exclude=True)
     # Later, AutoFlow adds variables for Prefect to its own environment. Kernels must not get them: a kernel is forked
     # only if its environment is that of the warm process.

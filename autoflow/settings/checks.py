@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo
 
+from autoflow.system.home import is_substitute
+
 MAX_SECONDS = 366 * 24 * 3600
 """The longest time that can be set: a year."""
 
@@ -27,10 +29,14 @@ class Problem(ValueError):  # noqa: N818 - a source gives it as a value
 
 def absolute(value: str | Path) -> Path:
     """Return an absolute path; `~` is the home folder."""
+    first = Path(value).parts[:1]
     try:
-        return Path(value).expanduser().absolute()
+        path = Path(value).expanduser()
     except RuntimeError:
-        raise ValueError(f"there is no home folder for '{Path(value).parts[0]}'") from None
+        path = None
+    if path is None or (first == ("~",) and is_substitute(Path.home())):
+        raise ValueError(f"there is no home folder for '{first[0]}'")
+    return path.absolute()
 
 
 def _holds(check: Callable[[], bool]) -> bool:
@@ -138,6 +144,14 @@ def _modules(value: str) -> tuple[str, ...]:
     return modules
 
 
+def _host_names(value: str) -> tuple[str, ...]:
+    names = tuple(value.replace(",", " ").split())
+    for name in names:
+        if not re.fullmatch(r"[\w.-]+|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?", name, re.ASCII):
+            raise ValueError(f"'{name}' is not a host name such as autoflow.example.org, without https:// and port")
+    return names
+
+
 def web_address(example: str) -> AfterValidator:
     """Return a check of URLs for HTTP, which also takes away a slash at the end."""
 
@@ -192,6 +206,7 @@ LogLevel = Annotated[str, AfterValidator(_log_level)]
 FlowApiUrl = Annotated[str, web_address("https://flowapi.example.org:9090"), AfterValidator(_without_login)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Modules = Annotated[tuple[str, ...], BeforeValidator(_modules)]
+HostNames = Annotated[tuple[str, ...], BeforeValidator(_host_names)]
 Token = Annotated[SecretStr, BeforeValidator(str.strip)]
 SecretUrls = Annotated[tuple[SecretStr, ...], BeforeValidator(_urls)]
 DatabaseUri = Annotated[SecretStr, AfterValidator(_database)]

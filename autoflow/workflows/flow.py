@@ -17,7 +17,6 @@ from prefect.states import Cancelled
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
-from autoflow.disk import NO_ROOM, full_disk, says_no_room
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.log import bugs_logged
@@ -31,6 +30,7 @@ from autoflow.runs.run import NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import Json, NotebookSpec, WorkflowSpec
 from autoflow.stop_signal import StopSignal
+from autoflow.system.disk import NO_ROOM, full_disk, says_no_room
 
 LONGEST_NAME_PART = 60
 """The longest part of a filename that comes from a workflow's or notebook's name, in bytes; a filename may have 255."""

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoflow.disk import free_bytes, full_disk
 from autoflow.errors import NoRoomError
 from autoflow.log import Outage
 from autoflow.runs.run import Outcome
+from autoflow.system.disk import free_bytes, full_disk
 
 RETRY_SECONDS = 300.0
 """How long runs wait, at most, after one that found no room on a disk that does not look full, such as with a quota."""

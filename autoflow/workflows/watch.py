@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from autoflow.errors import AutoflowError, FlowApiError, RunStoreError, TokenError, WorkflowsFileError
@@ -36,6 +36,14 @@ LOGGED = frozenset({Need.DISK, Need.DATABASE, Need.PREFECT})
 """What is logged here when it begins and when it is over; ticks log their own failures."""
 
 
+@dataclass(frozen=True)
+class Clocks:
+    """The time, in UTC, and seconds that pass evenly, whatever happens to the time."""
+
+    now: Callable[[], datetime.datetime] = utc_now
+    seconds: Callable[[], float] = time.monotonic
+
+
 class Watch:
     """Watches workflows.yml and whatever else may need a person, in the background.
 
@@ -51,22 +59,21 @@ class Watch:
         *,
         notifier: Notifier,
         page: PageWriter,
-        clock: Callable[[], datetime.datetime] = utc_now,
-        seconds: Callable[[], float] = time.monotonic,
+        clocks: Clocks | None = None,
     ) -> None:
+        clocks = clocks or Clocks()
         self._settings = settings
         self._store = store
         self._workflows = workflows
         self._notifier = notifier
         self._page = page
-        self._clock = clock
-        self._seconds = seconds
+        self._clock, self._seconds = clocks.now, clocks.seconds
         self._files = DaemonFiles(home=settings.prefect_home)
         self._lock = threading.Lock()
         self._facts = replace(self._files.facts(), database=database_id(settings))
         self._recorded: Facts | None = None
         self._outage = Outage()
-        self._file = FileWatch(settings, clock=seconds)
+        self._file = FileWatch(settings, clock=clocks.seconds)
         self._accept: Callable[[WorkflowsFile], bool] = lambda _: True
         self._unapplied: WorkflowsFile | None = None
         self._attended_at = -ATTEND_SECONDS

@@ -1,13 +1,9 @@
 import datetime
-from typing import TYPE_CHECKING
 
 import pytest
 
 from autoflow.runs.records import RunKey
 from tests.cli.conftest import Cli
-
-if TYPE_CHECKING:
-    from autoflow.specs import Json
 
 
 def test_runs_lists_only_runs_that_all_options_match(cli: Cli) -> None:
@@ -38,8 +34,8 @@ def test_runs_show_prints_what_is_known_of_a_run(cli: Cli) -> None:
 def test_secret_in_an_old_row_is_not_shown(cli: Cli) -> None:
     """Versions before stored such parameters."""
     token = cli.environ["FLOWAPI_TOKEN"]
-    values: dict[str, Json] = {"level": token, "more": [{token: f"x{token}y"}], "number": 2}
-    run_id = cli.record_failure(RunKey.of("simple", values, datetime.date(2016, 1, 1)))
+    key = RunKey.of("simple", {"level": token, "more": [{token: f"x{token}y"}], "number": 2}, datetime.date(2016, 1, 1))
+    run_id = cli.record_failure(key)
 
     (listed,) = cli.json("runs")
     assert listed["parameters"] == {"level": "[secret]", "more": "[secret]", "number": 2}

@@ -5,14 +5,12 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,7 +27,7 @@ from autoflow.kernels.kernel import (
     KernelStartError,
     is_installed,
     new_kernel,
-    remove_unused_folders,
+    remove_abandoned_kernel_folders,
 )
 from tests.environment import steady_environ
 from tests.waiting import LONG, wait_for
@@ -247,6 +245,57 @@ def test_kernel_whose_guard_is_killed_ends(tmp_path: Path, fork_server: ForkServ
         runner.run(run(kernel))
 
 
+ATTACKS = {
+    "killed": "os.kill(os.getppid(), signal.SIGKILL)",
+    "killed with its process group": "os.killpg(os.getpgid(os.getppid()), signal.SIGKILL)",
+    "killed by what survives the kernel": """
+if os.fork() == 0:
+    os.setsid()
+    os.kill(os.getppid(), signal.SIGSTOP)
+    os.kill(guard, signal.SIGKILL)
+    time.sleep(600)
+    """,
+    "killed while its kernel would outlive it": """
+ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)
+os.kill(guard, signal.SIGKILL)
+    """,
+    "stopped": "os.kill(os.getppid(), signal.SIGSTOP)",
+    "stopped with the process above it": """
+parent = int(open(f"/proc/{guard}/stat").read().rpartition(")")[2].split()[1])
+if "guard.py" in open(f"/proc/{parent}/cmdline").read():
+    os.kill(parent, signal.SIGSTOP)
+os.kill(guard, signal.SIGSTOP)
+    """,
+    "stopped and its kernel, too": "os.kill(guard, signal.SIGSTOP); os.kill(os.getpid(), signal.SIGSTOP)",
+}
+"""What a notebook can do to the process above its kernel."""
+
+SURVIVED_BY_ONE = {name: attack for name, attack in ATTACKS.items() if name != "stopped with the process above it"}
+"""Those after which one of the processes above the kernel runs, so that AutoFlow is not needed to let it continue."""
+
+ATTACK = "import ctypes, os, signal, time\nguard = os.getppid()\nprint(os.getpid(), guard)\n"
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_nothing_is_left_of_a_kernel_that_turns_against_its_guard(
+    tmp_path: Path, fork_server: ForkServer | None, attack: str
+) -> None:
+    async def run(kernel: Kernel) -> list[int]:
+        connection = await kernel.connect(steady_environ(), tmp_path, start_timeout=LONG)
+        escaped = [int(await printed(connection, START_ESCAPED_CHILD)) for _ in range(2)]
+        processes = [int(word) for word in (await printed(connection, ATTACK)).split()]
+        connection.execute(attack)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(kernel.ended.wait(), 1)
+        await kernel.end()
+        return [*escaped, *processes]
+
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
+        processes = runner.run(run(kernel))
+    for pid in processes:
+        wait_until_gone(pid)
+
+
 def test_message_that_is_too_long_is_replaced_by_its_size(tmp_path: Path, fork_server: ForkServer | None) -> None:
     async def run(kernel: Kernel) -> None:
         connection = await kernel.connect(steady_environ(), tmp_path, start_timeout=LONG)
@@ -299,24 +348,18 @@ def test_folder_that_is_gone_keeps_the_kernel_from_starting(tmp_path: Path, fork
         connect("python3", tmp_path / "gone", fork_server)
 
 
-def test_folders_that_no_kernel_was_started_in_are_removed_after_a_day(kernels_folder: Path) -> None:
-    folders = {name: kernels_folder / f"autoflow-kernel-{name}" for name in ("empty", "unused", "used", "new")}
+def test_folders_of_kernels_whose_owner_was_killed_are_removed_at_once(kernels_folder: Path) -> None:
+    folders = {name: kernels_folder / f"autoflow-kernel-{name}" for name in ("empty", "unused", "used")}
     for folder in folders.values():
         folder.mkdir()
     (folders["unused"] / "connection.json").touch()
     (folders["used"] / "socket-1").touch()
-    (kernels_folder / "of-another-program").mkdir()
-    for path in kernels_folder.iterdir():
-        if path != folders["new"]:
-            os.utime(path, (time.time() - 25 * 3600,) * 2)
-    remove_unused_folders()
-    assert {path.name for path in kernels_folder.iterdir()} == {
-        "autoflow-kernel-used",
-        "autoflow-kernel-new",
-        "of-another-program",
-    }
-    for path in kernels_folder.iterdir():
-        shutil.rmtree(path)
+    (kernels_folder / "of-somebody-else").mkdir()
+    with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+        remove_abandoned_kernel_folders()
+        assert set(kernels_folder.iterdir()) == {kernel.folder, kernels_folder / "of-somebody-else"}
+        runner.run(kernel.end())
+    (kernels_folder / "of-somebody-else").rmdir()
 
 
 def test_is_installed_is_true_for_installed_kernels_only(install_kernel: Callable[..., str]) -> None:
@@ -326,8 +369,9 @@ def test_is_installed_is_true_for_installed_kernels_only(install_kernel: Callabl
     assert not is_installed("no/such kernel")
 
 
+@pytest.mark.parametrize("attack", ["", *SURVIVED_BY_ONE.values()], ids=["nothing", *SURVIVED_BY_ONE])
 def test_nothing_is_left_when_the_owner_of_a_kernel_is_killed(
-    tmp_path: Path, kernels_folder: Path, fork_server: ForkServer | None
+    tmp_path: Path, kernels_folder: Path, fork_server: ForkServer | None, attack: str
 ) -> None:
     script = tmp_path / "owner.py"
     script.write_text(
@@ -344,11 +388,13 @@ def test_nothing_is_left_when_the_owner_of_a_kernel_is_killed(
                 assert server.wait_until_warm({LONG})
             with new_kernel("python3", server) as kernel:
                 connection = await kernel.connect(os.environ, Path("/"), start_timeout={LONG})
-                request = connection.execute({(START_ESCAPED_CHILD + "print(os.getpid())")!r})
+                connection.execute({START_ESCAPED_CHILD + ATTACK!r})
                 text = ""
                 while text.count("\\n") < 2:
                     content = (await connection.get_iopub_msg(timeout={LONG}))["content"]
                     text += content["text"] if content.get("name") == "stdout" else ""
+                connection.execute({attack!r})
+                await asyncio.sleep({0.5 if attack else 0})
                 print(text.replace("\\n", " "), server.pid if server else "", flush=True)
                 await asyncio.sleep(600)
         asyncio.run(main())
@@ -359,10 +405,13 @@ def test_nothing_is_left_when_the_owner_of_a_kernel_is_killed(
         try:
             assert owner.stdout
             processes = [int(word) for word in owner.stdout.readline().split()]
-            assert len(processes) == (3 if fork_server else 2)
-            assert all(psutil.pid_exists(pid) for pid in processes)
+            assert len(processes) == (4 if fork_server else 3)
+            assert attack or all(psutil.pid_exists(pid) for pid in processes)
         finally:
             owner.kill()
     for pid in processes:
         wait_until_gone(pid)
+    if attack:
+        # A guard that was killed could not remove its folder.
+        remove_abandoned_kernel_folders()
     wait_for(lambda: not any(kernels_folder.iterdir()))

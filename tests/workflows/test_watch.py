@@ -25,7 +25,7 @@ from autoflow.runs.records import RunKey, RunState, utc_now
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
 from autoflow.stop_signal import PeriodicThread
-from autoflow.workflows.watch import Watch
+from autoflow.workflows.watch import Clocks, Watch
 from tests.cli.test_health import ACTIVE, WORKFLOWS, prefect
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 from tests.disks import resize, small_disk
@@ -66,8 +66,7 @@ class Daemon:
             workflows,
             notifier=self.notifier,
             page=self.page,
-            clock=lambda: self.now,
-            seconds=lambda: self.seconds,
+            clocks=Clocks(now=lambda: self.now, seconds=lambda: self.seconds),
         )
         self.look()
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from autoflow.lean_imports import hidden, module_alone, postponed
+from autoflow.system.lean_imports import hidden, module_alone, postponed
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def answer_of(program: str) -> object:
@@ -58,7 +58,7 @@ def test_postponed_module_is_imported_when_it_is_used(beside: Path) -> None:
 
 def test_file_of_a_package_is_used_without_the_package() -> None:
     program = """
-from autoflow.lean_imports import module_alone
+from autoflow.system.lean_imports import module_alone
 ansi = module_alone("nbconvert", "filters/ansi.py")
 print(json.dumps([ansi.ansi2html("\\x1b[31mred\\x1b[0m"), "nbconvert" in sys.modules]))
 """

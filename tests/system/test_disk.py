@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from autoflow.disk import disk_problem, full_disk, says_no_room
+from autoflow.system.disk import disk_problem, full_disk, says_no_room
 from tests.conftest import Deployed
 from tests.disks import fill, small_disk
 

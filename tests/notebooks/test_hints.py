@@ -1,0 +1,63 @@
+"""Queries that FlowKit never finishes: the error of the notebook says what to do."""
+
+import pytest
+
+from autoflow.notebooks.hints import with_hint
+from examples.flowapi import ExampleFlowApi
+from tests.notebooks.running import Runner
+
+QUERY = """
+import flowclient
+connection = flowclient.connect(url={url!r}, token={token!r})
+where = {{"aggregation_unit": "admin2", "method": "last", "event_types": ["calls"]}}
+query = flowclient.flows(
+    connection=connection,
+    from_location=flowclient.modal_location_from_dates_spec(start_date="2016-01-01", end_date="2016-01-08", **where),
+    to_location=flowclient.daily_location_spec(date="2016-01-08", **where),
+)
+query.run()
+"""
+
+
+def test_error_of_an_errored_query_says_how_to_reset_it(run: Runner) -> None:
+    with ExampleFlowApi() as api:
+        api.misbehave("errored", route="run")
+        code = QUERY.format(url=api.url, token=api.token())
+        ran = run(code, "query.get_result()")
+        cell, error_class, message = ran.failure()
+    assert (cell, error_class) == (2, "FlowclientConnectionError")
+    assert "status 'errored'" in message
+    assert "remembers this query as errored" in message
+    assert "Redis" in message
+
+
+def test_timeout_of_a_notebook_whose_query_stays_executing_says_how_to_reset_it(run: Runner) -> None:
+    with ExampleFlowApi(executing_seconds=3600) as api:
+        code = QUERY.format(url=api.url, token=api.token())
+        cell, error_class, message = run(code, "query.get_result()", timeout=15).failure()
+    assert (cell, error_class) == (2, "Timeout")
+    assert "longer than 15 s" in message
+    assert "stays 'executing'" in message
+    assert "Redis" in message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Something went wrong: . API returned with status code: 500 and status 'errored'",
+        "Query with id '1a2b' finished with an error.",
+        "the query 1a2b has errored",
+    ],
+)
+def test_each_text_about_an_errored_query_is_recognised(message: str) -> None:
+    hinted = with_hint("RuntimeError", f"{message}\nmore", [])
+    assert hinted.startswith(f"{message} (FlowMachine remembers")
+    assert hinted.endswith("\nmore")
+
+
+@pytest.mark.parametrize(
+    ("error_class", "message"),
+    [("ValueError", "division by zero"), ("Timeout", "the notebook took longer than 1 s"), ("E", "the job errored")],
+)
+def test_other_errors_have_no_hint(error_class: str, message: str) -> None:
+    assert with_hint(error_class, message, ["import pandas"]) == message
