@@ -228,6 +228,8 @@ class Killer:
         names = victims | converting
         if self._send(pid, signal.SIGKILL):
             figures.kills[names[pid]] += 1
+            during = " during a conversion" if converting else ""
+            print(f"  kill {figures.kills.total():>3}: {names[pid]}{during}", flush=True)
             figures.in_conversions += bool(converting)
             if names[pid] != "daemon":
                 figures.kills_below_daemons_at.append(time.time())
