@@ -23,13 +23,14 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, timedelta
 from pathlib import Path
 
 import nbformat
+import psutil
 import sqlalchemy as sa
 
 from autoflow.model.tables import runs_table
@@ -169,17 +170,28 @@ def daemons(count: int, environ: Mapping[str, str], folder: Path) -> Iterator[li
             daemon.process.wait()
 
 
-def converters(victims: Mapping[int, str]) -> list[int]:
-    """Return the processes that convert a report just now: a pandoc, a worker, or a fork of a loaded asciidoctor."""
-    found = []
-    for pid, name in sorted(victims.items()):
-        parent = 0
-        with contextlib.suppress(OSError, IndexError):
-            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        is_fork = name == "asciidoctor-pdf" and victims.get(parent) == "asciidoctor-pdf"
-        if name in {"pandoc", "report worker"} or is_fork:
-            found.append(pid)
+def converters(daemons: Iterable[int]) -> dict[int, str]:
+    """Return the processes below `daemons` that convert a report just now, and the names of their programs.
+
+    These are a pandoc, a worker, or a fork of a loaded asciidoctor. None of them has the environment of its daemon.
+    """
+    found = {}
+    for daemon in daemons:
+        with contextlib.suppress(psutil.Error):
+            below = psutil.Process(daemon).children(recursive=True)
+            names = {child.pid: _name(child) for child in below}
+            for child in below:
+                name = names[child.pid]
+                is_fork = name == "asciidoctor-pdf" and names.get(child.ppid()) == name
+                if is_fork or name in {"pandoc", "report worker"}:
+                    found[child.pid] = name
     return found
+
+
+def _name(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return kind(process.cmdline() or [""])
+    return ""
 
 
 @dataclass
@@ -200,7 +212,7 @@ class Killer:
             return
         victims = processes(self.marker)
         daemons = [pid for pid, name in victims.items() if name == "daemon"]
-        converting = converters(victims)
+        converting = converters(daemons)
         is_for_conversions = figures.in_conversions < self.options.conversions and self.turn % 2 == 0
         # Conversions can be rare; after a while, this turn is given up.
         if is_for_conversions and not converting and now < self.next_at + PATIENCE:
@@ -213,10 +225,13 @@ class Killer:
             return
         choice = [*converting, *daemons] if is_for_conversions and converting else sorted(victims)
         pid = self.chance.choice(choice)
+        names = victims | converting
         if self._send(pid, signal.SIGKILL):
-            figures.kills[victims[pid]] += 1
+            figures.kills[names[pid]] += 1
+            during = " during a conversion" if converting else ""
+            print(f"  kill {figures.kills.total():>3}: {names[pid]}{during}", flush=True)
             figures.in_conversions += bool(converting)
-            if victims[pid] != "daemon":
+            if names[pid] != "daemon":
                 figures.kills_below_daemons_at.append(time.time())
 
     def _send(self, pid: int, signum: signal.Signals) -> bool:
