@@ -65,7 +65,7 @@ WORKDIR /opt/autoflow
 USER 1000:1000
 # Prefect's UI, if AutoFlow runs its own Prefect server.
 EXPOSE 4200
-# Fails only if a restart helps; `autoflow health` says whether a person is needed.
+# Fails only if a restart helps; `autoflow health` reports everything that needs attention.
 # The first start creates Prefect's database, which takes long on a slow disk.
 HEALTHCHECK --interval=1m --timeout=30s --start-period=3m --retries=3 CMD ["autoflow", "health", "--live"]
 # -s: reap child processes even if tini is not process 1.

@@ -22,7 +22,7 @@ class ExitCode(enum.IntEnum):
 class AutoflowError(Exception):
     """Any error that is not a bug in AutoFlow; its message is for an operator or an analyst.
 
-    `is_death` is whether a process died without saying why, so that whoever stops AutoFlow may have killed it.
+    `is_death` is whether a process died without giving a reason: it may have been killed when AutoFlow was stopped.
     """
 
     is_death = False
@@ -52,7 +52,7 @@ class FlowApiError(AutoflowError):
 
 
 class TokenError(FlowApiError):
-    """FlowAPI refuses the token, or it is not a token at all."""
+    """FlowAPI refuses the token, or the token is malformed."""
 
 
 class RunStoreError(AutoflowError):

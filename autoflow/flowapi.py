@@ -83,7 +83,7 @@ class FlowApi:
 
     @property
     def token_id(self) -> str:
-        """Return what tells the token apart from other ones, without giving it away."""
+        """Return a value that identifies the token without revealing it."""
         return hashlib.sha256(self.token.encode()).hexdigest()[:8]
 
     def token_scopes(self) -> Mapping[str, frozenset[str]] | None:

@@ -17,7 +17,7 @@ logger = logging.getLogger("autoflow")
 
 
 def set_up_logging(level: str, secrets: Callable[[], Iterable[str]], *, stream: TextIO | None = None) -> None:
-    """Log lines of `level` and above to `stream`, by default stderr; those of libraries from WARNING up.
+    """Log lines of `level` and above to `stream`, by default stderr; for libraries, WARNING and above.
 
     Times are in UTC. What `secrets` returns is replaced.
     """
@@ -33,7 +33,7 @@ def set_up_logging(level: str, secrets: Callable[[], Iterable[str]], *, stream: 
 class LibraryLines(logging.Handler):
     """Logs what libraries log, each event as a line with the name of its logger.
 
-    It leaves out what Prefect says about runs, with tracebacks: AutoFlow's own lines say the same. Prefect leaves the
+    It leaves out Prefect's messages about runs, with tracebacks: AutoFlow logs the same itself. Prefect leaves the
     handlers of the root logger alone if one has a formatter and a public name.
     """
 
@@ -107,7 +107,7 @@ def bugs_logged(secrets: Iterable[str]) -> Iterator[None]:
 
 
 class Outage:
-    """Logs that something fails once when that begins, however often it fails, and once when it works again.
+    """Logs a failure once when it begins, however often it recurs, and once when it is over.
 
     Safe to use from several threads.
     """
@@ -124,7 +124,7 @@ class Outage:
             logger.warning(message, *arguments)
 
     def end(self, message: str, *arguments: object) -> None:
-        """Log that it works again, if it did not."""
+        """Log that the failure is over, if there was one."""
         with self._lock:
             was_on, self._is_on = self._is_on, False
         if was_on:

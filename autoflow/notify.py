@@ -1,4 +1,4 @@
-"""Notifies people through Apprise of runs that are given up and whatever else needs them, and when that is over."""
+"""Notifies people through Apprise when a run is given up or something else needs attention, and when that is over."""
 
 import datetime
 import json
@@ -88,7 +88,7 @@ class Notifier:
         self._sender.close()
 
     def follow(self, triggers: Sequence[TriggerSpec]) -> None:
-        """Use the sensor's entries from now on to tell runs of the same workflow apart in messages."""
+        """Use the sensor's entries from now on to distinguish runs of the same workflow in messages."""
         self._triggers = triggers
 
     def run_ended(self, ended: EndedRun) -> None:
@@ -118,7 +118,7 @@ class Notifier:
             self._send(*_recovery(key, notice), apprise.NotifyType.SUCCESS)
 
     def _notify_given_up(self, runs: Mapping[RunKey, Sequence[str] | None], *, again: bool = False) -> None:
-        """Notify people of new ones among `runs`, each with the reason and the links, or None to look for them."""
+        """Notify people of the new ones of `runs`, each with the reason and the links, or None to look them up."""
         if not self._settings.notify_urls:
             return
         with self._lock, self._notices.changing() as notices:
@@ -281,7 +281,7 @@ def _notice(key: RunKey) -> str:
 
 
 def _notice_of(condition: Condition, now: datetime.datetime) -> str:
-    """Return what the message that the condition is over has to say: what it was, and since when."""
+    """Return the text for the message that the condition is over: what it was, and since when."""
     return f"{condition.reason.splitlines()[0]} (since {as_text(condition.since or now)})"
 
 

@@ -91,7 +91,7 @@ class Sensor:
     token_watch: TokenWatch = field(default_factory=TokenWatch)
 
     def tick(self) -> Tick:
-        """Read workflows.yml, the token and the available dates; hand over what is due, and wait for none of it.
+        """Read workflows.yml, the token and the available dates; hand over what is due, without waiting for it.
 
         If this fails, the dispatcher starts nothing more until the next tick.
 

@@ -211,7 +211,7 @@ class _Deployments:
         return make_run_workflow(self._runner, self.dispatcher, workflows=names, shutdown=self.shutdown)
 
     def notice_pause(self, runner: DeploymentRunner) -> None:
-        """Start nothing more that is due once somebody pauses the sensor in Prefect; ask while it matters."""
+        """Start nothing more that is due once the sensor is paused in Prefect; check only while something is due."""
         if not self.dispatcher.has_due or (is_paused := runner.is_paused(self.sensor)) is None:
             return
         if is_paused and self._was_paused is False:
@@ -225,7 +225,7 @@ class _Deployments:
             # A tick that a person starts while the sensor is paused counts.
             self._was_paused = self.sensor.is_paused()
         except PREFECT_FAILURES as error:
-            logger.debug("could not ask Prefect whether the sensor is paused: %s", first_line(error))
+            logger.debug("could not check whether the sensor is paused in Prefect: %s", first_line(error))
 
     def adapt(self, file: WorkflowsFile) -> bool:
         """Adapt the deployments to a changed workflows.yml; return False if Prefect's API failed.

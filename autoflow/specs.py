@@ -25,7 +25,7 @@ RESERVED_NAMES = SENSOR_PARAMETERS | {"flowapi_url"}
 """Names of automatic parameters, which no label and no parameter of a workflow may have."""
 
 NO_TIMEOUT = math.inf
-"""The timeout of a notebook that may run for ever."""
+"""The timeout of a notebook without a limit."""
 
 
 class ReportFormat(enum.StrEnum):

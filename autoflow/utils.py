@@ -1,7 +1,7 @@
 """Small helpers that two modules or more use.
 
 Temporary files and folders have an owner, a lock (`flock`) that the operating system releases when the owner dies. So
-whatever nobody has locked was left by a process that was killed, and can be removed at once. Locks do not depend on
+whatever is not locked was left by a process that was killed, and can be removed at once. Locks do not depend on
 process ids: they also work between containers, and over NFS.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 _UNFINISHED = re.compile(r"\..*\.([0-9a-f]{6})[0-9a-f]{6}\.part(\..*)?", re.DOTALL)
 
 _A_DAY = 24 * 3600
-"""After how long what may be in use somewhere is removed, in seconds."""
+"""The age at which files that may be in use elsewhere are removed, in seconds."""
 
 
 @contextmanager
@@ -192,16 +192,16 @@ def keep_sqlite_path(uri: str) -> str:
 
 
 SET_BACK_SECONDS = 60.0
-"""By how much the system's clock has to be set back at once for `ClockWatch` to notice."""
+"""The smallest step back of the system's clock that `ClockWatch` notices, in seconds."""
 
 
 def _seconds_ahead() -> float:
-    """Return how far the system's clock is ahead of one that nobody can set."""
+    """Return how far the system's clock is ahead of a clock that cannot be set."""
     return time.time() - time.monotonic()
 
 
 class ClockWatch:
-    """Notices that the system's clock was set back, when it is asked."""
+    """Notices, when polled, that the system's clock was set back."""
 
     def __init__(self, seconds_ahead: Callable[[], float] = _seconds_ahead) -> None:
         self._seconds_ahead = seconds_ahead

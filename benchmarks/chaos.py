@@ -1,14 +1,14 @@
 """Kill AutoFlow's processes at random while it works, and check the results: ``python -m benchmarks.chaos``.
 
 Two daemons on one PostgreSQL (or one on SQLite) run two workflows for 60 dates or more. Every few seconds, SIGKILL
-hits a random process of theirs: a daemon, a Prefect server, a kernel or any other. A daemon that is gone is started
-again. Some kills are kept for conversions: they hit, while a report is converted, a process that converts it or a
-daemon. In between, daemons get SIGTERM, without any grace, also during conversions: a run that is only stopped must not
-fail.
+hits one of their processes at random: a daemon, a Prefect server, a kernel or any other. A daemon that has died is
+started again. Some kills are kept for conversions: while a report is converted, they hit a process that converts it or
+a daemon. In between, daemons get SIGTERM, without a grace period, also during conversions: a run that is only stopped
+must not fail.
 
-The kernels write a log of their own, of when each attempt is alive and when it ends. The verdict is that log's, not the
-run store's: each date is completed, no two attempts at a date are alive at the same time, and no date is executed again
-unless something was killed or stopped after it.
+The kernels log when each attempt is alive and when it ends. The verdict comes from that log, not from the run store:
+each date is completed, no two attempts at a date are alive at the same time, and no date is executed again unless
+something was killed or stopped after it.
 """
 
 import argparse
@@ -45,7 +45,7 @@ PATIENCE = 30.0
 """How long a kill that is kept for conversions waits for one, in seconds."""
 
 STOP_EVERY = 5
-"""One in so many strikes is a SIGTERM to a daemon."""
+"""Every so many strikes, one is a SIGTERM to a daemon."""
 
 SLACK = 20.0
 """How long after a kill a run may fail because of it, in seconds: the machine may be busy."""

@@ -129,7 +129,7 @@ def example_flowapi() -> Iterator[ExampleFlowApi]:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """Receive messages of AutoFlow's."""
+    """Receive AutoFlow's messages."""
     with receiving() as receiver:
         yield receiver
 

@@ -179,8 +179,8 @@ def test_lines_of_libraries_come_once_however_often_logging_is_set_up(capsys: py
 def test_warning_for_a_file_goes_to_that_file() -> None:
     set_up_logging("INFO", tuple)
     file = io.StringIO()
-    warnings.showwarning("told", UserWarning, "x.py", 3, file)
-    assert file.getvalue().startswith("x.py:3: UserWarning: told")
+    warnings.showwarning("deprecated", UserWarning, "x.py", 3, file)
+    assert file.getvalue().startswith("x.py:3: UserWarning: deprecated")
 
 
 def test_outage_is_logged_once_at_its_beginning_and_once_at_its_end(

@@ -1,4 +1,4 @@
-"""An outputs folder that was moved: AutoFlow goes on there, with all links right and nothing done twice."""
+"""An outputs folder that was moved: AutoFlow continues there, with all links right and nothing done twice."""
 
 import datetime
 import itertools
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.postgres import Postgres
 
 BEFORE = Path("/mounts/outputs")
-"""Where the outputs folder of the version before was, in a container: there is no such folder on this machine."""
+"""Where the outputs folder of the previous version was, in a container: there is no such folder on this machine."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class AutoFlow:
     capsys: pytest.CaptureFixture[str]
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
-        """Run the daemon once, or a verb; return what it prints. It does not complain about anything."""
+        """Run the daemon once, or a verb; return what it prints. It logs no problem."""
         self.capsys.readouterr()
         assert main(arguments, self.environ) == code
         printed = self.capsys.readouterr()
-        # The token is for a day, and the database of the version before has a run that crashed.
+        # The token is for a day, and the database of the previous version has a run that crashed.
         lines = [line for line in printed.err.splitlines() if not re.search("FLOWAPI_TOKEN|1 run crashed", line)]
         assert not [line for line in lines if re.search("WARNING|cannot|could not|missing|no such", line)]
         return printed.out
@@ -110,7 +110,7 @@ def database(request: pytest.FixtureRequest) -> Mapping[str, str]:
 
 
 def copy_to_postgres(file: Path, uri: str) -> None:
-    """Put the runs of a database of the version before into one on a server, and remove the file."""
+    """Put the runs of a database of the previous version into one on a server, and remove the file."""
     with closing(sqlite3.connect(file)) as connection:
         connection.row_factory = sqlite3.Row
         rows = [dict(row) for row in connection.execute("SELECT * FROM runs ORDER BY id")]

@@ -93,7 +93,7 @@ def test_a_message_names_what_tells_a_run_apart_why_it_failed_and_where(deployed
     )
     north, south = ({"region": region, "level": 2} for region in ("north", "south"))
     keys = [RunKey.of("flows", parameters, datetime.date(2016, 1, 5)) for parameters in (north, south)]
-    # The token begins within the limit and ends behind it.
+    # The token begins before the limit and ends after it.
     error = RunError("ValueError", "z" * (LONGEST_REASON - 40) + TOKEN_OF_NO_USE, "n", 3)
     with closing(RunStore(settings.db_uri)) as store:
         store.migrate()
@@ -117,7 +117,7 @@ def test_a_message_names_what_tells_a_run_apart_why_it_failed_and_where(deployed
 
 
 def flowapi(*, fails: bool = True, error: str = "it is gone") -> Attention:
-    """Return what needs a person if FlowAPI fails, or works."""
+    """Return what needs attention if FlowAPI fails, or works."""
     if not fails:
         return Attention(fine=frozenset({Need.FLOWAPI}))
     return Attention(conditions=(Condition(need=Need.FLOWAPI, reason=error, since=NOW, what_to_do="wait"),))

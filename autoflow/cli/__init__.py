@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         _check_text(arguments)
-        # Before verbs import the libraries that look for it, and may warn.
+        # Before verbs import the libraries that look for a home, and may warn.
         prepare_home(os.environ)
         set_up_logging("WARNING", tuple)
         return autoflow.main(arguments, "autoflow", standalone_mode=False, obj=invocation) or ExitCode.SUCCESS

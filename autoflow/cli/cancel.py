@@ -15,7 +15,7 @@ POLL_SECONDS = 0.5
 """How often the run store is read while the run has not ended."""
 
 PATIENCE = 30.0
-"""How long the run may take to end after its process, if it is alive, has seen the request; in seconds."""
+"""How long the run may take to end after its process, if alive, has seen the request, in seconds."""
 
 
 @click.command
@@ -54,7 +54,7 @@ def _wait_for_end(store: RunStore, run_id: int) -> RunRecord:
         if time.monotonic() > deadline:
             raise AutoflowError(
                 f"run {run_id} of {record.key} has not ended yet: the process that executes it ({record.holder}) is "
-                "alive but does not end it; stop that process"
+                "alive but has not ended it; stop that process"
             )
         time.sleep(POLL_SECONDS)
 

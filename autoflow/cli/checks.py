@@ -42,7 +42,7 @@ def check_database(settings: Settings, *, made_at_start: Sequence[Path] = ()) ->
 
 
 def print_checks(checks: Iterable[Check], *, as_json: bool, more: Mapping[str, object] | None = None) -> ExitCode:
-    """Print each check as soon as it was made; return the exit code. `more` is what only JSON contains."""
+    """Print each check as soon as it is done; return the exit code. `more` is only part of the JSON."""
     done = []
     for check in checks:
         done.append(check)

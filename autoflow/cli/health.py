@@ -1,4 +1,4 @@
-"""`autoflow health`: report whatever needs a person, or with `--live` only what a restart of the daemon helps against.
+"""`autoflow health`: report what needs attention, or with `--live` only what a restart of the daemon would fix.
 
 Prefect is asked by plain HTTP: importing it takes two seconds of CPU time, and this command may run every minute.
 """
@@ -38,7 +38,7 @@ OVERDUE_AFTER = datetime.timedelta(minutes=5)
 """A tick is overdue if it was due this long ago, and no tick is running."""
 
 HANGS_AFTER = datetime.timedelta(minutes=3)
-"""The daemon hangs if it has shown no sign of life for so long; it shows one every 15 seconds."""
+"""Without a sign of life for this long, the daemon hangs; it shows one every 15 seconds."""
 
 TIMEOUT = 5.0
 """How long Prefect may take for an answer, in seconds."""
@@ -47,7 +47,7 @@ SENSOR = "available_dates_sensor/available-dates-sensor"
 """The sensor's deployment, as Prefect names it."""
 
 SUBJECTS = (Need.WORKFLOWS_FILE, Need.TOKEN, Need.FLOWAPI, Need.STUCK, Need.GIVEN_UP, Need.DISK)
-"""What has a line of its own besides the database, the Prefect API and the ticks."""
+"""Subjects with a line of their own, besides the database, the Prefect API and the ticks."""
 
 
 @click.command
@@ -55,7 +55,7 @@ SUBJECTS = (Need.WORKFLOWS_FILE, Need.TOKEN, Need.FLOWAPI, Need.STUCK, Need.GIVE
 @as_json
 @pass_session
 def health(session: Session, *, live: bool, as_json: bool) -> ExitCode:
-    """Check whether AutoFlow needs a person, and say why and what to do.
+    """Check whether AutoFlow needs attention, and say why and what to do.
 
     It fails if workflows.yml is invalid, the token or FlowAPI fails, a run is stuck, a disk is nearly full, the
     database is gone, the daemon does not run, or ticks fail. Dates that were given up since the last call are noted.
@@ -76,11 +76,11 @@ def health(session: Session, *, live: bool, as_json: bool) -> ExitCode:
 
 
 def live_checks(settings: Settings, now: datetime.datetime) -> list[Check]:
-    """Check only what a restart of the daemon would help against; `now` is in UTC, with its time zone."""
+    """Check only what a restart of the daemon would fix; `now` is in UTC, with its time zone."""
     files = DaemonFiles(home=settings.prefect_home)
     daemon = _check_life(files, now)
     if daemon.problems and (full := full_disk([files.home])):
-        # The daemon cannot write its files, so nobody knows; a restart makes no room.
+        # The daemon cannot write its files, so its state is unknown; a restart would not make room.
         daemon = Check(subject="daemon", note=f"unknown, because {full}", is_open=True)
     return [daemon, _check_server(settings, files, now)]
 
@@ -101,7 +101,7 @@ def _check_life(files: DaemonFiles, now: datetime.datetime) -> Check:
 
 
 def _check_server(settings: Settings, files: DaemonFiles, now: datetime.datetime) -> Check:
-    """Check AutoFlow's own Prefect server, which the daemon restarts itself; a restart does not help another one."""
+    """Check AutoFlow's own Prefect server, which the daemon restarts itself; a restart does not fix another one."""
     url, standing = files.api_url, files.facts().prefect
     if settings.prefect_api_url or url is None or standing is None or standing.is_good:
         return Check(subject="Prefect server", note=url or settings.prefect_api_url or "none")
@@ -113,7 +113,7 @@ def _check_server(settings: Settings, files: DaemonFiles, now: datetime.datetime
 
 
 def conditions(settings: Settings, now: datetime.datetime) -> list[Condition]:
-    """Return what needs a person: what the daemon has found out, and what can be seen from here."""
+    """Return what needs attention: what the daemon has found out, and what this process can see."""
     files = DaemonFiles(home=settings.prefect_home)
     facts, naive = files.facts(), now.replace(tzinfo=None)
     file, mistakes = _read_file(settings)
@@ -134,7 +134,7 @@ def conditions(settings: Settings, now: datetime.datetime) -> list[Condition]:
 
 
 def _read_file(settings: Settings) -> tuple[WorkflowsFile | None, Sequence[str]]:
-    """Return workflows.yml and its mistakes."""
+    """Return the contents of workflows.yml, and its mistakes."""
     try:
         return read_workflows(settings), ()
     except WorkflowsFileError as error:
@@ -144,7 +144,7 @@ def _read_file(settings: Settings) -> tuple[WorkflowsFile | None, Sequence[str]]
 def daemon_checks(settings: Settings, now: datetime.datetime, found: Sequence[Condition] | None = None) -> list[Check]:
     """Check the daemon that has these settings; `now` is in UTC, with its time zone.
 
-    `found` is what needs a person, if that was looked for already.
+    `found` is what needs attention, if that was determined already.
     """
     if found is None:
         found = conditions(settings, now)
@@ -179,7 +179,7 @@ def _with(check: Check, found: Iterable[Condition]) -> Check:
 
 
 def _note(need: Need, facts: Facts) -> str:
-    """Return what to say of a subject that needs no person."""
+    """Return the note for a subject that needs no attention."""
     standing = {Need.FLOWAPI: facts.flowapi, Need.TOKEN: facts.token}.get(need)
     if standing and standing.error:
         return f"failing since {_time(standing.since.replace(tzinfo=datetime.UTC))}: {standing.error}"

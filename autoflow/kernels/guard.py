@@ -28,7 +28,7 @@ GUARD_TIMEOUT = 1.0
 
 
 def main(folder: str, command: list[str]) -> int:
-    """Run the kernel that `command` starts below a guard, and kill what a guard that was killed has left.
+    """Run the kernel that `command` starts below a guard; if the guard is killed, kill what it has left.
 
     Parameters and result are those of `guard`.
     """

@@ -77,16 +77,16 @@ _LONGEST_OUTPUT = 4096
 
 
 LARGEST_QUEUE = 100_000_000
-"""How much may wait to be handled, in bytes; what a kernel puts out beyond that is left out."""
+"""How much output may wait to be handled, in bytes; output beyond that is left out."""
 
 _MESSAGE_COST = 1000
 """The memory that a message takes besides its content, in bytes."""
 
 _MOST_TAKEN = 5000
-"""How many messages are taken at once; the rest of the daemon has to run as well."""
+"""How many messages are taken at once; the rest of the daemon needs time as well."""
 
 _OUTPUTS = frozenset({"stream", "display_data", "execute_result", "update_display_data", "comm_open", "comm_msg"})
-"""Types of messages that can be left out; the others tell what happens to a cell."""
+"""Types of messages that can be left out; the others report the progress of a cell."""
 
 
 class KernelStartError(AutoflowError):
@@ -95,7 +95,7 @@ class KernelStartError(AutoflowError):
 
 @dataclass
 class _Waiting:
-    """A message that waits to be handled or, if `left_out` is not 0, what stands for so many bytes of messages."""
+    """A message that waits to be handled or, if `left_out` is not 0, a placeholder for that many bytes of messages."""
 
     parts: Any
     size: int
@@ -103,11 +103,11 @@ class _Waiting:
 
     @property
     def cost(self) -> int:
-        """How much memory it takes, in bytes."""
+        """The memory that it takes, in bytes."""
         return self.size + _MESSAGE_COST
 
     def takes(self, other: "_Waiting") -> bool:
-        """Stand for `other` as well, if this stands for messages of the same cell already; return whether it does."""
+        """Also take the place of `other`, if this is a placeholder for the same cell; return whether it does."""
         is_same = bool(self.left_out) and self.parts[2].bytes == other.parts[2].bytes
         if not is_same or _SCRAP.search(other.parts[4].buffer):
             return False
@@ -151,7 +151,7 @@ class BoundedChannel(AsyncZMQSocketChannel):
                 self._add(await self.socket.recv_multipart(zmq.NOBLOCK, copy=False))
 
     def _add(self, received: Any) -> None:
-        """Let a message wait or, if too much is waiting already, only its size, if it can be left out."""
+        """Queue a message or, if too much is waiting and the message can be left out, only its size."""
         parts: Any = self.session.feed_identities(received, copy=False)[1]
         waiting = _Waiting(parts, sum(len(part) for part in parts))
         if self._waiting_size + waiting.cost > LARGEST_QUEUE and self._waiting:

@@ -106,7 +106,7 @@ def _forget_caches() -> None:
 class _Guards:
     """The guards that this process has forked.
 
-    One that a notebook has stopped continues. What one that was killed has left is killed.
+    A guard that a notebook has stopped is continued. If a guard was killed, the processes that it has left are killed.
     """
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ class _Guards:
         return True
 
     def collect(self) -> None:
-        """Forget guards that have ended, and see to those that were stopped or killed."""
+        """Forget guards that have ended, continue stopped ones, and clean up after killed ones."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._ended, 4096)
         is_any_killed = False
@@ -146,7 +146,7 @@ class _Guards:
                 if os.WIFSTOPPED(status):
                     os.kill(pid, signal.SIGCONT)
                 else:
-                    # Whatever is no guard was adopted; its own children may be new here.
+                    # A process that is not a guard was adopted; its own children may be new here.
                     is_any_killed |= os.WIFSIGNALED(status) or pid not in self._pids
                     self._pids.discard(pid)
         if is_any_killed:

@@ -1,4 +1,4 @@
-"""What to make of times in the run store that were recorded while a clock was ahead."""
+"""Corrections of times in the run store that were recorded while a clock was ahead."""
 
 import time
 from collections.abc import Callable
@@ -7,17 +7,17 @@ from autoflow.log import logger
 from autoflow.model.store import RunStore
 
 LOOKS = 20
-"""How often to look whether heartbeats are renewed, within the time after which a run has crashed."""
+"""How often heartbeats are checked for renewal within the time after which a run has crashed."""
 
 LONGEST_PAUSE = 1.0
-"""How long to wait between two looks at most, in seconds."""
+"""The longest wait between two checks, in seconds."""
 
 
 def settle_times(store: RunStore, wait: Callable[[float], object]) -> None:
-    """Replace times in the future by now, and find out whether runs with a heartbeat from there are alive.
+    """Replace future times with the current time, and find out whether runs with a future heartbeat are alive.
 
     This takes as long as it takes to mark a run as crashed, unless each of these runs renews its heartbeat before that,
-    and no time if there are none. `wait` is called with seconds; where it returns True, this stops waiting.
+    and no time if there are no such runs. `wait` is called with seconds; where it returns True, this stops waiting.
     """
     doubtful = store.pull_back_times()
     if not doubtful:
@@ -25,7 +25,7 @@ def settle_times(store: RunStore, wait: Callable[[float], object]) -> None:
     seconds = store.crashed_after.total_seconds()
     names = ", ".join(map(str, sorted(doubtful)))
     logger.warning(
-        "the clock was set back: waiting up to %.0f s for the next heartbeat of what is recorded as running (%s)",
+        "the clock was set back: waiting up to %.0f s for the next heartbeat of runs recorded as running (%s)",
         seconds,
         f"run {names}" if len(doubtful) == 1 else f"runs {names}",
     )

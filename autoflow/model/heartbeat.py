@@ -1,4 +1,4 @@
-"""Renews the claims of this process, and stops runs whose claims are lost or that somebody has cancelled."""
+"""Renews the claims of this process, and stops runs whose claims are lost or that a user has cancelled."""
 
 import datetime
 import threading
@@ -22,7 +22,7 @@ GIVE_UP_AFTER = CRASHED_AFTER * 2 / 3
 """A run is stopped when its claim has not been renewed for this long, before another process may mark it as crashed."""
 
 CANCEL_POLL_SECONDS = 2.0
-"""How often the database is asked, while there are runs, whether somebody wants to cancel one of them."""
+"""How often, while there are runs, the database is checked for requests to cancel one of them, in seconds."""
 
 LAST_BEAT = 2.0
 """How long the end of the block waits for a query to the database, in seconds."""
@@ -41,7 +41,7 @@ class Heartbeat:
 
     One thread renews them, several times before the store would mark a run as crashed. A database that does not
     respond can block it for long, so a second thread checks whether runs have to be stopped. A third one asks the
-    database which runs somebody wants to cancel. `clock` counts seconds and must not jump when the system time is
+    database which runs have a request to cancel them. `clock` counts seconds and must not jump when the system time is
     changed.
     """
 
@@ -82,7 +82,7 @@ class Heartbeat:
     def of(self, claim: Claim, stop: StopSignal, *, cancel: StopSignal | None = None) -> Iterator[None]:
         """Renew `claim` for the duration of the block; set `stop` when it is lost or can no longer be renewed.
 
-        Set `cancel` when somebody asks to cancel the run in the run store.
+        Set `cancel` when a request to cancel the run is in the run store.
         """
         with self._lock:
             self._beating[claim.id] = _Beating(claim, stop, self._clock(), cancel)
@@ -127,7 +127,7 @@ class Heartbeat:
                 self._stop_if_running(each, f"its claim could not be renewed for {in_words(seconds)}")
 
     def stop_cancelled(self) -> None:
-        """Cancel the runs that somebody has asked to cancel, unless the store does not respond."""
+        """Stop the runs that have a request to cancel them, unless the store does not respond."""
         with self._lock:
             cancels = {each.claim: each.cancel for each in self._beating.values() if each.cancel}
         if not cancels:
@@ -135,7 +135,7 @@ class Heartbeat:
         try:
             asked = self._store.asked_to_cancel(cancels)
         except RunStoreError as error:
-            logger.debug("could not ask for cancelled runs: %s", error)
+            logger.debug("could not check for cancelled runs: %s", error)
             return
         for claim in asked:
             cancels[claim].set(CANCELLED_FROM_COMMAND_LINE)

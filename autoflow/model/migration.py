@@ -47,7 +47,7 @@ def refuse_if_lost(database: Database, traces: Iterable[Path]) -> None:
     """Raise RunStoreGoneError if one of `traces` shows that the database, which is missing, has existed."""
     if database.file is None:
         return
-    # What SQLite keeps beside its file would become part of a new one.
+    # The files that SQLite keeps beside its database would become part of a new one.
     beside = [path for end in ("-wal", "-shm") if (path := Path(f"{database.file}{end}")).exists()]
     if trace := next(iter((*beside, *traces)), None):
         commands = [f"rm {shlex.join(map(str, beside))}"] if beside else []

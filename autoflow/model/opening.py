@@ -1,4 +1,4 @@
-"""The run store that the settings name, made anew only where AutoFlow has never run before."""
+"""The run store that the settings name, created only where AutoFlow has never run before."""
 
 import datetime
 import tempfile

@@ -22,7 +22,7 @@ class OutputFolders:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Return the folders that the settings name."""
+        """Return the folders from the settings."""
         return cls(outputs=settings.outputs_dir, notebooks=settings.notebooks_dir, reports=settings.reports_dir)
 
     def to_store(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class OutputFinder:
     def _path(self, stored: str, root: str, folder: str, written_in: str) -> str:
         """Return where an output is: in `root`, the outputs folder, unless it exists only elsewhere.
 
-        It may be in `folder`, the present folder for its kind, if that was set anew; or in the old outputs folder if
+        It may be in `folder`, the present folder for its kind, if that has changed; or in the old outputs folder if
         that still exists, as when two AutoFlows with a folder each share a database. A file in `folder` comes first.
         """
         path = os.path.join(root, stored)

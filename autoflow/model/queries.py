@@ -56,7 +56,7 @@ def _failures(attempts: Iterable[tuple[str, datetime.datetime]]) -> Failures:
 
 
 def read_durations(connection: sa.Connection, keys: Iterable[WorkflowKey], *, limit: int) -> Durations:
-    """Return how long the last successes of workflows took, `limit` at most of each."""
+    """Return how long the last successes of workflows took, at most `limit` of each."""
     columns = runs_table.c
     durations = {}
     for key in keys:
@@ -81,7 +81,7 @@ def read_runs(
     finder: OutputFinder,
     limit: int | None = None,
 ) -> list[RunRecord]:
-    """Return the runs that meet all of `conditions`, newest first, `limit` at most; `finder` finds their outputs."""
+    """Return the runs that meet all of `conditions`, newest first, at most `limit`; `finder` finds their outputs."""
     statement = sa.select(runs_table).where(*conditions).order_by(runs_table.c.id.desc()).limit(limit)
     return [_record(row, finder) for row in connection.execute(statement)]
 

@@ -43,7 +43,7 @@ class RunStore:
     the clocks of several machines may differ. `holder` names this process in the records of its runs.
 
     Outputs are stored with paths relative to the outputs folder, and returned with absolute ones: those in `folders`,
-    wherever they were when the run ended. Without `folders`, as they were then.
+    wherever they were when the run ended. Without `folders`, paths are as they were then.
 
     Every method raises RunStoreError if the database cannot be reached.
     """
@@ -86,7 +86,7 @@ class RunStore:
         """Create or upgrade the tables to the version that this AutoFlow needs; keep their rows.
 
         `traces` are files that show that AutoFlow has run here before: with one, RunStoreGoneError is raised rather
-        than a missing file of SQLite made anew.
+        than creating a missing SQLite file.
         """
         migration.migrate(self._database, self._folders, traces=traces)
 
@@ -156,7 +156,7 @@ class RunStore:
         """Record how a run ended; `outputs` are the files that it produced.
 
         Return False and change nothing if the run was marked as crashed in the meantime. A success is recorded even
-        then, unless another run has been started. A run that was stopped after somebody asked to cancel it is recorded
+        then, unless another run has been started. A run that was stopped after a request to cancel it is recorded
         as cancelled.
         """
         values = _values_of_end(state, error) | self._stored(outputs)
@@ -172,7 +172,7 @@ class RunStore:
             return False
 
     def _stored(self, outputs: Mapping[str, Json] | None) -> dict[str, object]:
-        """Return what the columns say about `outputs`, which have absolute paths."""
+        """Return the values of the columns for `outputs`, which have absolute paths."""
         if outputs is None:
             return {"outputs": None, "outputs_dir": None}
         folders = self._folders
@@ -191,7 +191,7 @@ class RunStore:
             return connection.execute(statement.values(cancel_asked_at=asked_at)).rowcount == 1
 
     def asked_to_cancel(self, claims: Iterable[Claim]) -> frozenset[Claim]:
-        """Return those of `claims` that somebody has asked to cancel."""
+        """Return those of `claims` with a request to cancel them."""
         by_id = {claim.id: claim for claim in claims}
         is_asked = runs_table.c.cancel_asked_at.is_not(None)
         with self._database.reading() as connection:
@@ -201,10 +201,10 @@ class RunStore:
     def give_up_crashed(self) -> int:
         """Mark runs whose heartbeat has stopped as crashed, so that their dates are due again; return how many.
 
-        Those that somebody has asked to cancel are cancelled instead, and not counted.
+        Those with a request to cancel them are cancelled instead, and not counted.
 
-        A time in the future, recorded while a clock was ahead, counts as now from here on: a run whose heartbeat was
-        there has crashed unless it is renewed in time, and delays after failures begin.
+        A time in the future, recorded while a clock was ahead, counts as the current time from here on: a run with such
+        a heartbeat has crashed unless it renews it in time, and retry delays start.
         """
         now = self._now()
         is_overdue = runs_table.c.heartbeat_at < now - self.crashed_after
@@ -213,7 +213,7 @@ class RunStore:
             return _mark_crashed(connection, is_overdue, now=now, silence=in_words(self.crashed_after))
 
     def pull_back_times(self) -> Mapping[int, datetime.datetime]:
-        """Replace times in the future by now; return the new heartbeats of the active runs that this concerns, by id.
+        """Replace future times with the current time; return the new heartbeats of the active runs affected, by id.
 
         They are alive if they renew their heartbeat from now on.
         """
@@ -221,7 +221,7 @@ class RunStore:
             return _pull_back_times(connection, self._now())
 
     def heartbeats(self) -> Mapping[int, datetime.datetime]:
-        """Return when each active run, by id, renewed its heartbeat last."""
+        """Return when each active run, by id, last renewed its heartbeat."""
         columns = (runs_table.c.id, runs_table.c.heartbeat_at)
         with self._database.reading() as connection:
             found = connection.execute(sa.select(*columns).where(runs_table.c.state.in_(ACTIVE_STATES)))
@@ -233,7 +233,7 @@ class RunStore:
             return read_histories(connection)
 
     def stuck_runs(self) -> list[StuckRun]:
-        """Return the active runs, of any process, that take far longer than their like, newest first."""
+        """Return the active runs, of any process, that take far longer than similar runs, newest first."""
         with self._database.reading() as connection:
             return _stuck_runs(connection, self._now(), OutputFinder(self._folders))
 
@@ -302,7 +302,7 @@ def _stuck_runs(connection: sa.Connection, now: Any, finder: OutputFinder) -> li
 
 
 def _mark_crashed(connection: sa.Connection, is_overdue: sa.ColumnElement[bool], *, now: Any, silence: str) -> int:
-    """Mark the active runs that are overdue as crashed, or as cancelled if somebody has asked for that."""
+    """Mark the active runs that are overdue as crashed, or as cancelled if that was requested."""
     overdue = sa.update(runs_table).where(runs_table.c.state.in_(ACTIVE_STATES), is_overdue)
     cancelled = {
         "state": RunState.CANCELLED.value,
@@ -346,7 +346,7 @@ def _supersede(connection: sa.Connection, claim: Claim) -> None:
 
 
 def _values_of_end(state: RunState, error: RunError | None) -> dict[str, object]:
-    """Return what the columns say about the end of a run, except for the time and the outputs."""
+    """Return the values of the columns for the end of a run, except for the time and the outputs."""
     values: dict[str, object] = {"state": _or_cancelled(state) if state is RunState.INTERRUPTED else state.value}
     if error:
         values |= {
@@ -361,7 +361,7 @@ def _values_of_end(state: RunState, error: RunError | None) -> dict[str, object]
 
 
 def _or_cancelled(state: RunState) -> sa.ColumnElement[str]:
-    """Return the state of a run that was stopped: somebody may have asked to cancel it just before."""
+    """Return the state of a run that was stopped: a cancellation may have been requested just before."""
     return sa.case((runs_table.c.cancel_asked_at.is_not(None), RunState.CANCELLED.value), else_=state.value)
 
 

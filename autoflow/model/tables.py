@@ -33,7 +33,7 @@ runs_table = sa.Table(
     sa.Column("pruned_at", sa.DateTime),
     # The outputs folder as it was when `outputs` was written.
     sa.Column("outputs_dir", sa.Text),
-    # When somebody asked to cancel the run; the process that executes it ends it.
+    # When the cancellation of the run was requested; the process that executes it ends it.
     sa.Column("cancel_asked_at", sa.DateTime),
 )
 

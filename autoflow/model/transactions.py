@@ -38,12 +38,12 @@ class Database:
     def create(self) -> None:
         """Make an empty file for SQLite if there is none."""
         if self.file:
-            # What keeps it from being made also keeps SQLite from opening it, and SQLite says so.
+            # Where the file cannot be made, SQLite cannot open it either, and reports the error.
             with suppress(OSError):
                 self.file.touch()
 
     def check_file(self) -> None:
-        """Raise RunStoreGoneError if the file is another one than before, or is gone."""
+        """Raise RunStoreGoneError if the file was replaced or is gone."""
         if self.file is None:
             return
         try:

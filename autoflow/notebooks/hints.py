@@ -1,4 +1,4 @@
-"""What to do about queries that FlowKit never finishes, for errors of notebooks.
+"""Hints for errors of notebooks: what to do about queries that FlowKit never finishes.
 
 FlowMachine, FlowKit's query server, keeps the state of each query in Redis, where no rerun changes it.
 """
@@ -19,13 +19,13 @@ _ERRORED_HINT = (
     "reset the query's state, or FlowMachine's Redis, then run 'autoflow retry'"
 )
 _EXECUTING_HINT = (
-    "if it was waiting for a query of FlowKit: a query whose FlowMachine was killed stays 'executing' for ever; "
+    "if it was waiting for a query of FlowKit: a query whose FlowMachine was killed stays 'executing' forever; "
     "reset the query's state, or FlowMachine's Redis, then run 'autoflow retry'"
 )
 
 
 def with_hint(error_class: str, message: str, code: Iterable[str]) -> str:
-    """Return `message`, and on its first line what to do if a query of FlowKit is stuck.
+    """Return `message`, with a hint on its first line if a query of FlowKit is stuck.
 
     `code` is that of the notebook's cells.
     """

@@ -199,7 +199,7 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
 class _Stream:
     """Text printed piece by piece, which becomes one output: one for each piece would take far more memory.
 
-    Of what is cut off at its end, it remembers as much as a secret may take that begins before.
+    It remembers enough of the text that is cut off at its end to find a secret that begins before the cut.
     """
 
     def __init__(self, redaction: Redaction) -> None:

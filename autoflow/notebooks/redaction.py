@@ -28,19 +28,19 @@ _UNSEEN = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
 
 _UNSEEN_NAMES = "&(?:shy|ZeroWidthSpace|zwj|zwnj|NoBreak);|&#(?:173|8203|8204|8205|8288);"
 _HIDDEN = rf"{_ANSI}|{_TAG}|[*_~`{_UNSEEN}]|{_UNSEEN_NAMES}"
-"""What may be between the characters of a secret without a reader seeing it: colours, tags, and emphasis."""
+"""What can stand between the characters of a secret unseen: colours, tags and emphasis."""
 
 _WORDLESS = dict.fromkeys(map(ord, string.punctuation + string.whitespace + _UNSEEN + "\x1b"))
 
 _ENCODED = re.compile(r"[\x1b&\\%<*~`\n" + _UNSEEN + "]|_.*_", re.DOTALL)
-"""What a text has in it if a secret may be written in it in another way than as it is."""
+"""Characters of a text that may have a secret in it in another form than as it is."""
 
 _ESCAPED = re.compile(r"\\(?:u00|x)([0-9a-fA-F]{2})")
 
 _SVG = re.compile(r"(data:image/svg\+xml;base64,)([A-Za-z0-9+/=]+)")
 
 _LONGEST_CHARACTER = 20
-"""How much a character takes, at most, as it is usually written: with colour codes or in tags."""
+"""The most that one character takes, as it is usually written: with colour codes or in tags."""
 
 SHORTEST_WRAPPED = 40
 """Secrets of at least this many characters are also found if they are wrapped over several lines."""
@@ -96,7 +96,7 @@ class Redaction:
         return mark.join([*map(self._without_beginning, pieces[:-1]), pieces[-1]])
 
     def beginning(self, text: str, most: int) -> str:
-        """Return up to `most` characters from the beginning of `text`, without secrets and without a part of one."""
+        """Return at most `most` characters from the beginning of `text`, without secrets or parts of one."""
         return self.kept(text[:most], text[most : most + self.margin])
 
     def kept(self, text: str, rest: str) -> str:
@@ -110,7 +110,7 @@ class Redaction:
 
     @cached_property
     def margin(self) -> int:
-        """The longest that a secret is, as it is usually written, in characters."""
+        """The length of the longest secret, as it is usually written, in characters."""
         return _LONGEST_CHARACTER * len(self._secrets[0]) if self._secrets else 0
 
     def of_value(self, value: Any) -> Any:
@@ -134,7 +134,7 @@ class Redaction:
         # A secret may be in an attribute of a tag, or around tags.
         words = _words(text) + ("\n" + _words(re.sub(_TAG, "", text)) if "<" in text else "")
         for secret in self._secrets:
-            # Most texts have none. The pattern takes long, to be made and to be looked for.
+            # Most texts have none. To build the pattern and to search with it both take long.
             if _words(secret) in words or secret.translate(_WORDLESS) in words:
                 text = self._pattern(secret).sub("[secret]", text)
         return text
@@ -202,7 +202,7 @@ def _forms(secret: str) -> set[str]:
 
 
 def _words(text: str) -> str:
-    """Return the letters and digits that a reader sees of `text`, whatever it is written in."""
+    """Return the letters and digits that a reader sees in `text`, however it is encoded."""
     text = _ANSI_CODE.sub("", text) if "\x1b" in text else text
     text = html.unescape(text)
     text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text) if "\\" in text else text

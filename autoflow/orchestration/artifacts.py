@@ -74,7 +74,7 @@ def _link(path: Path, settings: Settings) -> str:
 
 
 def _cut(text: str, longest: int) -> str:
-    """Return the beginning of `text`, up to a space, and say so if something is left out: no path is cut in two."""
+    """Return the beginning of `text`, up to a space, with a mark if something is left out: no path is cut in two."""
     if len(text) <= longest:
         return text
     kept = text[:longest]

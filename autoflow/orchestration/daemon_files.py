@@ -61,7 +61,7 @@ class DaemonFiles:
         return daemon.get("host") == socket.gethostname() and not _is_alive(daemon)
 
     def beat(self) -> None:
-        """Record a sign of life of this daemon; that needs no room on the disk."""
+        """Record a sign of life of this daemon; this needs no room on the disk."""
         if _is_ours(_read(self._daemon_file)):
             with suppress(OSError):
                 os.utime(self._daemon_file)
@@ -84,7 +84,7 @@ class DaemonFiles:
 
     @property
     def looked_at(self) -> datetime | None:
-        """When a person looked at the daemon's health last, in UTC without a time zone; None if never."""
+        """When a person last looked at the daemon's health, in UTC without a time zone; None if never."""
         try:
             return datetime.fromisoformat(_read(self.home / "look.json")["looked_at"]).replace(tzinfo=None)
         except (KeyError, TypeError, ValueError):

@@ -90,7 +90,7 @@ class Deployment:
             client.create_flow_run_from_deployment(self.id, name=TICK_NAME)
 
     def is_paused(self) -> bool:
-        """Return whether somebody has paused the deployment, or all of its schedules, in Prefect."""
+        """Return whether the deployment, or all of its schedules, are paused in Prefect."""
         with get_client(sync_client=True) as client:
             return _is_paused(client.read_deployment(self.id))
 
@@ -173,11 +173,11 @@ class DeploymentRunner:
                 self._start(deployment, flow_run)
 
     def _delete_future_runs(self, now: datetime.datetime) -> None:
-        """Delete the runs that Prefect has scheduled ahead, so that it does that anew for the clock as it is now.
+        """Delete the runs that Prefect has scheduled ahead, so that it schedules new ones by the present clock.
 
-        As long as it has enough of them, however far ahead, it schedules no others.
+        Prefect schedules no others as long as it has enough of them, however far ahead.
         """
-        logger.warning("the clock was set back: the schedule begins anew")
+        logger.warning("the clock was set back: ticks are scheduled again")
         found = self._client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
                 deployment_id=FlowRunFilterDeploymentId(any_=list(self._deployments)),
@@ -193,11 +193,11 @@ class DeploymentRunner:
                     self._client.delete_flow_run(flow_run.id)
 
     def is_paused(self, deployment: Deployment) -> bool | None:
-        """Return whether somebody has paused `deployment` in Prefect; None if Prefect does not respond."""
+        """Return whether `deployment` is paused in Prefect; None if Prefect does not respond."""
         try:
             return _is_paused(self._client.read_deployment(deployment.id))
         except PREFECT_FAILURES as error:
-            logger.debug("could not ask Prefect whether '%s' is paused: %s", deployment.name, type(error).__name__)
+            logger.debug("could not check whether '%s' is paused: %s", deployment.name, type(error).__name__)
             return None
 
     def _name_ticks(self, tick: Deployment) -> None:

@@ -1,4 +1,4 @@
-"""What AutoFlow's own Prefect server accepts from browsers: requests of its own pages, and of no others.
+"""Filter for AutoFlow's own Prefect server, which accepts requests only from its own pages, not from others.
 
 Prefect's UI has no login by default. So any page that a browser on this machine shows could use the API, unless the
 server looks at what browsers add to each request. Programs other than browsers only have to use a name of the server.
@@ -26,7 +26,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class OwnPagesOnly:
-    """An application that hands on to `app` what it may answer, and refuses everything else.
+    """An application that passes allowed requests on to `app`, and refuses all others.
 
     `hosts` are the names of the server; those of the loopback interface, and the IP address that a request was sent to,
     need not be among them. `origins` are foreign ones that the operator allows; '*' allows all.
@@ -63,7 +63,7 @@ class OwnPagesOnly:
         if self._origins & {"*", (origin or "").lower()} or site == "same-origin":
             return False
         if site == "none":
-            # Also in what is no browser, and in browsers where the server has neither TLS nor a loopback name.
+            # Also for programs that are not browsers, and browsers if the server has neither TLS nor a loopback name.
             return origin is not None and not _is_of(origin, host)
         is_link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
         return not (is_link and origin is None and scope.get("method") in {"GET", "HEAD"})

@@ -143,7 +143,7 @@ class PrefectServer:
         elif not _has_ended(process, LOOK_SECONDS):
             self._kill_if_hung(process)
             if self._clock_watch.was_set_back():
-                # Its services, such as the one that schedules ticks, wait until the time that they had in mind.
+                # Its services, such as the one that schedules ticks, wait for a time by the old clock.
                 logger.warning("the clock was set back: restarting the Prefect server")
                 process.terminate()
         else:

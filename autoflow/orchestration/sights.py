@@ -1,4 +1,4 @@
-"""What a process can see for itself of what may need a person: disks, the database, the token, stuck runs."""
+"""What any process can see for itself that may need attention: disks, the database, the token, stuck runs."""
 
 import datetime
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from autoflow.system.disk import disk_problem
 def see(settings: Settings, store: RunStore | None, facts: Facts, mistakes: Sequence[str] | None = None) -> Sights:
     """Return what can be seen now; `mistakes` are those of workflows.yml, None if it was not read.
 
-    Without a `store`, nobody knows which runs are stuck.
+    Without a `store`, it is unknown which runs are stuck.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def see(settings: Settings, store: RunStore | None, facts: Facts, mistakes: Sequ
 
 
 def database_id(settings: Settings) -> str | None:
-    """Return what tells the SQLite file of the run store apart from another one in its place; None if there is none."""
+    """Return what identifies the SQLite file of the run store, even in the same place; None if there is none."""
     file = _file(settings)
     try:
         status = file.stat() if file else None

@@ -71,7 +71,7 @@ def read_series(store: RunStore, triggers: Iterable[TriggerSpec]) -> list[Series
 
 
 def given_up_dates(series: Iterable[Series]) -> list[tuple[RunKey, datetime.datetime]]:
-    """Return the dates that are given up, each with the time (UTC) at which it failed last."""
+    """Return the dates that are given up, each with the time (UTC) of its last failure."""
     return [
         (day.record.key, day.record.finished_at or day.record.started_at)
         for each in series
@@ -105,7 +105,7 @@ class Links:
     def is_readable(self, path: str) -> bool:
         """Return whether an executed notebook exists as HTML, too; if it does not, remember it in `unreadable`.
 
-        Notebooks outside of the notebooks folder, where they may be if it was set anew, are not remembered.
+        Notebooks outside of the notebooks folder, where they may be if that setting has changed, are not remembered.
         """
         folder, name = os.path.split(path)
         names = self._names(folder)

@@ -47,7 +47,7 @@ SECONDS_FOR_NOTEBOOKS = 120.0
 
 BANNER_BEGIN = "<!-- begin of the banner -->"
 BANNER_END = "<!-- end of the banner -->"
-"""What surrounds the banner in the page. No text in the page can contain them, because a "<" is escaped there."""
+"""Marks around the banner in the page. No text in the page can contain them, because a "<" is escaped there."""
 
 _FOLDER = Path(__file__).parent
 _ROOT = _FOLDER.parent.parent
@@ -97,7 +97,7 @@ def write_page(
 def write_banner(
     settings: Settings, conditions: Sequence[Condition], *, clock: Callable[[], datetime.datetime] = utc_now
 ) -> None:
-    """Show the `conditions` in the banner of the page that is there, and leave the rest as it was.
+    """Show the `conditions` in the banner of the existing page, and leave the rest as it was.
 
     Raises
     ------

@@ -36,7 +36,7 @@ def read_notebook(value: object, place: Place, *, reader: Reader, folder: Inputs
 
 
 def _is_null(value: object, key: str) -> bool:
-    """Return whether `key` is given without a value, which means something else than its absence."""
+    """Return whether `key` is given without a value, which is not the same as its absence."""
     return isinstance(value, dict) and value.get(key, "") is None
 
 

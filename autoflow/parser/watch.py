@@ -16,7 +16,7 @@ SETTLED_AFTER = 1.0
 """An edit is checked when the files have not changed for this long, in seconds: before, it may be half written."""
 
 RECHECK_SECONDS = 10.0
-"""How often an invalid workflows.yml is checked again although it has not changed: a notebook may be there by now."""
+"""How often an invalid workflows.yml is checked again without an edit: a missing notebook may exist by now."""
 
 _Stamps: TypeAlias = dict[Path, Hashable]
 

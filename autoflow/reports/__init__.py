@@ -79,7 +79,7 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
     Raises
     ------
     ReportError
-        If the conversion fails; with the message of the tool that failed. RunStopped, if `stop` is set before its end.
+        If the conversion fails, with the message of the tool that failed. RunStopped, if `stop` is set before its end.
 
     """
     deadline = time.monotonic() + timeout

@@ -120,7 +120,7 @@ def took_too_long(name: str) -> str:
 
 
 def ended_with(status: int) -> str:
-    """Return how a program without a message ended: with an exit status or, if that is negative, by a signal."""
+    """Describe how a program without a message ended: with an exit status or, if that is negative, by a signal."""
     return f"exit status {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"
 
 

@@ -1,4 +1,4 @@
-"""What needs a person: the one place that decides it, for `autoflow health`, the page and the messages."""
+"""What needs attention: decided here for `autoflow health`, the page and the messages."""
 
 import datetime
 import enum
@@ -13,7 +13,7 @@ MOST_DETAILS = 20
 """The highest number of mistakes or dates that are listed for a condition."""
 
 FAILED_TICKS = 2
-"""Ticks that fail for no fault of FlowAPI or workflows.yml need a person after this many in a row."""
+"""How many ticks in a row, not counting failures of FlowAPI or workflows.yml, fail before they need attention."""
 
 PREFECT_PATIENCE = datetime.timedelta(minutes=10)
 """How long the Prefect API may be silent: the daemon restarts its own server meanwhile, and waits for another one."""
@@ -35,7 +35,7 @@ class Need(enum.Enum):
 
     @property
     def subject(self) -> str:
-        """What it is about, in one or two words."""
+        """The subject, in one or two words."""
         return self.value[0]
 
     @property
@@ -51,10 +51,10 @@ class Need(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """Something that needs a person.
+    """Something that needs attention.
 
-    `since` is in UTC; None if nobody knows. `what_to_do` is empty where the `reason` says it. `details` has a line for
-    each mistake or date. `run_id` is that of the run that it is about, if it is about one. A warning is for people to
+    `since` is in UTC; None if unknown. `what_to_do` is empty where the `reason` says it. `details` has a line for
+    each mistake or date. `run_id` is the run that the condition is about, if any. A warning is for people to
     know, but it does not make AutoFlow unhealthy.
     """
 
@@ -68,7 +68,7 @@ class Condition:
 
     @property
     def key(self) -> str:
-        """What tells it apart from other conditions, however long it lasts."""
+        """The key that identifies the condition for as long as it lasts."""
         return self.need.name.lower() if self.run_id is None else f"{self.need.name.lower()} {self.run_id}"
 
     @property
@@ -164,7 +164,7 @@ class Sights:
 
     `token` identifies the present token, and `token_expiry` is in UTC. `disk` says what is wrong with a disk, and
     `database` with the file of the run store. `stuck` is None if the run store could not be read. `mistakes` are those
-    of workflows.yml; None if it was not read. It was edited last at `edited_at`, in UTC.
+    of workflows.yml; None if it was not read. Its last edit was at `edited_at`, in UTC.
     """
 
     token: str = ""
@@ -178,9 +178,9 @@ class Sights:
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
-    """What needs a person, and the keys of what is known to be right.
+    """What needs attention, and the keys of what is known to be right.
 
-    What is neither is not known at present, or has not failed for long enough.
+    A subject that is in neither is unknown at present, or has not failed for long enough.
     """
 
     conditions: tuple[Condition, ...] = ()
@@ -202,9 +202,9 @@ def attention(
     notify_after: float,
     name: Callable[[RunKey], str] = str,
 ) -> Attention:
-    """Return what needs a person at `now` (UTC).
+    """Return what needs attention at `now` (UTC).
 
-    FlowAPI and a database server need one after they have failed for `notify_after` seconds. `name` is what a run is
+    FlowAPI and a database server need it after they have failed for `notify_after` seconds. `name` is what a run is
     called.
     """
     patience = datetime.timedelta(seconds=notify_after)
@@ -246,7 +246,7 @@ def failed_start(need: Need, error: str, facts: Facts, now: datetime.datetime) -
     """Return the condition that a daemon cannot start because of `error`."""
     if need is Need.WORKFLOWS_FILE:
         standing = next_standing(facts.workflows_file, error, now)
-        hint = "fix it, check it with 'autoflow validate', and start AutoFlow, which has not started because of it"
+        hint = "fix it, check it with 'autoflow validate', then start AutoFlow again"
         details = bounded(error.splitlines())
         return Condition(need=need, reason=need.headline, what_to_do=hint, since=standing.since, details=details)
     first, *others = error.splitlines()
@@ -261,7 +261,7 @@ def given_up(
 ) -> Condition | None:
     """Return the warning about `dates` that were given up since a person looked; None if there are none.
 
-    Each comes with the time at which it failed last.
+    Each comes with the time of its last failure.
     """
     new = sorted((item for item in dates if looked_at is None or item[1] > looked_at), key=lambda item: item[1])
     if not new:
@@ -285,7 +285,7 @@ def bounded(lines: Sequence[str]) -> tuple[str, ...]:
 
 
 def as_text(time: datetime.datetime | None) -> str:
-    """Write a time for people."""
+    """Format a time for people."""
     return f"{time:%Y-%m-%d %H:%M} UTC" if time else "never"
 
 
@@ -306,7 +306,7 @@ def _workflows_file(standing: Standing | None) -> Condition | None:
     return Condition(
         need=Need.WORKFLOWS_FILE,
         reason=Need.WORKFLOWS_FILE.headline,
-        what_to_do="fix it, and check it with 'autoflow validate'; until then, AutoFlow looks for no new dates",
+        what_to_do="fix it, and check it with 'autoflow validate'; until then, AutoFlow does not look for new dates",
         since=standing.since,
         details=bounded(standing.error.splitlines()),
     )

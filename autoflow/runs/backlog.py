@@ -1,4 +1,4 @@
-"""What waits for a slot and what has one: due runs, and requests of people. Without threads and without a database."""
+"""The runs that wait for a slot or have one, due or requested by people; without threads or a database."""
 
 import math
 from collections import deque
@@ -68,7 +68,7 @@ class Backlog:
         self._due = {
             entry: deque(run for run in runs if run.key not in taken) for entry, runs in work.runs.items() if runs
         }
-        # An entry whose kept runs are all taken is not asked for more: one of them ends first.
+        # An entry whose kept runs all have slots needs no new plan: one of them ends first.
         self._left_out = frozenset(entry for entry in work.cut if self._due.get(entry))
         known = work.runs.keys() | {turn.entry for turn in self._held}
         self._served_at = {entry: at for entry, at in self._served_at.items() if entry in known}
@@ -81,17 +81,17 @@ class Backlog:
         self.is_stale = False
 
     def end_pauses(self) -> None:
-        """Let dates whose runs were interrupted be due again."""
+        """Make dates whose runs were interrupted due again."""
         self._paused.clear()
 
     def request(self, run: WorkflowRun) -> Turn:
-        """Let a run that a person asked for wait for a slot."""
+        """Queue a run that a person asked for."""
         turn = Turn(run, is_requested=True)
         self._requests.append(turn)
         return turn
 
     def take(self, *, stuck: AbstractSet[WorkflowKey], now: float) -> Turn | None:
-        """Give the next slot; return who got it, None if there is no free slot or nothing to run."""
+        """Give the next slot; return the run that got it, or None if there is no free slot or nothing to run."""
         entry = self._state().next_entry(self._waiting(), stuck=stuck, now=now)
         if entry is None:
             return None
@@ -101,7 +101,7 @@ class Backlog:
         return turn
 
     def end(self, turn: Turn, state: RunState | None, now: float) -> None:
-        """Take the slot back, or the request if it has none; `state` is None if the run did not run."""
+        """Take back the slot, or the request if it has no slot; `state` is None if the run did not run."""
         if turn in self._requests:
             self._requests.remove(turn)
         if turn in self._held:

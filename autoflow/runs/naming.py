@@ -1,4 +1,4 @@
-"""What runs are called: a workflow, what tells it apart from other entries of the same workflow, and the date."""
+"""Names of runs: a workflow, the parameters that distinguish it from other entries of it, and the date."""
 
 import json
 from collections.abc import Iterable

@@ -214,7 +214,7 @@ def due_work(
     *,
     most: int = MOST_KEPT,
 ) -> DueWork:
-    """Return what is due at `now` (UTC), with `most` runs of each of `triggers` at most, to bound the memory."""
+    """Return what is due at `now` (UTC), with at most `most` runs of each of `triggers`, to bound the memory."""
     runs: dict[WorkflowKey, Sequence[WorkflowRun]] = {}
     cut = set()
     retries: list[datetime.datetime] = []
@@ -293,7 +293,7 @@ def given_up_keys(triggers: Iterable[TriggerSpec], histories: Histories) -> list
 
 
 def given_up_dates(triggers: Iterable[TriggerSpec], histories: Histories) -> list[tuple[RunKey, datetime.datetime]]:
-    """Return the dates that are given up, each with the time (UTC) at which it failed last."""
+    """Return the dates that are given up, each with the time (UTC) of its last failure."""
     return [
         (key, failures.last)
         for trigger in triggers

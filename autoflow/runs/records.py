@@ -154,7 +154,7 @@ class Claim:
 
 
 CANCELLED_FROM_COMMAND_LINE = "it was cancelled with 'autoflow cancel'"
-"""The reason in the record of a run that somebody cancelled from the command line."""
+"""The reason in the record of a run that was cancelled from the command line."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class RunRecord:
     """Everything that the run store knows about a run; times are in UTC.
 
     `outputs` maps labels of notebooks to the paths of the executed notebook and its reports; it is empty after these
-    were pruned. `holder` names the process that executed the run. `cancel_asked_at`: when somebody asked to cancel it.
+    were pruned. `holder` names the process that executed the run. `cancel_asked_at` is when someone asked to cancel it.
     """
 
     id: int

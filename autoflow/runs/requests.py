@@ -33,7 +33,7 @@ def requested_trigger(file: WorkflowsFile, workflow: str, parameters: Mapping[st
 
 
 def merged_parameters(file: WorkflowsFile, workflow: str, given: Mapping[str, Any]) -> dict[str, Json]:
-    """Return the parameters of a run that somebody asks for: those `given`, the others as in workflows.yml.
+    """Return the parameters of a requested run: those `given`, the others as in workflows.yml.
 
     If the workflow has several entries, those of the first one count.
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from autoflow.runs.records import RunRecord, WorkflowKey
 
 LAST_SUCCESSES = 10
-"""How many of the last successes of a workflow count; at most."""
+"""How many of the last successes of a workflow count, at most."""
 
 FEWEST_SUCCESSES = 3
-"""With fewer successes, nobody knows how long a run takes."""
+"""With fewer successes, it is unknown how long a run takes."""
 
 TIMES_THE_MEDIAN = 5
-"""A run is stuck if it takes over this many times the median of the last successes, and over `SHORTEST_LIMIT`."""
+"""A run is stuck if it takes longer than `SHORTEST_LIMIT` and than this many times the median of the last successes."""
 
 SHORTEST_LIMIT = datetime.timedelta(minutes=10)
 """A run that has not taken longer is never stuck."""
@@ -28,7 +28,7 @@ Durations = Mapping[WorkflowKey, Sequence[datetime.timedelta]]
 
 @dataclass(frozen=True, kw_only=True)
 class StuckRun:
-    """A run that takes far longer than its like.
+    """A run that takes far longer than similar runs.
 
     `running_for` is how long it has taken so far. `usual` is the median of the last successes; None if there are too
     few of them.
@@ -48,14 +48,14 @@ class StuckRun:
 
     @property
     def what_to_do(self) -> str:
-        """How a person ends the run."""
+        """What a person can do to end the run."""
         return f"'autoflow cancel {self.record.id}' ends it"
 
 
 def stuck_runs(active: Iterable[RunRecord], durations: Durations, now: datetime.datetime) -> list[StuckRun]:
     """Return the runs among `active` that are stuck at `now` (UTC), in the order of `active`.
 
-    `durations` are those of the last successes; of each workflow, `LAST_SUCCESSES` at most.
+    `durations` are those of the last successes; of each workflow, at most `LAST_SUCCESSES`.
     """
     found = []
     for record in active:
@@ -78,7 +78,7 @@ def _median(durations: Sequence[datetime.timedelta]) -> datetime.timedelta | Non
 
 
 def in_words(duration: datetime.timedelta) -> str:
-    """Write a duration for people, in its two largest units."""
+    """Format a duration for people, in its two largest units."""
     seconds = max(0, round(duration.total_seconds()))
     days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
     if days:

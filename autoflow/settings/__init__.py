@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     preload: checks.Modules = _named("AUTOFLOW_PRELOAD", "the modules to preload, separated by commas", PRELOAD)
     notify_urls: checks.SecretUrls = _named("AUTOFLOW_NOTIFY_URLS", "where messages are sent: Apprise's URLs", ())
     notify_after: Annotated[float, seconds(at_least=0)] = _named(
-        "AUTOFLOW_NOTIFY_AFTER", "how long FlowAPI has to fail before it needs a person", 3600.0
+        "AUTOFLOW_NOTIFY_AFTER", "how long FlowAPI has to fail before it needs attention", 3600.0
     )
     report_url_base: Annotated[str, web_address("https://reports.example.org/autoflow")] | None = _named(
         "AUTOFLOW_REPORT_URL_BASE", "the address at which a web server shows the outputs folder", None

@@ -1,4 +1,4 @@
-"""Whether the disks that AutoFlow writes to have room."""
+"""Checks for room on the disks that AutoFlow writes to."""
 
 import errno
 import os
@@ -6,17 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 NEARLY_FULL_SHARE = 0.05
-"""A disk is nearly full if less of it is free than this share, unless `NEARLY_FULL_BYTES` are."""
+"""A disk is nearly full if less than this share and less than `NEARLY_FULL_BYTES` of it are free."""
 
 NEARLY_FULL_BYTES = 1_000_000_000
 
 FULL_SHARE = 0.01
-"""A disk is full if less of it is free than this share, unless `FULL_BYTES` are."""
+"""A disk is full if less than this share and less than `FULL_BYTES` of it are free."""
 
 FULL_BYTES = 10_000_000
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-"""Numbers of the errors that say that nothing can be written at present, whatever it is."""
+"""Numbers of the errors that mean that nothing at all can be written at present."""
 
 _REASONS = tuple(os.strerror(number) for number in sorted(NO_ROOM))
 

@@ -30,7 +30,7 @@ _USER_NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 def prepare_home(environ: MutableMapping[str, str]) -> None:
     """Change `environ` so that libraries find a home, and folders that they can write to.
 
-    A home that exists stays, as it may have files that notebooks need: only what libraries write goes elsewhere.
+    An existing home is kept, as it may have files that notebooks need: only what libraries write goes elsewhere.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def is_substitute(home: Path) -> bool:
 
 
 def _home(environ: Mapping[str, str]) -> Path | None:
-    """Return the user's home; None if there is none, or no folder of this name."""
+    """Return the user's home; None if it is not set or does not exist."""
     home = environ.get("HOME", "").strip()
     if not home:
         try:
@@ -80,7 +80,7 @@ def _substitute() -> Path:
         status = folder.lstat()
     except OSError as error:
         raise _no_home(f"cannot make one in TMPDIR ({error.strerror or error})") from error
-    # Libraries run what they find in it. In /tmp, anybody can make a folder of this name.
+    # Libraries run code that they find in it. In /tmp, any user can make a folder of this name.
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise _no_home(f"{folder} is not a folder of this user alone")
     return folder

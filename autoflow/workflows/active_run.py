@@ -43,7 +43,7 @@ class ActiveRun:
 
     Three nested signals stop it, for different reasons: `cancel` when someone cancels what the run is part of,
     `watched.stop` when someone cancels the run itself, in Prefect or with 'autoflow cancel', `stop` when its claim is
-    lost. `shutdown` stops them all. `was_cancelled` is whether somebody had cancelled the run when its notebooks ended.
+    lost. `shutdown` stops them all. `was_cancelled` is whether the run had been cancelled when its notebooks ended.
     `end` is None until the end has been recorded.
     """
 

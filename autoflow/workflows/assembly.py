@@ -23,7 +23,7 @@ from autoflow.workflows.stuck_watch import StuckWatch
 
 @dataclass(frozen=True)
 class Assembly:
-    """A runner, the followers of its runs, and what notices those that are stuck."""
+    """A runner, the followers of its runs, and the watch for stuck runs."""
 
     runner: WorkflowRunner
     notifier: Notifier

@@ -22,13 +22,13 @@ from autoflow.stop_signal import PeriodicThread, Shutdown, StopSignal, join_thre
 from autoflow.workflows.runner import WorkflowRunner
 
 ADVANCE_SECONDS = 1.0
-"""How often the dispatcher looks whether a retry delay has ended, or an entry has held all slots for too long."""
+"""How often the dispatcher checks whether a retry delay has ended, or an entry has held all slots for too long."""
 
 PLAN_PAUSE = 0.1
 """The shortest time between two looks at the run store for what is due, in seconds."""
 
 PLAN_SHARE = 10
-"""The time between two looks is at least this many times what a look takes, which depends on the history."""
+"""The shortest time between two looks, as a multiple of the time that a look takes, which grows with the history."""
 
 OUTAGE_PAUSE = 10.0
 """How long the dispatcher waits after a failure of the run store, in seconds."""
@@ -47,7 +47,7 @@ class Targets:
 
 @dataclass
 class Counts:
-    """How many runs have ended in which way; `interrupted` includes cancelled ones and those that could not start."""
+    """The numbers of runs by how they ended; `interrupted` includes cancelled ones and those that could not start."""
 
     succeeded: int = 0
     failed: int = 0
@@ -64,7 +64,7 @@ class Dispatcher:
     """Runs what is due, up to a number of runs at a time, for the duration of the `with` block.
 
     A tick hands over its dates. From them and the run store, the dispatcher computes what is due, again whenever a run
-    has ended or a retry delay is over. Between ticks, it asks nobody for dates. `stuck` returns the entries that have a
+    has ended or a retry delay is over. Between ticks, it does not ask FlowAPI. `stuck` returns the entries that have a
     stuck run. `clock` is in UTC, for the run store; `timer` counts seconds and does not jump.
     """
 
@@ -96,7 +96,7 @@ class Dispatcher:
         self._thread = PeriodicThread("dispatcher", self.advance, ADVANCE_SECONDS)
 
     def __enter__(self) -> Self:
-        """Start to give slots."""
+        """Start giving slots."""
         self._thread.__enter__()
         return self
 
@@ -121,7 +121,7 @@ class Dispatcher:
         return work
 
     def hold(self, reason: str) -> None:
-        """Start nothing more that is due, until a tick hands over again; what runs goes on."""
+        """Start nothing more that is due until the next tick hands over dates; runs in progress continue."""
         with self._planning:
             was_at_work, self._targets, self._next_at = self._targets is not None, None, None
             with self._lock:
@@ -181,7 +181,7 @@ class Dispatcher:
             return turn.since is not None
 
     def _look_for_crashed(self) -> None:
-        """Let the dates of crashed runs be due again; a tick does the same, but it may be far away."""
+        """Make the dates of crashed runs due again; a tick does the same, but it may be far away."""
         if self._timer() < self._crash_look_at:
             return
         self._crash_look_at = self._timer() + self._store.crashed_after.total_seconds()

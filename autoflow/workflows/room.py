@@ -12,10 +12,10 @@ from autoflow.runs.run import Outcome
 from autoflow.system.disk import free_bytes, full_disk
 
 RETRY_SECONDS = 300.0
-"""How long runs wait, at most, after one that found no room on a disk that does not look full, such as with a quota."""
+"""How long runs wait, at most, after one found no room on a disk that does not look full, for example with a quota."""
 
 MORE_BYTES = 500_000
-"""If so much more is free than when a run found no room, and a tenth more, runs continue."""
+"""Runs continue once this much more, in bytes, and a tenth more is free than when a run found no room."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class _Shortage:
 
     @property
     def is_over(self) -> bool:
-        """Whether clearly more is free now."""
+        """Whether clearly more is free than before."""
         return any(free_bytes(folder) > max(1.1 * free, free + MORE_BYTES) for folder, free in self.free.items())
 
 
@@ -73,7 +73,7 @@ class Room:
             self._shortage = None
             return None
         if self._clock() - self._shortage.since > RETRY_SECONDS:
-            # One run finds out, the others go on waiting.
+            # One run finds out, the others keep waiting.
             self._shortage.since = self._clock()
             return None
         return str(self._shortage.error)

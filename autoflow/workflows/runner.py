@@ -26,7 +26,7 @@ ROOM_POLL_SECONDS = 0.5
 class WorkflowRunner:
     """Runs workflows, each date once: with a claim in the run store, a heartbeat, and a record of the end.
 
-    It runs as many at a time as it is called for. `cancellations` stop a run that is cancelled in Prefect. Each of
+    It does not limit how many run at a time. `cancellations` stop a run that is cancelled in Prefect. Each of
     `followers` is called after every run, in the thread of the run, so it must return quickly. Kernels start faster
     with a `fork_server`.
     """

@@ -1,4 +1,4 @@
-"""Looks for runs that take far longer than their like, and reports each once."""
+"""Looks for runs that take far longer than similar ones, and reports each once."""
 
 from collections.abc import Callable, Sequence
 from typing import Self
@@ -11,7 +11,7 @@ from autoflow.runs.stuck import StuckRun
 from autoflow.stop_signal import PeriodicThread
 
 LOOK_SECONDS = 15.0
-"""How often the run store is asked for stuck runs; one is stuck after ten minutes at the earliest."""
+"""How often the run store is searched for stuck runs; a run is stuck after ten minutes at the earliest."""
 
 
 class StuckWatch:
@@ -29,7 +29,7 @@ class StuckWatch:
         self._thread = PeriodicThread("stuck-watch", self.look, LOOK_SECONDS)
 
     def __enter__(self) -> Self:
-        """Start to look."""
+        """Start looking."""
         self._thread.__enter__()
         return self
 

@@ -1,4 +1,4 @@
-"""The daemon's watch over workflows.yml and over everything else that may need a person."""
+"""The daemon's watch over workflows.yml and everything else that may need attention."""
 
 import datetime
 import threading
@@ -27,13 +27,13 @@ from autoflow.stop_signal import PeriodicThread
 from autoflow.utils import redact
 
 LOOK_SECONDS = 1.0
-"""How often workflows.yml is looked at, which costs a read of the file."""
+"""How often workflows.yml is checked, which costs a read of the file."""
 
 ATTEND_SECONDS = 15.0
-"""How often everything else is looked at."""
+"""How often everything else is checked."""
 
 LOGGED = frozenset({Need.DISK, Need.DATABASE, Need.PREFECT})
-"""What is logged here when it begins and when it is over; ticks log their own failures."""
+"""Conditions that are logged here when they begin and when they are over; ticks log their own failures."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Clocks:
 
 
 class Watch:
-    """Watches workflows.yml and whatever else may need a person, in the background.
+    """Watches workflows.yml and everything else that may need attention, in the background.
 
-    What it finds out goes to the log, the daemon's files, the page and the messages. `workflows` is the workflows.yml
+    Its findings go to the log, the daemon's files, the page and the messages. `workflows` is the workflows.yml
     that the daemon has started with.
     """
 
@@ -96,7 +96,7 @@ class Watch:
         self._guarded = threads
 
     def tick_ended(self, error: AutoflowError | None) -> None:
-        """Note how a tick ended."""
+        """Record how a tick ended."""
         now, token = self._clock(), FlowApi.of(self._settings).token_id
         with self._lock:
             self._facts = _after_tick(self._facts, error, self._text(error), now, token)
@@ -104,7 +104,7 @@ class Watch:
         self._thread.wake()
 
     def look(self) -> None:
-        """Check workflows.yml if it was edited and, from time to time, everything else."""
+        """Check workflows.yml if it was edited and, less often, everything else."""
         checked = self._file.look()
         if checked is not None:
             self._file_checked(checked)
@@ -122,7 +122,7 @@ class Watch:
             self._facts = replace(self._facts, workflows_file=next_standing(before, error, self._clock()))
         if isinstance(result, WorkflowsFileError):
             after = f" after an edit of {edited}" if edited else ""
-            logger.error("workflows.yml is invalid%s; AutoFlow looks for no new dates:\n%s", after, result)
+            logger.error("workflows.yml is invalid%s; AutoFlow does not look for new dates:\n%s", after, result)
         else:
             # Before the first check, an edit is noticed only by its effect.
             if edited or result != self._workflows:
@@ -132,7 +132,7 @@ class Watch:
             self._workflows = self._unapplied = result
 
     def _apply(self) -> None:
-        """Have a changed workflows.yml taken over."""
+        """Apply a changed workflows.yml."""
         if self._unapplied is None:
             return
         self._page.follow(self._unapplied.sensor.triggers)
@@ -176,7 +176,7 @@ class Watch:
             self._facts = replace(self._facts, prefect=next_standing(self._facts.prefect, error, self._clock()))
 
     def _text(self, error: AutoflowError | None) -> str:
-        """Return what an error says, without secrets: it is written to a file."""
+        """Return the message of an error without secrets: it is written to a file."""
         return redact(str(error), self._settings.secrets)
 
     def _log(self, found: Attention) -> None:
@@ -209,7 +209,7 @@ def _summary(file: WorkflowsFile) -> str:
 def _after_tick(facts: Facts, error: AutoflowError | None, text: str, now: datetime.datetime, token: str) -> Facts:
     """Return the facts after a tick, where `text` is what the `error` says.
 
-    What a failed tick has not come to is unknown or as before.
+    What a failed tick did not reach is unknown or as before.
     """
     if error is None:
         return replace(

@@ -14,7 +14,7 @@ KEY = RunKey.of("simple", {"level": 2}, datetime.date(2016, 1, 9))
 
 @contextmanager
 def running(cli: Cli, end: RunState) -> Iterator[Claim]:
-    """Have a process with a heartbeat execute a run, which ends as `end` once somebody asks to cancel it."""
+    """Have a process with a heartbeat execute a run, which ends as `end` once its cancellation is requested."""
     assert cli("runs") == 0
     with cli.store() as store, Heartbeat(store) as heartbeat:
         claim, cancel = store.claim(KEY), StopSignal()

@@ -32,7 +32,7 @@ def test_runs_show_prints_what_is_known_of_a_run(cli: Cli) -> None:
 
 
 def test_secret_in_an_old_row_is_not_shown(cli: Cli) -> None:
-    """Versions before stored such parameters."""
+    """Earlier versions stored such parameters."""
     token = cli.environ["FLOWAPI_TOKEN"]
     key = RunKey.of("simple", {"level": token, "more": [{token: f"x{token}y"}], "number": 2}, datetime.date(2016, 1, 1))
     run_id = cli.record_failure(key)

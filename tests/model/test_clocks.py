@@ -136,12 +136,12 @@ class TestSettleTimes:
         assert [run.state for run in hasty.runs()] == [RunState.CRASHED]
         assert logged == [
             (
-                "the clock was set back: waiting up to 1 s for the next heartbeat of what is recorded as running "
+                "the clock was set back: waiting up to 1 s for the next heartbeat of runs recorded as running "
                 f"(run {lost.id})"
             )
         ]
 
-    def test_run_that_renews_its_heartbeat_goes_on_and_keeps_nobody_waiting(self, hasty: RunStore, uri: str) -> None:
+    def test_run_that_renews_its_heartbeat_continues_and_keeps_no_one_waiting(self, hasty: RunStore, uri: str) -> None:
         run, looks = self.claim_ahead(uri), 0
 
         def wait(_seconds: float) -> bool:
@@ -169,5 +169,5 @@ class TestSettleTimes:
 
 
 def waiting(seconds: float) -> bool:
-    """Wait as the stop signal of a daemon that goes on does."""
+    """Wait as the stop signal of a daemon that keeps running does."""
     return StopSignal().wait(seconds)

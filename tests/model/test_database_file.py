@@ -1,4 +1,4 @@
-"""A SQLite file that is missing, deleted or replaced: nothing starts from an empty one by accident."""
+"""A SQLite file that is missing, deleted or replaced: AutoFlow never starts with an empty one by accident."""
 
 import shutil
 import sqlite3

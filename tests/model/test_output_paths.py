@@ -150,7 +150,7 @@ def test_an_outputs_folder_that_is_named_by_a_symbolic_link_is_moved_like_any_ot
 
 
 def old_database(uri: str, *rows: Mapping[str, Any] | str | None) -> None:
-    """Make a database as the version before left it, with runs that have the outputs `rows`."""
+    """Make a database as the previous version left it, with runs that have the outputs `rows`."""
     engine = sa.create_engine(uri.replace("postgresql://", "postgresql+psycopg://"))
     insert = sa.text(
         "INSERT INTO runs (workflow, parameters_hash, parameters, reference_date, attempt, state, holder, started_at,"

@@ -1,4 +1,4 @@
-"""What a reader sees of a notebook that AutoFlow has written has no secret in it, in whatever form it was."""
+"""What a reader sees of a notebook that AutoFlow has written contains no secret in any form."""
 
 import base64
 import html

@@ -1,4 +1,4 @@
-"""What needs a person, decided from facts and a time."""
+"""What needs attention, decided from facts and a time."""
 
 import datetime
 

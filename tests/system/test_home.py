@@ -33,7 +33,7 @@ AS_NOBODY = [
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Return the folder for temporary files, and have the user be without a name."""
+    """Return the folder for temporary files, for a user without a name."""
     place = tmp_path / "tmp"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))

@@ -1,4 +1,4 @@
-"""What needs a person, as `autoflow health`, `health --live`, the page's banner and messages say it, fault by fault."""
+"""What needs attention, as health, `health --live`, the page's banner and messages report it, fault by fault."""
 
 import datetime
 import os
@@ -43,7 +43,7 @@ HOUR = datetime.timedelta(hours=1)
 
 @dataclass
 class Daemon:
-    """All of a daemon that looks after what needs a person, with a clock of the test; others see it through health."""
+    """The parts of a daemon that watch for what needs attention, with a test's clock; health shows what they find."""
 
     deployed: Deployed
     settings: Settings
@@ -74,7 +74,7 @@ class Daemon:
         self.look()
 
     def look(self, *, later: datetime.timedelta = datetime.timedelta()) -> None:
-        """Have the daemon look after `later`, for long enough to notice everything."""
+        """Let the daemon check after `later`, for long enough to notice everything."""
         self.now += later
         for _ in range(20):
             self.seconds += 1

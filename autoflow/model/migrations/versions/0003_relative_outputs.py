@@ -1,4 +1,4 @@
-"""Keep paths of outputs relative to the outputs folder, and what that folder was when they were stored.
+"""Keep paths of outputs relative to the outputs folder, and record that folder at the time.
 
 Older rows hold absolute paths below a folder that may have been moved since. Which part of them was the outputs
 folder follows from the folders as they are set now or, if these do not match, from AutoFlow's defaults. No path is

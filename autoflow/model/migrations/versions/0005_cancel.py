@@ -1,4 +1,4 @@
-"""Record that somebody asked to cancel a run."""
+"""Record requests to cancel a run."""
 
 import sqlalchemy as sa
 from alembic import op
