@@ -242,7 +242,8 @@ class TestPeriodicThread:
             calls()
             thread.end()
 
-        with PeriodicThread("calls", call, 0.001) as thread:
+        thread = PeriodicThread("calls", call, 0.001)
+        with thread:
             assert thread.join()
             assert thread.is_ending
         assert calls.number == 1
