@@ -87,15 +87,24 @@ def _owned_file(path: Path) -> Iterator[None]:
 @contextmanager
 def owned_folder(prefix: str, place: Path) -> Iterator[Path]:
     """Yield a new folder in `place`, owned by this process for the duration of the block and removed at its end."""
+    folder, descriptor = _new_owned_folder(prefix, place)
+    with _closing(descriptor):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_owned_folder(prefix: str, place: Path) -> tuple[Path, int]:
+    """Return a new folder and a file descriptor that owns it until it is closed."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
-        with contextlib.suppress(FileNotFoundError), _closing(os.open(folder, os.O_DIRECTORY)) as descriptor:
+        # Another process may take it for abandoned, and remove it, before it is locked.
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_DIRECTORY)
             if _is_locked_now(descriptor, folder):
-                try:
-                    yield folder
-                finally:
-                    shutil.rmtree(folder, ignore_errors=True)
-                return
+                return folder, descriptor
+            os.close(descriptor)
 
 
 def remove_abandoned_folders(place: Path, prefix: str) -> None:

@@ -26,6 +26,12 @@ def test_folder_is_removed_at_its_end(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_error_in_the_block_is_passed_on_and_the_folder_is_removed(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="of the block"), owned_folder("x-", tmp_path):
+        raise FileNotFoundError("of the block")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_folder_stays_while_its_owner_lives_and_goes_when_it_was_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", OWNER, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:

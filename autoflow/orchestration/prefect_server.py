@@ -50,7 +50,9 @@ def serve(listener: socket.socket, hosts: Sequence[str]) -> None:
     if url.startswith("sqlite"):
         use_patient_sqlite(url)
     check_background_tasks_every(BACKGROUND_SECONDS)
-    app = OwnPagesOnly(create_app(), hosts=[*hosts, socket.gethostname()], origins=allowed_origins())
+    # Before the app is made, which reads the setting.
+    origins = allowed_origins()
+    app = OwnPagesOnly(create_app(), hosts=[*hosts, socket.gethostname()], origins=origins)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
     _Server(config, lock.close).run(sockets=[listener])
 
