@@ -170,8 +170,9 @@ def test_hanging_runs_of_one_entry_keep_no_other_waiting_are_reported_and_can_be
         assert len(reported) == len([line for line in logged if "seems stuck" in line]) == 2
 
         work.stuck = set(watch.entries)
-        work.hand_over(3)
         assert work.store.ask_to_cancel(reported[0].record.id)
+        wait_for(lambda: sorted(work.states()["hangs"]) == ["cancelled", "running"])
+        work.hand_over(3)
 
         def the_rest_is_done() -> bool:
             work.advance()
@@ -182,7 +183,6 @@ def test_hanging_runs_of_one_entry_keep_no_other_waiting_are_reported_and_can_be
         # Only then does the entry with the stuck run get another slot.
         names = [run.key.workflow for run in reversed(work.store.runs())]
         assert sorted(names[6:8]) == ["b", "c"]
-        assert sorted(work.states()["hangs"][:2]) == ["cancelled", "running"]
 
 
 def test_failed_date_runs_again_when_its_delay_is_over_without_a_tick(deployed: Deployed) -> None:
