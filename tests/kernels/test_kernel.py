@@ -29,19 +29,19 @@ from autoflow.kernels.kernel import (
     new_kernel,
     remove_abandoned_kernel_folders,
 )
-from tests.environment import steady_environ
+from tests.environment import processes_at_work, steady_environ
 from tests.waiting import LONG, wait_for
 
 
 @pytest.fixture(autouse=True)
-def kernels_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def kernels_folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert tmp_path.exists()  # made before the folder for temporary files changes
-    processes = psutil.Process().children(recursive=True)
+    processes = processes_at_work(request)
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield Path(folder)
         assert list(Path(folder).iterdir()) == []
-    wait_for(lambda: psutil.Process().children(recursive=True) == processes)
+    wait_for(lambda: processes_at_work(request) <= processes)
 
 
 @pytest.fixture

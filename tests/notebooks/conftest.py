@@ -3,11 +3,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from autoflow.kernels.fork_server import ForkServer
-from tests.environment import steady_environ
+from tests.environment import processes_at_work, steady_environ
 from tests.notebooks.running import Runner
 from tests.waiting import LONG, wait_for
 
@@ -29,15 +28,15 @@ def state_of_process() -> tuple[object, ...]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_is_left(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert tmp_path.exists()  # made before the folder for temporary files changes
-    processes = psutil.Process().children(recursive=True)
+    processes = processes_at_work(request)
     before = state_of_process()
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield
         assert list(Path(folder).iterdir()) == []
-    wait_for(lambda: psutil.Process().children(recursive=True) == processes)
+    wait_for(lambda: processes_at_work(request) <= processes)
     monkeypatch.undo()
     assert state_of_process() == before
 
