@@ -283,6 +283,9 @@ class Kernel(AsyncKernelManager):
         ended = asyncio.ensure_future(self.ended.wait())
         try:
             await asyncio.wait({ready, ended}, timeout=start_timeout, return_when=asyncio.FIRST_COMPLETED)
+            if self._killed:
+                # It may have been ready before its guard could kill it.
+                await asyncio.wait({ended}, timeout=start_timeout)
             if ended.done():
                 raise KernelStartError(f"the kernel did not start: {self.death()}{self._last_line()}")
             if not ready.done():
