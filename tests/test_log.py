@@ -130,7 +130,7 @@ import logging, sys, warnings
 from autoflow.log import set_up_logging
 set_up_logging("INFO", lambda: ["hunter22"])
 import prefect
-library = logging.getLogger("some.library")
+library = logging.getLogger("some.package")
 library.debug("not shown")
 library.info("not shown")
 library.warning("two\\nlines with hunter22 and %s", "50 %")
@@ -150,11 +150,11 @@ def test_what_libraries_log_or_warn_is_in_the_format_of_the_log_also_once_prefec
     lines = [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ ", "", line) for line in ended.stderr.splitlines()]
     lines = [line for line in lines if "old" in line or not line.startswith("WARNING  warnings: DeprecationWarning")]
     assert lines[:6] == [
-        "WARNING  some.library: two lines with [secret] and 50 %",
+        "WARNING  some.package: two lines with [secret] and 50 %",
         "ERROR    root: of the root",
         "WARNING  warnings: UserWarning: it is [secret] (<string>:12)",
         "WARNING  warnings: DeprecationWarning: old (lib/x.py:7)",
-        "ERROR    some.library: failed",
+        "ERROR    some.package: failed",
         "Traceback (most recent call last):",
     ]
     assert "hunter22" not in ended.stderr.replace('int("hunter22")', "")
@@ -164,15 +164,15 @@ def test_what_libraries_log_or_warn_is_in_the_format_of_the_log_also_once_prefec
 @pytest.mark.parametrize("level", ["ERROR", "CRITICAL"])
 def test_level_holds_for_libraries_too(capsys: pytest.CaptureFixture[str], level: str) -> None:
     set_up_logging(level, tuple)
-    logging.getLogger("some.library").warning("not shown")
-    logging.getLogger("some.library").critical("shown")
-    assert capsys.readouterr().err.endswith("CRITICAL some.library: shown\n")
+    logging.getLogger("some.package").warning("not shown")
+    logging.getLogger("some.package").critical("shown")
+    assert capsys.readouterr().err.endswith("CRITICAL some.package: shown\n")
 
 
 def test_lines_of_libraries_come_once_however_often_logging_is_set_up(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("INFO", tuple)
     set_up_logging("INFO", tuple)
-    logging.getLogger("some.library").warning("once")
+    logging.getLogger("some.package").warning("once")
     assert capsys.readouterr().err.count("once") == 1
 
 
