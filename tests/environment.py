@@ -3,7 +3,6 @@
 import os
 
 import psutil
-import pytest
 
 
 def steady_environ() -> dict[str, str]:
@@ -14,8 +13,14 @@ def steady_environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
-def processes_at_work(request: pytest.FixtureRequest) -> set[psutil.Process]:
-    """Return the processes below this one, without the warm process, which a new one replaces if a file changes."""
-    server = request.getfixturevalue("fork_server") if "fork_server" in request.fixturenames else None
-    warm = server.pid if server else None
-    return {process for process in psutil.Process().children(recursive=True) if process.pid != warm}
+def processes_at_work() -> set[psutil.Process]:
+    """Return the processes below this one, without warm processes: one ends late if a file of its modules changes."""
+    this = psutil.Process()
+    return {each for each in this.children(recursive=True) if not _is_warm_process_of(this, each)}
+
+
+def _is_warm_process_of(this: psutil.Process, child: psutil.Process) -> bool:
+    try:
+        return child.ppid() == this.pid and any("warm_process" in word for word in child.cmdline())
+    except psutil.NoSuchProcess:
+        return True

@@ -34,14 +34,14 @@ from tests.waiting import LONG, wait_for
 
 
 @pytest.fixture(autouse=True)
-def kernels_folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def kernels_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert tmp_path.exists()  # made before the folder for temporary files changes
-    processes = processes_at_work(request)
+    processes = processes_at_work()
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield Path(folder)
         assert list(Path(folder).iterdir()) == []
-    wait_for(lambda: processes_at_work(request) <= processes)
+    wait_for(lambda: processes_at_work() <= processes)
 
 
 @pytest.fixture

@@ -28,15 +28,15 @@ def state_of_process() -> tuple[object, ...]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert tmp_path.exists()  # made before the folder for temporary files changes
-    processes = processes_at_work(request)
+    processes = processes_at_work()
     before = state_of_process()
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield
         assert list(Path(folder).iterdir()) == []
-    wait_for(lambda: processes_at_work(request) <= processes)
+    wait_for(lambda: processes_at_work() <= processes)
     monkeypatch.undo()
     assert state_of_process() == before
 
