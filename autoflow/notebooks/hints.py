@@ -33,5 +33,10 @@ def with_hint(error_class: str, message: str, code: Iterable[str]) -> str:
         hint = _EXECUTING_HINT if any("flowclient" in source for source in code) else ""
     else:
         hint = _ERRORED_HINT if _ERRORED.search(message) else ""
+    return with_note(message, hint)
+
+
+def with_note(message: str, note: str) -> str:
+    """Return `message` with a note, unless that is empty, on its first line."""
     first, newline, rest = message.partition("\n")
-    return f"{first} ({hint}){newline}{rest}" if hint else message
+    return f"{first} ({note}){newline}{rest}" if note else message
