@@ -1,10 +1,12 @@
-"""Hints for errors of notebooks: what to do about queries that FlowKit never finishes.
+"""Hints for errors of notebooks: queries that FlowKit refuses or never finishes, and names that libraries dropped.
 
 FlowMachine, FlowKit's query server, keeps the state of each query in Redis, where no rerun changes it.
 """
 
 import re
 from collections.abc import Iterable
+
+from autoflow.notebooks.dropped_names import replacement
 
 TIMEOUT = "Timeout"
 """The class of the error of a notebook that took too long."""
@@ -14,6 +16,13 @@ _ERRORED = re.compile(
 )
 """How flowclient and FlowAPI describe a query that is in the state 'errored'."""
 
+_REFUSED = "Could not parse query spec."
+"""How FlowAPI answers a query over no days, among others."""
+
+_REFUSED_HINT = (
+    "FlowAPI refuses a query over no days, for example; flowclient's intervals are half-open, so a notebook that "
+    "passes date_ranges to flowclient needs 'interval_ends: excluded' in workflows.yml"
+)
 _ERRORED_HINT = (
     "FlowMachine remembers this query as errored, and each rerun fails in the same way; "
     "reset the query's state, or FlowMachine's Redis, then run 'autoflow retry'"
@@ -24,14 +33,18 @@ _EXECUTING_HINT = (
 )
 
 
-def with_hint(error_class: str, message: str, code: Iterable[str]) -> str:
-    """Return `message`, with a hint on its first line if a query of FlowKit is stuck.
+def with_hint(error_class: str, message: str, code: Iterable[str], *, has_own_python: bool = True) -> str:
+    """Return `message`, with a hint on its first line if it is known what to do.
 
-    `code` is that of the notebook's cells.
+    `code` is that of the notebook's cells, and `has_own_python` whether they run in AutoFlow's own Python.
     """
     if error_class == TIMEOUT:
         hint = _EXECUTING_HINT if any("flowclient" in source for source in code) else ""
+    elif _REFUSED in message:
+        hint = _REFUSED_HINT
+    elif _ERRORED.search(message):
+        hint = _ERRORED_HINT
     else:
-        hint = _ERRORED_HINT if _ERRORED.search(message) else ""
+        hint = replacement(message, has_own_python=has_own_python)
     first, newline, rest = message.partition("\n")
     return f"{first} ({hint}){newline}{rest}" if hint else message
