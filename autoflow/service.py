@@ -182,8 +182,10 @@ class TickRetry:
         if isinstance(result, Tick | WorkflowsFileError):
             self._failures, self._at = 0, math.inf
             return
-        self._at = self._timer() + min(FIRST_RETRY_SECONDS * 2**self._failures, LONGEST_RETRY_SECONDS)
+        seconds = min(FIRST_RETRY_SECONDS * 2**self._failures, LONGEST_RETRY_SECONDS)
         self._failures += 1
+        self._at = self._timer() + seconds
+        logger.info("the next tick is in %.0f min, or earlier if it is due by then", seconds / 60)
 
 
 class _Deployments:

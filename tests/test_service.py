@@ -19,7 +19,7 @@ class Timer:
 
 def pauses(retry: TickRetry, timer: Timer, error: AutoflowError, *, times: int) -> list[float]:
     """Let a tick fail so many times; return after how many seconds each time the next one is due."""
-    found = []
+    found: list[float] = []
     for _ in range(times):
         retry.tick_ended(error)
         failed_at = timer.seconds

@@ -215,7 +215,7 @@ def attention(
         _flowapi(facts.flowapi, now, patience),
         _ticks(facts.ticks, now, patience),
         _prefect(facts.prefect, now),
-        *(_stuck(run, name) for run in sights.stuck or ()),
+        *(stuck_condition(run, name) for run in sights.stuck or ()),
         _disk(sights.disk),
         _database(facts.run_store, sights, now, patience),
     ]
@@ -350,7 +350,8 @@ def _prefect(standing: Standing | None, now: datetime.datetime) -> Condition | N
     return Condition(need=Need.PREFECT, reason=standing.error, since=standing.since)
 
 
-def _stuck(run: StuckRun, name: Callable[[RunKey], str]) -> Condition:
+def stuck_condition(run: StuckRun, name: Callable[[RunKey], str]) -> Condition:
+    """Return the condition that a run is stuck; `name` is what the run is called."""
     return Condition(
         need=Need.STUCK,
         reason=f"{name(run.record.key)} (run {run.record.id}) seems stuck: {run.why}",

@@ -55,6 +55,13 @@ def test_each_text_about_an_errored_query_is_recognised(message: str) -> None:
     assert hinted.endswith("\nmore")
 
 
+def test_a_long_error_leaves_room_for_the_hint_wherever_it_names_the_state() -> None:
+    hinted = with_hint("RuntimeError", f"{'x ' * 20_000}and status 'errored'", [])
+    assert "FlowMachine remembers" in hinted[:500]
+    hinted = with_hint("RuntimeError", f"{'x ' * 20_000}\nQuery with id '1a2b' finished with an error", [])
+    assert "FlowMachine remembers" in hinted[:500]
+
+
 @pytest.mark.parametrize(
     ("error_class", "message"),
     [("ValueError", "division by zero"), ("Timeout", "the notebook took longer than 1 s"), ("E", "the job errored")],

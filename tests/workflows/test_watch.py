@@ -26,6 +26,7 @@ from autoflow.runs.records import RunKey, RunState, utc_now
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
 from autoflow.stop_signal import PeriodicThread
+from autoflow.workflows.stuck_watch import StuckWatch
 from autoflow.workflows.watch import Clocks, Watch
 from tests.cli.test_health import ACTIVE, WORKFLOWS, prefect
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
@@ -70,6 +71,7 @@ class Daemon:
             page=self.page,
             clocks=Clocks(now=lambda: self.now, seconds=lambda: self.seconds),
         )
+        self.stuck_watch = StuckWatch(self.store, followers=[self.notifier.runs_are_stuck])
         edit()
         self.look()
 
@@ -79,6 +81,7 @@ class Daemon:
         for _ in range(20):
             self.seconds += 1
             self.watch.look()
+        self.stuck_watch.look()
         self.page.finish()
 
     def tick(self, error: AutoflowError | None = None) -> None:
@@ -318,7 +321,7 @@ def test_a_stuck_run(start: Start) -> None:
     assert_needs_a_person(daemon, name, name, "running for 2 h 0 min", f"'autoflow cancel {claim.id}' ends it")
     daemon.store.finish(claim, RunState.CANCELLED)
     daemon.look()
-    assert_is_over(daemon, f"run {claim.id} is no longer stuck")
+    assert_is_over(daemon, name.replace("seems", "is no longer"))
 
 
 def test_dates_that_were_given_up_are_a_warning_until_somebody_looks(start: Start) -> None:
