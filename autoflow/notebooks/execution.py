@@ -238,10 +238,10 @@ class _Run:
 def _explained(error: Exception, label: str, run: _Run) -> NotebookError:
     """Return the error to report for `error`, without secrets."""
     error_class, message = (run.redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
-    if len(message) > LONGEST_MESSAGE:
-        message = f"{message[:LONGEST_MESSAGE]}..."
     code = (cell.source for cell in run.node.cells)
     message = with_hint(error_class, message, code, has_own_python=run.kernel_name == PYTHON_KERNEL)
+    if len(message) > LONGEST_MESSAGE:
+        message = f"{message[:LONGEST_MESSAGE]}..."
     cell = None if run.position is None else run.position + 1
     is_death = isinstance(error, DeadKernelError | KernelStartError)
     return NotebookError(label, cell, error_class[:LONGEST_MESSAGE], message, is_death=is_death)
