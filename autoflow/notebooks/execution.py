@@ -20,12 +20,11 @@ from autoflow.kernels.kernel import (
     SHUTDOWN_GRACE,
     Kernel,
     KernelStartError,
-    is_installed,
     new_kernel,
 )
 from autoflow.notebooks.hints import TIMEOUT, with_hint
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
-from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, read_notebook
+from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, missing_kernel, read_notebook
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
 from autoflow.specs import NO_TIMEOUT, Json
 from autoflow.stop_signal import StopSignal
@@ -173,9 +172,9 @@ class _Run:
         for cell in self.node.cells:
             if cell.cell_type == "code":
                 cell.update(outputs=[], execution_count=None)
+        if missing := missing_kernel(self.node):
+            raise _FailedError("NoSuchKernel", missing)
         self.kernel_name = choose_kernel(self.node)
-        if not is_installed(self.kernel_name):
-            raise _FailedError("NoSuchKernel", f"no kernel named '{self.kernel_name}' is installed")
         values = {name: _strict_json(name, value) for name, value in parameters.items()}
         self.node = papermill.execute_notebook(
             self.node, None, values, kernel_name=self.kernel_name, prepare_only=True, progress_bar=False
