@@ -1,5 +1,6 @@
 """Walk through pandoc's document model."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -52,25 +53,39 @@ def in_parts(inlines: Sequence[Node], most: int) -> Iterator[list[Node]]:
 def _small(inlines: Sequence[Node], most: int) -> Iterator[Node]:
     """Yield `inlines`, with those divided that have more than `most` characters or a line break within them."""
     for inline in inlines:
-        kind, contents = inline["t"], inline.get("c")
         text = text_with_lines([inline])
-        if kind == "LineBreak" or (len(text) <= most and "\n" not in text):
+        if inline["t"] == "LineBreak" or (len(text) <= most and "\n" not in text):
             yield inline
-        elif kind == "Str":
-            yield from ({"t": kind, "c": text[start : start + most]} for start in range(0, len(text), most))
-        elif kind == "Code":
-            yield from ({"t": kind, "c": [None, text[start : start + most]]} for start in range(0, len(text), most))
-        elif kind in _MARKED:
-            yield from ({"t": kind, "c": part} for part in in_parts(contents, most))
-        elif kind in {"Span", "Link"}:
-            (identifier, *attributes), inner, *target = contents
-            for part in in_parts(inner, most):
-                yield {"t": kind, "c": [[identifier, *attributes], part, *target]}
-                identifier = ""
-        elif kind in {"Quoted", "Cite"}:
-            yield from _small(contents[1], most)
         else:
-            yield inline
+            yield from _divided(inline, most)
+
+
+def _divided(inline: Node, most: int) -> Iterator[Node]:
+    kind, contents = inline["t"], inline.get("c")
+    if kind == "Str":
+        yield from ({"t": kind, "c": contents[start : start + most]} for start in range(0, len(contents), most))
+    elif kind == "Code":
+        yield from _divided_code(contents[1], most)
+    elif kind in _MARKED:
+        yield from ({"t": kind, "c": part} for part in in_parts(contents, most))
+    elif kind in {"Span", "Link"}:
+        (identifier, *attributes), inner, *target = contents
+        for part in in_parts(inner, most):
+            yield {"t": kind, "c": [[identifier, *attributes], part, *target]}
+            identifier = ""
+    elif kind in {"Quoted", "Cite"}:
+        yield from _small(contents[1], most)
+    else:
+        yield inline
+
+
+def _divided_code(text: str, most: int) -> Iterator[Node]:
+    """Yield the parts of a code, and the spaces between them."""
+    for part in re.findall(rf"(?s)\s+|\S.{{0,{most - 1}}}(?!\S)|\S.{{0,{most - 1}}}", text):
+        if not part.isspace():
+            yield {"t": "Code", "c": [None, part]}
+        if part[-1].isspace():
+            yield {"t": "Space"}
 
 
 def flat_blocks(blocks: Sequence[Node]) -> Iterator[Node]:

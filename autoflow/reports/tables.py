@@ -20,12 +20,15 @@ _SPLIT_SIZE = 7.5
 _CHARACTER = 0.6
 """Mean width of a character, relative to the font size."""
 _PADDING = 9.0
+_LONGEST_CAPTION = 1000
 _MOST_LINES_OF_HEAD = 8
 """A longer head is not repeated on each page."""
 _WORTH_A_PAGE = 15
 """A table with at most this many rows is split, not turned, because turning leaves much of two pages empty."""
 _WRAPPED = 26
 """Text is wrapped after this many characters, between words."""
+_LONG = 130
+"""Text of more characters gets the room that is free on the page."""
 
 _ALIGNMENTS = {"AlignLeft": "<", "AlignRight": ">", "AlignCenter": "^"}
 _NUMBER = re.compile(
@@ -58,7 +61,7 @@ def table_of(contents: Node, cell_of: Callable[[Node], Cell]) -> Table:
     index = max((headers for _, headers, _, _ in bodies), default=0)
     rows = [[cell_of(cell) for cell in cells] for _, cells in (*head, *clipped)]
     table = Table(
-        caption=cell_of([["", [], []], {"t": "AlignDefault"}, 1, 1, caption]).text,
+        caption=cell_of([["", [], []], {"t": "AlignDefault"}, 1, 1, caption]).cut(_LONGEST_CAPTION).text,
         alignments=tuple(_ALIGNMENTS.get(alignment["t"], "") for alignment, _ in columns),
         rows=tuple(_with_index(row, index) for row in placed(rows, len(columns))),
         head=len(head),
@@ -80,8 +83,9 @@ def write_table(table: Table, *, paged: bool) -> str:
     """
     widths = _widths(table)
     for size in _PORTRAIT_SIZES:
-        if _needed(widths, size) <= _PORTRAIT:
-            return _written(table, _Layout(widths, size, _PORTRAIT), paged=paged)
+        if (needed := _needed(widths, size)) <= _PORTRAIT:
+            wider = _with_free_room(table, widths, int((_PORTRAIT - needed) / (size * _CHARACTER)))
+            return _written(table, _Layout(wider, size, _PORTRAIT), paged=paged)
     for size in _LANDSCAPE_SIZES if len(table.rows) > _WORTH_A_PAGE else ():
         if _needed(widths, size) <= _LANDSCAPE:
             turned = _written(table, _Layout(widths, size, _LANDSCAPE), paged=paged)
@@ -167,6 +171,17 @@ def _widths(table: Table) -> list[int]:
                 for each in covered:
                     widths[each] += max(0, -(-lacking // cell.columns))
     return widths
+
+
+def _with_free_room(table: Table, widths: Sequence[int], free: int) -> list[int]:
+    """Return `widths` with the `free` characters of a line given to the columns with long text."""
+    long = {
+        column
+        for row in table.rows
+        for column, cell in enumerate(row)
+        if cell is not None and cell.columns == 1 and len(cell.text) > _LONG
+    }
+    return [width + (free // len(long) if column in long else 0) for column, width in enumerate(widths)]
 
 
 def _width(text: str) -> int:
