@@ -56,8 +56,10 @@ class Workplace:
         return self.deadline - time.monotonic()
 
 
-def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Document:
+def write_document(notebook: Path, workplace: Workplace, *, subtitle: str, paged: bool) -> Document:
     """Return the asciidoc of `notebook`, and write its pictures to the workplace's folder.
+
+    `subtitle` is a line below the title; a report is `paged` if it becomes a PDF.
 
     Raises
     ------
@@ -75,7 +77,7 @@ def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Do
         pictures.result()
     texts.keep(read)
     outline = Outline.of(texts.all_blocks())
-    writer = BlockWriter(InlineWriter(shelf, outline))
+    writer = BlockWriter(InlineWriter(shelf, outline), paged=paged)
     title = outline.title or str(contents.metadata.get("title", "")) or notebook.stem.replace("_", " ")
     report = {
         "title": Asciidoc(escape_line(beginning(title, _LONGEST_TITLE)).strip()),
