@@ -148,9 +148,10 @@ def _filters(texts: _Texts, shelf: PictureShelf, writer: BlockWriter) -> dict[st
         return written(Dialect.HTML if from_format.startswith("html") else Dialect.MARKDOWN, text)
 
     def figure(encoded: str, metadata: Mapping[str, Any] | None = None) -> Asciidoc:
-        picture = shelf.picture(content_of(encoded))
+        content = content_of(encoded)
+        picture = shelf.picture(content)
         if picture is None:
-            return Asciidoc(f"\n\n{missing_picture('')}\n\n")
+            return Asciidoc(f"\n\n{missing_picture('', shelf.problem(content))}\n\n")
         return Asciidoc("\n\n" + picture_block(picture.resized(metadata or {})))
 
     return {

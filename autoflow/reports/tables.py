@@ -96,9 +96,14 @@ def write_table(table: Table) -> str:
             return _written(table, widths, size, _PORTRAIT)
     for size in _LANDSCAPE_SIZES if len(table.rows) > _WORTH_A_PAGE else ():
         if _needed(widths, size) <= _LANDSCAPE:
-            return f"{_page('landscape')}{_written(table, widths, size, _LANDSCAPE)}{_page('portrait')}"
+            return turned(_written(table, widths, size, _LANDSCAPE))
     parts = list(_parts(table, widths))
     return "".join(_written(part, _widths(part), _SPLIT_SIZE, _PORTRAIT) for part in parts)
+
+
+def turned(block: str) -> str:
+    """Return a block of asciidoc on a turned page of its own."""
+    return f"{_page('landscape')}{block}{_page('portrait')}"
 
 
 def _page(layout: str) -> str:
