@@ -15,6 +15,8 @@ import re
 import shutil
 import tempfile
 import time
+import unicodedata
+import urllib.parse
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -197,6 +199,23 @@ def redact(text: str, secrets: Iterable[str]) -> str:
         if len(secret) >= SHORTEST_SECRET:
             text = text.replace(secret, "[secret]")
     return text
+
+
+def attachment_name(address: str, names: Iterable[str]) -> str | None:
+    """Return which of the `names` of a cell's attachments the rest of an ``attachment:`` address means; None if none.
+
+    Editors write it as it is or URL-encoded, and may compose accents differently. The closest name counts.
+    """
+    known = tuple(names)
+    for seen in (str, urllib.parse.unquote, _composed, lambda name: _composed(name).casefold()):
+        for name in known:
+            if seen(name) == seen(address) or name == seen(address):
+                return name
+    return None
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", urllib.parse.unquote(name)).strip()
 
 
 def keep_sqlite_path(uri: str) -> str:

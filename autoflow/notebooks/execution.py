@@ -20,13 +20,12 @@ from autoflow.kernels.kernel import (
     SHUTDOWN_GRACE,
     Kernel,
     KernelStartError,
-    is_installed,
     new_kernel,
 )
 from autoflow.notebooks.executed import cell_numbers, number_cells, prompt_of
 from autoflow.notebooks.hints import TIMEOUT, with_hint, with_note
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
-from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, read_notebook
+from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, missing_kernel, read_notebook
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
 from autoflow.notebooks.scraps import scrap_hint
 from autoflow.specs import NO_TIMEOUT, Json
@@ -176,10 +175,10 @@ class _Run:
         for cell in self.node.cells:
             if cell.cell_type == "code":
                 cell.update(outputs=[], execution_count=None)
+        if missing := missing_kernel(self.node):
+            raise _FailedError("NoSuchKernel", missing)
         number_cells(self.node.cells)
         self.kernel_name = choose_kernel(self.node)
-        if not is_installed(self.kernel_name):
-            raise _FailedError("NoSuchKernel", f"no kernel named '{self.kernel_name}' is installed")
         values = {name: _strict_json(name, value) for name, value in parameters.items()}
         self.node = papermill.execute_notebook(
             self.node, None, values, kernel_name=self.kernel_name, prepare_only=True, progress_bar=False
@@ -259,9 +258,11 @@ def _explained(error: Exception, label: str, run: _Run, parameters: Mapping[str,
     """Return the error to report for `error`, without secrets."""
     note = run.redaction.of_text(scrap_hint(*run.reason(error), run.source, parameters))
     error_class, message = (run.redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
+    sources = (cell.source for cell in run.node.cells)
+    message = with_hint(error_class, message, sources, has_own_python=run.kernel_name == PYTHON_KERNEL)
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[:LONGEST_MESSAGE]}..."
-    message = with_note(with_hint(error_class, message, (cell.source for cell in run.node.cells)), note)
+    message = with_note(message, note)
     cell, code = run.place()
     is_death = isinstance(error, DeadKernelError | KernelStartError)
     return NotebookError(label, cell, error_class[:LONGEST_MESSAGE], message, code=code, is_death=is_death)
