@@ -1,7 +1,6 @@
 """AutoFlow as its users start it: as a separate process, against a FlowAPI, from start to end."""
 
 import datetime
-import re
 import signal
 import subprocess
 import sys
