@@ -124,12 +124,25 @@ class SensorSpec:
     interval_ends: IntervalEnds = IntervalEnds.INCLUDED
 
 
+@dataclass(frozen=True)
+class Finding:
+    """Something in a valid workflows.yml, or its notebooks, that a person should look at.
+
+    `text` is one line: ``FILE:LINE: PLACE: what it is; what to do``. With `fails_runs`, a notebook cannot run as it is,
+    which does not keep other workflows from running.
+    """
+
+    text: str
+    fails_runs: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkflowsFile:
-    """A whole workflows.yml."""
+    """A whole workflows.yml, and the `findings` in it, in the order of the file."""
 
     workflows: tuple[WorkflowSpec, ...]
     sensor: SensorSpec
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
 
     def workflow(self, name: str) -> WorkflowSpec:
         """Return the workflow called `name`; raise AutoflowError if there is none."""

@@ -20,12 +20,11 @@ from autoflow.kernels.kernel import (
     SHUTDOWN_GRACE,
     Kernel,
     KernelStartError,
-    is_installed,
     new_kernel,
 )
 from autoflow.notebooks.hints import TIMEOUT, with_hint
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
-from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, read_notebook
+from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, missing_kernel, read_notebook
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
 from autoflow.specs import NO_TIMEOUT, Json
 from autoflow.stop_signal import StopSignal
@@ -173,9 +172,9 @@ class _Run:
         for cell in self.node.cells:
             if cell.cell_type == "code":
                 cell.update(outputs=[], execution_count=None)
+        if missing := missing_kernel(self.node):
+            raise _FailedError("NoSuchKernel", missing)
         self.kernel_name = choose_kernel(self.node)
-        if not is_installed(self.kernel_name):
-            raise _FailedError("NoSuchKernel", f"no kernel named '{self.kernel_name}' is installed")
         values = {name: _strict_json(name, value) for name, value in parameters.items()}
         self.node = papermill.execute_notebook(
             self.node, None, values, kernel_name=self.kernel_name, prepare_only=True, progress_bar=False
@@ -238,10 +237,10 @@ class _Run:
 def _explained(error: Exception, label: str, run: _Run) -> NotebookError:
     """Return the error to report for `error`, without secrets."""
     error_class, message = (run.redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
-    if len(message) > LONGEST_MESSAGE:
-        message = f"{message[:LONGEST_MESSAGE]}..."
     code = (cell.source for cell in run.node.cells)
     message = with_hint(error_class, message, code, has_own_python=run.kernel_name == PYTHON_KERNEL)
+    if len(message) > LONGEST_MESSAGE:
+        message = f"{message[:LONGEST_MESSAGE]}..."
     cell = None if run.position is None else run.position + 1
     is_death = isinstance(error, DeadKernelError | KernelStartError)
     return NotebookError(label, cell, error_class[:LONGEST_MESSAGE], message, is_death=is_death)

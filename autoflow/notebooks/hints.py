@@ -12,7 +12,7 @@ TIMEOUT = "Timeout"
 """The class of the error of a notebook that took too long."""
 
 _ERRORED = re.compile(
-    r"status '?errored\b|Query with id '[^']*' finished with an error|\bquery\b[^.\n]*\berrored\b", re.IGNORECASE
+    r"status '?errored\b|Query with id '[^']*' finished with an error|\bquery\b[^.\n]{0,200}\berrored\b", re.IGNORECASE
 )
 """How flowclient and FlowAPI describe a query that is in the state 'errored'."""
 
@@ -23,6 +23,10 @@ _REFUSED_HINT = (
     "FlowAPI refuses a query over no days, for example; flowclient's intervals are half-open, so a notebook that "
     "passes date_ranges to flowclient needs 'interval_ends: excluded' in workflows.yml"
 )
+
+LONGEST_BEFORE_HINT = 300
+"""The longest beginning of an error before a hint, in characters: messages and pages cut long errors."""
+
 _ERRORED_HINT = (
     "FlowMachine remembers this query as errored, and each rerun fails in the same way; "
     "reset the query's state, or FlowMachine's Redis, then run 'autoflow retry'"
@@ -34,9 +38,10 @@ _EXECUTING_HINT = (
 
 
 def with_hint(error_class: str, message: str, code: Iterable[str], *, has_own_python: bool = True) -> str:
-    """Return `message`, with a hint on its first line if it is known what to do.
+    """Return `message`, with a hint on its first line if it is known what to do; a long line is cut before it.
 
-    `code` is that of the notebook's cells, and `has_own_python` whether they run in AutoFlow's own Python.
+    `code` is that of the notebook's cells, and `has_own_python` whether they run in AutoFlow's own Python. The message
+    must have no secrets: a cut one would not be found later.
     """
     if error_class == TIMEOUT:
         hint = _EXECUTING_HINT if any("flowclient" in source for source in code) else ""
@@ -46,5 +51,9 @@ def with_hint(error_class: str, message: str, code: Iterable[str], *, has_own_py
         hint = _ERRORED_HINT
     else:
         hint = replacement(message, has_own_python=has_own_python)
+    if not hint:
+        return message
     first, newline, rest = message.partition("\n")
-    return f"{first} ({hint}){newline}{rest}" if hint else message
+    if len(first) > LONGEST_BEFORE_HINT:
+        first = f"{first[:LONGEST_BEFORE_HINT]}..."
+    return f"{first} ({hint}){newline}{rest}"

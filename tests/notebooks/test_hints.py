@@ -74,6 +74,13 @@ def test_error_of_a_query_over_no_days_says_which_notebooks_need_half_open_inter
     assert "needs 'interval_ends: excluded' in workflows.yml" in hinted
 
 
+def test_a_long_error_leaves_room_for_the_hint_wherever_it_names_the_state() -> None:
+    hinted = with_hint("RuntimeError", f"{'x ' * 20_000}and status 'errored'", [])
+    assert "FlowMachine remembers" in hinted[:500]
+    hinted = with_hint("RuntimeError", f"{'x ' * 20_000}\nQuery with id '1a2b' finished with an error", [])
+    assert "FlowMachine remembers" in hinted[:500]
+
+
 @pytest.mark.parametrize(
     ("error_class", "message"),
     [("ValueError", "division by zero"), ("Timeout", "the notebook took longer than 1 s"), ("E", "the job errored")],
