@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from autoflow.reports.colours import colour_of, declarations_of
 from autoflow.reports.inlines import LINE_BREAK, InlineWriter, missing_picture, picture_attributes
+from autoflow.reports.marks import TITLE_HEADING
 from autoflow.reports.markup import escape, escape_line
 from autoflow.reports.nodes import Node, flat_blocks, lines_of, plain_text
 from autoflow.reports.pictures import Formula, Picture, formula_of
@@ -52,8 +53,10 @@ class BlockWriter:
     def _write_header(self, contents: Node) -> str:
         level, (identifier, _, _), inlines = contents
         text = self.text.one_line(inlines)
-        if not text or self._is_title(plain_text(inlines)):
+        if not text:
             return ""
+        if self._is_title(plain_text(inlines)):
+            return TITLE_HEADING
         wanted = min(max(level + self.text.outline.shift, 1), _DEEPEST_HEADING)
         anchor = self.text.outline.anchors.get(identifier)
         attributes = f"[#{anchor}]\n" if anchor else ""
