@@ -51,9 +51,14 @@ def with_hint(error_class: str, message: str, code: Iterable[str], *, has_own_py
         hint = _ERRORED_HINT
     else:
         hint = replacement(message, has_own_python=has_own_python)
-    if not hint:
+    return with_note(message, hint)
+
+
+def with_note(message: str, note: str) -> str:
+    """Return `message` with a note, unless that is empty, on its first line; a long line is cut before it."""
+    if not note:
         return message
     first, newline, rest = message.partition("\n")
     if len(first) > LONGEST_BEFORE_HINT:
         first = f"{first[:LONGEST_BEFORE_HINT]}..."
-    return f"{first} ({hint}){newline}{rest}"
+    return f"{first} ({note}){newline}{rest}"
