@@ -157,11 +157,9 @@ class Notifier:
         if record is None or record.error is None:
             return ["See the log or Prefect's UI for the reason."]
         error = record.error
-        place = f"notebook '{error.notebook}'" if error.notebook else ""
-        place += f", cell {error.cell}" if error.cell else ""
-        text = f"{place}: " if place else ""
         paths = [Path(each["notebook"]) for label, each in record.outputs.items() if error.notebook in {None, label}]
-        return [_excerpt(f"{text}{error.error_class}: {error.message}", self._settings), *_links(paths, self._settings)]
+        cells = [(path, error.cell) for path in paths if error.cell and error.notebook]
+        return [_excerpt(str(error), self._settings), *_links(paths, cells, self._settings)]
 
     def _notify_recovered(self, ended: EndedRun) -> None:
         if not self._settings.notify_urls:
@@ -335,8 +333,10 @@ def _excerpt(text: str, settings: Settings) -> str:
     return redact(" ".join(text.split()), settings.secrets)[:LONGEST_REASON]
 
 
-def _links(notebooks: Iterable[Path], settings: Settings) -> list[str]:
-    return [f"Executed notebook: {settings.address_of(path)}" for path in notebooks]
+def _links(notebooks: Iterable[Path], cells: Iterable[tuple[Path, int]], settings: Settings) -> list[str]:
+    """Return a line for each cell that failed, and for each executed notebook."""
+    lines = [f"Cell {cell}: {settings.address_of_cell(path, cell)}" for path, cell in cells]
+    return [*lines, *(f"Executed notebook: {settings.address_of(path)}" for path in notebooks)]
 
 
 def _failure(ended: EndedRun, settings: Settings) -> list[str]:
@@ -344,4 +344,4 @@ def _failure(ended: EndedRun, settings: Settings) -> list[str]:
     attempts = ended.run.failures + 1
     lines = ["Its only attempt failed." if attempts == 1 else f"All {attempts} attempts failed."]
     lines.append(_excerpt(str(ended.outcome.error or ""), settings))
-    return lines + _links(ended.failed_notebooks, settings)
+    return lines + _links(ended.failed_notebooks, ended.failed_cells, settings)

@@ -88,6 +88,7 @@ def write_page(
         "states": STATUSES,
         "series": [_without_secrets(compact.series(each), redaction) for each in series],
         "reasons": _without_secrets(list(compact.reasons), redaction),
+        "places": _without_secrets(compact.places, redaction),
     }
     warning = given_up(given_up_dates(series), looked_at, name=partial(run_name, triggers=triggers))
     html = _rendered(

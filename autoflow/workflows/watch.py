@@ -125,10 +125,14 @@ class Watch:
             logger.error("workflows.yml is invalid%s; AutoFlow does not look for new dates:\n%s", after, result)
         else:
             # Before the first check, an edit is noticed only by its effect.
-            if edited or result != self._workflows:
+            is_edited = edited or result != self._workflows
+            if is_edited:
                 logger.info("accepted an edit of %s: %s", edited or "workflows.yml", _summary(result))
             elif before and not before.is_good:
                 logger.info("workflows.yml is valid again: %s", _summary(result))
+            if is_edited or result.findings != self._workflows.findings:
+                for finding in result.findings:
+                    logger.warning("%s", finding.text)
             self._workflows = self._unapplied = result
 
     def _apply(self) -> None:
