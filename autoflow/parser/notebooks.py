@@ -57,7 +57,7 @@ def _read_sources(values: dict[str, object], place: Place, reader: Reader) -> di
 
 def _check_declared(names: Collection[str], declared: DeclaredParameters, *, place: Place, problems: Problems) -> None:
     if declared.missing_kernel:
-        hint = "install it, or choose another kernel in the notebook and save it"
+        hint = "install one where AutoFlow runs, or choose another kernel in the notebook and save it"
         problems.find((*place, "filename"), f"{declared.missing_kernel}; {hint}", fails_runs=True)
     if declared.invalid_cell:
         message = f"the notebook's cell tagged 'parameters' is not valid Python: {declared.invalid_cell}"
