@@ -107,6 +107,9 @@ def test_notebook_without_a_kernelspec_counts_as_python(inputs: Path) -> None:
     ]
 
 
+BASH = {"name": "bash", "display_name": "Bash", "language": "bash"}
+
+
 def tagged(cell_type: str, tag: str) -> Any:
     """Return a notebook with an untagged cell, and one with a tag."""
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": PYTHON})
@@ -145,6 +148,15 @@ def test_first_of_several_tagged_cells_counts_as_for_papermill(inputs: Path) -> 
     assert problems(
         inputs, changed(("{filename: plain.ipynb}", "{filename: plain.ipynb, parameters: {y: date_ranges}}"))
     ) == [f"17: {ONLY}.parameters.y: the notebook's cell tagged 'parameters' does not declare this parameter"]
+
+
+def test_notebook_in_another_language_without_a_tagged_cell_is_accepted_with_a_finding(inputs: Path) -> None:
+    write_notebook(inputs / "bash.ipynb", "x=1", kernelspec=BASH)
+    text = changed(("{filename: plain.ipynb}", "{filename: bash.ipynb, parameters: {x: date_ranges}}"))
+    kernel, tag = parse(inputs, text).findings
+    assert kernel.text.startswith(f"workflows.yml:17: {ONLY}.filename: no kernel named 'bash' is installed; ")
+    assert tag.text.startswith(f"workflows.yml:17: {ONLY}.parameters: the notebook has no cell tagged 'parameters'; ")
+    assert not tag.fails_runs
 
 
 def test_other_spelling_of_the_same_letter_is_the_same_parameter(inputs: Path) -> None:
