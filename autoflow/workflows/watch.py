@@ -166,8 +166,12 @@ class Watch:
         except RunStoreError as problem:
             error, sights = self._text(problem), see(self._settings, None, self._facts)
         with self._lock:
-            standing = next_standing(self._facts.run_store, error, self._clock())
-            self._facts = replace(self._facts, run_store=standing)
+            self._facts = replace(
+                self._facts,
+                run_store=next_standing(self._facts.run_store, error, self._clock()),
+                disk=next_standing(self._facts.disk, sights.disk and "full", self._clock()),
+                database_file=next_standing(self._facts.database_file, sights.database and "gone", self._clock()),
+            )
         return sights
 
     def _look_at_prefect(self) -> None:
