@@ -4,6 +4,7 @@
 # font.
 
 require_relative 'report_pdf_speed'
+require_relative 'report_pdf_pictures'
 
 # Prawn draws glyphs one by one, from left to right. So this replaces Arabic letters with their presentation forms, and
 # puts text into visual order.
@@ -13,7 +14,9 @@ module RightToLeft
   LEFT_TO_RIGHT = /[[:alnum:]&&[^#{LETTERS}]](?:[^#{LETTERS}<>]*[[:alnum:]&&[^#{LETTERS}]])?/.freeze
   TAG = /<[^>]*>/.freeze
   MIRRORED = { '(' => ')', ')' => '(', '[' => ']', ']' => '[' }.freeze
-  REFERENCE = /&#(\d+);/.freeze
+  REFERENCE = /&(?:#(\d+)|\w+);/.freeze
+  STAND_INS = { '&#38;' => "\ue026", '&#60;' => "\ue03c", '&#62;' => "\ue03e" }.freeze
+  NAMED = { '&amp;' => '&#38;', '&lt;' => '&#60;', '&gt;' => '&#62;' }.freeze
 
   # The isolated, final, initial and medial form of each letter, from Unicode's decompositions.
   FORMS = [0xfe80..0xfef4, 0xfb50..0xfbff].each_with_object({}) do |codes, forms|
@@ -40,12 +43,17 @@ module RightToLeft
     outside_tags(text) {|part| part.gsub(RUN) {|run| reversed shaped run } }
   end
 
+  # A single character instead of each reference, which must not be reversed.
+  def without_references text
+    text.gsub(REFERENCE) {|reference| STAND_INS[NAMED[reference] || reference] || ($1 ? [$1.to_i].pack('U') : ' ') }
+  end
+
   # For a right-to-left paragraph: Prawn will reverse all of it, so reverse left-to-right text beforehand.
   def seen_from_right text
     outside_tags(text) do |part|
-      plain = part.gsub(REFERENCE) { (code = $1.to_i) == 38 || code == 60 || code == 62 ? $& : [code].pack('U') }
-      mirrored = (shaped plain).gsub(/[()\[\]]/, MIRRORED)
-      mirrored.gsub(/&#\d+;|&\w+;|#{LEFT_TO_RIGHT}/) {|run| (run.start_with? '&') ? run : reversed(run.gsub(/[()\[\]]/, MIRRORED)) }
+      mirrored = (shaped without_references part).gsub(/[()\[\]]/, MIRRORED)
+      seen = mirrored.gsub(LEFT_TO_RIGHT) {|run| reversed(run.gsub(/[()\[\]]/, MIRRORED)) }
+      seen.gsub(/[#{STAND_INS.values.join}]/, STAND_INS.invert)
     end
   end
 
@@ -215,6 +223,7 @@ end
 
 class ReportConverter < (Asciidoctor::Converter.for 'pdf')
   register_for 'pdf'
+  prepend PicturesLeftOut
 
   attr_reader :continued
 

@@ -88,10 +88,14 @@ def write_table(table: Table, *, paged: bool) -> str:
             return _written(table, _Layout(wider, size, _PORTRAIT), paged=paged)
     for size in _LANDSCAPE_SIZES if len(table.rows) > _WORTH_A_PAGE else ():
         if _needed(widths, size) <= _LANDSCAPE:
-            turned = _written(table, _Layout(widths, size, _LANDSCAPE), paged=paged)
-            return f"{_page('landscape')}{turned}{_page('portrait')}"
+            return turned(_written(table, _Layout(widths, size, _LANDSCAPE), paged=paged))
     parts = ((part, _Layout(_widths(part), _SPLIT_SIZE, _PORTRAIT)) for part in _parts(table, widths))
     return "".join(_written(part, layout, paged=paged) for part, layout in parts)
+
+
+def turned(block: str) -> str:
+    """Return a block of asciidoc on a turned page of its own."""
+    return f"{_page('landscape')}{block}{_page('portrait')}"
 
 
 def _page(layout: str) -> str:
