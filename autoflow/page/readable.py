@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from html import escape, unescape
 from pathlib import Path
@@ -16,14 +17,21 @@ from typing import Any
 import bleach  # type: ignore[import-untyped]
 import mistune
 
+from autoflow.page.bounds import (
+    SECONDS,
+    SECONDS_IN_FULL,
+    TooLongError,
+    bounded_html,
+    bounded_markdown,
+    bounded_terminal,
+    cpu_limit,
+    plain_cell,
+)
 from autoflow.system.lean_imports import module_alone
 from autoflow.utils import attachment_name, whole_file
 
 # Alone, because importing the whole of nbconvert takes half a second.
 ansi2html = module_alone("nbconvert", "filters/ansi.py").ansi2html
-
-LONGEST_OUTPUT = 500_000
-"""Longer outputs are truncated, in characters: an HTML table of this size takes seconds to clean."""
 
 _TAGS = frozenset(
     """a abbr b blockquote br caption code col colgroup dd del details div dl dt em figcaption figure h1 h2 h3 h4 h5 h6
@@ -89,23 +97,37 @@ def main() -> None:
     for name in filter(None, sys.stdin.buffer.read().decode().split("\0")):
         path = Path(name)
         try:
-            html = readable_html(json.loads(path.read_text(encoding="utf-8")), title=path.stem)
+            html = _html_in_time(json.loads(path.read_text(encoding="utf-8")), title=path.stem)
             with whole_file(path.with_suffix(".html")) as unfinished:
                 unfinished.write_text(html, encoding="utf-8", errors="replace")
         except Exception as error:  # noqa: BLE001 - one broken notebook must not affect the next
             print(f"could not convert {path} to HTML: {type(error).__name__}", file=sys.stderr)  # noqa: T201 - AutoFlow's stderr
 
 
+def _html_in_time(notebook: Mapping[str, Any], *, title: str) -> str:
+    """Return a notebook as an HTML page: with plain text only if it takes too long, or cannot be read, otherwise."""
+    try:
+        with cpu_limit(SECONDS):
+            return readable_html(notebook, title=title)
+    except (TooLongError, Exception):  # noqa: BLE001 - the libraries fail in many ways
+        return readable_html({**notebook, "cells": [plain_cell(cell) for cell in notebook["cells"]]}, title=title)
+
+
 def readable_html(notebook: Mapping[str, Any], *, title: str) -> str:
-    """Return a notebook, given as the JSON of its file, as an HTML page."""
-    body = "\n".join(part for cell in notebook["cells"] for part in _cell(cell))
+    """Return a notebook, given as the JSON of its file, as an HTML page.
+
+    If its first cells take long, the rest is shown as plain text.
+    """
+    end = time.process_time() + SECONDS_IN_FULL
+    cells = (cell if time.process_time() < end else plain_cell(cell) for cell in notebook["cells"])
+    body = "\n".join(part for cell in cells for part in _cell(cell))
     return _PAGE.format(title=escape(title), style=_STYLE, body=body)
 
 
 def _cell(cell: Mapping[str, Any]) -> Iterator[str]:
     source = _text(cell["source"])
     if cell["cell_type"] == "markdown":
-        yield _with_attachments(_clean(str(_html_of(source[:LONGEST_OUTPUT]))), cell.get("attachments") or {})
+        yield _with_attachments(_clean(str(_html_of(bounded_markdown(source)))), cell.get("attachments") or {})
     elif cell["cell_type"] == "code":
         if source.strip():
             yield f'<pre class="source"><code>{escape(source)}</code></pre>'
@@ -127,7 +149,7 @@ def _output(output: Mapping[str, Any]) -> str:
     if "text/html" in data:
         return _clean(_text(data["text/html"]))
     if "text/markdown" in data:
-        return _clean(str(_html_of(_text(data["text/markdown"])[:LONGEST_OUTPUT])))
+        return _clean(str(_html_of(bounded_markdown(_text(data["text/markdown"])))))
     return _terminal(_text(data.get("text/plain", "")))
 
 
@@ -151,23 +173,18 @@ def _image(mime: str, content: str) -> str:
 
 
 def _terminal(text: str, style: str = "") -> str:
-    return f'<pre class="{style}">{ansi2html(_cut(text))}</pre>'
+    return f'<pre class="{style}">{ansi2html(bounded_terminal(text))}</pre>'
 
 
 def _clean(html: str) -> str:
-    cut = len(html) > LONGEST_OUTPUT
-    clean = bleach.clean(
-        _UNSHOWN.sub("", html[:LONGEST_OUTPUT]),
+    clean: str = bleach.clean(
+        bounded_html(_UNSHOWN.sub("", html)),
         tags=_TAGS,
         attributes=_ATTRIBUTES,
         protocols={"http", "https", "mailto", "data", "attachment"},
         strip=True,
     )
-    return f"{clean}<p>(truncated)</p>" if cut else clean
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_OUTPUT else text[:LONGEST_OUTPUT] + "\n… (truncated)"
+    return clean
 
 
 def _text(value: str | list[str]) -> str:

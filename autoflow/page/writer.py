@@ -294,7 +294,9 @@ class PageWriter:
             except subprocess.TimeoutExpired:
                 child.kill()
         self._child = None
-        failed = {each for each in notebooks if not each.with_suffix(".html").exists()}
+        failed = [each for each in notebooks if not each.with_suffix(".html").exists()]
+        if child.returncode:
+            del failed[1:]  # it was converting the first; the others have not had their turn
         if not full_disk(self._settings.written_folders):
-            self._unconvertible |= failed
+            self._unconvertible.update(failed)
         return len(failed) < len(notebooks)
