@@ -3,7 +3,7 @@
 import datetime
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -12,13 +12,13 @@ from autoflow.cli.checks import Check, check_database, print_checks
 from autoflow.cli.options import as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import count
-from autoflow.errors import ExitCode, FlowApiError, SettingsError, WorkflowsFileError
+from autoflow.errors import ExitCode, FlowApiError, ReportError, SettingsError, WorkflowsFileError
 from autoflow.flowapi import FlowApi
 from autoflow.orchestration.server_process import is_ready
 from autoflow.parser import read_workflows
-from autoflow.reports import missing_fonts, missing_tools
+from autoflow.reports import missing_fonts, missing_tools, try_template
 from autoflow.settings import Settings
-from autoflow.specs import WorkflowsFile
+from autoflow.specs import NotebookSpec, OutputSpec, WorkflowsFile
 from autoflow.system.disk import disk_problem, full_disk
 
 ACTIONS = ("get_available_dates", "run", "get_result")
@@ -70,13 +70,35 @@ def all_checks(settings: Settings, now: datetime.datetime, *, offline: bool = Fa
 
 def _check_inputs(file: WorkflowsFile, settings: Settings) -> Iterator[Check]:
     notebooks = [notebook for workflow in file.workflows for notebook in workflow.notebooks]
-    templates = {notebook.output.template for notebook in notebooks if notebook.output} - {None}
     schedule = f"schedule '{file.sensor.schedule}'" if file.sensor.schedule else "no schedule"
     entries = count(len(file.sensor.triggers), "sensor entry", "sensor entries")
     yield Check(subject="workflows.yml", note=f"{count(len(file.workflows), 'workflow')}, {entries}, {schedule}")
     yield Check(subject="notebooks", note=count(len({notebook.path for notebook in notebooks}), "file"))
-    names = sorted(str(template) for template in templates) or [str(settings.asciidoc_template_path)]
-    yield Check(subject="templates", note=", ".join(names))
+    yield _check_templates(notebooks, settings)
+
+
+def _check_templates(notebooks: Sequence[NotebookSpec], settings: Settings) -> Check:
+    """Try each template on a notebook with every kind of output, in each format that it is used for."""
+    default = settings.asciidoc_template_path
+    uses = {(output.template or default, each) for output in _outputs(notebooks) for each in output.formats}
+    note = ", ".join(sorted({str(template) for template, _ in uses} or {str(default)}))
+    problems: list[str] = []
+    warnings: list[str] = []
+    for template, report_format in sorted(uses) if not missing_tools() else ():
+        try:
+            warnings += try_template(template, report_format, timeout=settings.report_timeout)
+        except ReportError as error:
+            problems.append(str(error))
+    return Check(
+        subject="templates",
+        problems=tuple(dict.fromkeys(problems)),
+        warnings=tuple(dict.fromkeys(warnings)),
+        note=note,
+    )
+
+
+def _outputs(notebooks: Sequence[NotebookSpec]) -> Iterator[OutputSpec]:
+    return (notebook.output for notebook in notebooks if notebook.output)
 
 
 def _wrong_inputs(error: WorkflowsFileError) -> Iterator[Check]:

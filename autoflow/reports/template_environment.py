@@ -10,6 +10,7 @@ from jinja2.nodes import Const
 from jinja2.runtime import BlockReference, Context, Macro, TemplateReference, Undefined
 
 from autoflow.reports.markup import Asciidoc
+from autoflow.reports.shown import plain_output
 
 
 def make_asciidoc(environment: jinja2.Environment) -> None:
@@ -33,7 +34,10 @@ def _plain_name(template: str, parent: str) -> str:  # noqa: ARG001 - as Jinja c
 
 @jinja2.pass_context
 def _finalized(_context: Context, value: object) -> Asciidoc:
-    return Asciidoc.escape("" if value is None else value)
+    """Return `value` as asciidoc: text as a terminal shows it, and nothing for None."""
+    if isinstance(value, Asciidoc):
+        return value
+    return Asciidoc.escape("" if value is None else plain_output(str(value)))
 
 
 def _unchanged(value: Any) -> Any:
