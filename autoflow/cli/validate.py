@@ -3,7 +3,7 @@
 import datetime
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -18,7 +18,7 @@ from autoflow.orchestration.server_process import is_ready
 from autoflow.parser import read_workflows
 from autoflow.reports import missing_fonts, missing_tools, try_template
 from autoflow.settings import Settings
-from autoflow.specs import NotebookSpec, OutputSpec, WorkflowsFile
+from autoflow.specs import NotebookSpec, WorkflowsFile
 from autoflow.system.disk import disk_problem, full_disk
 
 ACTIONS = ("get_available_dates", "run", "get_result")
@@ -72,16 +72,27 @@ def _check_inputs(file: WorkflowsFile, settings: Settings) -> Iterator[Check]:
     notebooks = [notebook for workflow in file.workflows for notebook in workflow.notebooks]
     schedule = f"schedule '{file.sensor.schedule}'" if file.sensor.schedule else "no schedule"
     entries = count(len(file.sensor.triggers), "sensor entry", "sensor entries")
-    yield Check(subject="workflows.yml", note=f"{count(len(file.workflows), 'workflow')}, {entries}, {schedule}")
-    yield Check(subject="notebooks", note=count(len({notebook.path for notebook in notebooks}), "file"))
-    yield _check_templates(notebooks, settings)
+    templates, refused, warned = _tried_templates(notebooks, settings)
+    notes = {
+        "workflows.yml": f"{count(len(file.workflows), 'workflow')}, {entries}, {schedule}",
+        "notebooks": count(len({notebook.path for notebook in notebooks}), "file"),
+        "templates": ", ".join(templates),
+    }
+    problems = _by_subject(finding.text for finding in file.findings if finding.fails_runs)
+    problems["templates"] += refused
+    warnings = _by_subject(finding.text for finding in file.findings if not finding.fails_runs)
+    warnings["templates"] += warned
+    for subject, note in notes.items():
+        yield Check(subject=subject, problems=problems[subject], warnings=warnings[subject], note=note)
 
 
-def _check_templates(notebooks: Sequence[NotebookSpec], settings: Settings) -> Check:
-    """Try each template on a notebook with every kind of output, in each format that it is used for."""
+def _tried_templates(
+    notebooks: Sequence[NotebookSpec], settings: Settings
+) -> tuple[Sequence[str], tuple[str, ...], tuple[str, ...]]:
+    """Try each template in each format that it is used for; return the templates, the problems and the warnings."""
     default = settings.asciidoc_template_path
-    uses = {(output.template or default, each) for output in _outputs(notebooks) for each in output.formats}
-    note = ", ".join(sorted({str(template) for template, _ in uses} or {str(default)}))
+    outputs = [notebook.output for notebook in notebooks if notebook.output]
+    uses = {(output.template or default, each) for output in outputs for each in output.formats}
     problems: list[str] = []
     warnings: list[str] = []
     for template, report_format in sorted(uses) if not missing_tools() else ():
@@ -89,29 +100,26 @@ def _check_templates(notebooks: Sequence[NotebookSpec], settings: Settings) -> C
             warnings += try_template(template, report_format, timeout=settings.report_timeout)
         except ReportError as error:
             problems.append(str(error))
-    return Check(
-        subject="templates",
-        problems=tuple(dict.fromkeys(problems)),
-        warnings=tuple(dict.fromkeys(warnings)),
-        note=note,
-    )
-
-
-def _outputs(notebooks: Sequence[NotebookSpec]) -> Iterator[OutputSpec]:
-    return (notebook.output for notebook in notebooks if notebook.output)
+    templates = sorted({str(template) for template, _ in uses}) or [str(default)]
+    return templates, tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(warnings))
 
 
 def _wrong_inputs(error: WorkflowsFileError) -> Iterator[Check]:
-    """Yield the problems of workflows.yml, grouped by subject: the last key in the path of each problem."""
-    about: dict[str, list[str]] = {"workflows.yml": [], "notebooks": [], "templates": []}
-    for problem in error.problems:
-        place = re.match(r"[^:]+:\d+: (\S+): ", problem)
-        key = place[1].rpartition(".")[2] if place else ""
-        about[{"filename": "notebooks", "template": "templates"}.get(key, "workflows.yml")].append(problem)
-    for subject, problems in about.items():
+    for subject, problems in _by_subject(error.problems).items():
         # While the file is invalid, the rest cannot be checked.
         note = "" if problems else "not fully checked, because workflows.yml has problems"
-        yield Check(subject=subject, problems=tuple(problems), note=note, is_open=not problems)
+        yield Check(subject=subject, problems=problems, note=note, is_open=not problems)
+
+
+def _by_subject(lines: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return lines about workflows.yml by subject, which follows from the last key in the path of each."""
+    about: dict[str, tuple[str, ...]] = {"workflows.yml": (), "notebooks": (), "templates": ()}
+    for line in lines:
+        place = re.match(r"[^:]+:\d+: (\S+): ", line)
+        key = place[1].rpartition(".")[2] if place else ""
+        subject = {"filename": "notebooks", "template": "templates"}.get(key, "workflows.yml")
+        about[subject] = (*about[subject], line)
+    return about
 
 
 def _check_tools(file: WorkflowsFile | None) -> Check:

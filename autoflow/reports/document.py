@@ -60,12 +60,14 @@ class Workplace:
 
     @property
     def has_own_template(self) -> bool:
-        """Whether the template is AutoFlow's."""
+        """Whether the template is the one in AutoFlow's config folder."""
         return self.template.resolve() == (self.config_dir / OWN_TEMPLATE).resolve()
 
 
-def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Document:
+def write_document(notebook: Path, workplace: Workplace, *, subtitle: str, paged: bool) -> Document:
     """Return the asciidoc of `notebook`, and write its pictures to the workplace's folder.
+
+    `subtitle` is a line below the title; a report is `paged` if it becomes a PDF.
 
     Raises
     ------
@@ -87,7 +89,7 @@ def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Do
     blocks = texts.all_blocks()
     resources = _resources(contents, notebook, title=Outline.of(blocks).title, subtitle=subtitle)
     for outline in (Outline.of(blocks), Outline.of(blocks, has_title=False)):
-        writer = BlockWriter(InlineWriter(shelf, outline))
+        writer = BlockWriter(InlineWriter(shelf, outline), paged=paged)
         filters = _filters(texts, writer) | {"beside": partial(_beside, workplace)}
         text = fill(workplace.template, contents, config_dir=workplace.config_dir, filters=filters, resources=resources)
         if not lacks_title(text):
@@ -192,6 +194,10 @@ class _Texts:
         self._shelf.finish(timeout=self._workplace.seconds_left, stop=self._workplace.stop)
         return self._shelf.picture(content)
 
+    def problem(self, content: bytes) -> str:
+        """Return why there is no file of a picture, for readers."""
+        return self._shelf.problem(content)
+
     def all_blocks(self) -> list[Node]:
         """Return the blocks of all texts, in the order of the report."""
         return [block for blocks in self._blocks.values() for block in blocks]
@@ -208,9 +214,10 @@ def _filters(texts: _Texts, writer: BlockWriter) -> dict[str, Any]:
         return written(dialect, text) if to_format.startswith("asciidoc") else texts.converted(dialect, text, to_format)
 
     def figure(encoded: str, metadata: Mapping[str, Any] | None = None) -> Asciidoc:
-        picture = texts.picture(content_of(encoded))
+        content = content_of(encoded)
+        picture = texts.picture(content)
         if picture is None:
-            return as_blocks(missing_picture(""))
+            return as_blocks(missing_picture("", texts.problem(content)))
         return as_blocks(picture_block(picture.resized(metadata or {})))
 
     return {

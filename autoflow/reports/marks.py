@@ -30,7 +30,7 @@ _MARKUP = re.compile(r"[][*_`#^~|+{}<]|::|^[ \t]*[.=-]|'''", re.MULTILINE)
 """Asciidoc that a template has written; escaped text has none of it."""
 _TABLE = re.compile(r"[|!,:]===+")
 _ASCIIDOC_CELL = re.compile(r"a[|!][^|!]*$")
-_STARTS_A_BLOCK = re.compile(r"\[|[.=|]|[*.-]+ |image::|'''|____|//")
+_STARTS_A_BLOCK = re.compile(r"\[|<<<|[.=|]|[*.-]+ |image::|'''|____|//")
 _CONTINUES_BELOW = re.compile(r"\+|\[.*\]|\.[^\s.].*|={4,}|_{4,}|\*{4,}|--|[|!]===")
 
 

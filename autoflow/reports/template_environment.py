@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 import jinja2
+from jinja2.bccache import Bucket, BytecodeCache
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.nodes import Const
 from jinja2.runtime import BlockReference, Context, Macro, TemplateReference, Undefined
@@ -21,6 +22,7 @@ def make_asciidoc(environment: jinja2.Environment) -> None:
     environment.code_generator_class = _CodeGenerator
     environment.template_class = _Template
     environment.context_class = _Context
+    environment.bytecode_cache = _compiled
     environment.join_path = _plain_name  # type: ignore[method-assign]
     environment.filters.update(replace=_replaced, join=_joined, **dict.fromkeys(_HTML_FILTERS, _unchanged))
 
@@ -77,6 +79,26 @@ class _CodeGenerator(CodeGenerator):
             self.write(f"Markup({node.value!r})")
         else:
             super().visit_Const(node, frame)
+
+
+class _Compiled(BytecodeCache):
+    """The code of templates in this process, by their file and contents: compiling them takes longer than their use."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[str, str], types.CodeType | None] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Give `bucket` its code if it was compiled before."""
+        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep the code of `bucket`; only the newest for each file."""
+        for key in [key for key in self._codes if key[0] == bucket.key]:
+            self._codes.pop(key, None)
+        self._codes[bucket.key, bucket.checksum] = bucket.code
+
+
+_compiled = _Compiled()
 
 
 class _Block(BlockReference):
