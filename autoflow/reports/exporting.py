@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import jinja2
-from jinja2 import BaseLoader, Environment, FileSystemLoader, TemplateNotFound
+from jinja2 import BaseLoader, DictLoader, Environment, FileSystemLoader, TemplateNotFound
 from jinja2.runtime import Context
 from nbconvert.exporters import ASCIIDocExporter
 from nbformat import NotebookNode
@@ -100,13 +100,12 @@ class _Exporter(ASCIIDocExporter):
         for name, plain in self.default_filters():  # type: ignore[no-untyped-call]
             if not isinstance(plain, type):
                 environment.filters[name] = (_of_lines if name in _WITHIN_LINES else _of_text)(plain)
-        make_asciidoc(environment)
-        if environment.loader is not None:
-            loader = _Loader(self._template_path, self._config_dir, environment.loader)
-            self.files = loader.files
-            environment.loader = loader
-            environment.filters["filter_data_type"] = _first_form(loader, environment.filters["filter_data_type"])
-            environment.globals.update(report_group=(GROUP, GROUP_END), report_output=OUTPUT, replaces=loader.replaces)
+        loader = _Loader(self._template_path, self._config_dir, environment.loader or DictLoader({}))
+        self.files = loader.files
+        environment.loader = loader
+        environment.filters["filter_data_type"] = _first_form(loader, environment.filters["filter_data_type"])
+        environment.globals.update(report_group=(GROUP, GROUP_END), report_output=OUTPUT, replaces=loader.replaces)
+        make_asciidoc(environment, loader.is_own)
         environment.filters.update({name: _of_text(own) for name, own in self._own_filters.items()})
         return environment
 
@@ -142,9 +141,9 @@ class _Loader(BaseLoader):
             return _source(self._own)
         return self._others.get_source(environment, _OLD_PARENTS.get(template, template))
 
-    def is_own(self, context: Context) -> bool:
-        """Return whether the template extends AutoFlow's."""
-        return any(_file_of(block) == str(self._own) for block in context.blocks.get("data_text", ()))
+    def is_own(self, block: Callable[..., Any]) -> bool:
+        """Return whether a block is AutoFlow's."""
+        return _file_of(block) == str(self._own)
 
     @property
     def replaces(self) -> Callable[..., bool]:
@@ -187,7 +186,7 @@ def _first_form(loader: _Loader, plain: Callable[..., list[str]]) -> Callable[..
 
     @jinja2.pass_context
     def filter_data_type(context: Context, forms: Mapping[str, str]) -> list[str]:
-        if loader.is_own(context):
+        if any(map(loader.is_own, context.blocks.get("data_text", ()))):
             return list(forms)[:1]
         return plain({kind: text for kind, text in forms.items() if text})
 

@@ -73,10 +73,10 @@ def _group_marked(group: re.Match[str]) -> str:
 
 
 def _with_loose_text_marked(output: str) -> str:
-    """Return an output in a group with the text that a template prints marked as text, unless it is asciidoc."""
+    """Return an output in a group with the text that a template prints marked as text, unless it has asciidoc."""
     parts = _MARKED.split(output)
     loose, marked = parts[::2], parts[1::2]
-    if any(_MARKUP.search(_REFERENCE.sub("", text)) for text in loose):
+    if any(part[0] == _BLOCKS for part in marked) or any(_MARKUP.search(_REFERENCE.sub("", text)) for text in loose):
         return output
     texts = [f"{_TEXT}{text.strip(chr(10))}{_END}" if text.strip() else text for text in loose]
     return "".join(text + (f"{part}{_END}" if part else "") for text, part in zip(texts, [*marked, ""], strict=True))

@@ -14,8 +14,12 @@ from autoflow.reports.markup import Asciidoc
 from autoflow.reports.shown import plain_output
 
 
-def make_asciidoc(environment: jinja2.Environment) -> None:
-    """Make the templates of `environment` print asciidoc."""
+def make_asciidoc(environment: jinja2.Environment, is_own: Callable[[Callable[..., Any]], bool]) -> None:
+    """Make the templates of `environment` print asciidoc.
+
+    A block that `is_own` is AutoFlow's instead of nbconvert's; a custom template sees only one of both.
+    """
+    environment.extend(is_own=is_own)
     environment.autoescape = True
     environment.optimized = False
     environment.finalize = _finalized
@@ -104,6 +108,9 @@ _compiled = _Compiled()
 class _Block(BlockReference):
     @property
     def super(self) -> BlockReference | Undefined:
+        is_own = self._context.environment.is_own(self._stack[self._depth])  # type: ignore[attr-defined]
+        if is_own and self._depth + 2 < len(self._stack):
+            return _Block(self.name, self._context, self._stack, self._depth + 2)
         return _trusted(super().super)
 
     def __call__(self) -> str:

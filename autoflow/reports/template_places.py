@@ -8,7 +8,9 @@ from jinja2 import TemplateAssertionError, TemplateNotFound, TemplateSyntaxError
 
 from autoflow.errors import ReportError
 
-_LINE = re.compile(r"^asciidoctor: (\w+): (?:report\.adoc: line (\d+): )?(.*)$", re.MULTILINE)
+_LINE = re.compile(
+    r"^(?:asciidoctor-pdf failed: )?asciidoctor: (\w+): (?:report\.adoc: line (\d+): )?(.*)$", re.MULTILINE
+)
 _HINT_AT_PICTURES = "put the picture beside the template, and write image::{{ 'name.png' | beside }}[]"
 _TAG = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
 
