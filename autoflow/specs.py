@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
-from autoflow.date_stencil import DateStencil
+from autoflow.date_stencil import DateStencil, IntervalEnds
 from autoflow.errors import AutoflowError
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
@@ -115,19 +115,34 @@ class SensorSpec:
     """When the sensor checks the available dates, and the workflows it runs.
 
     `schedule` is a cron string, or None to run until nothing is due and then exit. `cdr_types` is None for all types.
+    `interval_ends` is that of the stencils of all `triggers`.
     """
 
     schedule: str | None
     cdr_types: tuple[str, ...] | None
     triggers: tuple[TriggerSpec, ...]
+    interval_ends: IntervalEnds = IntervalEnds.INCLUDED
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something in a valid workflows.yml, or its notebooks, that a person should look at.
+
+    `text` is one line: ``FILE:LINE: PLACE: what it is; what to do``. With `fails_runs`, a notebook cannot run as it is,
+    which does not keep other workflows from running.
+    """
+
+    text: str
+    fails_runs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkflowsFile:
-    """A whole workflows.yml."""
+    """A whole workflows.yml, and the `findings` in it, in the order of the file."""
 
     workflows: tuple[WorkflowSpec, ...]
     sensor: SensorSpec
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
 
     def workflow(self, name: str) -> WorkflowSpec:
         """Return the workflow called `name`; raise AutoflowError if there is none."""
@@ -140,3 +155,7 @@ class WorkflowsFile:
     def triggers_of(self, workflow: str) -> list[TriggerSpec]:
         """Return the sensor's entries for the workflow of this name, in their order."""
         return [trigger for trigger in self.sensor.triggers if trigger.workflow.name == workflow]
+
+    def default_trigger(self, workflow: WorkflowSpec) -> TriggerSpec:
+        """Return the conditions of a workflow for which the sensor has no entry."""
+        return TriggerSpec(workflow=workflow, date_stencil=DateStencil([0], self.sensor.interval_ends))

@@ -179,6 +179,16 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def readable_path(notebook: Path) -> Path:
+    """Return the path of an executed notebook's copy as HTML."""
+    return notebook.with_name(notebook.name.removesuffix(".ipynb") + ".html")
+
+
+def cell_anchor(number: int) -> str:
+    """Return the part of an address that leads to a cell in an executed notebook's copy as HTML."""
+    return f"#cell-{number}"
+
+
 SHORTEST_SECRET = 6
 """In characters; shorter secrets are not redacted, because they occur in texts by chance."""
 

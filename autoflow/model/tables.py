@@ -35,6 +35,8 @@ runs_table = sa.Table(
     sa.Column("outputs_dir", sa.Text),
     # When the cancellation of the run was requested; the process that executes it ends it.
     sa.Column("cancel_asked_at", sa.DateTime),
+    # The beginning of the cell that failed.
+    sa.Column("error_code", sa.Text),
 )
 
 is_claimed = runs_table.c.state.in_([str(state) for state in CLAIMED_STATES])

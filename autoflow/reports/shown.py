@@ -54,7 +54,10 @@ _INLINE_DISPLAY = re.compile(r"^\$\s*\\displaystyle(?![A-Za-z])\s*(.*?)\s*\$$", 
 
 
 def reduce_to_shown(notebook: NotebookNode, shelf: PictureShelf) -> None:
-    """Reduce `notebook` to what the report shows, with each output in one form, and add its pictures to `shelf`."""
+    """Reduce `notebook` to what the report shows, and add its pictures to `shelf`.
+
+    The first form of each output is the one to show. A custom template can use the others.
+    """
     notebook.cells = [cell for cell in notebook.cells if not _tags(cell) & _REMOVED_CELL]
     for cell in notebook.cells:
         if attached := attachments_of(cell.get("attachments", {})):
@@ -71,9 +74,9 @@ def fragments_of(notebook: NotebookNode) -> Iterator[Fragment]:
         if cell.cell_type == "markdown":
             yield Fragment(Dialect.MARKDOWN, cell.source)
         for output in cell.get("outputs", ()):
-            for kind, text in output.get("data", {}).items():
-                if kind in _DIALECTS:
-                    yield Fragment(_DIALECTS[kind], text)
+            kind, text = next(iter(output.get("data", {}).items()), ("", ""))
+            if kind in _DIALECTS:
+                yield Fragment(_DIALECTS[kind], text)
 
 
 def plain_output(text: str) -> str:
@@ -113,7 +116,7 @@ def _shown_outputs(outputs: list[NotebookNode], shelf: PictureShelf) -> Iterator
             shelf.add(content_of(text), tuple(others))
             kind = kind if kind in _TEMPLATES_HAVE else "image/png"
         if kind:
-            output.data = NotebookNode({kind: text})
+            output.data = NotebookNode({kind: text} | {other: data[other] for other in data if other != kind})
             yield output
 
 

@@ -4,18 +4,22 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from autoflow.reports.cells import Cell, Piece
 from autoflow.reports.colours import colour_of, declarations_of
 from autoflow.reports.inlines import LINE_BREAK, PAGE_WIDTH, InlineWriter, missing_picture, picture_attributes
+from autoflow.reports.marks import TITLE_HEADING
 from autoflow.reports.markup import escape, escape_line
-from autoflow.reports.nodes import Node, flat_blocks, lines_of, plain_text
+from autoflow.reports.nodes import Node, flat_blocks, in_parts, lines_of, plain_text, text_with_lines
 from autoflow.reports.pictures import Formula, Picture, formula_of
-from autoflow.reports.tables import Cell, alignment_sign, table_of, turned, write_table
+from autoflow.reports.tables import alignment_sign, table_of, turned, write_table
 
 _DEEPEST_HEADING = 5
 _DEEPEST_BLOCK = 5
 """Of blocks within blocks: asciidoctor-pdf lays each out twice, so every level takes twice as long."""
 _DEEPEST_INDENTATION = 10
 """Of lists and blocks within each other: asciidoctor-pdf fails if no room is left on the page."""
+_LONGEST_PIECE = 100
+"""Of a cell's content, in characters."""
 _WIDE = 1.6
 _TIMES_TOO_WIDE = 3
 """A picture that is wider than this, relative to the page, is illegible there."""
@@ -27,6 +31,7 @@ class BlockWriter:
     """Writes pandoc's blocks as asciidoc, and the text in them with `text`."""
 
     text: InlineWriter
+    paged: bool = True
     _depth: int = 0
     _list_level: int = 0
     _outer_indentation: int = 0
@@ -55,8 +60,10 @@ class BlockWriter:
     def _write_header(self, contents: Node) -> str:
         level, (identifier, _, _), inlines = contents
         text = self.text.one_line(inlines)
-        if not text or self._is_title(plain_text(inlines)):
+        if not text:
             return ""
+        if self._is_title(plain_text(inlines)):
+            return TITLE_HEADING
         wanted = min(max(level + self.text.outline.shift, 1), _DEEPEST_HEADING)
         anchor = self.text.outline.anchors.get(identifier)
         attributes = f"[#{anchor}]\n" if anchor else ""
@@ -112,26 +119,29 @@ class BlockWriter:
         return self._figure([attributes, alt, [address, " ".join(plain_text(line) for line in lines_of(caption))]])
 
     def _write_table(self, contents: Node) -> str:
-        return write_table(table_of(contents, self._cell))
+        return write_table(table_of(contents, self._cell), paged=self.paged)
 
     def _cell(self, contents: Node) -> Cell:
         (_, _, attributes), alignment, rows, columns, blocks = contents
         style = declarations_of(dict(attributes).get("style", ""))
         inlines = [inline for line in lines_of(blocks) for inline in (*line, {"t": "LineBreak"})]
         colour = colour_of(style.get("color", ""))
-        role = self.text.role(colour, "") if colour else ""
         weight = style.get("font-weight", "")
         if weight == "bold" or (weight.isdigit() and int(weight) >= 600):
             inlines = [{"t": "Strong", "c": inlines}]
-        markup = self.text.marked("##", inlines, role=role) if role else self.text.joined(inlines)
+        pieces = (self._piece(part, colour) for part in in_parts(inlines[:-1], _LONGEST_PIECE))
         return Cell(
-            markup=markup.strip(" \n").removesuffix(" +"),
-            text=" ".join(plain_text(line) for line in lines_of(blocks)),
+            pieces=tuple(pieces),
             columns=columns,
             rows=rows,
             alignment=alignment_sign(alignment["t"]),
             background=colour_of(style.get("background-color", style.get("background", ""))),
-        )
+        ).cut()
+
+    def _piece(self, inlines: Sequence[Node], colour: str) -> Piece:
+        role = self.text.role(colour, "") if colour else ""
+        markup = self.text.marked("##", inlines, role=role) if role else self.text.joined(inlines)
+        return Piece(markup=markup, text=text_with_lines(inlines))
 
     def _enclosed(self, character: str, blocks: Sequence[Node]) -> str:
         """Return `blocks` between two lines of `character`, one longer than those of the enclosing block.
