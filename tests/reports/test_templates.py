@@ -67,8 +67,8 @@ def test_a_template_for_nbconvert_5_shows_pictures_listings_and_the_first_headin
 
 
 def test_pictures_that_a_template_names_are_in_html_reports(tmp_path: Path) -> None:
-    page = report_of(every_output(), tmp_path, template=written(FIVE, tmp_path), report_format=ReportFormat.HTML)
-    page = html.unescape(page.read_text())
+    report = report_of(every_output(), tmp_path, template=written(FIVE, tmp_path), report_format=ReportFormat.HTML)
+    page = html.unescape(report.read_text())
 
     assert len(re.findall(r'<img src="data:image/(?:png|jpe?g);base64', page)) >= 3
     assert "<pre>[1,\n 2]</pre>" in page
