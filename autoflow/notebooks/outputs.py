@@ -6,7 +6,7 @@ from typing import Any, cast
 import nbformat
 from nbclient.exceptions import CellExecutionError
 
-from autoflow.kernels.kernel import SCRAP_TYPE, TOO_LONG
+from autoflow.kernels.connection import SCRAP_TYPE, TOO_LONG
 from autoflow.notebooks.redaction import Redaction
 from autoflow.notebooks.terminal import as_shown, moves_cursor
 from autoflow.notebooks.widgets import VIEW, Widgets
@@ -73,6 +73,7 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         self._stream = _Stream(self._redaction)
         self._cost_of_cell = 0
         self._cost_of_display: dict[str, int] = {}
+        self._comms: set[str] = set()
         self._left_out = 0
         self._closed = set[str]()
         self.asked_to_exit = False
@@ -164,14 +165,18 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
 
     def handle_comm_msg(self, outs: list[Any], msg: Message, cell_index: int) -> None:
         """Record the state of a widget, which counts towards `OUTPUT_LIMIT`; later changes of it do not."""
+        content = msg["content"]
         if msg["msg_type"] == "comm_close":
             # A browser no longer shows it.
-            self._closed.add(msg["content"]["comm_id"])
-            self.widget_state.pop(msg["content"]["comm_id"], None)
+            self._closed.add(content["comm_id"])
+            self.widget_state.pop(content["comm_id"], None)
             return
-        cost = _cost(msg["content"]) + sum(len(buffer) for buffer in msg["buffers"]) + _OUTPUT_COST
-        is_change = msg["msg_type"] != "comm_open" and cost <= self._remaining
-        if is_change or self._pays(cost):
+        cost = _cost(content) + sum(len(buffer) for buffer in msg["buffers"]) + _OUTPUT_COST
+        if msg["msg_type"] != "comm_open":
+            is_kept = content["comm_id"] in self._comms and (cost <= self._remaining or self._pays(cost))
+        elif is_kept := _can_be_opened(content) and self._pays(cost):
+            self._comms.add(content["comm_id"])
+        if is_kept:
             super().handle_comm_msg(outs, msg, cell_index)
 
     def _look_for_exit(self, *, execute_reply: Message, **_: object) -> None:
@@ -213,7 +218,8 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         if len(text) <= LONGEST_ERROR:
             return text
         beginning = self._redaction.beginning(text, LONGEST_ERROR)
-        return f"{beginning}\n[{len(text) - LONGEST_ERROR} more characters]"
+        # The kernel may have cut it as well, so this does not say how many there were.
+        return f"{beginning}\n[cut after {LONGEST_ERROR} characters]"
 
     def _forget_cell(self) -> None:
         self._stream.close()
@@ -323,6 +329,12 @@ def _model_of(output: Mapping[str, Any]) -> str | None:
 
 def _holds_scrap(content: Mapping[str, Any]) -> bool:
     return any(kind.startswith(SCRAP_TYPE) for kind in content.get("data", ()))
+
+
+def _can_be_opened(content: Mapping[str, Any]) -> bool:
+    """Return whether `content`, of a ``comm_open``, is not about a widget, or has the names that nbclient looks for."""
+    state = content["data"].get("state", {})
+    return content.get("target_name") != "jupyter.widget" or {"_model_name", "_model_module"} <= set(state)
 
 
 def _note(left_out: int, limit: int) -> nbformat.NotebookNode:

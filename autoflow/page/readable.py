@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from html import escape, unescape
 from pathlib import Path
@@ -25,14 +26,21 @@ from pygments.util import ClassNotFound  # type: ignore[import-untyped]
 from autoflow.notebooks.executed import cell_numbers, text_of
 from autoflow.notebooks.terminal import as_shown
 from autoflow.notebooks.widgets import Widgets
+from autoflow.page.bounds import (
+    SECONDS,
+    SECONDS_IN_FULL,
+    TooLongError,
+    bounded_html,
+    bounded_markdown,
+    bounded_terminal,
+    cpu_limit,
+    plain_cell,
+)
 from autoflow.system.lean_imports import module_alone
 from autoflow.utils import attachment_name, cell_anchor, readable_path, whole_file
 
 # Alone, because importing the whole of nbconvert takes half a second.
 ansi2html = module_alone("nbconvert", "filters/ansi.py").ansi2html
-
-LONGEST_OUTPUT = 500_000
-"""Longer outputs are truncated, in characters: an HTML table of this size takes seconds to clean."""
 
 LONGEST_HIGHLIGHTED = 100_000
 """The code of longer cells is not highlighted, in characters."""
@@ -121,18 +129,34 @@ def main() -> None:
     for name, title in zip(given[::2], given[1::2], strict=False):
         path = Path(name)
         try:
-            html = readable_html(json.loads(path.read_text(encoding="utf-8")), title=title or path.stem)
+            html = _html_in_time(json.loads(path.read_text(encoding="utf-8")), title=title or path.stem)
             with whole_file(readable_path(path)) as unfinished:
                 unfinished.write_text(html, encoding="utf-8", errors="replace")
         except Exception as error:  # noqa: BLE001 - one broken notebook must not affect the next
             print(f"could not convert {path} to HTML: {type(error).__name__}", file=sys.stderr)  # noqa: T201 - AutoFlow's stderr
 
 
+def _html_in_time(notebook: Mapping[str, Any], *, title: str) -> str:
+    """Return a notebook as an HTML page: with plain text only if it takes too long, or cannot be read, otherwise."""
+    try:
+        with cpu_limit(SECONDS):
+            return readable_html(notebook, title=title)
+    except (TooLongError, Exception):  # noqa: BLE001 - the libraries fail in many ways
+        return readable_html({**notebook, "cells": [plain_cell(cell) for cell in notebook["cells"]]}, title=title)
+
+
 def readable_html(notebook: Mapping[str, Any], *, title: str) -> str:
-    """Return a notebook, given as the JSON of its file, as an HTML page."""
+    """Return a notebook, given as the JSON of its file, as an HTML page.
+
+    If its first cells take long, the rest is shown as plain text.
+    """
+    end = time.process_time() + SECONDS_IN_FULL
     cells = list(zip(notebook["cells"], cell_numbers(notebook["cells"]), strict=True))
     highlighted, widgets = _highlighter(notebook), Widgets(notebook.get("metadata", {}))
-    body = "\n".join(_cell(cell, number, highlighted, widgets) for cell, number in cells)
+    body = "\n".join(
+        _cell(cell if time.process_time() < end else plain_cell(cell), number, highlighted, widgets)
+        for cell, number in cells
+    )
     about = _about(notebook, [number for cell, number in cells if number and _has_failed(cell)])
     return _PAGE.format(title=escape(title), style=_STYLE + _colours(), about=about, body=body)
 
@@ -168,7 +192,7 @@ def _cell(cell: Mapping[str, Any], number: int | None, highlighted: Callable[[st
 def _content(cell: Mapping[str, Any], highlighted: Callable[[str], str], widgets: Widgets) -> Iterator[str]:
     source = text_of(cell["source"])
     if cell["cell_type"] == "markdown":
-        yield _with_attachments(_clean(str(_html_of(source[:LONGEST_OUTPUT]))), cell.get("attachments") or {})
+        yield _with_attachments(_clean(str(_html_of(bounded_markdown(source)))), cell.get("attachments") or {})
     elif cell["cell_type"] == "code":
         if source.strip():
             yield f'<pre class="source"><code>{highlighted(source)}</code></pre>'
@@ -177,7 +201,7 @@ def _content(cell: Mapping[str, Any], highlighted: Callable[[str], str], widgets
             for each in [output] if shown is None else shown:
                 yield f'<div class="out">{_output(each)}</div>'
     elif source.strip():
-        yield f"<pre>{escape(_cut(source))}</pre>"
+        yield f"<pre>{escape(bounded_markdown(source))}</pre>"
 
 
 def _highlighter(notebook: Mapping[str, Any]) -> Callable[[str], str]:
@@ -225,7 +249,7 @@ def _output(output: Mapping[str, Any]) -> str:
     if "text/html" in data:
         return _clean(text_of(data["text/html"]))
     if "text/markdown" in data:
-        return _clean(str(_html_of(text_of(data["text/markdown"])[:LONGEST_OUTPUT])))
+        return _clean(str(_html_of(bounded_markdown(text_of(data["text/markdown"])))))
     return _terminal(text_of(data.get("text/plain", "")))
 
 
@@ -249,23 +273,18 @@ def _image(mime: str, content: str) -> str:
 
 
 def _terminal(text: str, style: str = "") -> str:
-    return f'<pre class="{style}">{ansi2html(_cut(as_shown(text)))}</pre>'
+    return f'<pre class="{style}">{ansi2html(bounded_terminal(as_shown(text)))}</pre>'
 
 
 def _clean(html: str) -> str:
-    cut = len(html) > LONGEST_OUTPUT
-    clean = bleach.clean(
-        _UNSHOWN.sub("", html[:LONGEST_OUTPUT]),
+    clean: str = bleach.clean(
+        bounded_html(_UNSHOWN.sub("", html)),
         tags=_TAGS,
         attributes=_ATTRIBUTES,
         protocols={"http", "https", "mailto", "data", "attachment"},
         strip=True,
     )
-    return f"{clean}<p>(truncated)</p>" if cut else clean
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_OUTPUT else text[:LONGEST_OUTPUT] + "\n… (truncated)"
+    return clean
 
 
 if __name__ == "__main__":

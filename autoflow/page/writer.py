@@ -299,7 +299,9 @@ class PageWriter:
             except subprocess.TimeoutExpired:
                 child.kill()
         self._child = None
-        failed = {path for path, _ in notebooks if not readable_path(path).exists()}
+        failed = [path for path, _ in notebooks if not readable_path(path).exists()]
+        if child.returncode:
+            del failed[1:]  # it was converting the first; the others have not had their turn
         if not full_disk(self._settings.written_folders):
-            self._unconvertible |= failed
+            self._unconvertible.update(failed)
         return len(failed) < len(notebooks)

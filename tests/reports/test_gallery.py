@@ -109,8 +109,17 @@ def test_captions_stand_below_pictures_that_have_one(words: str) -> None:
 
 
 def test_all_pictures_are_there(gallery: Path) -> None:
-    assert images_in(gallery / "gallery.pdf") == 6
+    assert images_in(gallery / "gallery.pdf") == 14
     assert (gallery / "gallery.html").read_text(encoding="utf-8").count("<img") >= 8
+
+
+def test_pictures_that_cannot_be_shown_are_left_out_with_the_reason(words: str) -> None:
+    assert words.count("[picture] is left out: ") == 2
+
+
+def test_strips_are_shown_in_parts(words: str) -> None:
+    assert "inches wide. Its 3 parts follow, from left to right." in words
+    assert "inches high. Its 2 parts follow, from top to bottom." in words
 
 
 def test_outputs_of_a_cell_stay_in_order(gallery: Path) -> None:
