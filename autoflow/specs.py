@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
-from autoflow.date_stencil import DateStencil
+from autoflow.date_stencil import DateStencil, IntervalEnds
 from autoflow.errors import AutoflowError
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
@@ -115,11 +115,13 @@ class SensorSpec:
     """When the sensor checks the available dates, and the workflows it runs.
 
     `schedule` is a cron string, or None to run until nothing is due and then exit. `cdr_types` is None for all types.
+    `interval_ends` is that of the stencils of all `triggers`.
     """
 
     schedule: str | None
     cdr_types: tuple[str, ...] | None
     triggers: tuple[TriggerSpec, ...]
+    interval_ends: IntervalEnds = IntervalEnds.INCLUDED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,3 +142,7 @@ class WorkflowsFile:
     def triggers_of(self, workflow: str) -> list[TriggerSpec]:
         """Return the sensor's entries for the workflow of this name, in their order."""
         return [trigger for trigger in self.sensor.triggers if trigger.workflow.name == workflow]
+
+    def default_trigger(self, workflow: WorkflowSpec) -> TriggerSpec:
+        """Return the conditions of a workflow for which the sensor has no entry."""
+        return TriggerSpec(workflow=workflow, date_stencil=DateStencil([0], self.sensor.interval_ends))

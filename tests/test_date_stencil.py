@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoflow.date_stencil import DateInterval, DateStencil, UnresolvableStencilError
+from autoflow.date_stencil import DateInterval, DateStencil, IntervalEnds, UnresolvableStencilError
 
 DATES = st.dates(dt.date(2010, 1, 1), dt.date(2012, 12, 31))
 OFFSETS = st.integers(-40, 40)
@@ -20,15 +20,35 @@ def days(first: str, last: str) -> frozenset[dt.date]:
     return frozenset(DateInterval(day(first), day(last)).dates())
 
 
-def is_stencil_element(element: object) -> bool:
+def is_stencil_element(element: object, ends: IntervalEnds) -> bool:
     try:
-        DateStencil([element])
+        DateStencil([element], ends)
     except ValueError:
         return False
     return True
 
 
-STENCILS = st.lists((DATES | OFFSETS | PAIRS).filter(is_stencil_element), min_size=1, max_size=4).map(DateStencil)
+def stencils(ends: IntervalEnds) -> st.SearchStrategy[DateStencil]:
+    elements = (DATES | OFFSETS | PAIRS).filter(lambda element: is_stencil_element(element, ends))
+    return st.lists(elements, min_size=1, max_size=4).map(lambda elements: DateStencil(elements, ends))
+
+
+STENCILS = st.sampled_from(IntervalEnds).flatmap(stencils)
+
+
+def with_last_days(stencil: DateStencil) -> DateStencil:
+    """Return the stencil with included ends that has the days of a stencil with excluded ends."""
+    one = dt.timedelta(days=1)
+    return DateStencil(
+        [
+            (each[0], each[1] - 1 if isinstance(each[1], int) else each[1] - one) if isinstance(each, tuple) else each
+            for each in stencil.elements
+        ]
+    )
+
+
+def ranges(stencil: DateStencil, reference_date: str) -> list[list[str]]:
+    return [interval.as_strings() for interval in stencil.resolve(day(reference_date))]
 
 
 def test_stencil_resolves_to_the_ranges_of_the_specification() -> None:
@@ -159,6 +179,85 @@ def test_stencil_is_available_exactly_when_no_date_is_missing(
         return
     assert list(missing) == sorted(set(missing))
     assert stencil.is_available(reference_date, available) is (not missing)
+
+
+def test_notebooks_get_half_open_ranges_where_ends_are_excluded() -> None:
+    elements = ["2016-01-03", ["2016-01-01", "2016-01-03"], -3, [-2, 0], ["2016-01-01", -3]]
+    assert ranges(DateStencil(elements, IntervalEnds.EXCLUDED), "2016-01-07") == [
+        ["2016-01-03", "2016-01-04"],
+        ["2016-01-01", "2016-01-03"],
+        ["2016-01-04", "2016-01-05"],
+        ["2016-01-05", "2016-01-07"],
+        ["2016-01-01", "2016-01-04"],
+    ]
+
+
+def test_day_that_an_excluded_end_names_need_not_be_available() -> None:
+    stencil = DateStencil([["2016-01-01", 0]], IntervalEnds.EXCLUDED)
+    available = days("2016-01-01", "2016-01-06")
+    assert stencil.is_available(day("2016-01-07"), available)
+    assert not stencil.is_available(day("2016-01-08"), available)
+    assert stencil.missing_dates(day("2016-01-08"), available) == (day("2016-01-07"),)
+
+
+@pytest.mark.parametrize(
+    ("element", "one_day"), [([0, 0], "0"), ([-3, -3], "-3"), (["2016-01-01", "2016-01-01"], "2016-01-01")]
+)
+def test_pair_without_a_day_is_refused_where_ends_are_excluded(element: list[object], one_day: str) -> None:
+    with pytest.raises(ValueError, match=rf"is empty, because 'interval_ends: excluded' .* write {one_day}$"):
+        DateStencil([element], IntervalEnds.EXCLUDED)
+    assert len(list(DateStencil([element]).resolve(day("2016-01-01"))[0].dates())) == 1
+
+
+def test_mixed_pair_without_a_day_for_a_date_cannot_be_resolved_and_counts_as_unavailable() -> None:
+    stencil = DateStencil([["2016-01-04", 0]], IntervalEnds.EXCLUDED)
+    available = days("2016-01-01", "2016-01-31")
+    with pytest.raises(UnresolvableStencilError, match=r"starts on 2016-01-04, and ends before 2016-01-04$"):
+        stencil.resolve(day("2016-01-04"))
+    assert not stencil.is_available(day("2016-01-04"), available)
+    assert stencil.is_available(day("2016-01-05"), available)
+
+
+@pytest.mark.parametrize("element", [0, [-1, 1]])
+def test_range_whose_end_would_be_outside_of_the_calendar_cannot_be_resolved(element: object) -> None:
+    stencil = DateStencil([element], IntervalEnds.EXCLUDED)
+    assert not stencil.is_available(dt.date.max, days("9999-12-01", "9999-12-31"))
+    with pytest.raises(UnresolvableStencilError, match="no date follows 9999-12-31"):
+        stencil.resolve(dt.date.max)
+    assert ranges(stencil, "9999-12-30")[0][1] == "9999-12-31"
+
+
+def test_stencils_differ_if_their_ends_do() -> None:
+    assert DateStencil([[-2, 0]]) != DateStencil([[-2, 0]], IntervalEnds.EXCLUDED)
+
+
+@given(stencils(IntervalEnds.EXCLUDED), DATES, st.sets(DATES, max_size=30), st.booleans())
+def test_interval_with_an_excluded_end_has_the_days_of_one_that_ends_a_day_earlier(
+    stencil: DateStencil,
+    reference_date: dt.date,
+    others: set[dt.date],
+    is_whole: bool,
+) -> None:
+    same = with_last_days(stencil)
+    available = frozenset(others)
+    try:
+        intervals = same.resolve(reference_date)
+    except UnresolvableStencilError:
+        with pytest.raises(UnresolvableStencilError):
+            stencil.resolve(reference_date)
+        assert not stencil.is_available(reference_date, available)
+        return
+    if is_whole:
+        available = available.union(*(interval.dates() for interval in intervals))
+    half_open = stencil.resolve(reference_date)
+    assert [list(interval.dates()) for interval in half_open] == [list(interval.dates()) for interval in intervals]
+    assert stencil.is_available(reference_date, available) == same.is_available(reference_date, available)
+    assert stencil.missing_dates(reference_date, available) == same.missing_dates(reference_date, available)
+    for element, interval in zip(stencil.elements, half_open, strict=True):
+        start, end = map(day, interval.as_strings())
+        assert list(interval.dates()) == [start + dt.timedelta(days=number) for number in range((end - start).days)]
+        if isinstance(element, tuple) and not isinstance(element[1], int):
+            assert end == element[1]
 
 
 @given(STENCILS, DATES)

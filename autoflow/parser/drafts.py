@@ -9,6 +9,7 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from autoflow.date_stencil import IntervalEnds
 from autoflow.parser.places import Place
 from autoflow.specs import RESERVED_NAMES, Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowSpec
 
@@ -69,7 +70,7 @@ class WorkflowDraft:
 class TriggerDraft:
     """An entry of the sensor's list; its `workflow_name` is empty where it is missing or wrong.
 
-    `options` are the other fields of the spec that the file gives.
+    `options` are other fields of the spec.
     """
 
     place: Place
@@ -88,12 +89,15 @@ class SensorDraft:
 
     schedule: str | None = None
     cdr_types: tuple[str, ...] | None = None
+    interval_ends: IntervalEnds = IntervalEnds.INCLUDED
     triggers: tuple[TriggerDraft, ...] = ()
 
     def spec(self, workflows: Mapping[str, WorkflowSpec]) -> SensorSpec:
         """Return the spec; `workflows` are those of the file by name."""
         triggers = tuple(trigger.spec(workflows) for trigger in self.triggers)
-        return SensorSpec(schedule=self.schedule, cdr_types=self.cdr_types, triggers=triggers)
+        return SensorSpec(
+            schedule=self.schedule, cdr_types=self.cdr_types, triggers=triggers, interval_ends=self.interval_ends
+        )
 
 
 def _cycle(graph: Mapping[str, Mapping[str, None]]) -> list[str] | None:

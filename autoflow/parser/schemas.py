@@ -67,6 +67,7 @@ class SensorSchema(Schema):
 
     schedule = Key(values.schedule, required=True, allow_none=True)
     cdr_types = Key(values.nonempty_list)
+    interval_ends = Key(values.interval_ends)
     workflows = Key(values.any_list, required=True)
 
 

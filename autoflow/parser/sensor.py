@@ -1,6 +1,9 @@
 """Read the part `available_dates_sensor` of the file."""
 
-from autoflow.date_stencil import DateStencil
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from autoflow.date_stencil import DateStencil, IntervalEnds
 from autoflow.parser.drafts import SensorDraft, TriggerDraft
 from autoflow.parser.places import Place
 from autoflow.parser.reader import Reader
@@ -18,26 +21,29 @@ def read_sensor(value: object, reader: Reader) -> SensorDraft:
     cdr_types = None
     if "cdr_types" in keys:
         cdr_types = tuple(reader.distinct(cdr_type, keys["cdr_types"], (*_PLACE, "cdr_types")))
+    ends = keys.get("interval_ends", IntervalEnds.INCLUDED)
     entries = enumerate(keys.get("workflows", []))
-    triggers = tuple(_read_trigger(entry, (*_PLACE, "workflows", index), reader) for index, entry in entries)
-    return SensorDraft(keys.get("schedule"), cdr_types, triggers)
+    triggers = tuple(_read_trigger(entry, (*_PLACE, "workflows", index), reader, ends) for index, entry in entries)
+    return SensorDraft(keys.get("schedule"), cdr_types, ends, triggers)
 
 
-def _read_trigger(value: object, place: Place, reader: Reader) -> TriggerDraft:
+def _read_trigger(value: object, place: Place, reader: Reader, ends: IntervalEnds) -> TriggerDraft:
     keys = reader.keys(TriggerSchema(), value, place)
     name = keys.pop("workflow_name", "")
     given = keys.pop("parameters", {})
     parameters = {key: _read_parameter(key, item, (*place, "parameters", key), reader) for key, item in given.items()}
-    if "date_stencil" in keys:
-        keys["date_stencil"] = _read_stencil(keys["date_stencil"], (*place, "date_stencil"), reader)
+    read = partial(DateStencil, interval_ends=ends)
+    keys["date_stencil"] = _read_stencil(keys.get("date_stencil", [0]), (*place, "date_stencil"), reader, read)
     return TriggerDraft(place, name, parameters, keys)
 
 
-def _read_stencil(elements: list[object], place: Place, reader: Reader) -> DateStencil | None:
+def _read_stencil(
+    elements: list[object], place: Place, reader: Reader, read: Callable[[Sequence[object]], DateStencil]
+) -> DateStencil | None:
     # Each alone first, so that every wrong element is reported on its own line.
     for index, element in enumerate(elements):
-        reader.value(DateStencil, [element], (*place, index))
-    return reader.value(DateStencil, elements, place)
+        reader.value(read, [element], (*place, index))
+    return reader.value(read, elements, place)
 
 
 def _read_parameter(name: str, value: object, place: Place, reader: Reader) -> Json:

@@ -6,6 +6,7 @@ Each function returns the meaning of a plain value, or raises ValueError with th
 import datetime as dt
 import math
 
+from autoflow.date_stencil import IntervalEnds
 from autoflow.parser.cron import cron_problem
 from autoflow.parser.wording import alternatives, show
 from autoflow.settings.checks import MAX_SECONDS
@@ -104,6 +105,13 @@ def cdr_type(value: object) -> str:
     if not isinstance(value, str) or value not in CDR_TYPES:
         raise ValueError(f"unknown CDR type {show(value)}; expected {alternatives(CDR_TYPES)}")
     return value
+
+
+def interval_ends(value: object) -> IntervalEnds:
+    """Accept whether ends of intervals are part of them."""
+    if not isinstance(value, str) or value not in set(IntervalEnds):
+        raise UnexpectedValueError(alternatives(list(IntervalEnds)), value)
+    return IntervalEnds(value)
 
 
 def json_scalar(value: object) -> Json:

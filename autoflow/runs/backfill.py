@@ -50,7 +50,7 @@ def triggers_of(file: WorkflowsFile, workflow: str) -> list[TriggerSpec]:
     if not triggers and spec.parameter_names:
         names = ", ".join(sorted(spec.parameter_names))
         raise AutoflowError(f"available_dates_sensor has no entry for '{workflow}' that gives its parameters {names}")
-    return [replace(trigger, earliest_date=None) for trigger in triggers or [TriggerSpec(workflow=spec)]]
+    return [replace(trigger, earliest_date=None) for trigger in triggers or [file.default_trigger(spec)]]
 
 
 def wanted_dates(

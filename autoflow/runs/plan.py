@@ -76,7 +76,11 @@ class PlannedDate:
     def why(self) -> str:
         """The reason for the status in a few words, where the status alone does not say it."""
         if self.status is DateStatus.INCOMPLETE:
-            return f"missing {in_ranges(self.missing)}" if self.missing else "the stencil is backwards for this date"
+            return (
+                f"missing {in_ranges(self.missing)}"
+                if self.missing
+                else "an interval of the stencil is empty for this date"
+            )
         times = f"failed {self.failures} time{'' if self.failures == 1 else 's'}" if self.failures else ""
         if self.next_attempt:
             return f"{times}, next attempt at {self.next_attempt:%Y-%m-%d %H:%M:%S} UTC"

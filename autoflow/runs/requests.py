@@ -28,7 +28,7 @@ def requested_trigger(file: WorkflowsFile, workflow: str, parameters: Mapping[st
     triggers = file.triggers_of(workflow)
     if parameters is not None:
         triggers.sort(key=lambda trigger: trigger.parameters != parameters)
-    trigger = triggers[0] if triggers else TriggerSpec(workflow=spec)
+    trigger = triggers[0] if triggers else file.default_trigger(spec)
     return trigger if parameters is None else replace(trigger, parameters=parameters)
 
 

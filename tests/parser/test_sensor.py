@@ -1,7 +1,9 @@
+import datetime
 from pathlib import Path
 
 import pytest
 
+from autoflow.date_stencil import IntervalEnds
 from tests.parser.good_file import ENTRY, SENSOR, changed, parse, problems
 
 
@@ -31,6 +33,16 @@ from tests.parser.good_file import ENTRY, SENSOR, changed, parse, problems
         ("[calls, sms]", "[calls, calls]", f"21: {SENSOR}.cdr_types[1]: duplicate item 'calls'"),
         ("[calls, sms]", "[]", f"21: {SENSOR}.cdr_types: the list is empty; add an item or remove the key"),
         ("[calls, sms]", "calls", f"21: {SENSOR}.cdr_types: expected a list, not 'calls'"),
+        (
+            "[calls, sms]",
+            "[calls, sms]\n  interval_ends: exclude",
+            f"22: {SENSOR}.interval_ends: expected included or excluded, not 'exclude'",
+        ),
+        (
+            "[calls, sms]",
+            "[calls, sms]\n  interval_ends: false",
+            f"22: {SENSOR}.interval_ends: expected included or excluded, not false",
+        ),
         (
             "{count: 3}",
             "{count: [1, .nan]}",
@@ -111,6 +123,40 @@ def test_one_mistake_in_the_sensor_gives_one_line(inputs: Path, old: str, new: s
 
 def test_null_schedule_means_no_schedule(inputs: Path) -> None:
     assert parse(inputs, changed(("'0 6 * * *'", "null"))).sensor.schedule is None
+
+
+@pytest.mark.parametrize("given", ["interval_ends: included", "interval_ends:", ""])
+def test_interval_ends_are_included_unless_the_file_says_otherwise(inputs: Path, given: str) -> None:
+    sensor = parse(inputs, changed(("[calls, sms]", f"[calls, sms]\n  {given}"))).sensor
+    assert {sensor.interval_ends, *(trigger.date_stencil.interval_ends for trigger in sensor.triggers)} == {
+        IntervalEnds.INCLUDED
+    }
+
+
+def test_interval_ends_hold_for_all_entries_also_for_those_without_a_stencil(inputs: Path) -> None:
+    sensor = parse(inputs, changed(("[calls, sms]", "[calls, sms]\n  interval_ends: excluded"))).sensor
+    assert sensor.interval_ends is IntervalEnds.EXCLUDED
+    first, second = (trigger.date_stencil.resolve(datetime.date(2016, 1, 7)) for trigger in sensor.triggers)
+    assert [interval.as_strings() for interval in first] == [
+        ["2016-01-01", "2016-01-03"],
+        ["2016-01-04", "2016-01-05"],
+        ["2016-01-05", "2016-01-07"],
+    ]
+    assert [interval.as_strings() for interval in second] == [["2016-01-07", "2016-01-08"]]
+
+
+def test_pairs_without_a_day_are_reported_with_their_lines_where_ends_are_excluded(inputs: Path) -> None:
+    changes = (
+        ("[calls, sms]", "[calls, sms]\n  interval_ends: excluded"),
+        ("[2016-01-01, 2016-01-03]", "[2016-01-01, 2016-01-01]"),
+        ("[-2, 0]", "[-2, -2]"),
+    )
+    assert problems(inputs, changed(*changes)) == [
+        f"{line}: {ENTRY}.date_stencil[{index}]: [{day}, {day}] is empty, because 'interval_ends: excluded' excludes "
+        f"its end; for this one day, write {day}"
+        for line, index, day in ((28, 0, "2016-01-01"), (30, 2, "-2"))
+    ]
+    assert parse(inputs, changed(*changes[1:])).sensor.interval_ends is IntervalEnds.INCLUDED
 
 
 def test_dates_in_parameters_become_iso_strings(inputs: Path) -> None:

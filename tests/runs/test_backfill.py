@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from autoflow.date_stencil import DateStencil, IntervalEnds
 from autoflow.errors import AutoflowError
 from autoflow.runs.backfill import Reprocess, left_out, triggers_of, wanted_dates
 from autoflow.runs.plan import DateStatus, PlannedDate, TriggerPlan
@@ -74,6 +75,13 @@ def test_earliest_date_of_an_entry_does_not_count() -> None:
     (trigger,) = triggers_of(file(TRIGGER), "w")
     assert trigger.earliest_date is None
     assert trigger.parameters == TRIGGER.parameters
+
+
+def test_a_workflow_without_an_entry_has_the_interval_ends_of_the_file() -> None:
+    plain = WorkflowSpec(name="plain", notebooks=(NotebookSpec(label="n", path=Path("/n.ipynb")),))
+    sensor = SensorSpec(schedule=None, cdr_types=None, triggers=(), interval_ends=IntervalEnds.EXCLUDED)
+    (trigger,) = triggers_of(WorkflowsFile(workflows=(plain,), sensor=sensor), "plain")
+    assert trigger.date_stencil == DateStencil([0], IntervalEnds.EXCLUDED)
 
 
 def test_a_workflow_whose_parameters_no_entry_gives_cannot_be_backfilled() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from autoflow.date_stencil import DateStencil
+from autoflow.date_stencil import DateStencil, IntervalEnds
 from autoflow.runs.plan import (
     DateStatus,
     PlannedDate,
@@ -105,8 +105,29 @@ def test_a_date_whose_stencil_is_backwards_has_a_reason() -> None:
     trigger = TriggerSpec(workflow=WORKFLOW, date_stencil=DateStencil([["2016-01-02", 0]]))
     (plan,) = make_plan([trigger], frozenset({day(1)}), {}, NOW)
     assert [(each.status, each.why) for each in plan.dates] == [
-        (DateStatus.INCOMPLETE, "the stencil is backwards for this date")
+        (DateStatus.INCOMPLETE, "an interval of the stencil is empty for this date")
     ]
+
+
+def test_day_that_an_excluded_end_names_is_not_waited_for() -> None:
+    available = frozenset({day(1), day(2), day(4)})
+    trigger = TriggerSpec(workflow=WORKFLOW, date_stencil=DateStencil([[-1, 1]], IntervalEnds.EXCLUDED))
+    (plan,) = make_plan([trigger], available, {}, NOW)
+    assert [(each.date.day, each.status, each.why) for each in plan.dates] == [
+        (1, DateStatus.INCOMPLETE, "missing 2015-12-31"),
+        (2, DateStatus.DUE, ""),
+        (4, DateStatus.INCOMPLETE, "missing 2016-01-03"),
+    ]
+    work = due_work([trigger], available, {}, NOW)
+    (run,) = work.runs[WorkflowKey.of_trigger(trigger)]
+    assert [interval.as_strings() for interval in run.date_ranges] == [["2016-01-01", "2016-01-03"]]
+
+
+def test_switching_interval_ends_makes_no_date_due_again() -> None:
+    histories = {WorkflowKey.of_trigger(TRIGGER): History(done=frozenset({day(1), day(2)}))}
+    for ends in IntervalEnds:
+        trigger = replace(TRIGGER, date_stencil=DateStencil([0], ends))
+        assert due_work([trigger], frozenset({day(1), day(2)}), histories, NOW).total == 0
 
 
 def test_date_that_failed_or_was_cancelled_has_failed_until_it_is_done() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from autoflow.date_stencil import DateStencil
+from autoflow.date_stencil import DateStencil, IntervalEnds
 from autoflow.errors import AutoflowError
 from autoflow.runs.requests import check_available, merged_parameters, requested_run
 from autoflow.specs import Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowsFile, WorkflowSpec
@@ -57,6 +57,12 @@ def test_a_workflow_that_the_sensor_does_not_run_can_be_run_for_a_date() -> None
     assert [each.as_strings() for each in run.date_ranges] == [["2016-01-02", "2016-01-02"]]
 
 
+def test_a_run_of_a_workflow_without_an_entry_has_the_interval_ends_of_the_file() -> None:
+    file = replace(FILE, sensor=replace(FILE.sensor, interval_ends=IntervalEnds.EXCLUDED))
+    run = requested_run(file, "a", day(2), None)
+    assert [each.as_strings() for each in run.date_ranges] == [["2016-01-02", "2016-01-03"]]
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
@@ -79,3 +85,7 @@ def test_all_dates_that_a_run_needs_have_to_be_available() -> None:
         check_available(trigger, day(4), frozenset(map(day, (1, 2, 3))))
     with pytest.raises(AutoflowError, match="no data for 2016-01-01 to 2016-01-02, 2016-01-04; wait for them"):
         check_available(trigger, day(4), frozenset({day(3)}))
+    half_open = TriggerSpec(workflow=workflow("a"), date_stencil=DateStencil([[-3, 1]], IntervalEnds.EXCLUDED))
+    check_available(half_open, day(4), frozenset(map(day, (1, 2, 3, 4))))
+    with pytest.raises(AutoflowError, match="no data for 2016-01-01 to 2016-01-02, 2016-01-04; wait for them"):
+        check_available(half_open, day(4), frozenset({day(3)}))
