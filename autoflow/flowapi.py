@@ -9,7 +9,7 @@ import json
 import ssl
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as DeadlinePassed
 from contextlib import contextmanager
@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 import jwt
 
+from autoflow.dates.availability import Availability
 from autoflow.errors import FlowApiError, TokenError
 from autoflow.settings import Settings
 from autoflow.system.lean_imports import postponed
@@ -60,8 +61,8 @@ class FlowApi:
             ssl_certificate=settings.ssl_certificate,
         )
 
-    def available_dates(self, cdr_types: Iterable[str] | None = None) -> frozenset[datetime.date]:
-        """Return the dates with data of any of `cdr_types` or, if that is None, of any type.
+    def available_dates(self) -> Availability:
+        """Return the dates with data, by type of CDR.
 
         Raises
         ------
@@ -71,7 +72,7 @@ class FlowApi:
         """
         with self._explaining_errors(), contextlib.closing(self._connect()) as session:
             answer = _within(self.timeout, session)
-        return _dates(answer, None if cdr_types is None else frozenset(cdr_types))
+        return Availability(types=_dates(answer))
 
     def token_expiry(self) -> datetime.datetime | None:
         """Return when the token expires, in UTC; None if it never does or cannot be read."""
@@ -205,16 +206,11 @@ def _within(seconds: float, ask: Callable[[], object]) -> object:
         executor.shutdown(wait=False)
 
 
-def _dates(answer: object, cdr_types: frozenset[str] | None) -> frozenset[datetime.date]:
-    """Return all dates of `cdr_types` in FlowAPI's answer, which lacks types without data."""
+def _dates(answer: object) -> dict[str, frozenset[datetime.date]]:
+    """Return the dates of each type in FlowAPI's answer, which lacks types without data."""
     if not isinstance(answer, Mapping):
         raise FlowApiError("FlowAPI's available dates are not a mapping of CDR types to dates")
     try:
-        return frozenset(
-            datetime.date.fromisoformat(text)
-            for cdr_type, texts in answer.items()
-            if cdr_types is None or cdr_type in cdr_types
-            for text in texts
-        )
+        return {str(name): frozenset(map(datetime.date.fromisoformat, texts)) for name, texts in answer.items()}
     except (TypeError, ValueError):
         raise FlowApiError("FlowAPI's available dates contain an invalid date") from None

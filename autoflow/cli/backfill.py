@@ -17,8 +17,9 @@ from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
 from autoflow.runs.backfill import Reprocess, WantedDate, left_out, triggers_of, wanted_dates
-from autoflow.runs.plan import TriggerPlan, in_ranges, make_plan
+from autoflow.runs.plan import TriggerPlan, make_plan
 from autoflow.runs.records import RunKey, utc_now
+from autoflow.runs.statuses import in_ranges
 from autoflow.specs import WorkflowsFile
 
 
@@ -74,10 +75,10 @@ def backfill(  # noqa: PLR0913 - an argument for each option
 
 def _plans(session: Session, file: WorkflowsFile, store: RunStore, workflow: str) -> list[TriggerPlan]:
     triggers = triggers_of(file, workflow)
-    available = FlowApi.of(session.settings).available_dates(file.sensor.cdr_types)
+    availability = FlowApi.of(session.settings).available_dates().only(file.sensor.cdr_types)
     settle_times(store, time.sleep)
     store.give_up_crashed()
-    return make_plan(triggers, available, store.histories(), utc_now())
+    return make_plan(triggers, availability, store.histories(), utc_now())
 
 
 def _print_plan(wanted: Sequence[WantedDate], others: Mapping[str, int], *, as_json: bool) -> ExitCode:

@@ -10,8 +10,9 @@ from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import iso_time, print_json, print_table
 from autoflow.flowapi import FlowApi
 from autoflow.parser import read_workflows
-from autoflow.runs.plan import PLAN_STATUSES, TriggerPlan, make_plan
+from autoflow.runs.plan import TriggerPlan, keys_with_reruns, make_plan
 from autoflow.runs.records import utc_now
+from autoflow.runs.statuses import PLAN_STATUSES
 
 
 @click.command
@@ -25,10 +26,12 @@ def plan(session: Session, *, dates: bool, as_json: bool) -> None:
     Example: autoflow plan --dates
     """
     sensor = read_workflows(session.settings).sensor
-    available = FlowApi.of(session.settings).available_dates(sensor.cdr_types)
+    availability = FlowApi.of(session.settings).available_dates().only(sensor.cdr_types)
+    available = availability.to().dates
     with session.store() as store:
         store.give_up_crashed()
-        plans = make_plan(sensor.triggers, available, store.histories(), utc_now())
+        histories = store.histories(keys_with_reruns(sensor.triggers))
+        plans = make_plan(sensor.triggers, availability.with_arrivals(store.arrivals()), histories, utc_now())
     if as_json:
         print_json({"available_dates": len(available), "workflows": [_plan_json(each, dates=dates) for each in plans]})
         return

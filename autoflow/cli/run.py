@@ -18,9 +18,10 @@ from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
 from autoflow.parser.secret_values import check_for_secrets
 from autoflow.parser.single_value import parse_value
-from autoflow.runs.plan import DateStatus, recorded_status
+from autoflow.runs.plan import recorded_status
 from autoflow.runs.records import RunKey, RunRecord
 from autoflow.runs.requests import check_available, date_ranges, merged_parameters, requested_trigger
+from autoflow.runs.statuses import DateStatus
 from autoflow.specs import Json, WorkflowsFile
 
 
@@ -111,5 +112,5 @@ def _refuse_dates(
     trigger = requested_trigger(file, key.workflow, parameters)
     date_ranges(trigger, key.reference_date)
     if not force:
-        available = FlowApi.of(session.settings).available_dates(file.sensor.cdr_types)
-        check_available(trigger, key.reference_date, available)
+        availability = FlowApi.of(session.settings).available_dates().only(file.sensor.cdr_types)
+        check_available(trigger, key.reference_date, availability)

@@ -6,14 +6,16 @@ import operator
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from autoflow.dates.availability import Arrivals
 from autoflow.model import migration
+from autoflow.model.arrivals import note_dates, read_arrivals
 from autoflow.model.output_paths import OutputFinder, OutputFolders
 from autoflow.model.queries import read_durations, read_histories, read_runs
 from autoflow.model.tables import is_claimed, is_rerunning, runs_table
@@ -28,6 +30,7 @@ from autoflow.runs.records import (
     RunKey,
     RunRecord,
     RunState,
+    WorkflowKey,
     utc_now,
 )
 from autoflow.runs.stuck import LAST_SUCCESSES, SHORTEST_LIMIT, StuckRun, in_words, stuck_runs
@@ -113,6 +116,7 @@ class RunStore:
             "parameters_hash": key.parameters_hash,
             "parameters": key.parameters,
             "reference_date": key.reference_date,
+            "every": key.every.value,
             "attempt": attempts,
             "holder": self.holder,
             "started_at": now,
@@ -227,10 +231,21 @@ class RunStore:
             found = connection.execute(sa.select(*columns).where(runs_table.c.state.in_(ACTIVE_STATES)))
             return {row.id: row.heartbeat_at for row in found}
 
-    def histories(self) -> Histories:
-        """Return the histories of all workflows; it takes two queries, however long they are."""
+    def histories(self, with_starts: Collection[WorkflowKey] = ()) -> Histories:
+        """Return the histories of all workflows; it takes two queries, however long they are.
+
+        Those of `with_starts` say when the runs started that have done their dates, too; it takes one more query.
+        """
         with self._database.reading() as connection:
-            return read_histories(connection)
+            return read_histories(connection, with_starts)
+
+    def arrivals(self) -> Arrivals:
+        """Return when each date arrived in FlowAPI, as ticks have found it."""
+        return read_arrivals(self._database)
+
+    def note_dates(self, dates: Mapping[str, frozenset[datetime.date]]) -> Arrivals:
+        """Record the dates that FlowAPI has now, by type of CDR; return when each arrived."""
+        return note_dates(self._database, dates, self._now())
 
     def stuck_runs(self) -> list[StuckRun]:
         """Return the active runs, of any process, that take far longer than similar runs, newest first."""
@@ -289,6 +304,7 @@ def _is(key: RunKey) -> tuple[sa.ColumnElement[bool], ...]:
         runs_table.c.workflow == key.workflow,
         runs_table.c.parameters_hash == key.parameters_hash,
         runs_table.c.reference_date == key.reference_date,
+        runs_table.c.every == key.every.value,
     )
 
 

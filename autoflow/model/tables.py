@@ -35,6 +35,21 @@ runs_table = sa.Table(
     sa.Column("outputs_dir", sa.Text),
     # When the cancellation of the run was requested; the process that executes it ends it.
     sa.Column("cancel_asked_at", sa.DateTime),
+    # The kind of its period, see `Every`.
+    sa.Column("every", sa.String(16), nullable=False, server_default="day"),
+)
+
+arrivals_table = sa.Table(
+    "arrivals",
+    metadata,
+    sa.Column("cdr_type", sa.String(64), primary_key=True),
+    sa.Column("date", sa.Date, primary_key=True),
+    # When a tick first found it in FlowAPI; NULL if the first tick of all did.
+    sa.Column("first_seen", sa.DateTime),
+    # When a tick last noticed that it was gone.
+    sa.Column("vanished", sa.DateTime),
+    # When a tick last found it again after it had been gone.
+    sa.Column("last_seen", sa.DateTime),
 )
 
 is_claimed = runs_table.c.state.in_([str(state) for state in CLAIMED_STATES])
@@ -45,6 +60,7 @@ sa.Index(
     runs_table.c.workflow,
     runs_table.c.parameters_hash,
     runs_table.c.reference_date,
+    runs_table.c.every,
     unique=True,
     sqlite_where=is_claimed,
     postgresql_where=is_claimed,
@@ -54,6 +70,7 @@ sa.Index(
     runs_table.c.workflow,
     runs_table.c.parameters_hash,
     runs_table.c.reference_date,
+    runs_table.c.every,
     unique=True,
     sqlite_where=is_rerunning,
     postgresql_where=is_rerunning,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 
 from autoflow.parser.drafts import TriggerDraft, WorkflowDraft
-from autoflow.parser.places import Place, show_place
+from autoflow.parser.places import show_place
 from autoflow.parser.problems import Problems
 from autoflow.parser.wording import did_you_mean, nearest, show
 from autoflow.specs import RESERVED_NAMES
@@ -40,10 +40,12 @@ def _check_parameters(trigger: TriggerDraft, workflow: WorkflowDraft, problems: 
     place = (*trigger.place, "parameters")
     missing = workflow.parameter_names - trigger.parameters.keys()
     are_all_known = _are_sources_known(workflow, problems)
+    from_each = {name for name, _ in trigger.combination}
     for name in trigger.parameters:
+        source = (*trigger.place, "for_each") if name in from_each else place
         meant = nearest(name, missing)
         if problem := _problem_of_name(name, workflow, meant=meant, are_all_known=are_all_known):
-            problems.add((*place, name), problem, at_key=True)
+            problems.add((*source, name), problem, at_key=True)
             missing -= {meant}
     for name in sorted(missing):
         user = f"notebook {show(workflow.user_of(name))} of workflow {show(workflow.name)}"
@@ -71,11 +73,36 @@ def _are_sources_known(workflow: WorkflowDraft, problems: Problems) -> bool:
 
 
 def _check_repeats(triggers: Iterable[TriggerDraft], problems: Problems) -> None:
-    seen: dict[str, Place] = {}
+    seen: dict[str, TriggerDraft] = {}
+    labelled: dict[tuple[str, str], TriggerDraft] = {}
     for trigger in triggers:
-        if not trigger.workflow_name or problems.is_broken_within((*trigger.place, "parameters")):
+        if not trigger.workflow_name:
             continue
-        key = json.dumps([trigger.workflow_name, trigger.parameters], sort_keys=True)
-        first = seen.setdefault(key, trigger.place)
-        if first != trigger.place:
-            problems.add(trigger.place, f"duplicate entry; {show_place(first)} has the same workflow and parameters")
+        if label := trigger.options.get("label"):
+            _check_label(trigger, labelled.setdefault((trigger.workflow_name, label), trigger), problems)
+        if any(problems.is_broken_within((*trigger.place, key)) for key in ("parameters", "for_each", "every")):
+            continue
+        key = json.dumps(
+            [trigger.workflow_name, trigger.parameters, trigger.options.get("every", "day")], sort_keys=True
+        )
+        first = seen.setdefault(key, trigger)
+        if first is not trigger:
+            where = show_place(first.place)
+            problems.add(trigger.place, f"duplicate entry; {where} has the same workflow and parameters")
+
+
+def _check_label(trigger: TriggerDraft, first: TriggerDraft, problems: Problems) -> None:
+    """Report that two entries of a workflow have the same label, on the line that makes it."""
+    if first is trigger:
+        return
+    label = show(trigger.options["label"])
+    if not trigger.combination:
+        where = "" if first.place == trigger.place else f", first used by {show_place(first.place)}"
+        problems.add((*trigger.place, "label"), f"duplicate label {label}{where}")
+        return
+    name, value = next(
+        (pair for pair, other in zip(trigger.combination, first.combination, strict=False) if pair != other),
+        trigger.combination[0],
+    )
+    problem = f"the value {show(value)} of {show(name)} gives the label {label}, which another entry has; set 'label'"
+    problems.add((*trigger.place, "for_each", name), problem)

@@ -9,7 +9,7 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from autoflow.date_stencil import IntervalEnds
+from autoflow.dates.intervals import IntervalEnds
 from autoflow.parser.places import Place
 from autoflow.specs import RESERVED_NAMES, Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowSpec
 
@@ -23,6 +23,8 @@ class WorkflowDraft:
     place: Place
     name: str
     notebooks: tuple[NotebookSpec, ...]
+    title: str | None = None
+    description: str | None = None
 
     @cached_property
     def labels(self) -> frozenset[str]:
@@ -56,7 +58,12 @@ class WorkflowDraft:
         """Return the spec, with each notebook after those it depends on."""
         labelled = {notebook.label: notebook for notebook in self.notebooks}
         order = TopologicalSorter(self._dependencies()).static_order()
-        return WorkflowSpec(name=self.name, notebooks=tuple(labelled[label] for label in order))
+        return WorkflowSpec(
+            name=self.name,
+            notebooks=tuple(labelled[label] for label in order),
+            title=self.title,
+            description=self.description,
+        )
 
     def _dependencies(self) -> dict[str, dict[str, None]]:
         """Map each label to those of the notebooks it depends on (in a dictionary, which keeps their order)."""
@@ -70,13 +77,15 @@ class WorkflowDraft:
 class TriggerDraft:
     """An entry of the sensor's list; its `workflow_name` is empty where it is missing or wrong.
 
-    `options` are other fields of the spec.
+    `options` are the other fields of the spec that the file gives. `combination` are the parameters from `for_each`,
+    and their values.
     """
 
     place: Place
     workflow_name: str
     parameters: dict[str, Json]
     options: dict[str, Any]
+    combination: tuple[tuple[str, Json], ...] = ()
 
     def spec(self, workflows: Mapping[str, WorkflowSpec]) -> TriggerSpec:
         """Return the spec; `workflows` are those of the file by name."""
@@ -91,12 +100,17 @@ class SensorDraft:
     cdr_types: tuple[str, ...] | None = None
     interval_ends: IntervalEnds = IntervalEnds.INCLUDED
     triggers: tuple[TriggerDraft, ...] = ()
+    timezone: str = "UTC"
 
     def spec(self, workflows: Mapping[str, WorkflowSpec]) -> SensorSpec:
         """Return the spec; `workflows` are those of the file by name."""
         triggers = tuple(trigger.spec(workflows) for trigger in self.triggers)
         return SensorSpec(
-            schedule=self.schedule, cdr_types=self.cdr_types, triggers=triggers, interval_ends=self.interval_ends
+            schedule=self.schedule,
+            cdr_types=self.cdr_types,
+            triggers=triggers,
+            interval_ends=self.interval_ends,
+            timezone=self.timezone,
         )
 
 

@@ -27,6 +27,7 @@ class Problems:
         self.places = PlacesInFile()
         self._file_name = file_name
         self._found: list[tuple[int, str]] = []
+        self._texts: set[tuple[int, str]] = set()
         self._broken: set[Place] = set()
         self._around_broken: set[Place] = set()
 
@@ -39,7 +40,11 @@ class Problems:
             return
         line = line or self.places.line(place, at_key=at_key)
         shown = f"{show_place(self.places.as_written(place))}: " if place else ""
-        self._found.append((line, f"{self._file_name}:{line}: {self.redaction.of_cut_text(shown + message)}"))
+        problem = (line, f"{self._file_name}:{line}: {self.redaction.of_cut_text(shown + message)}")
+        # The entries that `for_each` makes have the same mistakes.
+        if problem not in self._texts:
+            self._found.append(problem)
+            self._texts.add(problem)
         if len(self._found) == _MANY:
             self.raise_if_any()
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from autoflow.errors import AutoflowError
-from autoflow.runs.plan import DateStatus, PlannedDate, TriggerPlan
+from autoflow.runs.plan import TriggerPlan
 from autoflow.runs.records import RunKey, WorkflowKey
+from autoflow.runs.statuses import DateStatus, PlannedDate
 from autoflow.specs import TriggerSpec, WorkflowsFile
 
 

@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from autoflow.date_stencil import DateInterval, UnresolvableStencilError
+from autoflow.dates.availability import Availability
+from autoflow.dates.completeness import readiness
+from autoflow.dates.intervals import DateInterval
+from autoflow.dates.periods import Every
+from autoflow.dates.stencil import UnresolvableStencilError
 from autoflow.errors import AutoflowError
-from autoflow.runs.plan import in_ranges
 from autoflow.runs.run import WorkflowRun, check_parameters
+from autoflow.runs.statuses import in_ranges
 from autoflow.specs import Json, TriggerSpec, WorkflowsFile
 
 
@@ -81,13 +85,14 @@ def date_ranges(trigger: TriggerSpec, reference_date: datetime.date) -> tuple[Da
         raise AutoflowError(f"workflow '{trigger.workflow.name}' cannot run for {reference_date}: {error}") from error
 
 
-def check_available(
-    trigger: TriggerSpec, reference_date: datetime.date, available_dates: frozenset[datetime.date]
-) -> None:
-    """Raise AutoflowError if dates that a run for `reference_date` needs are not available."""
-    ranges = date_ranges(trigger, reference_date)
-    needed = {reference_date, *(day for interval in ranges for day in interval.dates())}
-    if missing := sorted(needed - available_dates):
+def check_available(trigger: TriggerSpec, reference_date: datetime.date, availability: Availability) -> None:
+    """Raise AutoflowError if dates that a run for `reference_date` needs are not available; a wait does not count."""
+    available = availability.to(trigger.requires_all_of)
+    ready = readiness(date_ranges(trigger, reference_date), trigger.needs, available)
+    missing = [] if ready.at is not None else list(ready.missing)
+    if trigger.every is Every.DAY and reference_date not in available.dates:
+        missing = sorted({*missing, reference_date})
+    if missing:
         them = "it" if len(missing) == 1 else "them"
         raise AutoflowError(
             f"{trigger.workflow.name} {reference_date} cannot run: FlowAPI has no data for {in_ranges(missing)}; "

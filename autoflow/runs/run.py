@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoflow.date_stencil import DateInterval
+from autoflow.dates.intervals import DateInterval
+from autoflow.dates.periods import Every
 from autoflow.errors import AutoflowError, RunStopped
 from autoflow.runs.records import RunKey, RunState
 from autoflow.runs.retries import RetryPolicy
@@ -14,22 +15,27 @@ from autoflow.specs import Json, WorkflowSpec
 
 @dataclass(frozen=True, kw_only=True)
 class WorkflowRun:
-    """A workflow to run for a date. `date_ranges` are the dates of its stencil, both ends included.
+    """A workflow to run for a date, the last day of a period of the kind `every`.
 
-    The date has failed `failures` times before. `retry` is its policy; None if a user requested the run.
+    `date_ranges` are the dates of its stencil; `missing_dates` are those of them that are not available, sorted. The
+    date has failed `failures` times before. `retry` is its policy; None if a user requested the run. `is_rerun`: the
+    date is done, and is run again because days that it used have changed.
     """
 
     workflow: WorkflowSpec
     parameters: Mapping[str, Json]
     reference_date: datetime.date
     date_ranges: Sequence[DateInterval]
+    every: Every = Every.DAY
+    missing_dates: Sequence[datetime.date] = ()
     failures: int = 0
     retry: RetryPolicy | None = None
+    is_rerun: bool = False
 
     @property
     def key(self) -> RunKey:
         """The key of the run in the run store."""
-        return RunKey.of(self.workflow.name, self.parameters, self.reference_date)
+        return RunKey.of(self.workflow.name, self.parameters, self.reference_date, self.every)
 
     def __str__(self) -> str:
         """Return the name of the run in messages."""

@@ -17,11 +17,19 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from autoflow.errors import RunStoreError
-from autoflow.model.queries import CRASHES_PER_FAILURE
 from autoflow.model.store import RunStore
 from autoflow.model.tables import metadata
 from autoflow.orchestration.prefect_api import free_port
-from autoflow.runs.records import CRASHED_AFTER, Claim, Failures, History, RunError, RunKey, RunState
+from autoflow.runs.records import (
+    CRASHED_AFTER,
+    CRASHES_PER_FAILURE,
+    Claim,
+    Failures,
+    History,
+    RunError,
+    RunKey,
+    RunState,
+)
 from tests.model.conftest import Clock
 from tests.postgres import Postgres
 from tests.waiting import LONG

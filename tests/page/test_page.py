@@ -21,7 +21,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.expected_conditions import visibility_of_element_located
 from selenium.webdriver.support.wait import WebDriverWait
 
-from autoflow.date_stencil import DateStencil
+from autoflow.dates.stencil import DateStencil
 from autoflow.model.opening import PAGE_NAME, open_run_store
 from autoflow.model.store import RunStore
 from autoflow.page.readable import readable_html

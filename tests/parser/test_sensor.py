@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from autoflow.date_stencil import IntervalEnds
+from autoflow.dates.intervals import IntervalEnds
 from tests.parser.good_file import ENTRY, SENSOR, changed, parse, problems
 
 

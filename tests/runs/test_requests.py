@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from autoflow.date_stencil import DateStencil, IntervalEnds
+from autoflow.dates.intervals import IntervalEnds
+from autoflow.dates.stencil import DateStencil
 from autoflow.errors import AutoflowError
 from autoflow.runs.requests import check_available, merged_parameters, requested_run
 from autoflow.specs import Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowsFile, WorkflowSpec

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoflow.date_stencil import DateInterval, DateStencil, IntervalEnds, UnresolvableStencilError
+from autoflow.dates.intervals import DateInterval, IntervalEnds
+from autoflow.dates.stencil import DateStencil, UnresolvableStencilError
 
 DATES = st.dates(dt.date(2010, 1, 1), dt.date(2012, 12, 31))
 OFFSETS = st.integers(-40, 40)
