@@ -163,7 +163,7 @@ class RunStore:
         then, unless another run has been started. A run that was stopped after a request to cancel it is recorded
         as cancelled.
         """
-        values = _values_of_end(state, error) | self._stored(outputs)
+        values = _values_of_end(state, error) | _stored(outputs, self._folders)
         values |= dict.fromkeys(("finished_at", "heartbeat_at"), self._now())
         before = [*ACTIVE_STATES, RunState.CRASHED] if state is RunState.SUCCEEDED else [*ACTIVE_STATES]
         statement = sa.update(runs_table).where(runs_table.c.id == claim.id, runs_table.c.state.in_(before))
@@ -174,16 +174,6 @@ class RunStore:
                 return connection.execute(statement.values(values)).rowcount == 1
         except IntegrityError:
             return False
-
-    def _stored(self, outputs: Mapping[str, Json] | None) -> dict[str, object]:
-        """Return the values of the columns for `outputs`, which have absolute paths."""
-        if outputs is None:
-            return {"outputs": None, "outputs_dir": None}
-        folders = self._folders
-        return {
-            "outputs": _storable(json.dumps(folders.to_store(outputs) if folders else outputs, ensure_ascii=False)),
-            "outputs_dir": _storable(str(folders.outputs)) if folders else None,
-        }
 
     def ask_to_cancel(self, run_id: int) -> bool:
         """Ask the process that executes a run to cancel it; return False if the run is not active."""
@@ -232,10 +222,7 @@ class RunStore:
             return {row.id: row.heartbeat_at for row in found}
 
     def histories(self, with_starts: Collection[WorkflowKey] = ()) -> Histories:
-        """Return the histories of all workflows; it takes two queries, however long they are.
-
-        Those of `with_starts` say when the runs started that have done their dates, too; it takes one more query.
-        """
+        """Return the histories of all workflows, those of `with_starts` with the starts of the runs that succeeded."""
         with self._database.reading() as connection:
             return read_histories(connection, with_starts)
 
@@ -374,6 +361,16 @@ def _values_of_end(state: RunState, error: RunError | None) -> dict[str, object]
     elif state is RunState.SUCCEEDED:
         values |= {"error_class": None, "error_message": None}
     return values
+
+
+def _stored(outputs: Mapping[str, Json] | None, folders: OutputFolders | None) -> dict[str, object]:
+    """Return the values of the columns for `outputs`, which have absolute paths."""
+    if outputs is None:
+        return {"outputs": None, "outputs_dir": None}
+    return {
+        "outputs": _storable(json.dumps(folders.to_store(outputs) if folders else outputs, ensure_ascii=False)),
+        "outputs_dir": _storable(str(folders.outputs)) if folders else None,
+    }
 
 
 def _or_cancelled(state: RunState) -> sa.ColumnElement[str]:

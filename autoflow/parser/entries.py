@@ -106,7 +106,8 @@ class _EntryReader:
         if "requires_all_of" in keys:
             keys["requires_all_of"] = self._required_types(keys["requires_all_of"])
         given = {name: keys.pop(name) for name in _COMPLETENESS if name in keys}
-        keys["needs"] = self._needs(given)
+        if given:
+            keys["needs"] = self._needs(given)
         self._check_together(keys)
         return keys
 
@@ -134,9 +135,8 @@ class _EntryReader:
         broken = [name for name in _COMPLETENESS if self.reader.problems.is_broken_within((*self.place, name))]
         if broken:
             return None
-        first = next(iter(given), None)
-        place = self.place if first is None else (*self.place, first)
         zone = ZoneInfo(self.sensor.timezone)
+        place = (*self.place, next(iter(given)))
         return self.reader.value(lambda _: Completeness(**given, zone=zone), given, place)
 
     def _check_together(self, keys: Mapping[str, Any]) -> None:

@@ -85,7 +85,7 @@ from tests.parser.good_file import ENTRY, SENSOR, changed, parse, problems
             "- -3",
             "- true",
             (
-                f"28: {ENTRY}.date_stencil[1]: expected a date (YYYY-MM-DD), an offset in days or a pair of these, "
+                f"28: {ENTRY}.date_stencil[1]: expected a date (YYYY-MM-DD), an offset in days, a period ({{period: -1}}) or a pair of these, "
                 "not true"
             ),
         ),
@@ -93,7 +93,7 @@ from tests.parser.good_file import ENTRY, SENSOR, changed, parse, problems
             "- [-2, 0]",
             "- [2016-01-01 00:00:00, 0]",
             (
-                f"29: {ENTRY}.date_stencil[2]: expected a date (YYYY-MM-DD), an offset in days or a pair of these, "
+                f"29: {ENTRY}.date_stencil[2]: expected a date (YYYY-MM-DD), an offset in days, a period ({{period: -1}}) or a pair of these, "
                 "not 2016-01-01 00:00:00"
             ),
         ),

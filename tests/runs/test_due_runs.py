@@ -115,4 +115,4 @@ class TestFailures:
         history = history_of(one, History(failures={day(1): Failures(count=1, last=NOW + ahead)}))
         (plan,) = make_plan([one], Availability.of({day(1)}), history, NOW)
         (date,) = plan.dates
-        assert (date.status, date.next_retrytempt) == (DateStatus.WAITING, NOW + datetime.timedelta(seconds=60))
+        assert (date.status, date.next_attempt) == (DateStatus.WAITING, NOW + datetime.timedelta(seconds=60))

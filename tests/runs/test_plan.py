@@ -77,7 +77,11 @@ def test_counts_name_every_status_of_a_plan() -> None:
         DateStatus.GIVEN_UP: 1,
         DateStatus.CANCELLED: 1,
         DateStatus.TOO_EARLY: 2,
+        DateStatus.TOO_LATE: 0,
         DateStatus.INCOMPLETE: 1,
+        DateStatus.NOT_OVER: 0,
+        DateStatus.WAITING_FOR_DATA: 0,
+        DateStatus.BLOCKED: 0,
     }
 
 

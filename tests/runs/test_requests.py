@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from autoflow.dates.availability import Availability
 from autoflow.dates.intervals import IntervalEnds
 from autoflow.dates.stencil import DateStencil
 from autoflow.errors import AutoflowError
@@ -81,12 +82,12 @@ def test_unknown_workflow_or_wrong_parameters_are_refused(
 
 def test_all_dates_that_a_run_needs_have_to_be_available() -> None:
     trigger = TriggerSpec(workflow=workflow("a"), date_stencil=DateStencil([[-3, -1]]))
-    check_available(trigger, day(4), frozenset(map(day, (1, 2, 3, 4))))
+    check_available(trigger, day(4), Availability.of(map(day, (1, 2, 3, 4))))
     with pytest.raises(AutoflowError, match="a 2016-01-04 cannot run: FlowAPI has no data for 2016-01-04; wait for it"):
-        check_available(trigger, day(4), frozenset(map(day, (1, 2, 3))))
+        check_available(trigger, day(4), Availability.of(map(day, (1, 2, 3))))
     with pytest.raises(AutoflowError, match="no data for 2016-01-01 to 2016-01-02, 2016-01-04; wait for them"):
-        check_available(trigger, day(4), frozenset({day(3)}))
+        check_available(trigger, day(4), Availability.of({day(3)}))
     half_open = TriggerSpec(workflow=workflow("a"), date_stencil=DateStencil([[-3, 1]], IntervalEnds.EXCLUDED))
-    check_available(half_open, day(4), frozenset(map(day, (1, 2, 3, 4))))
+    check_available(half_open, day(4), Availability.of(map(day, (1, 2, 3, 4))))
     with pytest.raises(AutoflowError, match="no data for 2016-01-01 to 2016-01-02, 2016-01-04; wait for them"):
-        check_available(half_open, day(4), frozenset({day(3)}))
+        check_available(half_open, day(4), Availability.of({day(3)}))
