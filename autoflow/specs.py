@@ -27,6 +27,9 @@ SENSOR_PARAMETERS = frozenset({"reference_date", "date_ranges"})
 RESERVED_NAMES = SENSOR_PARAMETERS | {"flowapi_url"}
 """Names of automatic parameters, which no label and no parameter of a workflow may have."""
 
+OVERRIDABLE_NAMES = frozenset({"missing_dates"})
+"""Names of automatic parameters that give way to a label, or to a parameter of the workflow, with the same name."""
+
 NO_TIMEOUT = math.inf
 """The timeout of a notebook without a limit."""
 
@@ -74,7 +77,7 @@ class NotebookSpec:
 
     `label` is its name within the workflow. `path` is the absolute path of the notebook file. `parameters` maps the
     notebook's own parameter names to their sources: a parameter of the workflow, the label of another notebook, or
-    one of `RESERVED_NAMES`. `timeout` limits the whole notebook, in seconds: None stands for the timeout in the
+    one of `RESERVED_NAMES` or `OVERRIDABLE_NAMES`. `timeout` limits the whole notebook, in seconds: None stands for the timeout in the
     settings, `NO_TIMEOUT` for no limit.
     """
 
@@ -116,9 +119,18 @@ class WorkflowSpec:
 
     @property
     def parameter_names(self) -> frozenset[str]:
-        """Names of the parameters that a run of this workflow needs, besides `RESERVED_NAMES`."""
+        """Names of the parameters that a run of this workflow needs, besides the automatic ones."""
+        return frozenset(self._sources - RESERVED_NAMES - OVERRIDABLE_NAMES)
+
+    @property
+    def optional_names(self) -> frozenset[str]:
+        """Names of the parameters that a run of this workflow can have instead of automatic ones."""
+        return frozenset(self._sources & OVERRIDABLE_NAMES)
+
+    @property
+    def _sources(self) -> frozenset[str]:
         sources = {source for notebook in self.notebooks for source in notebook.parameters.values()}
-        return frozenset(sources - self.labels - RESERVED_NAMES)
+        return frozenset(sources - self.labels)
 
 
 @dataclass(frozen=True, kw_only=True)

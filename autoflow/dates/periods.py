@@ -99,6 +99,13 @@ def nearest_last_days(day: dt.date, every: Every) -> tuple[dt.date, dt.date]:
     return period_of(day, every, shift=-1).end, period_of(day, every).end
 
 
+def describe_period(last_day: dt.date, every: Every) -> str:
+    """Return the period that ends on `last_day` for people, such as ``week 2016-01-04 to 2016-01-10``; a day alone."""
+    if every is Every.DAY:
+        return last_day.isoformat()
+    return f"{every.noun} {period_of(last_day, every).start} to {last_day}"
+
+
 def last_days(first: dt.date, last: dt.date, every: Every) -> Iterator[dt.date]:
     """Yield the last day of each period from that of `first` to that of `last`, in order.
 

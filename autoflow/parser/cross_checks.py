@@ -59,7 +59,7 @@ def _problem_of_name(name: str, workflow: WorkflowDraft, *, meant: str | None, a
         return "this parameter is automatic; remove it"
     if name in workflow.labels:
         return f"a notebook of workflow {show(workflow.name)} has this label; rename one of them"
-    if name in workflow.parameter_names or not are_all_known:
+    if name in workflow.parameter_names | workflow.optional_names or not are_all_known:
         return None
     hint = f"did you mean {meant!r}?" if meant else "remove it"
     return f"no notebook of workflow {show(workflow.name)} uses this parameter; {hint}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from autoflow.dates.intervals import IntervalEnds
 from autoflow.parser.places import Place
-from autoflow.specs import RESERVED_NAMES, Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowSpec
+from autoflow.specs import OVERRIDABLE_NAMES, RESERVED_NAMES, Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowSpec
 
 _MOST_CYCLES = 20
 
@@ -34,8 +34,17 @@ class WorkflowDraft:
     @cached_property
     def parameter_names(self) -> frozenset[str]:
         """Names of the parameters that an entry of the sensor's list has to give."""
+        return frozenset(self._sources - RESERVED_NAMES - OVERRIDABLE_NAMES)
+
+    @property
+    def optional_names(self) -> frozenset[str]:
+        """Names of the parameters that an entry can give instead of automatic ones."""
+        return frozenset(self._sources & OVERRIDABLE_NAMES)
+
+    @cached_property
+    def _sources(self) -> frozenset[str]:
         sources = {source for notebook in self.notebooks for source in notebook.parameters.values()}
-        return frozenset(sources - self.labels - RESERVED_NAMES)
+        return frozenset(sources - self.labels)
 
     def user_of(self, parameter: str) -> str:
         """Return the label of the first notebook that uses `parameter`."""

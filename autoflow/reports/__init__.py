@@ -47,15 +47,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ReportContext:
-    """The workflow and date in the footer."""
+    """The workflow and its dates, which are in the footer."""
 
     workflow: str
-    reference_date: datetime.date | None
+    dates: str = ""
 
     def __str__(self) -> str:
         """Return the footer."""
-        date = self.reference_date.isoformat() if self.reference_date else ""
-        return " · ".join(filter(None, (self.workflow, date)))
+        return " · ".join(filter(None, (self.workflow, self.dates)))
 
 
 def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword

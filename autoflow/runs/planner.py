@@ -175,6 +175,8 @@ class Planner:
             failures=failures.count,
             retry=self.policy,
             is_rerun=is_rerun,
+            label=self.trigger.label,
+            title=self.trigger.shown_title,
         )
 
     def _candidates(self) -> Iterator[datetime.date] | frozenset[datetime.date]:

@@ -67,7 +67,8 @@ class ActiveRun:
     ) -> None:
         """Run the notebooks as the flow `workflow`, which calls `record_if_complete`, and record the end."""
         workflow.on_running(self._flow_run_started)
-        tags = (self.run.workflow.name, self.run.reference_date.isoformat())
+        label = (self.run.label,) if self.run.label else ()
+        tags = (self.run.workflow.name, *label, self.run.reference_date.isoformat())
         problem: Exception | None = None
         try:
             flow_runs.run(workflow, self._flow_parameters(), name=str(self.run), tags=tags)
