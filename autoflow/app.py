@@ -74,6 +74,8 @@ def _run(settings: Settings, *, once: bool) -> ExitCode:
         for warning in settings.warnings:
             logger.warning("%s", warning)
         workflows = read_workflows(settings)
+        for finding in workflows.findings:
+            logger.warning("%s", finding.text)
         check_tools(workflows)
         make_folders(settings)
         files = DaemonFiles(home=settings.prefect_home)

@@ -63,21 +63,36 @@ class RunStoreGoneError(RunStoreError):
     """The SQLite file of the database of runs is missing, or was deleted or replaced while AutoFlow was using it."""
 
 
+def place_of(notebook: str | None, cell: int | None, code: str | None) -> str:
+    """Return where an error occurred, for messages: "notebook 'flows', cell 4 (In [5]: total = 1 / 0)"."""
+    where = [f"notebook '{notebook}'"] if notebook else []
+    where += [f"cell {cell}" + (f" ({code})" if code else "")] if cell else []
+    return ", ".join(where)
+
+
 class NotebookError(AutoflowError):
     """A notebook failed.
 
-    `notebook` is its label. `cell` is the number of the cell that failed, counted from 1, or None if it was none of
-    them. `error_class` and `error_message` are those of the exception in the notebook, or of the
-    reason why the kernel ended.
+    `notebook` is its label. `cell` is the number of the cell that failed in the notebook as its author sees it,
+    counted from 1, or None if it was none of them; `code` is the beginning of that cell ("In [5]: total = 1 / 0").
+    `error_class` and `error_message` are those of the exception in the notebook, or of the reason why the kernel ended.
     """
 
     def __init__(
-        self, notebook: str, cell: int | None, error_class: str, error_message: str, *, is_death: bool = False
+        self,
+        notebook: str,
+        cell: int | None,
+        error_class: str,
+        error_message: str,
+        *,
+        code: str | None = None,
+        is_death: bool = False,
     ) -> None:
-        place = f"notebook '{notebook}'" if cell is None else f"notebook '{notebook}', cell {cell}"
+        place = place_of(notebook, cell, code)
         super().__init__(f"{place}: {error_class}: {error_message}" if error_message else f"{place}: {error_class}")
         self.notebook = notebook
         self.cell = cell
+        self.code = code
         self.error_class = error_class
         self.error_message = error_message
         self.is_death = is_death

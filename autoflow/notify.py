@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,10 +16,11 @@ import apprise
 
 from autoflow.errors import SettingsError
 from autoflow.log import Outage, logger
-from autoflow.runs.attention import Attention, Condition, Need, as_text
+from autoflow.runs.attention import Attention, Condition, Need, as_text, stuck_condition
 from autoflow.runs.naming import run_name
 from autoflow.runs.records import RunKey, RunRecord, utc_now
 from autoflow.runs.run import EndedRun
+from autoflow.runs.stuck import StuckRun
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
 from autoflow.stop_signal import PeriodicThread
@@ -104,14 +106,25 @@ class Notifier:
         self._notify_given_up(dict.fromkeys(keys))
 
     def attend(self, attention: Attention) -> None:
-        """Notify people of each condition that is new, and of each that is over."""
+        """Notify people of each condition that is new, and of each that is over.
+
+        Whichever process executes a run notifies people that it is stuck.
+        """
+        self._notify_of([each for each in attention.conditions if each.need is not Need.STUCK], attention.is_over)
+
+    def runs_are_stuck(self, runs: Iterable[StuckRun]) -> None:
+        """Notify people that runs of this process are stuck."""
+        name = partial(run_name, triggers=self._triggers)
+        self._notify_of([stuck_condition(run, name) for run in runs])
+
+    def _notify_of(self, conditions: Iterable[Condition], is_over: Callable[[str], bool] = lambda _: False) -> None:
         if not self._settings.notify_urls:
             return
         with self._lock, self._notices.changing() as notices:
             known = notices["conditions"]
-            new = [each for each in attention.conditions if each.key not in known and not each.is_warning]
+            new = [each for each in conditions if each.key not in known and not each.is_warning]
             known |= {each.key: _notice_of(each, self._clock()) for each in new}
-            over = {key: known.pop(key) for key in list(known) if attention.is_over(key)}
+            over = {key: known.pop(key) for key in list(known) if is_over(key)}
         if new:
             self._send(_title(new), _list(map(_described, new)), apprise.NotifyType.FAILURE)
         for key, notice in over.items():
@@ -144,11 +157,9 @@ class Notifier:
         if record is None or record.error is None:
             return ["See the log or Prefect's UI for the reason."]
         error = record.error
-        place = f"notebook '{error.notebook}'" if error.notebook else ""
-        place += f", cell {error.cell}" if error.cell else ""
-        text = f"{place}: " if place else ""
         paths = [Path(each["notebook"]) for label, each in record.outputs.items() if error.notebook in {None, label}]
-        return [_excerpt(f"{text}{error.error_class}: {error.message}", self._settings), *_links(paths, self._settings)]
+        cells = [(path, error.cell) for path in paths if error.cell and error.notebook]
+        return [_excerpt(str(error), self._settings), *_links(paths, cells, self._settings)]
 
     def _notify_recovered(self, ended: EndedRun) -> None:
         if not self._settings.notify_urls:
@@ -286,9 +297,15 @@ def _notice_of(condition: Condition, now: datetime.datetime) -> str:
 
 
 def _title(conditions: Sequence[Condition]) -> str:
-    if len(conditions) == 1 and conditions[0].need is Need.STUCK:
-        return f"AutoFlow: {conditions[0].reason.partition(':')[0]}"
+    if conditions[0].need is Need.STUCK:
+        title, more = _stuck_run(conditions[0].reason), len(conditions) - 1
+        return f"AutoFlow: {title} and {more} more seem stuck" if more else f"AutoFlow: {title} seems stuck"
     return "AutoFlow: " + "; ".join(dict.fromkeys(condition.need.headline for condition in conditions))
+
+
+def _stuck_run(text: str) -> str:
+    """Return the name of the run in the reason, or the notice, that it is stuck."""
+    return text.partition(" seems stuck")[0]
 
 
 def _described(condition: Condition) -> str:
@@ -301,8 +318,7 @@ def _recovery(key: str, notice: str) -> tuple[str, str]:
     """Return the title and the body of the message that a condition is over."""
     need = Need[key.partition(" ")[0].upper()]
     body = f"Before: {notice}" if notice else "It had been failing."
-    run_id = key.partition(" ")[2]
-    return f"AutoFlow: run {run_id} is {need.over}" if run_id else f"AutoFlow: {need.over}", body
+    return f"AutoFlow: {f'{_stuck_run(notice)} is ' if need is Need.STUCK else ''}{need.over}", body
 
 
 def _list(texts: Iterable[str]) -> str:
@@ -317,8 +333,10 @@ def _excerpt(text: str, settings: Settings) -> str:
     return redact(" ".join(text.split()), settings.secrets)[:LONGEST_REASON]
 
 
-def _links(notebooks: Iterable[Path], settings: Settings) -> list[str]:
-    return [f"Executed notebook: {settings.address_of(path)}" for path in notebooks]
+def _links(notebooks: Iterable[Path], cells: Iterable[tuple[Path, int]], settings: Settings) -> list[str]:
+    """Return a line for each cell that failed, and for each executed notebook."""
+    lines = [f"Cell {cell}: {settings.address_of_cell(path, cell)}" for path, cell in cells]
+    return [*lines, *(f"Executed notebook: {settings.address_of(path)}" for path in notebooks)]
 
 
 def _failure(ended: EndedRun, settings: Settings) -> list[str]:
@@ -326,4 +344,4 @@ def _failure(ended: EndedRun, settings: Settings) -> list[str]:
     attempts = ended.run.failures + 1
     lines = ["Its only attempt failed." if attempts == 1 else f"All {attempts} attempts failed."]
     lines.append(_excerpt(str(ended.outcome.error or ""), settings))
-    return lines + _links(ended.failed_notebooks, settings)
+    return lines + _links(ended.failed_notebooks, ended.failed_cells, settings)

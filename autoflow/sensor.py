@@ -29,7 +29,7 @@ from autoflow.parser import read_workflows
 from autoflow.parser.secret_values import check_for_secrets
 from autoflow.runs.plan import DueWork, given_up_keys, keys_with_reruns
 from autoflow.runs.records import RunKey, RunState, utc_now
-from autoflow.runs.requests import check_available, merged_parameters, requested_run, requested_trigger
+from autoflow.runs.requests import check_available, date_ranges, merged_parameters, requested_run, requested_trigger
 from autoflow.runs.run import WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
@@ -238,10 +238,11 @@ def _check_request(
     _refuse_secrets(settings, given)
     file = read_workflows(settings)
     parameters = merged_parameters(file, workflow, given)
-    run = requested_run(file, workflow, reference_date, parameters)
+    trigger = requested_trigger(file, workflow, parameters)
+    date_ranges(trigger, reference_date)
     availability = FlowApi.of(settings).available_dates().only(file.sensor.cdr_types)
-    check_available(requested_trigger(file, workflow, parameters), reference_date, availability)
-    return run
+    check_available(trigger, reference_date, availability)
+    return requested_run(trigger, reference_date, availability)
 
 
 def _refuse_secrets(settings: Settings, parameters: Mapping[str, Any]) -> None:

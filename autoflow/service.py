@@ -1,9 +1,10 @@
 """The daemon at work: it runs the sensor on its schedule, and the workflows that users start in Prefect's UI."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,9 @@ from autoflow.workflows.watch import Watch
 
 if TYPE_CHECKING:
     import prefect
+
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 60.0, 900.0
+"""How long after a tick that failed the next one follows, unless the schedule has one before; it doubles each time."""
 
 
 def serve(
@@ -137,6 +141,7 @@ def _serve_on_schedule(deployments: "_Deployments") -> None:
     runner = DeploymentRunner([deployments.sensor, deployments.run_workflow], tick=deployments.sensor)
 
     def poll() -> None:
+        deployments.retry_tick()
         runner.poll()
         deployments.notice_pause(runner)
 
@@ -152,6 +157,37 @@ def _serve_on_schedule(deployments: "_Deployments") -> None:
     shutdown.stop_after(deployments.grace, partial(_join_all, (dispatcher.join, runner.join)))
 
 
+class TickRetry:
+    """Decides when a tick follows one that failed, so that AutoFlow soon notices that FlowAPI works again.
+
+    `timer` counts seconds.
+    """
+
+    def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
+        self._timer = timer
+        self._failures = 0
+        self._at = math.inf
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a tick should follow now."""
+        return self._timer() >= self._at
+
+    def is_scheduled(self) -> None:
+        """Wait for the end of the next tick."""
+        self._at = math.inf
+
+    def tick_ended(self, result: Tick | AutoflowError) -> None:
+        """Plan the next tick if this one failed; after an invalid workflows.yml, it follows the edit instead."""
+        if isinstance(result, Tick | WorkflowsFileError):
+            self._failures, self._at = 0, math.inf
+            return
+        seconds = min(FIRST_RETRY_SECONDS * 2**self._failures, LONGEST_RETRY_SECONDS)
+        self._failures += 1
+        self._at = self._timer() + seconds
+        logger.info("the next tick is in %.0f min, or earlier if it is due by then", seconds / 60)
+
+
 class _Deployments:
     """The two deployments in Prefect: a tick of the sensor, and a run of one workflow for one date."""
 
@@ -163,12 +199,13 @@ class _Deployments:
         shutdown: Shutdown,
         followers: _TickFollowers,
     ) -> None:
-        self._schedule = workflows.sensor.schedule
+        self._schedule, self._timezone = _schedule_of(workflows)
         self._names = _names(workflows)
         self._runner = runner
         self._followers = followers
         self._was_paused: bool | None = None
-        self._was_invalid = False
+        self._obeyed: WorkflowsFile | None = workflows
+        self._retry = TickRetry()
         self.shutdown = shutdown
         self.dispatcher = sensor.dispatcher
         self.grace = sensor.settings.shutdown_grace
@@ -197,7 +234,7 @@ class _Deployments:
 
         """
         try:
-            self.sensor.apply(cron=self._schedule)
+            self.sensor.apply(cron=self._schedule, timezone=self._timezone)
             self.run_workflow.apply()
             self.sensor.run_soon()
         except PREFECT_FAILURES as error:
@@ -205,7 +242,7 @@ class _Deployments:
                 f"the Prefect API rejected AutoFlow's deployments ({first_line(error)}): check PREFECT_API_URL "
                 "and, if the API requires authentication, PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
             ) from error
-        logger.info("checking for new dates now and on the schedule '%s' (UTC)", self._schedule)
+        logger.info("checking for new dates now and on the schedule '%s' (%s)", self._schedule, self._timezone)
 
     def _run_workflow_flow(self, names: list[str]) -> "prefect.Flow[..., object]":
         return make_run_workflow(self._runner, self.dispatcher, workflows=names, shutdown=self.shutdown)
@@ -220,7 +257,9 @@ class _Deployments:
 
     def _tick_ended(self, result: Tick | AutoflowError) -> None:
         self._followers.tick_ended(result)
-        self._was_invalid = isinstance(result, WorkflowsFileError)
+        self._retry.tick_ended(result)
+        if isinstance(result, Tick | WorkflowsFileError):
+            self._obeyed = result.file if isinstance(result, Tick) else None
         try:
             # A tick that a person starts while the sensor is paused counts.
             self._was_paused = self.sensor.is_paused()
@@ -230,37 +269,57 @@ class _Deployments:
     def adapt(self, file: WorkflowsFile) -> bool:
         """Adapt the deployments to a changed workflows.yml; return False if Prefect's API failed.
 
-        If the last tick failed because the file was invalid, the next one follows at once.
+        A tick follows at once if other dates may be due than by the file that the last tick has read.
         """
         try:
-            if file.sensor.schedule != self._schedule:
-                self._change_schedule(file.sensor.schedule)
+            if _schedule_of(file) != (self._schedule, self._timezone):
+                self._change_schedule(*_schedule_of(file))
             if _names(file) != self._names:
                 self.run_workflow.flow = self._run_workflow_flow(_names(file))
                 self.run_workflow.apply()
                 self._names = _names(file)
+            if self._obeyed is None or _without_schedule(file) != _without_schedule(self._obeyed):
+                self._tick_after_edit()
+                self._obeyed = file
         except PREFECT_FAILURES as error:
             logger.warning("could not update the deployments in Prefect (%s): trying again", first_line(error))
             return False
-        return not self._was_invalid or self._tick_soon()
-
-    def _tick_soon(self) -> bool:
-        try:
-            self.sensor.run_soon()
-        except PREFECT_FAILURES as error:
-            logger.warning("could not schedule a tick in Prefect: %s", first_line(error))
-            return False
-        self._was_invalid = False
         return True
 
-    def _change_schedule(self, schedule: str | None) -> None:
+    def _tick_after_edit(self) -> None:
+        if self.sensor.is_paused():
+            logger.info("the sensor is paused in Prefect: the edit takes effect at the next tick")
+        else:
+            self.sensor.run_soon()
+            logger.info("checking for new dates now, because of the edit")
+
+    def retry_tick(self) -> None:
+        """Schedule a tick for now if the last one failed some time ago, unless the sensor is paused in Prefect."""
+        if not self._retry.is_due:
+            return
+        try:
+            if not self.sensor.is_paused():
+                self.sensor.run_soon()
+            self._retry.is_scheduled()
+        except PREFECT_FAILURES as error:
+            logger.debug("could not schedule a tick in Prefect: %s", first_line(error))
+
+    def _change_schedule(self, schedule: str | None, timezone: str) -> None:
         if schedule is None:
             logger.warning("workflows.yml now has 'schedule: null', which takes effect after a restart of AutoFlow")
         else:
-            self.sensor.apply(cron=schedule)
-            logger.info("schedule changed to '%s' (UTC)", schedule)
-        self._schedule = schedule
+            self.sensor.apply(cron=schedule, timezone=timezone)
+            logger.info("schedule changed to '%s' (%s)", schedule, timezone)
+        self._schedule, self._timezone = schedule, timezone
+
+
+def _schedule_of(file: WorkflowsFile) -> tuple[str | None, str]:
+    return file.sensor.schedule, file.sensor.timezone
 
 
 def _names(file: WorkflowsFile) -> list[str]:
     return sorted(workflow.name for workflow in file.workflows)
+
+
+def _without_schedule(file: WorkflowsFile) -> WorkflowsFile:
+    return replace(file, sensor=replace(file.sensor, schedule=None))

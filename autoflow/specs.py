@@ -76,9 +76,9 @@ class NotebookSpec:
     """A notebook of a workflow.
 
     `label` is its name within the workflow. `path` is the absolute path of the notebook file. `parameters` maps the
-    notebook's own parameter names to their sources: a parameter of the workflow, the label of another notebook, or
-    one of `RESERVED_NAMES` or `OVERRIDABLE_NAMES`. `timeout` limits the whole notebook, in seconds: None stands for the timeout in the
-    settings, `NO_TIMEOUT` for no limit.
+    notebook's own parameter names to their sources: a parameter of the workflow, the label of another notebook, or an
+    automatic parameter. `timeout` limits the whole notebook, in seconds: None stands for the timeout in the settings,
+    `NO_TIMEOUT` for no limit.
     """
 
     label: str
@@ -207,12 +207,25 @@ class SensorSpec:
     timezone: str = "UTC"
 
 
+@dataclass(frozen=True)
+class Finding:
+    """Something in a valid workflows.yml, or its notebooks, that a person should look at.
+
+    `text` is one line: ``FILE:LINE: PLACE: what it is; what to do``. With `fails_runs`, a notebook cannot run as it is,
+    which does not keep other workflows from running.
+    """
+
+    text: str
+    fails_runs: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkflowsFile:
-    """A whole workflows.yml."""
+    """A whole workflows.yml, and the `findings` in it, in the order of the file."""
 
     workflows: tuple[WorkflowSpec, ...]
     sensor: SensorSpec
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
 
     def workflow(self, name: str) -> WorkflowSpec:
         """Return the workflow called `name`; raise AutoflowError if there is none."""

@@ -15,6 +15,8 @@ import re
 import shutil
 import tempfile
 import time
+import unicodedata
+import urllib.parse
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -177,6 +179,16 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def readable_path(notebook: Path) -> Path:
+    """Return the path of an executed notebook's copy as HTML."""
+    return notebook.with_name(notebook.name.removesuffix(".ipynb") + ".html")
+
+
+def cell_anchor(number: int) -> str:
+    """Return the part of an address that leads to a cell in an executed notebook's copy as HTML."""
+    return f"#cell-{number}"
+
+
 SHORTEST_SECRET = 6
 """In characters; shorter secrets are not redacted, because they occur in texts by chance."""
 
@@ -187,6 +199,23 @@ def redact(text: str, secrets: Iterable[str]) -> str:
         if len(secret) >= SHORTEST_SECRET:
             text = text.replace(secret, "[secret]")
     return text
+
+
+def attachment_name(address: str, names: Iterable[str]) -> str | None:
+    """Return which of the `names` of a cell's attachments the rest of an ``attachment:`` address means; None if none.
+
+    Editors write it as it is or URL-encoded, and may compose accents differently. The closest name counts.
+    """
+    known = tuple(names)
+    for seen in (str, urllib.parse.unquote, _composed, lambda name: _composed(name).casefold()):
+        for name in known:
+            if seen(name) == seen(address) or name == seen(address):
+                return name
+    return None
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", urllib.parse.unquote(name)).strip()
 
 
 def keep_sqlite_path(uri: str) -> str:

@@ -1,7 +1,8 @@
 {#- AutoFlow's template for reports. A custom template that extends 'asciidoc.tpl' extends this one.
 
 All values are escaped, except the results of the filters that produce asciidoc: markdown2asciidoc, html2asciidoc,
-latex2asciidoc, text2asciidoc, figure, failure. -#}
+latex2asciidoc, text2asciidoc, figure, failure. `replaces` is whether a custom template has a block of its own. What
+AutoFlow hides, such as code, is there as soon as a custom template asks for it with super(). -#}
 {%- extends 'nbconvert/templates/asciidoc/index.asciidoc.j2' -%}
 
 {%- block header -%}
@@ -14,15 +15,20 @@ latex2asciidoc, text2asciidoc, figure, failure. -#}
 {% endif %}
 {%- endblock header -%}
 
-{%- block input %}{% endblock input -%}
+{%- block input %}{% if replaces('input', 'input_group') %}{{ super() }}{% endif %}{% endblock input -%}
 
-{#- Leave out the lines that nbconvert's template puts around outputs. -#}
-{%- block output_group %}{{ super.super() }}{% endblock output_group -%}
+{#- Print outputs one by one, rather than in one listing as nbconvert's template does. -#}
+{%- block output_group %}{{ report_group[0] }}{{ super.super() }}{{ report_group[1] }}{% endblock output_group -%}
+{%- block output scoped %}{{ report_output }}{{ super() }}{% endblock output -%}
 
 {%- block stream scoped %}{{ super.super() }}{% endblock stream -%}
 {%- block stream_stdout scoped %}{{ output.text | text2asciidoc }}{% endblock stream_stdout -%}
-{%- block stream_stderr %}{% endblock stream_stderr -%}
-{%- block error scoped %}{{ output | failure }}{% endblock error -%}
+{%- block stream_stderr scoped -%}
+{% if replaces('stream', 'stream_stderr') %}{{ output.text | text2asciidoc }}{% endif %}
+{%- endblock stream_stderr -%}
+{%- block error scoped -%}
+{% if replaces('traceback_line') %}{{ super() }}{% else %}{{ output | failure }}{% endif %}
+{%- endblock error -%}
 
 {%- block data_svg scoped %}{{ output.data['image/svg+xml'] | figure(output.metadata) }}{% endblock data_svg -%}
 {%- block data_png scoped %}{{ output.data['image/png'] | figure(output.metadata) }}{% endblock data_png -%}
@@ -33,5 +39,5 @@ latex2asciidoc, text2asciidoc, figure, failure. -#}
 {%- block data_text scoped %}{{ output.data['text/plain'] | text2asciidoc }}{% endblock data_text -%}
 
 {%- block markdowncell scoped %}{{ cell.source | markdown2asciidoc }}{% endblock markdowncell -%}
-{%- block rawcell %}{% endblock rawcell -%}
-{%- block unknowncell %}{% endblock unknowncell -%}
+{%- block rawcell scoped %}{% if replaces('rawcell') %}{{ super() }}{% endif %}{% endblock rawcell -%}
+{%- block unknowncell scoped %}{% if replaces('unknowncell') %}{{ super() }}{% endif %}{% endblock unknowncell -%}

@@ -4,6 +4,7 @@
 # font.
 
 require_relative 'report_pdf_speed'
+require_relative 'report_pdf_pictures'
 
 # Prawn draws glyphs one by one, from left to right. So this replaces Arabic letters with their presentation forms, and
 # puts text into visual order.
@@ -13,7 +14,9 @@ module RightToLeft
   LEFT_TO_RIGHT = /[[:alnum:]&&[^#{LETTERS}]](?:[^#{LETTERS}<>]*[[:alnum:]&&[^#{LETTERS}]])?/.freeze
   TAG = /<[^>]*>/.freeze
   MIRRORED = { '(' => ')', ')' => '(', '[' => ']', ']' => '[' }.freeze
-  REFERENCE = /&#(\d+);/.freeze
+  REFERENCE = /&(?:#(\d+)|\w+);/.freeze
+  STAND_INS = { '&#38;' => "\ue026", '&#60;' => "\ue03c", '&#62;' => "\ue03e" }.freeze
+  NAMED = { '&amp;' => '&#38;', '&lt;' => '&#60;', '&gt;' => '&#62;' }.freeze
 
   # The isolated, final, initial and medial form of each letter, from Unicode's decompositions.
   FORMS = [0xfe80..0xfef4, 0xfb50..0xfbff].each_with_object({}) do |codes, forms|
@@ -40,12 +43,17 @@ module RightToLeft
     outside_tags(text) {|part| part.gsub(RUN) {|run| reversed shaped run } }
   end
 
+  # A single character instead of each reference, which must not be reversed.
+  def without_references text
+    text.gsub(REFERENCE) {|reference| STAND_INS[NAMED[reference] || reference] || ($1 ? [$1.to_i].pack('U') : ' ') }
+  end
+
   # For a right-to-left paragraph: Prawn will reverse all of it, so reverse left-to-right text beforehand.
   def seen_from_right text
     outside_tags(text) do |part|
-      plain = part.gsub(REFERENCE) { (code = $1.to_i) == 38 || code == 60 || code == 62 ? $& : [code].pack('U') }
-      mirrored = (shaped plain).gsub(/[()\[\]]/, MIRRORED)
-      mirrored.gsub(/&#\d+;|&\w+;|#{LEFT_TO_RIGHT}/) {|run| (run.start_with? '&') ? run : reversed(run.gsub(/[()\[\]]/, MIRRORED)) }
+      mirrored = (shaped without_references part).gsub(/[()\[\]]/, MIRRORED)
+      seen = mirrored.gsub(LEFT_TO_RIGHT) {|run| reversed(run.gsub(/[()\[\]]/, MIRRORED)) }
+      seen.gsub(/[#{STAND_INS.values.join}]/, STAND_INS.invert)
     end
   end
 
@@ -109,6 +117,9 @@ end)
 
 class ReportConverter < (Asciidoctor::Converter.for 'pdf')
   register_for 'pdf'
+  prepend PicturesLeftOut
+
+  attr_reader :continued
 
   def typeset_text string, line_metrics, opts = {}
     string = Devanagari.seen string
@@ -118,18 +129,58 @@ class ReportConverter < (Asciidoctor::Converter.for 'pdf')
     super (RightToLeft.seen_from_right string), line_metrics, (opts.merge direction: :rtl, align: align)
   end
 
-  # Two attributes of a table: text-size is the font size, in points, at which it fits the page; head-rows is the number
-  # of its header rows, of which asciidoc supports only one.
+  # Three attributes of a table: text-size is the font size, in points, at which it fits the page; head-rows is the number
+  # of its header rows, of which asciidoc supports only one; continued has the places (row.column) of the cells that
+  # continue the ones above them.
   def convert_table node
     return super unless (size = (node.attr 'text-size').to_f).positive?
     ((node.attr 'head-rows').to_i - 1).times { node.rows.head << node.rows.body.shift } if node.rows.head.any?
     height = node.rows.by_section.sum {|_, rows| rows.size } * size * 2.2
     advance_page if height > cursor && height < bounds.height * 0.5
     usual, @theme.table_font_size = @theme.table_font_size, size
+    @continued = (node.attr 'continued').to_s.split.map {|place| place.split('.').map(&:to_i) }
     begin
       super
     ensure
       @theme.table_font_size = usual
+      @continued = []
     end
   end
 end
+
+# Cells that continue the ones above them: no line is between them, and a label is repeated on the next page.
+Prawn::Table.prepend (Module.new do
+  def initialize data, document, options = {}, &block
+    places = document.continued
+    return super if places.nil? || places.empty?
+    super data, document, options do
+      instance_eval(&block)
+      continue_cells places
+    end
+  end
+
+  def continue_cells places
+    @continued = places.to_h {|place| [place, true] }
+    places.each do |row, column|
+      next unless (above = cells[row - 1, column]) && (below = cells[row, column])
+      above.border_bottom_width = below.border_top_width = 0
+    end
+  end
+
+  protected
+
+  def ink_and_draw_cells_and_start_new_page cells_this_page, first
+    super.tap { row(first.row).each {|cell| repeat_label cell } }
+  end
+
+  private
+
+  def repeat_label cell
+    return unless @continued&.key?([cell.row, cell.column]) && cell.content.to_s.empty?
+    row = cell.row
+    row -= 1 while (@continued.key? [row, cell.column]) && cells[row, cell.column].content.empty?
+    return if @continued.key? [row, cell.column] # text that goes on, not a label
+    cell.content = cells[row, cell.column].content
+    cell.content = '' if cell.natural_content_height > cell.spanned_content_height
+  end
+end)

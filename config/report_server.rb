@@ -7,6 +7,8 @@
 # fork writes its process id there, reads a request, {"folder": ..., "arguments": [...]}, and writes the exit status.
 # Asciidoctor's output goes to the file messages.txt in the folder. The process ends when AutoFlow does.
 
+require_relative 'report_references'
+
 require 'json'
 require 'socket'
 

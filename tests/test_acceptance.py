@@ -210,8 +210,14 @@ def test_an_edit_is_checked_and_obeyed_at_once_although_the_next_tick_would_be_a
             assert {each["expected_start_time"][5:16] for each in found} <= {"02-02T00:00"}
             assert len(deployed.executed()) == 2
 
-            write_simple(deployed, '"* * * * * */3"')
+            # Other dates are due by an edited entry, so a tick follows at once.
+            write_simple(deployed, '"0 0 2 2 *"', earliest_date="2016-01-12")
             wait_for(lambda: len(deployed.executed()) == 3)
+            assert "checking for new dates now, because of the edit" in log.read_text()
+
+            flowapi.add_date("2016-01-14")
+            write_simple(deployed, '"* * * * * */3"', earliest_date="2016-01-12")
+            wait_for(lambda: len(deployed.executed()) == 4)
             process.send_signal(signal.SIGTERM)
             assert process.wait(LONG) == 0
         assert "Traceback" not in log.read_text()

@@ -488,7 +488,7 @@ def test_run_takes_post_only(client: httpx.Client) -> None:
         {**flows(), "to_location": daily(event_types=["letters"])},
         flows(hours=(5, 3)),
         flows(subscriber_subset="82e34126183f1e86353096a8f82b1c60"),
-        {**flows(), "to_location": {"query_kind": "modal_location", "locations": []}},
+        {**flows(), "to_location": {"query_kind": "modal_location", "locations": None}},
         {**flows(), "to_location": {"query_kind": "modal_location", "locations": [{"query_kind": "flows"}]}},
     ],
 )
@@ -505,6 +505,12 @@ def test_a_wrong_specification_fails_validation(client: httpx.Client, spec: dict
 
 def test_a_specification_without_kind_cannot_be_parsed(client: httpx.Client) -> None:
     answer = client.post("run", json={"a": 1})
+    assert (answer.status_code, answer.text) == (400, '{"msg":"Could not parse query spec."}')
+
+
+@pytest.mark.parametrize("end", ["2016-01-01", "2015-12-31"])
+def test_a_range_without_a_day_cannot_be_parsed(client: httpx.Client, end: str) -> None:
+    answer = client.post("run", json={**flows(), "from_location": modal(end)})
     assert (answer.status_code, answer.text) == (400, '{"msg":"Could not parse query spec."}')
 
 

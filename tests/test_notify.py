@@ -1,7 +1,8 @@
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,14 @@ from autoflow.cli import main
 from autoflow.errors import AutoflowError, NotebookError, SettingsError
 from autoflow.model.store import RunStore
 from autoflow.notify import LONGEST_REASON, NOTICES_FILE, Notifier
-from autoflow.runs.attention import Attention, Condition, Need
-from autoflow.runs.records import RunError, RunKey, RunState
+from autoflow.runs.attention import Attention, Condition, Need, stuck_condition
+from autoflow.runs.records import RunError, RunKey, RunState, utc_now
 from autoflow.runs.retries import RetryPolicy
 from autoflow.runs.run import EndedRun, NotebookOutputs, Outcome, WorkflowRun
+from autoflow.runs.stuck import StuckRun
 from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowSpec
+from autoflow.workflows.stuck_watch import StuckWatch
 from examples.flowapi import ExampleFlowApi
 from tests.cli.test_health import WORKFLOWS
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
@@ -27,6 +30,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:Deprecati
 
 NOW = datetime.datetime(2026, 1, 1, 12)
 SPEC = WorkflowSpec(name="flows", notebooks=(NotebookSpec(label="n", path=Path("/inputs/n.ipynb")),))
+
+
+@pytest.fixture
+def store(deployed: Deployed) -> Iterator[RunStore]:
+    with closing(RunStore(deployed.settings().db_uri)) as store:
+        store.migrate()
+        yield store
 
 
 def ended(state: RunState, settings: Settings, *, failures: int = 0, error: AutoflowError | None = None) -> EndedRun:
@@ -139,18 +149,46 @@ def test_one_message_is_sent_for_each_condition_and_one_for_its_end_even_after_r
     assert titles == [[], [failure], [], [], [], [recovery], [], [failure]]
 
 
-def test_several_conditions_at_once_are_listed_in_one_message(deployed: Deployed, receiver: Receiver) -> None:
+def stuck_run(number: int, store: RunStore) -> StuckRun:
+    claim = store.claim(RunKey.of("flows", {"region": str(number)}, datetime.date(2016, 1, 1)))
+    assert claim
+    (record,) = (each for each in store.runs() if each.id == claim.id)
+    return StuckRun(record=record, running_for=datetime.timedelta(hours=2), usual=None)
+
+
+def test_several_stuck_runs_at_once_are_listed_in_one_message(
+    deployed: Deployed, receiver: Receiver, store: RunStore
+) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
-    stuck = [Condition(need=Need.STUCK, reason=f"flows seems stuck: {number}", run_id=number) for number in range(25)]
+    stuck = [stuck_run(number, store) for number in range(25)]
+    still = tuple(stuck_condition(run, str) for run in stuck[1:])
     with Notifier(settings) as notifier:
-        notifier.attend(Attention(conditions=(*flowapi().conditions, *stuck)))
-        notifier.attend(Attention(conditions=tuple(stuck[1:]), fine=frozenset({Need.STUCK})))
+        notifier.runs_are_stuck(stuck)
+        notifier.runs_are_stuck(stuck[:1])
+        notifier.attend(Attention(conditions=still, fine=frozenset({Need.STUCK})))
 
     first, over = receiver.taken()
-    assert first["title"] == "AutoFlow: FlowAPI is failing; a run seems stuck"
-    assert "flows seems stuck: 18." in first["message"]
-    assert first["message"].endswith("… and 6 more")
-    assert over["title"] == "AutoFlow: run 0 is no longer stuck"
+    assert first["title"] == "AutoFlow: flows 2016-01-01 (run 1) and 24 more seem stuck"
+    assert "flows 2016-01-01 (run 20) seems stuck: running for 2 h 0 min" in first["message"]
+    assert first["message"].endswith("… and 5 more")
+    assert over["title"] == "AutoFlow: flows 2016-01-01 (run 1) is no longer stuck"
+
+
+def test_of_two_daemons_on_one_database_the_one_that_executes_a_stuck_run_reports_it(
+    deployed: Deployed, receiver: Receiver, tmp_path: Path, store: RunStore
+) -> None:
+    ours = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
+    theirs = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url, AUTOFLOW_OUTPUTS_DIR=str(tmp_path))
+    claim = store.claim(RunKey.of("flows", {}, datetime.date(2016, 1, 1)))
+    assert claim
+    later = partial(RunStore, ours.db_uri, clock=lambda: utc_now() + datetime.timedelta(hours=2))
+    with Notifier(ours) as notifier, Notifier(theirs) as other, closing(later()) as first, closing(later()) as second:
+        first.holder = store.holder
+        for notifies, sees in ((notifier, first), (other, second), (notifier, first)):
+            StuckWatch(sees, followers=[notifies.runs_are_stuck]).look()
+            notifies.attend(Attention(conditions=tuple(stuck_condition(run, str) for run in sees.stuck_runs())))
+    (message,) = receiver.taken()
+    assert "(run 1) seems stuck" in message["title"]
 
 
 def test_notices_of_an_older_version_are_understood(deployed: Deployed, receiver: Receiver) -> None:

@@ -12,7 +12,7 @@ import click
 from autoflow.cli.options import DATE, RUN_ID, as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, iso_time, print_json, print_table
-from autoflow.errors import AutoflowError
+from autoflow.errors import AutoflowError, place_of
 from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.daemon_files import DaemonFiles
@@ -185,8 +185,7 @@ def _print_details(content: Mapping[str, Any]) -> None:
 
 def _print_error(content: Mapping[str, Any]) -> None:
     error = content["error"]
-    places = (("notebook", error["notebook"]), ("cell", error["cell"]))
-    where = ", ".join(f"{what} {place}" for what, place in places if place is not None)
+    where = place_of(error["notebook"], error["cell"], error["code"])
     out = console()
     out.print(f"error           {where or 'outside of the notebooks'}", markup=False, soft_wrap=True)
     for line in (content["failed_source"] or "").splitlines():

@@ -3,7 +3,7 @@
 import datetime
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -73,23 +73,34 @@ def _check_inputs(file: WorkflowsFile, settings: Settings) -> Iterator[Check]:
     templates = {notebook.output.template for notebook in notebooks if notebook.output} - {None}
     schedule = f"schedule '{file.sensor.schedule}'" if file.sensor.schedule else "no schedule"
     entries = count(len(file.sensor.triggers), "sensor entry", "sensor entries")
-    yield Check(subject="workflows.yml", note=f"{count(len(file.workflows), 'workflow')}, {entries}, {schedule}")
-    yield Check(subject="notebooks", note=count(len({notebook.path for notebook in notebooks}), "file"))
     names = sorted(str(template) for template in templates) or [str(settings.asciidoc_template_path)]
-    yield Check(subject="templates", note=", ".join(names))
+    notes = {
+        "workflows.yml": f"{count(len(file.workflows), 'workflow')}, {entries}, {schedule}",
+        "notebooks": count(len({notebook.path for notebook in notebooks}), "file"),
+        "templates": ", ".join(names),
+    }
+    problems = _by_subject(finding.text for finding in file.findings if finding.fails_runs)
+    warnings = _by_subject(finding.text for finding in file.findings if not finding.fails_runs)
+    for subject, note in notes.items():
+        yield Check(subject=subject, problems=problems[subject], warnings=warnings[subject], note=note)
 
 
 def _wrong_inputs(error: WorkflowsFileError) -> Iterator[Check]:
-    """Yield the problems of workflows.yml, grouped by subject: the last key in the path of each problem."""
-    about: dict[str, list[str]] = {"workflows.yml": [], "notebooks": [], "templates": []}
-    for problem in error.problems:
-        place = re.match(r"[^:]+:\d+: (\S+): ", problem)
-        key = place[1].rpartition(".")[2] if place else ""
-        about[{"filename": "notebooks", "template": "templates"}.get(key, "workflows.yml")].append(problem)
-    for subject, problems in about.items():
+    for subject, problems in _by_subject(error.problems).items():
         # While the file is invalid, the rest cannot be checked.
         note = "" if problems else "not fully checked, because workflows.yml has problems"
-        yield Check(subject=subject, problems=tuple(problems), note=note, is_open=not problems)
+        yield Check(subject=subject, problems=problems, note=note, is_open=not problems)
+
+
+def _by_subject(lines: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return lines about workflows.yml by subject, which follows from the last key in the path of each."""
+    about: dict[str, tuple[str, ...]] = {"workflows.yml": (), "notebooks": (), "templates": ()}
+    for line in lines:
+        place = re.match(r"[^:]+:\d+: (\S+): ", line)
+        key = place[1].rpartition(".")[2] if place else ""
+        subject = {"filename": "notebooks", "template": "templates"}.get(key, "workflows.yml")
+        about[subject] = (*about[subject], line)
+    return about
 
 
 def _check_tools(file: WorkflowsFile | None) -> Check:

@@ -244,8 +244,7 @@ def _date_or_offset(value: object) -> DateOrOffset:
     if isinstance(value, Mapping) and value.keys() == {"period"}:
         return _period(value["period"])
     raise InvalidStencilError(
-        "expected a date (YYYY-MM-DD), an offset in days, a period ({period: -1}) or a pair of these, "
-        f"not {as_yaml(value)}"
+        f"expected a date (YYYY-MM-DD), an offset in days, {{period: N}} or a pair of these, not {as_yaml(value)}"
     )
 
 

@@ -109,7 +109,7 @@ def read_runs(
 
 
 def _record(row: Any, finder: OutputFinder) -> RunRecord:
-    error = RunError(row.error_class, row.error_message or "", row.error_notebook, row.error_cell)
+    error = RunError(row.error_class, row.error_message or "", row.error_notebook, row.error_cell, row.error_code)
     return RunRecord(
         id=row.id,
         key=WorkflowKey(row.workflow, row.parameters, Every(row.every)).on(row.reference_date),

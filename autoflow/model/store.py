@@ -357,6 +357,7 @@ def _values_of_end(state: RunState, error: RunError | None) -> dict[str, object]
             "error_message": _storable(error.message),
             "error_notebook": error.notebook,
             "error_cell": error.cell,
+            "error_code": _storable(error.code) if error.code else None,
         }
     elif state is RunState.SUCCEEDED:
         values |= {"error_class": None, "error_message": None}

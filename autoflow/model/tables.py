@@ -35,6 +35,8 @@ runs_table = sa.Table(
     sa.Column("outputs_dir", sa.Text),
     # When the cancellation of the run was requested; the process that executes it ends it.
     sa.Column("cancel_asked_at", sa.DateTime),
+    # The beginning of the cell that failed.
+    sa.Column("error_code", sa.Text),
     # The kind of its period, see `Every`.
     sa.Column("every", sa.String(16), nullable=False, server_default="day"),
 )

@@ -1,19 +1,29 @@
-"""Read an executed notebook: when it ran, for how long, and its sources."""
+"""Read an executed notebook: when it ran, for how long, and its cells as its author counts them."""
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_ADDED = frozenset({"injected-parameters", "papermill-error-cell-tag"})
+"""Tags of cells that papermill adds to a notebook."""
+
+LONGEST_CODE = 80
+"""The longest excerpt from a cell in an error, in characters."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutedNotebook:
-    """An executed notebook; `started_at` (ISO text) and `seconds` (its duration) are None if not recorded."""
+    """An executed notebook; `started_at` (ISO text) and `seconds` (its duration) are None if not recorded.
+
+    `sources` are those of its cells by their numbers.
+    """
 
     path: Path
     started_at: str | None
     seconds: float | None
-    sources: tuple[str, ...]
+    sources: Mapping[int, str]
 
     @classmethod
     def read(cls, path: Path) -> "ExecutedNotebook | None":
@@ -21,15 +31,55 @@ class ExecutedNotebook:
         try:
             content: Any = json.loads(path.read_text(encoding="utf-8"))
             record = content["metadata"].get("papermill", {})
-            sources = tuple(_text(cell["source"]) for cell in content["cells"])
+            sources = {number: text_of(cell["source"]) for number, cell in _as_reported(content["cells"]) if number}
             return cls(path=path, started_at=record.get("start_time"), seconds=record.get("duration"), sources=sources)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def source(self, cell: int) -> str | None:
-        """Return the source of the cell with a number, counted from 1; None if there is no such cell."""
-        return self.sources[cell - 1] if 1 <= cell <= len(self.sources) else None
+        """Return the source of the cell with a number; None if there is no such cell."""
+        return self.sources.get(cell)
 
 
-def _text(source: str | list[str]) -> str:
-    return source if isinstance(source, str) else "".join(source)
+def number_cells(cells: Iterable[Any]) -> None:
+    """Record the number of each cell of a notebook, as its author counts them, before others are added to it."""
+    for number, cell in enumerate(cells, 1):
+        cell["metadata"]["autoflow"] = {"cell": number}
+
+
+def cell_numbers(cells: Sequence[Mapping[str, Any]]) -> list[int | None]:
+    """Return the number of each cell of an executed notebook, counted from 1; None for cells that were added to it."""
+    numbers = [_number(cell) for cell in cells]
+    if any(numbers):
+        return numbers
+    # No numbers: AutoFlow has not executed it, or an old version has.
+    counted, count = list[int | None](), 0
+    for cell in cells:
+        is_added = not _ADDED.isdisjoint(cell.get("metadata", {}).get("tags", ()))
+        count += not is_added
+        counted.append(None if is_added else count)
+    return counted
+
+
+def prompt_of(cell: Mapping[str, Any]) -> str:
+    """Return the beginning of a cell as Jupyter shows it: "In [5]: total = 1 / 0"."""
+    line = next((line.strip() for line in text_of(cell["source"]).splitlines() if line.strip()), "")
+    code = line if len(line) <= LONGEST_CODE else f"{line[:LONGEST_CODE]}…"
+    return f"In [{cell.get('execution_count') or ' '}]: {code}" if cell["cell_type"] == "code" else code
+
+
+def text_of(value: str | list[str]) -> str:
+    """Return a text of a notebook, which may be written as a list of lines."""
+    return value if isinstance(value, str) else "".join(value)
+
+
+def _number(cell: Mapping[str, Any]) -> int | None:
+    record = cell.get("metadata", {}).get("autoflow")
+    number = record.get("cell") if isinstance(record, Mapping) else None
+    return number if isinstance(number, int) else None
+
+
+def _as_reported(cells: Sequence[Mapping[str, Any]]) -> Iterable[tuple[int | None, Mapping[str, Any]]]:
+    """Return the cells with the numbers that errors call them by: old versions counted all cells."""
+    has_numbers = any(map(_number, cells))
+    return zip(cell_numbers(cells), cells, strict=True) if has_numbers else enumerate(cells, 1)

@@ -5,7 +5,7 @@ import contextlib
 import datetime
 import json
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ from autoflow.kernels.kernel import (
     SHUTDOWN_GRACE,
     Kernel,
     KernelStartError,
-    is_installed,
     new_kernel,
 )
-from autoflow.notebooks.hints import TIMEOUT, with_hint
+from autoflow.notebooks.executed import cell_numbers, number_cells, prompt_of
+from autoflow.notebooks.hints import TIMEOUT, with_hint, with_note
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
-from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, read_notebook
+from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, missing_kernel, read_notebook
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
+from autoflow.notebooks.scraps import scrap_hint
 from autoflow.specs import NO_TIMEOUT, Json
 from autoflow.stop_signal import StopSignal
 from autoflow.system.lean_imports import hidden
@@ -45,7 +46,7 @@ LONGEST_MESSAGE = 2000
 
 
 CellCallback = Callable[[int, int], None]
-"""Called as each cell starts, with its number, counted from 1, and the number of cells."""
+"""Called as each cell of the author starts, with its number, counted from 1, and the number of such cells."""
 
 # The parser has checked what papermill warns about; what they log as errors is raised as well.
 logging.getLogger("papermill").setLevel(logging.ERROR)
@@ -88,7 +89,7 @@ def execute(  # noqa: PLR0913 - they do not belong together
     except Exception as error:  # noqa: BLE001 - any exception fails this run, and no other
         if not isinstance(error, CellFailedError | _FailedError):
             stop.raise_if_set()  # it may have caused the error
-        raise _explained(error, label, run) from None
+        raise _explained(error, label, run, parameters) from None
     finally:
         run.node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)
         _write(redaction.of_notebook(run.node), executed)
@@ -149,7 +150,7 @@ class _FailedError(Exception):
 
 @dataclass
 class _Run:
-    """A notebook that runs in a kernel. `position` is the index of the current cell."""
+    """A notebook that runs in a kernel. `position` is the index of the current cell, `numbers` those of all cells."""
 
     node: nbformat.NotebookNode
     folder: Path
@@ -161,6 +162,7 @@ class _Run:
     kernel_name: str = PYTHON_KERNEL
     kernel: Kernel | None = None
     position: int | None = None
+    numbers: Sequence[int | None] = ()
 
     def to_the_end(self, parameters: Mapping[str, Json], limits: _Limits) -> None:
         """Run all cells with `parameters`."""
@@ -169,17 +171,19 @@ class _Run:
             runner.run(self._run_in_kernel(limits))
 
     def _prepare(self, parameters: Mapping[str, Json]) -> None:
-        """Choose the kernel, clear earlier outputs, and have papermill insert the parameters."""
+        """Choose the kernel, clear earlier outputs, number the cells, and have papermill insert the parameters."""
         for cell in self.node.cells:
             if cell.cell_type == "code":
                 cell.update(outputs=[], execution_count=None)
+        if missing := missing_kernel(self.node):
+            raise _FailedError("NoSuchKernel", missing)
+        number_cells(self.node.cells)
         self.kernel_name = choose_kernel(self.node)
-        if not is_installed(self.kernel_name):
-            raise _FailedError("NoSuchKernel", f"no kernel named '{self.kernel_name}' is installed")
         values = {name: _strict_json(name, value) for name, value in parameters.items()}
         self.node = papermill.execute_notebook(
             self.node, None, values, kernel_name=self.kernel_name, prepare_only=True, progress_bar=False
         )
+        self.numbers = cell_numbers(self.node.cells)
 
     async def _run_in_kernel(self, limits: _Limits) -> None:
         """Run the cells in a kernel of their own, which is gone afterwards."""
@@ -215,8 +219,8 @@ class _Run:
 
     async def _run_cell(self, index: int, client: BoundedClient, record: NotebookExecutionManager) -> None:
         cell = self.node.cells[index]
-        if self.on_cell:
-            self.on_cell(index + 1, len(self.node.cells))
+        if self.on_cell and (number := self.numbers[index]):
+            self.on_cell(number, max(filter(None, self.numbers)))
         record.cell_start(cell, index)
         try:
             await client.run_cell(cell, index)
@@ -225,6 +229,19 @@ class _Run:
             raise
         finally:
             record.cell_complete(cell, index)
+
+    @property
+    def source(self) -> str:
+        """The source of the current cell; empty if there is none."""
+        return "" if self.position is None else str(self.node.cells[self.position].source)
+
+    def place(self) -> tuple[int | None, str | None]:
+        """Return the number of the current cell and its beginning; None if it is not one of the author's."""
+        number = None if self.position is None else self.numbers[self.position]
+        if self.position is None or number is None:
+            return None, None
+        source = without_ansi_codes(self.redaction.of_text(self.source))
+        return number, prompt_of({**self.node.cells[self.position], "source": source})
 
     def reason(self, error: Exception) -> tuple[str, str]:
         """Return the class and the message to report for `error`."""
@@ -235,15 +252,18 @@ class _Run:
         return type(error).__name__, str(error)
 
 
-def _explained(error: Exception, label: str, run: _Run) -> NotebookError:
+def _explained(error: Exception, label: str, run: _Run, parameters: Mapping[str, Json]) -> NotebookError:
     """Return the error to report for `error`, without secrets."""
+    note = run.redaction.of_text(scrap_hint(*run.reason(error), run.source, parameters))
     error_class, message = (run.redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
+    sources = (cell.source for cell in run.node.cells)
+    message = with_hint(error_class, message, sources, has_own_python=run.kernel_name == PYTHON_KERNEL)
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[:LONGEST_MESSAGE]}..."
-    message = with_hint(error_class, message, (cell.source for cell in run.node.cells))
-    cell = None if run.position is None else run.position + 1
+    message = with_note(message, note)
+    cell, code = run.place()
     is_death = isinstance(error, DeadKernelError | KernelStartError)
-    return NotebookError(label, cell, error_class[:LONGEST_MESSAGE], message, is_death=is_death)
+    return NotebookError(label, cell, error_class[:LONGEST_MESSAGE], message, code=code, is_death=is_death)
 
 
 def _complete(record: NotebookExecutionManager) -> None:

@@ -9,7 +9,7 @@ import re
 import string
 import urllib.parse
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -23,7 +23,10 @@ _ANSI_CODE = re.compile(_ANSI)
 
 _TAG = r"<[^<>]*>"
 
-_UNSEEN = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
+_JOINT = "\ufdd0"
+"""Stands between two outputs of one stream. Unicode reserves it for such a purpose: no text has it."""
+
+_UNSEEN = "\x00\u00ad\u200b\u200c\u200d\u2060\ufeff" + _JOINT
 """Characters without a width."""
 
 _UNSEEN_NAMES = "&(?:shy|ZeroWidthSpace|zwj|zwnj|NoBreak);|&#(?:173|8203|8204|8205|8288);"
@@ -59,19 +62,24 @@ class Redaction:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._secrets = sorted({each for each in secrets if len(each) >= SHORTEST_SECRET}, key=len, reverse=True)
-        forms = {form for secret in self._secrets for form in _forms(secret)}
-        # The longest first: one may contain another.
-        self._forms = sorted(forms, key=len, reverse=True)
+        self._forms = {secret: sorted(_forms(secret), key=len, reverse=True) for secret in self._secrets}
         self._patterns: dict[str, re.Pattern[str]] = {}
 
     def of_text(self, text: str) -> str:
         """Return `text` without the secrets."""
-        text = redact(text, self._forms)
         if not self._secrets:
             return text
         if "image/svg+xml;base64," in text:
             text = _SVG.sub(lambda found: found[1] + self._of_base64(found[2]), text)
-        return self._without_encoded(text) if _ENCODED.search(text) else text
+        is_encoded, words = _ENCODED.search(text) is not None, ""
+        # The longest first, and each in all its forms: one may contain another.
+        for secret in self._secrets:
+            clean = redact(text, self._forms[secret])
+            if is_encoded:
+                words = _all_words(clean) if clean != text or not words else words
+                clean = self._without_encoded(clean, secret, words)
+            text, words = clean, words if clean == text else ""
+        return text
 
     def is_in(self, value: Any) -> bool:
         """Return whether a JSON `value` has a secret in it, also in a key, or as a number."""
@@ -129,19 +137,16 @@ class Redaction:
         clean = {**notebook, "metadata": self.of_value(notebook.metadata), "cells": cells}
         return cast("nbformat.NotebookNode", nbformat.from_dict(clean))
 
-    def _without_encoded(self, text: str) -> str:
-        """Return `text` without secrets that are written in other ways, but shown as they are."""
-        # A secret may be in an attribute of a tag, or around tags.
-        words = _words(text) + ("\n" + _words(re.sub(_TAG, "", text)) if "<" in text else "")
-        for secret in self._secrets:
-            # Most texts have none. To build the pattern and to search with it both take long.
-            if _words(secret) in words or secret.translate(_WORDLESS) in words:
-                text = self._pattern(secret).sub("[secret]", text)
+    def _without_encoded(self, text: str, secret: str, words: str) -> str:
+        """Return `text`, which has these `words`, without a secret that is written in another way but shown as is."""
+        # Most texts have none. To build the pattern and to search with it both take long.
+        if _words(secret) in words or secret.translate(_WORDLESS) in words:
+            return self._pattern(secret).sub("[secret]", text)
         return text
 
     def _without_beginning(self, text: str) -> str:
         """Return `text` without the beginning of a secret at its end."""
-        for form in self._forms:
+        for form in (form for forms in self._forms.values() for form in forms):
             for length in range(min(len(form), len(text)), SHORTEST_SECRET - 1, -1):
                 if text.endswith(form[:length]):
                     return f"{text[:-length]}[secret]"
@@ -168,8 +173,20 @@ class Redaction:
         if "attachments" in part:
             clean["attachments"] = {name: self._of_pictures(bundle) for name, bundle in clean["attachments"].items()}
         if "outputs" in part:
-            clean["outputs"] = [self._of_part(output) for output in part["outputs"]]
+            clean["outputs"] = [self._of_part(output) for output in self._of_streams(part["outputs"])]
         return clean
+
+    def _of_streams(self, outputs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Return the outputs of a cell without secrets that begin in one output of a stream and end in a later one."""
+        found = list(outputs)
+        for name in ("stdout", "stderr"):
+            places = [place for place, output in enumerate(found) if output.get("name") == name]
+            whole = _JOINT.join("".join(found[place]["text"]) for place in places)
+            if len(places) > 1 and (clean := self.of_text(whole)) != whole:
+                texts = clean.split(_JOINT)
+                for place, text in zip(places, [*texts, *[""] * (len(places) - len(texts))], strict=True):
+                    found[place] = {**found[place], "text": text}
+        return found
 
     def _of_pictures(self, bundle: Mapping[str, Any]) -> dict[str, Any]:
         """Return an attachment; a drawing is text in base64."""
@@ -199,6 +216,11 @@ def _forms(secret: str) -> set[str]:
         urllib.parse.quote(secret),
         urllib.parse.quote(secret, safe=""),
     }
+
+
+def _all_words(text: str) -> str:
+    """Return the words in `text`, with those in the attributes of tags and without them: a secret may be in either."""
+    return _words(text) + ("\n" + _words(re.sub(_TAG, "", text)) if "<" in text else "")
 
 
 def _words(text: str) -> str:

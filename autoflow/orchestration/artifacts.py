@@ -1,7 +1,6 @@
 """Adds an artifact to each run in Prefect's UI: links to its outputs, and the error if it failed."""
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact
@@ -12,7 +11,7 @@ from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.orchestration.failures import PREFECT_FAILURES
 from autoflow.runs.run import Outcome, WorkflowRun
 from autoflow.settings import Settings
-from autoflow.utils import redact
+from autoflow.utils import cell_anchor, readable_path, redact
 
 LONGEST_SOURCE = 4000
 """The longest excerpt from a failed cell, in characters."""
@@ -38,7 +37,7 @@ def summary(run: WorkflowRun, outcome: Outcome, settings: Settings) -> str:
     # Before anything is cut or escaped: then a secret could not be found any more.
     lines = [f"## {_plain(redact(str(run), settings.secrets))}", ""]
     for label, error in sorted(outcome.errors.items()):
-        lines += _failure(label, error, outcome, settings.secrets)
+        lines += _failure(label, error, outcome, settings)
     # A list: Prefect's UI cuts off what is wider than a column of a table.
     for label, outputs in sorted(outcome.outputs.items()):
         lines += [f"### Outputs of {_plain(label)}", ""]
@@ -49,28 +48,32 @@ def summary(run: WorkflowRun, outcome: Outcome, settings: Settings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _failure(label: str, error: Exception, outcome: Outcome, secrets: Iterable[str]) -> list[str]:
+def _failure(label: str, error: Exception, outcome: Outcome, settings: Settings) -> list[str]:
+    secrets = settings.secrets
     if not isinstance(error, NotebookError):
         return [f"### {_plain(label)}", "", _fenced(_cut(redact(str(error), secrets), LONGEST_MESSAGE)), ""]
     place = f"{_plain(label)}, cell {error.cell}" if error.cell else _plain(label)
     message = _cut(redact(f"{error.error_class}: {error.error_message}", secrets), LONGEST_MESSAGE)
     lines = [f"### Failed in {place}", "", _fenced(message), ""]
-    executed = outcome.outputs.get(label)
-    read = ExecutedNotebook.read(executed.executed) if executed and error.cell else None
-    source = read.source(error.cell) if read and error.cell else None
-    return (
-        [*lines, "The cell:", "", _fenced(_cut(redact(source, secrets), LONGEST_SOURCE), "python"), ""]
-        if source
-        else lines
-    )
+    outputs = outcome.outputs.get(label)
+    return [*lines, *_cell(outputs.executed, error.cell, settings)] if outputs and error.cell else lines
 
 
-def _link(path: Path, settings: Settings) -> str:
+def _cell(executed: Path, cell: int, settings: Settings) -> list[str]:
+    """Return the source of a cell that failed, and a link to it."""
+    link = _link(readable_path(executed), settings, cell_anchor(cell))
+    read = ExecutedNotebook.read(executed)
+    source = _cut(redact((read and read.source(cell)) or "", settings.secrets), LONGEST_SOURCE)
+    return [f"The cell, {link}:", "", _fenced(source, "python"), ""] if source else [f"The cell: {link}", ""]
+
+
+def _link(path: Path, settings: Settings, anchor: str = "") -> str:
     address = settings.address_of(path)
     if address != str(path):
-        return f"[{_plain(path.name)}](<{address}>)"
+        return f"[{_plain(path.name + anchor)}](<{address}{anchor}>)"
     # Prefect's history is moved together with the outputs folder.
-    return f"`{path.relative_to(settings.outputs_dir) if path.is_relative_to(settings.outputs_dir) else path}`"
+    path = path.relative_to(settings.outputs_dir) if path.is_relative_to(settings.outputs_dir) else path
+    return f"`{path}{anchor}`"
 
 
 def _cut(text: str, longest: int) -> str:

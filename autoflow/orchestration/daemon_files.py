@@ -187,5 +187,14 @@ def _write(path: Path, content: Mapping[str, object]) -> None:
 
 def _write_or_raise(path: Path, content: Mapping[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
+    text = json.dumps(content).encode()
+    try:
+        with whole_file(path) as temporary:
+            temporary.write_bytes(text)
+    except OSError:
+        if not path.exists() or len(text) > 512 * path.stat().st_blocks:
+            raise
+        # In its place, it needs no more room: the disk may be full. A reader may find it half written, and ignores it.
+        with path.open("r+b") as file:
+            file.write(text)
+            file.truncate()

@@ -93,9 +93,7 @@ class PrefectServer:
             self._process = self._start(self._listener)
         except OSError as error:
             self._listener.close()
-            raise PrefectApiError(
-                f"the Prefect server cannot write {self.log_file}: {error.strerror}; check PREFECT_HOME"
-            ) from error
+            raise PrefectApiError(_not_started(error, self.log_file)) from error
         self._answered_at = time.monotonic()
         self._watch.__enter__()
         return self
@@ -178,6 +176,12 @@ class PrefectServer:
                 _end(self._process)
             self._answered_at, self._is_restarting = time.monotonic(), True
             return
+
+
+def _not_started(error: OSError, log_file: Path) -> str:
+    if error.filename == sys.executable:
+        return f"the Prefect server cannot start: {sys.executable}: {error.strerror}"
+    return f"the Prefect server cannot write {log_file}: {error.strerror}; check PREFECT_HOME"
 
 
 def _has_ended(process: subprocess.Popen[bytes], seconds: float) -> bool:

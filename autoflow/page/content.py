@@ -128,7 +128,8 @@ class Compact:
     """Encodes series in a compact form: what ten years of dates have in common is written once.
 
     The names of the outputs of two dates differ only in the date and in the time of the run. `redaction` removes
-    secrets from reasons before they are cut.
+    secrets from reasons before they are cut. `places` has the label of the notebook and the number of the cell for
+    each of the `reasons`.
     """
 
     def __init__(self, links: Links, redaction: Redaction) -> None:
@@ -136,6 +137,7 @@ class Compact:
         self._redaction = redaction
         self._general_links: dict[str, str] = {}
         self.reasons: dict[str, int] = {}
+        self.places: list[tuple[str | None, int | None]] = []
 
     def series(self, series: Series) -> dict[str, Any]:
         """Return a series for JSON.
@@ -193,10 +195,12 @@ class Compact:
         error = day.record.error
         if day.status in {DateStatus.DONE, DateStatus.RUNNING} or error is None:
             return -1
-        place = f"notebook '{error.notebook}', cell {error.cell}: " if error.cell else ""
-        text = self._redaction.of_text(f"{place}{error.error_class}: {error.message}")
+        text = self._redaction.of_text(str(error))
         text = text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + "…"
-        return self.reasons.setdefault(text, len(self.reasons))
+        if text not in self.reasons:
+            self.reasons[text] = len(self.reasons)
+            self.places.append((error.notebook, error.cell))
+        return self.reasons[text]
 
 
 def latest_reports(series: Iterable[Series], links: Links) -> list[Mapping[str, Any]]:

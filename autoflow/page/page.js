@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const DAY = 86400000;
-  const { states, series, reasons } = JSON.parse(document.getElementById("content").textContent);
+  const { states, series, reasons, places } = JSON.parse(document.getElementById("content").textContent);
   const make = (name, attributes = {}, ...children) => {
     const element = document.createElement(name);
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -14,12 +14,15 @@
   const NOT_RUN = "not run";
   const NAMES = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
+  const filled = (link, number, time) => link.replaceAll("{d}", isoDate(number)).replaceAll("{t}", time);
+  const asHtml = (link) => link.replace(/\.ipynb$/, ".html");
+
   const outputs = (set, number, time) => {
-    const fill = (link) => link.replaceAll("{d}", isoDate(number)).replaceAll("{t}", time);
+    const fill = (link) => filled(link, number, time);
     const list = make("ul");
     for (const [label, link, isReadable, reports] of set) {
       const links = reports.map((report) => [report.split(".").pop().toUpperCase(), fill(report)]);
-      if (isReadable) links.push(["notebook", fill(link).replace(/\.ipynb$/, ".html")]);
+      if (isReadable) links.push(["notebook", asHtml(fill(link))]);
       links.push(["ipynb", fill(link)]);
       const item = make("li", {}, label + ":");
       for (const [text, href] of links) item.append(" ", make("a", { href, "aria-label": `${label}: ${text}` }, text));
@@ -28,11 +31,22 @@
     return list;
   };
 
+  const reason = (set, number, time, index) => {
+    const [label, cell] = places[index];
+    const [, link, isReadable] = set.find((each) => each[0] === label) || [];
+    const parts = [make("pre", {}, reasons[index])];
+    if (cell && isReadable) {
+      const href = `${asHtml(filled(link, number, time))}#cell-${cell}`;
+      parts.push(make("p", {}, make("a", { href }, `Show cell ${cell} of ${label}`)));
+    }
+    return parts;
+  };
+
   const show = (each, number, panel) => {
     const day = each.byNumber.get(number);
     panel.replaceChildren(make("p", {}, make("strong", {}, isoDate(number)), ": " + (day ? states[day[1]] : NOT_RUN)));
     if (!day) return;
-    if (day[4] >= 0) panel.append(make("pre", {}, reasons[day[4]]));
+    if (day[4] >= 0) panel.append(...reason(each.sets[day[2]], number, day[3], day[4]));
     if (each.sets[day[2]].length) panel.append(outputs(each.sets[day[2]], number, day[3]));
   };
 

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import bleach  # type: ignore[import-untyped]
 import mistune
 
 from autoflow.system.lean_imports import module_alone
-from autoflow.utils import whole_file
+from autoflow.utils import attachment_name, whole_file
 
 # Alone, because importing the whole of nbconvert takes half a second.
 ansi2html = module_alone("nbconvert", "filters/ansi.py").ansi2html
@@ -59,6 +59,30 @@ base-uri 'none'; form-action 'none'">
 """
 
 
+_SHOWN_BY_BROWSERS = (
+    "image/png",
+    "image/jpeg",
+    "image/svg+xml",
+    "image/gif",
+    "image/webp",
+    "image/avif",
+    "image/bmp",
+)
+_ATTACHED = re.compile(r'(?<=src=")attachment:([^"]*)(?=")')
+
+
+class _WithAttachments(mistune.HTMLRenderer):
+    """Leaves the addresses of attachments, which mistune believes to be harmful, as they are."""
+
+    def sanitize_url(self, url: str) -> str:
+        return url if url.startswith("attachment:") else super().sanitize_url(url)
+
+
+_html_of = mistune.create_markdown(
+    renderer=_WithAttachments(escape=False), plugins=["strikethrough", "footnotes", "table"]
+)
+
+
 def main() -> None:
     """Convert the notebooks whose paths are on standard input, separated by NUL."""
     os.nice(19)
@@ -81,7 +105,7 @@ def readable_html(notebook: Mapping[str, Any], *, title: str) -> str:
 def _cell(cell: Mapping[str, Any]) -> Iterator[str]:
     source = _text(cell["source"])
     if cell["cell_type"] == "markdown":
-        yield _clean(str(mistune.html(source[:LONGEST_OUTPUT])))
+        yield _with_attachments(_clean(str(_html_of(source[:LONGEST_OUTPUT]))), cell.get("attachments") or {})
     elif cell["cell_type"] == "code":
         if source.strip():
             yield f'<pre class="source"><code>{escape(source)}</code></pre>'
@@ -97,14 +121,27 @@ def _output(output: Mapping[str, Any]) -> str:
         traceback = "\n".join(output.get("traceback") or []) or f"{output.get('ename')}: {output.get('evalue')}"
         return _terminal(traceback, "error")
     data = output.get("data", {})
-    for mime in ("image/png", "image/jpeg", "image/svg+xml"):
+    for mime in _SHOWN_BY_BROWSERS:
         if mime in data:
             return _image(mime, _text(data[mime]))
     if "text/html" in data:
         return _clean(_text(data["text/html"]))
     if "text/markdown" in data:
-        return _clean(str(mistune.html(_text(data["text/markdown"])[:LONGEST_OUTPUT])))
+        return _clean(str(_html_of(_text(data["text/markdown"])[:LONGEST_OUTPUT])))
     return _terminal(_text(data.get("text/plain", "")))
+
+
+def _with_attachments(html: str, attachments: Mapping[str, Mapping[str, str | list[str]]]) -> str:
+    """Return `html`, which is clean, with the pictures of a cell's attachments in their place."""
+
+    def content(found: re.Match[str]) -> str:
+        name = attachment_name(unescape(found[1]), attachments)
+        pictures = ((kind, data) for kind, data in attachments.get(name or "", {}).items() if kind.startswith("image/"))
+        return next(
+            (f"data:{escape(kind)};base64,{escape(''.join(_text(data).split()))}" for kind, data in pictures), ""
+        )
+
+    return _ATTACHED.sub(content, html)
 
 
 def _image(mime: str, content: str) -> str:
@@ -123,7 +160,7 @@ def _clean(html: str) -> str:
         _UNSHOWN.sub("", html[:LONGEST_OUTPUT]),
         tags=_TAGS,
         attributes=_ATTRIBUTES,
-        protocols={"http", "https", "mailto", "data"},
+        protocols={"http", "https", "mailto", "data", "attachment"},
         strip=True,
     )
     return f"{clean}<p>(truncated)</p>" if cut else clean

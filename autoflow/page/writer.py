@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -49,6 +50,12 @@ BANNER_BEGIN = "<!-- begin of the banner -->"
 BANNER_END = "<!-- end of the banner -->"
 """Marks around the banner in the page. No text in the page can contain them, because a "<" is escaped there."""
 
+ROOM_FOR_BANNER = 4000
+"""The shortest banner with its spaces, in bytes."""
+
+MOST_IN_SHORT = 4
+"""The highest number of conditions in a banner that has to fit into the place of the one before."""
+
 _FOLDER = Path(__file__).parent
 _ROOT = _FOLDER.parent.parent
 
@@ -81,6 +88,7 @@ def write_page(
         "states": STATUSES,
         "series": [_without_secrets(compact.series(each), redaction) for each in series],
         "reasons": _without_secrets(list(compact.reasons), redaction),
+        "places": _without_secrets(compact.places, redaction),
     }
     warning = given_up(given_up_dates(series), looked_at, name=partial(run_name, triggers=triggers))
     html = _rendered(
@@ -97,7 +105,7 @@ def write_page(
 def write_banner(
     settings: Settings, conditions: Sequence[Condition], *, clock: Callable[[], datetime.datetime] = utc_now
 ) -> None:
-    """Show the `conditions` in the banner of the existing page, and leave the rest as it was.
+    """Show the `conditions` in the banner of the existing page, also on a full disk, and leave the rest as it was.
 
     Raises
     ------
@@ -105,13 +113,29 @@ def write_banner(
         If there is no page yet, or it cannot be written.
 
     """
-    page = settings.outputs_dir / PAGE_NAME
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BANNER_BEGIN)
-    _, end, after = rest.partition(BANNER_END)
-    if begin and end:
-        banner = _banner(conditions, clock(), Redaction(settings.secrets))
+    page, redaction = settings.outputs_dir / PAGE_NAME, Redaction(settings.secrets)
+    before, begin, rest = page.read_bytes().partition(BANNER_BEGIN.encode())
+    old, end, after = rest.partition(BANNER_END.encode())
+    if not (begin and end):
+        return
+    banner = _padded(_banner(conditions, clock(), redaction)).encode()
+    try:
         with whole_file(page) as unfinished:
-            unfinished.write_text(f"{before}{begin}{banner}{end}{after}", encoding="utf-8")
+            unfinished.write_bytes(before + begin + banner + end + after)
+    except OSError:
+        if len(banner) > len(old):
+            short = [replace(each, details=()) for each in conditions[:MOST_IN_SHORT]]
+            banner = _banner(short, clock(), redaction).encode()
+        if len(banner) > len(old):
+            raise
+        # This needs no more room on the disk.
+        with page.open("r+b") as file:
+            os.pwrite(file.fileno(), banner.ljust(len(old)), len(before + begin))
+
+
+def _padded(banner: str) -> str:
+    """Return the banner with space for a longer one, which can then be written even if the disk is full."""
+    return banner + " " * max(0, ROOM_FOR_BANNER - len(banner.encode()))
 
 
 def _banner(conditions: Sequence[Condition], made_at: datetime.datetime, redaction: Redaction) -> str:
@@ -138,7 +162,7 @@ def _rendered(content: Mapping[str, Any], latest: Any, made_at: datetime.datetim
     script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     return _template("page.html").render(
         latest=latest,
-        banner=f"{BANNER_BEGIN}{banner}{BANNER_END}",
+        banner=f"{BANNER_BEGIN}{_padded(banner)}{BANNER_END}",
         content=text,
         made=as_text(made_at),
         script=script,
@@ -240,7 +264,7 @@ class PageWriter:
                 return False
 
     def _write_page(self) -> list[Path]:
-        """Write the page or, if the run store fails, only its banner."""
+        """Write the page or, if the run store fails or the disk is full, only its banner."""
         try:
             return write_page(
                 self._settings,
@@ -249,8 +273,8 @@ class PageWriter:
                 conditions=self._conditions,
                 looked_at=self._looked_at,
             )
-        except RunStoreError:
-            with suppress(FileNotFoundError):
+        except (RunStoreError, OSError):
+            with suppress(OSError):
                 write_banner(self._settings, self._conditions)
             raise
 

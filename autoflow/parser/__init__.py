@@ -11,6 +11,7 @@ from autoflow.parser.problems import Problems
 from autoflow.parser.reader import Reader
 from autoflow.parser.schemas import FileSchema
 from autoflow.parser.sensor import read_sensor
+from autoflow.parser.value_checks import check_values
 from autoflow.parser.workflows import read_definitions
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
@@ -40,7 +41,8 @@ def parse_workflows_file(path: Path, *, inputs_dir: Path | None = None, secrets:
     folder = InputsFolder((inputs_dir or path.parent).absolute())
     workflows = read_definitions(keys.get("workflows", []), reader=reader, folder=folder)
     sensor = read_sensor(keys.get("available_dates_sensor"), reader)
-    check_triggers(sensor.triggers, workflows, problems=problems)
+    check_triggers(sensor.triggers, workflows, folder=folder, problems=problems)
     problems.raise_if_any()
     specs = {workflow.name: workflow.spec() for workflow in workflows}
-    return WorkflowsFile(workflows=tuple(specs.values()), sensor=sensor.spec(specs))
+    check_values(sensor.triggers, workflows, folder=folder, problems=problems)
+    return WorkflowsFile(workflows=tuple(specs.values()), sensor=sensor.spec(specs), findings=problems.findings)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 
 from autoflow.parser.drafts import TriggerDraft, WorkflowDraft
+from autoflow.parser.inputs_folder import InputsFolder
 from autoflow.parser.places import show_place
 from autoflow.parser.problems import Problems
 from autoflow.parser.wording import did_you_mean, nearest, show
@@ -14,6 +15,7 @@ def check_triggers(
     triggers: Iterable[TriggerDraft],
     workflows: Iterable[WorkflowDraft],
     *,
+    folder: InputsFolder,
     problems: Problems,
 ) -> None:
     """Report entries with an unknown workflow, with parameters that do not match it, and duplicates."""
@@ -23,7 +25,7 @@ def check_triggers(
     for trigger in triggers:
         found = named.get(trigger.workflow_name, [])
         if trigger.workflow_name and len(found) == 1:
-            _check_parameters(trigger, found[0], problems)
+            _check_parameters(trigger, found[0], folder=folder, problems=problems)
         elif trigger.workflow_name and not found:
             _report_unknown(trigger, named, problems)
     _check_repeats(triggers, problems)
@@ -36,7 +38,9 @@ def _report_unknown(trigger: TriggerDraft, named: dict[str, list[WorkflowDraft]]
         problems.add((*trigger.place, "workflow_name"), message)
 
 
-def _check_parameters(trigger: TriggerDraft, workflow: WorkflowDraft, problems: Problems) -> None:
+def _check_parameters(
+    trigger: TriggerDraft, workflow: WorkflowDraft, *, folder: InputsFolder, problems: Problems
+) -> None:
     place = (*trigger.place, "parameters")
     missing = workflow.parameter_names - trigger.parameters.keys()
     are_all_known = _are_sources_known(workflow, problems)
@@ -44,7 +48,8 @@ def _check_parameters(trigger: TriggerDraft, workflow: WorkflowDraft, problems: 
     for name in trigger.parameters:
         source = (*trigger.place, "for_each") if name in from_each else place
         meant = nearest(name, missing)
-        if problem := _problem_of_name(name, workflow, meant=meant, are_all_known=are_all_known):
+        hint = f"did you mean {meant!r}?" if meant else _hint_on_unused(name, workflow, folder)
+        if problem := _problem_of_name(name, workflow, hint=hint, are_all_known=are_all_known):
             problems.add((*source, name), problem, at_key=True)
             missing -= {meant}
     for name in sorted(missing):
@@ -54,15 +59,22 @@ def _check_parameters(trigger: TriggerDraft, workflow: WorkflowDraft, problems: 
         problems.add((*place, name), f"missing parameter; {user} uses it{hint}")
 
 
-def _problem_of_name(name: str, workflow: WorkflowDraft, *, meant: str | None, are_all_known: bool) -> str | None:
+def _problem_of_name(name: str, workflow: WorkflowDraft, *, hint: str, are_all_known: bool) -> str | None:
     if name in RESERVED_NAMES:
         return "this parameter is automatic; remove it"
     if name in workflow.labels:
         return f"a notebook of workflow {show(workflow.name)} has this label; rename one of them"
     if name in workflow.parameter_names | workflow.optional_names or not are_all_known:
         return None
-    hint = f"did you mean {meant!r}?" if meant else "remove it"
     return f"no notebook of workflow {show(workflow.name)} uses this parameter; {hint}"
+
+
+def _hint_on_unused(parameter: str, workflow: WorkflowDraft, folder: InputsFolder) -> str:
+    for notebook in workflow.notebooks:
+        if parameter in folder.declared(notebook.path).declarations:
+            label = show(notebook.label)
+            return f"notebook {label} declares it: add '{parameter}: {parameter}' to the parameters of {label}"
+    return "remove it"
 
 
 def _are_sources_known(workflow: WorkflowDraft, problems: Problems) -> bool:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from autoflow.parser.plain_values import MAX_DEPTH, PlainValues
+from autoflow.parser.loader import BoundedLoader
+from autoflow.parser.plain_values import PlainValues
 from autoflow.parser.problems import Problems
 from autoflow.parser.syntax import explain
 from autoflow.parser.wording import show
@@ -13,24 +14,6 @@ MAX_FILE_BYTES = 256 * 1024
 """Larger files are refused: reading them would delay each tick by seconds."""
 
 _KEYS = "a mapping with the keys 'workflows' and 'available_dates_sensor'"
-
-
-class _NodeLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, which stops at values nested so deeply that they might overflow Python's stack."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Return the next value of the file."""
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call] # untyped in types-PyYAML
-            raise yaml.composer.ComposerError(None, None, f"values are nested more than {MAX_DEPTH} levels deep", mark)
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
 
 
 def read_document(path: Path, problems: Problems) -> object:
@@ -44,7 +27,7 @@ def read_document(path: Path, problems: Problems) -> object:
     """
     text = _read_text(path, problems)
     try:
-        loader = _NodeLoader(text)
+        loader = BoundedLoader(text)
         node = loader.get_single_node()
         if node is None:
             raise problems.stop(f"the file is empty; expected {_KEYS}", line=1)

@@ -5,6 +5,8 @@ from pathlib import Path
 from autoflow.notebooks.reading import DeclaredParameters, InvalidNotebookError, declared_parameters
 from autoflow.parser.wording import did_you_mean, show
 
+_NOTHING = DeclaredParameters(None, has_cell=False)
+
 
 class InputsFolder:
     """The folder with the notebooks and templates; it reads each notebook once."""
@@ -44,5 +46,5 @@ class InputsFolder:
         return path
 
     def declared(self, path: Path) -> DeclaredParameters:
-        """Return the parameters that a notebook declares; `path` must come from `notebook`."""
-        return self._declared[path]
+        """Return the parameters that a notebook declares: none if `path` does not come from `notebook`."""
+        return self._declared.get(path, _NOTHING)

@@ -4,7 +4,8 @@ import keyword
 from collections.abc import Collection
 from pathlib import Path
 
-from autoflow.notebooks.reading import DeclaredParameters
+from autoflow.notebooks.parameters import normal_name
+from autoflow.notebooks.reading import HOW_TO_TAG, DeclaredParameters
 from autoflow.parser.inputs_folder import InputsFolder
 from autoflow.parser.places import Place
 from autoflow.parser.problems import Problems
@@ -23,7 +24,7 @@ def read_notebook(value: object, place: Place, *, reader: Reader, folder: Inputs
     path = reader.value(folder.notebook, keys["filename"], (*place, "filename")) if "filename" in keys else None
     parameters = _read_sources(keys.get("parameters", {}), (*place, "parameters"), reader)
     if path:
-        _check_declared(parameters, folder.declared(path), place=(*place, "parameters"), problems=reader.problems)
+        _check_declared(parameters, folder.declared(path), place=place, problems=reader.problems)
     return NotebookSpec(
         label=label,
         path=path or Path(),
@@ -55,21 +56,29 @@ def _read_sources(values: dict[str, object], place: Place, reader: Reader) -> di
 
 
 def _check_declared(names: Collection[str], declared: DeclaredParameters, *, place: Place, problems: Problems) -> None:
+    if declared.missing_kernel:
+        hint = "install it, or choose another kernel in the notebook and save it"
+        problems.find((*place, "filename"), f"{declared.missing_kernel}; {hint}", fails_runs=True)
+    if declared.invalid_cell:
+        message = f"the notebook's cell tagged 'parameters' is not valid Python: {declared.invalid_cell}"
+        problems.find((*place, "filename"), message, fails_runs=not declared.has_own_kernel)
     if declared.names is None:
         return
+    place = (*place, "parameters")
     for name in names:
         if problem := _undeclared(name, declared.names, has_cell=declared.has_cell):
             problems.add((*place, name), problem, at_key=True)
     if names and not declared.has_cell:
-        message = "the notebook has no cell tagged 'parameters'; tag the cell that declares its parameters"
-        problems.add(place, message, at_key=True)
+        hint = f" ({declared.hint})" if declared.hint else ""
+        what_to_do = f"tag the cell that declares its parameters: {HOW_TO_TAG}"
+        problems.add(place, f"the notebook has no cell tagged 'parameters'{hint}; {what_to_do}", at_key=True)
 
 
 def _undeclared(parameter: str, names: frozenset[str], *, has_cell: bool) -> str | None:
     """Return why a Python notebook that declares `names` cannot take `parameter`; None if it can."""
     if not parameter.isidentifier() or keyword.iskeyword(parameter):
         return "not a valid Python name; rename the parameter"
-    if not has_cell or parameter in names:
+    if not has_cell or normal_name(parameter) in names:
         return None
     return f"the notebook's cell tagged 'parameters' does not declare this parameter{did_you_mean(parameter, names)}"
 

@@ -5,16 +5,14 @@ from typing import TypeAlias
 import yaml
 
 from autoflow.errors import WorkflowsFileError
+from autoflow.parser.loader import MAX_DEPTH
 from autoflow.parser.places import Place
 from autoflow.parser.problems import BROKEN, Broken, Problems
-from autoflow.parser.scalars import NOT_TEXT, SCALAR_TAGS, TAG_PREFIX, scalar
+from autoflow.parser.scalars import SCALAR_TAGS, TAG_PREFIX, scalar, whole_text
 from autoflow.parser.wording import show
 
 MAX_VALUES = 100_000
 """How many values the file may have once its aliases are expanded."""
-
-MAX_DEPTH = 50
-"""How deeply values may be nested once aliases are expanded."""
 
 _TEXT_TAG = f"{TAG_PREFIX}str"
 _MERGE_TAG = f"{TAG_PREFIX}merge"
@@ -118,14 +116,18 @@ class PlainValues:
 
     def _key(self, node: yaml.Node, place: Place) -> str:
         line = node.start_mark.line + 1
-        if not isinstance(node, yaml.ScalarNode) or NOT_TEXT.search(node.value):
+        problem = None if isinstance(node, yaml.ScalarNode) else "a key must be plain text"
+        try:
+            key = "" if problem else whole_text(node.value)
+        except ValueError as error:
+            problem = str(error)
+        if problem:
             self._problems.places.add((*place, _INVALID_KEY), key_line=line, value_line=line)
-            self._problems.break_at((*place, _INVALID_KEY), "a key must be plain text")
+            self._problems.break_at((*place, _INVALID_KEY), problem)
             return _INVALID_KEY
         if node.tag != _TEXT_TAG:
-            message = f"YAML does not read this key as text; write {show(node.value)}"
-            self._problems.add((*place, node.value), message, line=line)
-        return str(node.value)
+            self._problems.add((*place, key), f"YAML does not read this key as text; write {show(key)}", line=line)
+        return key
 
     def _too_much(self, place: Place, what: str) -> WorkflowsFileError:
         line = self._problems.places.line(place[:1], at_key=True)

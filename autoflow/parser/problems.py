@@ -3,6 +3,7 @@
 from autoflow.errors import WorkflowsFileError
 from autoflow.notebooks.redaction import Redaction
 from autoflow.parser.places import Place, PlacesInFile, show_place
+from autoflow.specs import Finding
 
 _MANY = 1_000
 
@@ -28,6 +29,7 @@ class Problems:
         self._file_name = file_name
         self._found: list[tuple[int, str]] = []
         self._texts: set[tuple[int, str]] = set()
+        self._findings: dict[Finding, int] = {}
         self._broken: set[Place] = set()
         self._around_broken: set[Place] = set()
 
@@ -39,14 +41,23 @@ class Problems:
         if self.is_broken(place):
             return
         line = line or self.places.line(place, at_key=at_key)
-        shown = f"{show_place(self.places.as_written(place))}: " if place else ""
-        problem = (line, f"{self._file_name}:{line}: {self.redaction.of_cut_text(shown + message)}")
+        problem = (line, self._text(place, line, message))
         # The entries that `for_each` makes have the same mistakes.
         if problem not in self._texts:
             self._found.append(problem)
             self._texts.add(problem)
         if len(self._found) == _MANY:
             self.raise_if_any()
+
+    def find(self, place: Place, message: str, *, at_key: bool = False, fails_runs: bool = False) -> None:
+        """Report what is no mistake in the file, but needs a look; see `Finding`."""
+        line = self.places.line(place, at_key=at_key)
+        self._findings[Finding(self._text(place, line, message), fails_runs)] = line
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All findings, in the order of the file."""
+        return tuple(sorted(self._findings, key=self._findings.__getitem__)[:_MANY])
 
     def break_at(self, place: Place, message: str, *, line: int | None = None) -> None:
         """Report a mistake that leaves nothing more to check in the value at `place`."""
@@ -68,6 +79,10 @@ class Problems:
     def is_broken_within(self, place: Place) -> bool:
         """Return whether the value at `place`, one around it, or one within it, is broken."""
         return self.places.as_written(place) in self._around_broken or self.is_broken(place)
+
+    def _text(self, place: Place, line: int, message: str) -> str:
+        shown = f"{show_place(self.places.as_written(place))}: " if place else ""
+        return f"{self._file_name}:{line}: {self.redaction.of_cut_text(shown + message)}"
 
     def raise_if_any(self) -> None:
         """Raise WorkflowsFileError with all mistakes, in the order of the file, if there are any."""

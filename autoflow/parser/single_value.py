@@ -3,13 +3,16 @@
 import yaml
 
 from autoflow.errors import AutoflowError
+from autoflow.parser.loader import BoundedLoader, TooDeepError
 from autoflow.parser.scalars import SCALAR_TAGS, scalar
 from autoflow.parser.values import json_scalar
 from autoflow.specs import Json
 
+_LONGEST_SHOWN = 80
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, raising ValueError for scalars that are refused in the file."""
+
+class _Loader(BoundedLoader):
+    """The loader of the file, raising ValueError for scalars that are refused in the file."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
         """Return the value of `node`."""
@@ -30,8 +33,10 @@ def parse_value(text: str) -> Json:
     try:
         return _as_json(_Loader(text).get_single_data())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = error if isinstance(error, ValueError) else "invalid YAML; quote text with special characters"
-        raise AutoflowError(f"{text!r}: {reason}") from error
+        reason: object = error if isinstance(error, ValueError) else "invalid YAML; quote text with special characters"
+        reason = error.problem if isinstance(error, TooDeepError) else reason
+        shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+        raise AutoflowError(f"{shown!r}: {reason}") from error
 
 
 def _as_json(value: object) -> Json:

@@ -2,10 +2,14 @@
 
 import yaml
 
+from autoflow.parser.loader import TooDeepError
+
 
 def explain(error: yaml.MarkedYAMLError) -> tuple[int, str]:
     """Return the line, counted from 1, and what is wrong there."""
     here = _line(error.problem_mark or error.context_mark)
+    if isinstance(error, TooDeepError):
+        return here, str(error.problem)
     start = _line(error.context_mark or error.problem_mark)
     context, problem = str(error.context), str(error.problem or error.context)
     if "while scanning a quoted scalar" in context and "end of stream" in problem:

@@ -1,6 +1,5 @@
 """Convert executed notebooks to reports: nbconvert writes asciidoc, asciidoctor-pdf makes PDF or HTML of it."""
 
-import datetime
 import json
 import logging
 import shutil
@@ -107,7 +106,7 @@ def _made(notebook: Path, workplace: Workplace, report_format: ReportFormat, con
     folder = workplace.folder
     source, made = folder / "report.adoc", folder / f"report.{report_format}"
     tool = asciidoctor(workplace.config_dir)  # it loads while the document is written
-    document = write_document(notebook, workplace, subtitle=str(context))
+    document = write_document(notebook, workplace, subtitle=str(context), paged=report_format is ReportFormat.PDF)
     source.write_text(document.text, encoding="utf-8")
     if report_format is ReportFormat.PDF:
         _write_theme(document, workplace)

@@ -1,5 +1,6 @@
 """Write an executed notebook as an asciidoc document."""
 
+import datetime
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,19 +14,21 @@ import nbformat
 from nbformat import NotebookNode
 
 from autoflow.errors import ReportError
-from autoflow.reports.exporting import fill
+from autoflow.reports.exporting import OWN_TEMPLATE, fill
 from autoflow.reports.hypertext import clean_html
 from autoflow.reports.inlines import InlineWriter, missing_picture
+from autoflow.reports.marks import as_blocks, as_text, as_title, lacks_title, laid_out
 from autoflow.reports.markup import Asciidoc, escape_line
 from autoflow.reports.nodes import Node, nodes
 from autoflow.reports.outline import Outline
-from autoflow.reports.pictures import PictureShelf, content_of, formula_of
+from autoflow.reports.pictures import Picture, PictureShelf, content_of, formula_of
 from autoflow.reports.reading import Dialect, Fragment, read_fragments
 from autoflow.reports.shown import beginning, fragments_of, plain_output, reduce_to_shown
-from autoflow.reports.writing import BlockWriter, literal, picture_block
+from autoflow.reports.writing import BlockWriter, picture_block
 from autoflow.stop_signal import StopSignal
 
 _LONGEST_TITLE = 300
+_PICTURES = {"image/png": ".png", "image/jpeg": ".jpg", "image/svg+xml": ".svg"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +58,16 @@ class Workplace:
         """The time left until the deadline."""
         return self.deadline - time.monotonic()
 
+    @property
+    def has_own_template(self) -> bool:
+        """Whether the template is the one in AutoFlow's config folder."""
+        return self.template.resolve() == (self.config_dir / OWN_TEMPLATE).resolve()
 
-def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Document:
+
+def write_document(notebook: Path, workplace: Workplace, *, subtitle: str, paged: bool) -> Document:
     """Return the asciidoc of `notebook`, and write its pictures to the workplace's folder.
+
+    `subtitle` is a line below the title; a report is `paged` if it becomes a PDF.
 
     Raises
     ------
@@ -74,21 +84,57 @@ def write_document(notebook: Path, workplace: Workplace, *, subtitle: str) -> Do
         read = texts.pandoc(fragments_of(contents))
         pictures.result()
     texts.keep(read)
-    outline = Outline.of(texts.all_blocks())
-    writer = BlockWriter(InlineWriter(shelf, outline))
-    title = outline.title or str(contents.metadata.get("title", "")) or notebook.stem.replace("_", " ")
-    report = {
-        "title": Asciidoc(escape_line(beginning(title, _LONGEST_TITLE)).strip()),
-        "subtitle": Asciidoc(escape_line(subtitle).strip()),
+    if not workplace.has_own_template:
+        _name_pictures(contents, shelf, workplace)
+    blocks = texts.all_blocks()
+    resources = _resources(contents, notebook, title=Outline.of(blocks).title, subtitle=subtitle)
+    for outline in (Outline.of(blocks), Outline.of(blocks, has_title=False)):
+        writer = BlockWriter(InlineWriter(shelf, outline), paged=paged)
+        filters = _filters(texts, writer) | {"beside": partial(_beside, workplace)}
+        text = fill(workplace.template, contents, config_dir=workplace.config_dir, filters=filters, resources=resources)
+        if not lacks_title(text):
+            break
+    return Document(text=laid_out(text), colours=writer.text.colours)
+
+
+def _resources(contents: NotebookNode, notebook: Path, *, title: str, subtitle: str) -> dict[str, Any]:
+    """Return the variable ``resources`` of templates: what nbconvert has in it, and the report's title."""
+    title = title or str(contents.metadata.get("title", "")) or notebook.stem.replace("_", " ")
+    modified = datetime.datetime.fromtimestamp(notebook.stat().st_mtime, datetime.UTC)
+    return {
+        "report": {
+            "title": as_title(escape_line(beginning(title, _LONGEST_TITLE)).strip()),
+            "subtitle": Asciidoc(escape_line(subtitle).strip()),
+        },
+        "metadata": {
+            "name": notebook.stem,
+            "path": str(notebook.parent),
+            "modified_date": f"{modified:%B} {modified.day}, {modified:%Y}",
+        },
+        "unique_key": notebook.stem,
+        "output_files_dir": Asciidoc("."),
     }
-    text = fill(
-        workplace.template,
-        contents,
-        config_dir=workplace.config_dir,
-        filters=_filters(texts, shelf, writer) | {"beside": partial(_beside, workplace)},
-        variables=report,
-    )
-    return Document(text=text, colours=writer.text.colours)
+
+
+def _name_pictures(contents: NotebookNode, shelf: PictureShelf, workplace: Workplace) -> None:
+    """Note the file of each picture in the metadata of its output, where nbconvert's templates expect it."""
+    pictures = {
+        (place, number, kind): content_of(text)
+        for place, cell in enumerate(contents.cells)
+        for number, output in enumerate(cell.get("outputs", ()))
+        for kind, text in output.get("data", {}).items()
+        if kind in _PICTURES
+    }
+    for content in pictures.values():
+        shelf.add(content)
+    shelf.finish(timeout=workplace.seconds_left, stop=workplace.stop)
+    for (place, number, kind), content in pictures.items():
+        picture = shelf.picture(content)
+        name = f"output_{place}_{number}{Path(picture.name).suffix if picture else _PICTURES[kind]}"
+        if picture:
+            shutil.copyfile(workplace.folder / picture.name, workplace.folder / name)
+        metadata = contents.cells[place].outputs[number].metadata
+        metadata["filenames"] = {**metadata.get("filenames", {}), kind: Asciidoc(name)}
 
 
 def _read(notebook: Path) -> NotebookNode:
@@ -131,16 +177,26 @@ class _Texts:
             self.keep(self.pandoc([fragment]))
         return self._blocks[fragment]
 
+    def picture(self, content: bytes) -> Picture | None:
+        """Return the file made of a picture; make it now if no report would show it without a template."""
+        self._shelf.add(content)
+        self._shelf.finish(timeout=self._workplace.seconds_left, stop=self._workplace.stop)
+        return self._shelf.picture(content)
+
+    def problem(self, content: bytes) -> str:
+        """Return why there is no file of a picture, for readers."""
+        return self._shelf.problem(content)
+
     def all_blocks(self) -> list[Node]:
         """Return the blocks of all texts, in the order of the report."""
         return [block for blocks in self._blocks.values() for block in blocks]
 
 
-def _filters(texts: _Texts, shelf: PictureShelf, writer: BlockWriter) -> dict[str, Any]:
+def _filters(texts: _Texts, writer: BlockWriter) -> dict[str, Any]:
     """Return the filters for templates, by name."""
 
     def written(dialect: Dialect, text: str) -> Asciidoc:
-        return Asciidoc("\n\n" + writer.blocks(texts.blocks(dialect, text)))
+        return as_blocks(writer.blocks(texts.blocks(dialect, text)))
 
     def convert_pandoc(text: str, from_format: str, to_format: str = "asciidoc") -> Asciidoc:
         if not to_format.startswith("asciidoc"):
@@ -148,16 +204,17 @@ def _filters(texts: _Texts, shelf: PictureShelf, writer: BlockWriter) -> dict[st
         return written(Dialect.HTML if from_format.startswith("html") else Dialect.MARKDOWN, text)
 
     def figure(encoded: str, metadata: Mapping[str, Any] | None = None) -> Asciidoc:
-        picture = shelf.picture(content_of(encoded))
+        content = content_of(encoded)
+        picture = texts.picture(content)
         if picture is None:
-            return Asciidoc(f"\n\n{missing_picture('')}\n\n")
-        return Asciidoc("\n\n" + picture_block(picture.resized(metadata or {})))
+            return as_blocks(missing_picture("", texts.problem(content)))
+        return as_blocks(picture_block(picture.resized(metadata or {})))
 
     return {
         "markdown2asciidoc": lambda text: written(Dialect.MARKDOWN, text),
         "html2asciidoc": lambda text: written(Dialect.HTML, text),
         "latex2asciidoc": lambda text: written(Dialect.MARKDOWN, text),
-        "text2asciidoc": lambda text: Asciidoc("\n\n" + literal(plain_output(text))),
+        "text2asciidoc": lambda text: as_text(plain_output(text)),
         "convert_pandoc": convert_pandoc,
         "figure": figure,
         "failure": _failure,
@@ -175,5 +232,5 @@ def _failure(output: NotebookNode) -> Asciidoc:
     """Return the exception and the traceback of an error output."""
     name, message = output.get("ename", ""), output.get("evalue", "")
     headline = escape_line(beginning(f"{name}: {message}" if message else name, 1000)).strip()
-    traceback = literal(plain_output("\n".join(output.get("traceback", ()))))
-    return Asciidoc(f"\n\n{{empty}}[.failed]##{headline}##\n\n{traceback}" if headline else f"\n\n{traceback}")
+    traceback = as_text(plain_output("\n".join(output.get("traceback", ()))))
+    return as_blocks(f"{{empty}}[.failed]##{headline}##") + Asciidoc("\n\n") + traceback if headline else traceback

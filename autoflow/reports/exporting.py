@@ -1,21 +1,52 @@
 """Fill an asciidoc template, AutoFlow's own or an operator's, with a notebook through nbconvert."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from jinja2 import BaseLoader, Environment, FileSystemLoader, TemplateError, TemplateNotFound, TemplateSyntaxError
+import jinja2
+from jinja2 import BaseLoader, Environment, FileSystemLoader, TemplateNotFound, TemplateSyntaxError
+from jinja2.runtime import Context
 from nbconvert.exporters import ASCIIDocExporter
 from nbformat import NotebookNode
 from traitlets.config import Config
 
-from autoflow.errors import ReportError
-from autoflow.reports.markup import Asciidoc, replaced_in_verbatim
-from autoflow.reports.shown import PRIORITY
+from autoflow.errors import ReportError, RunStopped
+from autoflow.reports.marks import GROUP, GROUP_END, OUTPUT
+from autoflow.reports.markup import Asciidoc, unescaped
+from autoflow.reports.template_environment import make_asciidoc
+
+OWN_TEMPLATE = "asciidoc_extended.tpl"
+"""AutoFlow's template, in its ``config`` folder."""
+
+_Source: TypeAlias = tuple[str, str | None, Callable[[], bool] | None]
 
 _REQUESTED = "the report's template"
-_OWN = "asciidoc_extended.tpl"
-_BASES = frozenset({"asciidoc.tpl", "asciidoc.j2", "asciidoc/index.asciidoc.j2", "index.asciidoc.j2", _OWN})
+_NBCONVERTS_NAMES = frozenset({"asciidoc/index.asciidoc.j2", "asciidoc/index", "index.asciidoc.j2", "index"})
+_OLD_NAMES = frozenset({"asciidoc.tpl", "asciidoc", "asciidoc.j2", "asciidoc.asciidoc.j2", OWN_TEMPLATE})
+_OLD_PARENTS = {
+    "null.tpl": "base/null.j2",
+    "null": "base/null.j2",
+    "display_priority.tpl": "base/display_priority.j2",
+    "display_priority": "base/display_priority.j2",
+}
+"""Templates of nbconvert 5, and their names in nbconvert 7."""
+
+_WITHIN_LINES = (
+    "add_prompts",
+    "comment_lines",
+    "get_lines",
+    "indent",
+    "path2url",
+    "posix_path",
+    "prevent_list_blocks",
+    "strip_ansi",
+    "strip_dollars",
+    "strip_files_prefix",
+    "strip_trailing_newline",
+    "wrap_text",
+)
+"""nbconvert's filters that leave asciidoc what it is; of their other results, nothing is asciidoc."""
 
 
 def fill(
@@ -23,54 +54,61 @@ def fill(
     notebook: NotebookNode,
     *,
     config_dir: Path,
-    filters: Mapping[str, Callable[..., Asciidoc]],
-    variables: Mapping[str, Any],
+    filters: Mapping[str, Callable[..., Any]],
+    resources: Mapping[str, Any],
 ) -> str:
-    """Return the asciidoc that `template` makes of `notebook`.
+    """Return the asciidoc that `template` makes of `notebook`, with marks for `laid_out`.
 
-    `filters` are the template's filters, `variables` its values in ``resources.report``.
+    `filters` are the template's filters beyond nbconvert's, `resources` its variable of that name.
 
     Raises
     ------
     ReportError
-        If the template has a mistake; with its file and line.
+        If the template has a mistake; with its file and line, and what to do.
 
     """
     exporter = _Exporter(template, config_dir, filters)
     try:
-        document, _ = exporter.from_notebook_node(notebook, {"report": dict(variables)})
+        document, _ = exporter.from_notebook_node(notebook, dict(resources))
+    except (ReportError, RunStopped):
+        raise
     except TemplateSyntaxError as error:
-        raise ReportError(f"{error.filename or template}:{error.lineno}: {error.message}") from error
-    except (TemplateError, TypeError, KeyError, AttributeError, ValueError, OSError) as error:
-        raise ReportError(f"{_place(error, template)}: {type(error).__name__}: {error}") from error
-    return replaced_in_verbatim(document)
+        raise ReportError(f"{error.filename or template}:{error.lineno}: {_explained(error)}") from error
+    except Exception as error:  # a template can call anything
+        raise ReportError(f"{_place(error, template, exporter.files)}: {_explained(error)}") from error
+    return str(document)
 
 
 class _Exporter(ASCIIDocExporter):
     """nbconvert's exporter, with every value that a template prints escaped."""
 
-    def __init__(self, template: Path, config_dir: Path, filters: Mapping[str, Callable[..., Asciidoc]]) -> None:
+    def __init__(self, template: Path, config_dir: Path, filters: Mapping[str, Callable[..., Any]]) -> None:
         self._template_path = template
         self._config_dir = config_dir
         self._own_filters = filters
+        self.files: set[str] = set()
         super().__init__(template_file=_REQUESTED)  # type: ignore[no-untyped-call]
-        self.exclude_input_prompt = self.exclude_output_prompt = True
 
     @property
     def default_config(self) -> Config:
         config: Config = super().default_config
-        config.NbConvertBase.display_data_priority = list(PRIORITY)
         config.ExtractOutputPreprocessor.enabled = False
         config.HighlightMagicsPreprocessor.enabled = False
         return config
 
     def _create_environment(self) -> Environment:
         environment: Environment = super()._create_environment()  # type: ignore[no-untyped-call]
-        environment.autoescape = True
-        environment.finalize = _finalized
-        environment.filters.update(self._own_filters)
+        for name, plain in self.default_filters():  # type: ignore[no-untyped-call]
+            if not isinstance(plain, type):
+                environment.filters[name] = (_of_lines if name in _WITHIN_LINES else _of_text)(plain)
+        make_asciidoc(environment)
         if environment.loader is not None:
-            environment.loader = _Loader(self._template_path, self._config_dir, environment.loader)
+            loader = _Loader(self._template_path, self._config_dir, environment.loader)
+            self.files = loader.files
+            environment.loader = loader
+            environment.filters["filter_data_type"] = _first_form(loader, environment.filters["filter_data_type"])
+            environment.globals.update(report_group=(GROUP, GROUP_END), report_output=OUTPUT, replaces=loader.replaces)
+        environment.filters.update({name: _of_text(own) for name, own in self._own_filters.items()})
         return environment
 
 
@@ -79,34 +117,98 @@ class _Loader(BaseLoader):
 
     def __init__(self, template: Path, config_dir: Path, others: BaseLoader) -> None:
         self._template = template
-        self._config_dir = config_dir
+        self._own = config_dir / OWN_TEMPLATE
+        self._beside = FileSystemLoader(template.parent)
         self._others = others
+        self._operators: set[str] = set()
+        self.files: set[str] = set()
 
-    def get_source(self, environment: Environment, template: str) -> tuple[str, str | None, Callable[[], bool] | None]:
+    def get_source(self, environment: Environment, template: str) -> _Source:
+        source = self._source_of(environment, template)
+        self.files.add(str(source[1]))
+        return source
+
+    def _source_of(self, environment: Environment, template: str) -> _Source:
         if template == _REQUESTED:
-            return _source(self._template)
-        if template in _BASES:
-            return _source(self._config_dir / _OWN)
+            return self._operators_source(*_source(self._template))
+        if template in _NBCONVERTS_NAMES:
+            return _source(self._own)
         try:
-            return FileSystemLoader(self._template.parent).get_source(environment, template)
+            source = self._beside.get_source(environment, template)
+            if Path(str(source[1])).resolve() not in {self._template.resolve(), self._own.resolve()}:
+                return self._operators_source(*source)
         except TemplateNotFound:
-            return self._others.get_source(environment, template)
+            pass
+        if template in _OLD_NAMES:
+            return _source(self._own)
+        return self._others.get_source(environment, _OLD_PARENTS.get(template, template))
+
+    def is_own(self, context: Context) -> bool:
+        """Return whether the template extends AutoFlow's."""
+        return any(_file_of(block) == str(self._own) for block in context.blocks.get("data_text", ()))
+
+    @property
+    def replaces(self) -> Callable[..., bool]:
+        """A function for templates: whether the operator's template replaces any of these blocks of AutoFlow's."""
+
+        @jinja2.pass_context
+        def replaces(context: Context, *names: str) -> bool:
+            return any(_file_of(context.blocks[name][0]) in self._operators for name in names)
+
+        return replaces
+
+    def _operators_source(self, source: str, file: str | None, is_current: Callable[[], bool] | None) -> _Source:
+        if file and Path(file).resolve() != self._own.resolve():
+            self._operators.add(file)
+        return source, file, is_current
 
 
 def _source(path: Path) -> tuple[str, str, Callable[[], bool]]:
     return path.read_text(encoding="utf-8"), str(path), lambda: True
 
 
-def _finalized(value: object) -> Asciidoc:
-    return Asciidoc.escape("" if value is None else value)
+def _file_of(block: Callable[..., Any]) -> str:
+    return block.__code__.co_filename
 
 
-def _place(error: Exception, template: Path) -> str:
-    """Return the file and line of the innermost template that raised `error`."""
+def _of_lines(plain: Callable[..., Any]) -> Callable[..., Any]:
+    def filtered(text: Any, *arguments: Any, **named: Any) -> Any:
+        made = plain(text, *arguments, **named)
+        return Asciidoc(made) if isinstance(text, Asciidoc) and isinstance(made, str) else made
+
+    return filtered
+
+
+def _of_text(plain: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda text, *arguments, **named: plain(unescaped(text), *arguments, **named)
+
+
+def _first_form(loader: _Loader, plain: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """Return the filter for the form of an output that a report shows: the first, or that of nbconvert."""
+
+    @jinja2.pass_context
+    def filter_data_type(context: Context, forms: Mapping[str, str]) -> list[str]:
+        if loader.is_own(context):
+            return list(forms)[:1]
+        return plain({kind: text for kind, text in forms.items() if text})
+
+    return filter_data_type
+
+
+def _explained(error: Exception) -> str:
+    """Return what is wrong in a template and what to do."""
+    if isinstance(error, TemplateNotFound):
+        return f"there is no template '{error.name}': put it beside this one, or correct its name"
+    if isinstance(error, TemplateSyntaxError):
+        return f"{error.message or 'syntax error'}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _place(error: Exception, template: Path, files: Collection[str]) -> str:
+    """Return the file and line of the innermost of the templates in `files` that raised `error`."""
     place, traceback = str(template), error.__traceback__
     while traceback is not None:
-        name = traceback.tb_frame.f_code.co_filename
-        if name.endswith((".tpl", ".j2")):
-            place = f"{name}:{traceback.tb_lineno}"
+        if (file := traceback.tb_frame.f_code.co_filename) in files:
+            place = f"{file}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
     return place

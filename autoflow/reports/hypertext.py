@@ -5,6 +5,7 @@ from collections.abc import Callable
 from html import escape
 from html.parser import HTMLParser
 
+from autoflow.reports.spans import Spans
 from autoflow.reports.tables import MOST_ROWS
 
 MOST_CHARACTERS = 2_000_000
@@ -59,6 +60,7 @@ _ENDED_BY: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "tbody": (frozenset({"td", "th", "tr", "thead", "tbody", "p"}), frozenset({"table"})),
     "p": (frozenset({"p"}), frozenset({"div", "td", "th", "li", "table"})),
 }
+_CELLS, _SECTIONS = frozenset({"td", "th"}), frozenset({"thead", "tbody", "tfoot"})
 _UNTRUSTED_MAP = "Make this Notebook Trusted to load map"
 _RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
 _ROW_END = re.compile(r"</tr\s*>", re.IGNORECASE)
@@ -105,6 +107,8 @@ class _Cleaner(HTMLParser):
         self._sheet: list[str] = []
         self._rows: list[int] = []
         self._table_starts: list[int] = []
+        self._spans: list[Spans] = []
+        self._cells: dict[int, tuple[str, dict[str, str]]] = {}
         self._rows_cut = rows_cut
         self._svg_start = 0
         self._has_content = False
@@ -129,14 +133,27 @@ class _Cleaner(HTMLParser):
         if tag == "table":
             self._rows.append(0)
             self._table_starts.append(len(self._parts))
+            self._spans.append(Spans())
         elif tag == "tr" and self._rows:
             self._rows[-1] += 1
         if self._is_beyond():
             return
+        if self._spans:
+            self._place(tag, given)
         self._has_content = self._has_content or tag == "img"
         self._parts.append(f"<{tag}{self._attributes(given)}>")
         if tag not in _VOID:
             self._open.append(tag)
+
+    def _place(self, tag: str, given: dict[str, str]) -> None:
+        """Note the place of a table's cell whose start tag is written next."""
+        if tag in _SECTIONS:
+            self._spans[-1].begin_section()
+        elif tag == "tr":
+            self._spans[-1].begin_row()
+        elif tag in _CELLS:
+            self._spans[-1].add(len(self._parts), given)
+            self._cells[len(self._parts)] = (tag, given)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Treat a self-closing tag as HTML does: only void elements close themselves."""
@@ -216,8 +233,22 @@ class _Cleaner(HTMLParser):
     def _end(self, tag: str) -> None:
         self._open.pop()
         self._parts.append(f"</{tag}>")
-        if tag == "table" and self._rows:
+        if tag == "tr" and self._spans:
+            self._spans[-1].end_row(len(self._parts) - 1)
+        elif tag == "table" and self._rows:
+            self._correct(self._spans.pop())
             count, start = self._rows.pop() + self._rows_cut, self._table_starts.pop()
             self._rows_cut = 0
             if count > _ROWS_KEPT:
                 self._parts[start] = self._parts[start].replace("<table", f'<table data-rows="{count}"', 1)
+
+    def _correct(self, spans: Spans) -> None:
+        """Write the spans of a table's cells as a browser reads them."""
+        for number, columns, rows in spans.corrected():
+            tag, given = self._cells.pop(number)
+            covered = {name: str(count) for name, count in (("colspan", columns), ("rowspan", rows)) if count > 1}
+            others = {name: value for name, value in given.items() if name not in {"colspan", "rowspan"}}
+            self._parts[number] = f"<{tag}{self._attributes(others | covered)}>"
+        lacking, end = spans.missing()
+        if lacking:
+            self._parts[end] = f'<td colspan="{lacking}"></td></tr>'

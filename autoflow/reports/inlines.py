@@ -21,7 +21,7 @@ _IN_ADDRESS = frozenset(string.ascii_letters + string.digits + "/:.")
 _NO_BREAK = "&#160;"
 _NOTE_CLASS = "clipped"
 _LINK = "link"
-_PAGE_WIDTH = 640
+PAGE_WIDTH = 640
 """Between the margins, in CSS pixels."""
 
 
@@ -186,13 +186,18 @@ class InlineWriter:
         width = re.fullmatch(r"(\d+(?:\.\d+)?)(px|%)?", asked)
         if picture is None or width is None:
             return picture
-        pixels = float(width[1]) * (_PAGE_WIDTH / 100 if width[2] == "%" else 1)
+        pixels = float(width[1]) * (PAGE_WIDTH / 100 if width[2] == "%" else 1)
         return picture.resized({"asked": {"width": pixels}})
 
+    def problem(self, address: str) -> str:
+        """Return why the picture with this address cannot be shown."""
+        return self.shelf.problem(self.shelf.find(address), address)
 
-def missing_picture(alt: str) -> str:
-    """Return a placeholder for a picture that cannot be shown."""
-    return f"__&#91;{escape_line(alt).strip() or 'picture'}&#93;__"
+
+def missing_picture(alt: str, problem: str = "") -> str:
+    """Return a placeholder for a picture that cannot be shown, with the reason if that is given."""
+    named = f"__&#91;{escape_line(alt).strip() or 'picture'}&#93;__"
+    return f"{named} [.{_NOTE_CLASS}]##{escape_line(f'is left out: {problem}')}##" if problem else named
 
 
 def picture_attributes(picture: Picture, alt: str) -> str:

@@ -1,5 +1,6 @@
 """Walk through pandoc's document model."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -8,6 +9,7 @@ Node: TypeAlias = Any
 
 _IN_SECOND_PLACE = frozenset({"Link", "Image", "Span", "Quoted", "Cite"})
 _VERBATIM = frozenset({"Code", "Math"})
+_MARKED = frozenset({"Strong", "Emph", "Superscript", "Subscript", "Underline", "Strikeout", "SmallCaps"})
 
 
 def nodes(node: Node) -> Iterator[Node]:
@@ -23,6 +25,67 @@ def nodes(node: Node) -> Iterator[Node]:
 def plain_text(inlines: Sequence[Node]) -> str:
     """Return the text of `inlines`, without markup."""
     return "".join(_words(inlines)).strip()
+
+
+def text_with_lines(inlines: Sequence[Node]) -> str:
+    """Return the text of `inlines`, without markup but with its line breaks and the spaces at its ends."""
+    return "".join(_words(inlines, line_break="\n"))
+
+
+def in_parts(inlines: Sequence[Node], most: int) -> Iterator[list[Node]]:
+    """Yield parts of `inlines` of at most `most` characters; each ends at the latest with a line break."""
+    part: list[Node] = []
+    length = 0
+    for inline in _small(inlines, most):
+        text = text_with_lines([inline])
+        if part and length + len(text) > most:
+            yield part
+            part, length = [], 0
+        part.append(inline)
+        length += len(text)
+        if text.endswith("\n"):
+            yield part
+            part, length = [], 0
+    if part:
+        yield part
+
+
+def _small(inlines: Sequence[Node], most: int) -> Iterator[Node]:
+    """Yield `inlines`, with those divided that have more than `most` characters or a line break within them."""
+    for inline in inlines:
+        text = text_with_lines([inline])
+        if inline["t"] == "LineBreak" or (len(text) <= most and "\n" not in text):
+            yield inline
+        else:
+            yield from _divided(inline, most)
+
+
+def _divided(inline: Node, most: int) -> Iterator[Node]:
+    kind, contents = inline["t"], inline.get("c")
+    if kind == "Str":
+        yield from ({"t": kind, "c": contents[start : start + most]} for start in range(0, len(contents), most))
+    elif kind == "Code":
+        yield from _divided_code(contents[1], most)
+    elif kind in _MARKED:
+        yield from ({"t": kind, "c": part} for part in in_parts(contents, most))
+    elif kind in {"Span", "Link"}:
+        (identifier, *attributes), inner, *target = contents
+        for part in in_parts(inner, most):
+            yield {"t": kind, "c": [[identifier, *attributes], part, *target]}
+            identifier = ""
+    elif kind in {"Quoted", "Cite"}:
+        yield from _small(contents[1], most)
+    else:
+        yield inline
+
+
+def _divided_code(text: str, most: int) -> Iterator[Node]:
+    """Yield the parts of a code, and the spaces between them."""
+    for part in re.findall(rf"(?s)\s+|\S.{{0,{most - 1}}}(?!\S)|\S.{{0,{most - 1}}}", text):
+        if not part.isspace():
+            yield {"t": "Code", "c": [None, part]}
+        if part[-1].isspace():
+            yield {"t": "Space"}
 
 
 def flat_blocks(blocks: Sequence[Node]) -> Iterator[Node]:
@@ -86,16 +149,18 @@ def _rows_of(contents: Node) -> Iterator[Sequence[Node]]:
         yield [inline for cell in cells for line in lines_of(cell[4]) for inline in (*line, {"t": "Space"})]
 
 
-def _words(inlines: Sequence[Node]) -> Iterator[str]:
+def _words(inlines: Sequence[Node], *, line_break: str = " ") -> Iterator[str]:
     for inline in inlines:
         kind, contents = inline["t"], inline.get("c")
         if kind == "Str":
             yield contents
-        elif kind in {"Space", "SoftBreak", "LineBreak"}:
+        elif kind in {"Space", "SoftBreak"}:
             yield " "
+        elif kind == "LineBreak":
+            yield line_break
         elif kind in _VERBATIM:
             yield contents[1]
         elif kind in _IN_SECOND_PLACE:
-            yield from _words(contents[1])
+            yield from _words(contents[1], line_break=line_break)
         elif kind not in {"Note", "RawInline"}:
-            yield from _words(contents)
+            yield from _words(contents, line_break=line_break)

@@ -20,19 +20,20 @@ class Outline:
     anchors: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, blocks: Sequence[Node]) -> "Outline":
-        """Return the outline of all blocks of a notebook."""
+    def of(cls, blocks: Sequence[Node], *, has_title: bool = True) -> "Outline":
+        """Return the outline of all blocks of a notebook; without `has_title`, the first heading is like the others."""
         headings = [node["c"] for node in nodes(blocks) if node["t"] == "Header" and plain_text(node["c"][2])]
-        title = plain_text(headings[0][2]) if headings else ""
+        title = plain_text(headings[0][2]) if headings and has_title else ""
+        others = headings[1:] if has_title else headings
         targets = [node["c"][0][0] for node in nodes(blocks) if node["t"] in {"Span", "Div"}]
         anchors: dict[str, str] = {}
-        for _, (identifier, _, _), inlines in headings[1:]:
+        for _, (identifier, _, _), inlines in others:
             anchor = f"heading-{len(anchors)}"
             anchors.setdefault(identifier, anchor)
             anchors.setdefault(plain_text(inlines).replace(" ", "-"), anchors[identifier])  # as JupyterLab calls it
         for target in filter(None, targets):
             anchors.setdefault(target, f"target-{len(anchors)}")
-        return cls(title=title, shift=1 - min((level for level, _, _ in headings[1:]), default=1), anchors=anchors)
+        return cls(title=title, shift=1 - min((level for level, _, _ in others), default=1), anchors=anchors)
 
     def anchor_of(self, address: str) -> str | None:
         """Return the id that a link to `address` points to, or None if it is not within the notebook."""

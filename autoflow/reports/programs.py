@@ -21,7 +21,7 @@ _RUBY_MEMORY = {
     "RUBY_GC_OLDMALLOC_LIMIT": "134217728",
     "RUBY_GC_OLDMALLOC_LIMIT_MAX": "134217728",
 }
-_PACKAGES = {"pandoc": "pandoc", "asciidoctor-pdf": "ruby-asciidoctor-pdf"}
+_PACKAGES = {"pandoc": "pandoc", "asciidoctor-pdf": "ruby-asciidoctor-pdf", "pdftocairo": "poppler-utils"}
 
 
 def missing_tools() -> tuple[str, ...]:

@@ -7,13 +7,25 @@ from typing import TypeAlias
 from nbformat import NotebookNode
 
 from autoflow.reports.hypertext import clean_html
-from autoflow.reports.pictures import PictureShelf, attachments_of, content_of
+from autoflow.reports.pictures import (
+    PictureShelf,
+    attachments_of,
+    content_of,
+    is_picture,
+    with_linked_attachments,
+)
 from autoflow.reports.reading import Dialect, Fragment
 
 PRIORITY = (
     "image/svg+xml",
     "image/png",
     "image/jpeg",
+    "image/gif",
+    "image/webp",
+    "image/avif",
+    "image/bmp",
+    "image/tiff",
+    "application/pdf",
     "text/markdown",
     "text/html",
     "text/latex",
@@ -25,6 +37,9 @@ MOST_MARKDOWN = 50_000
 MOST_LINES = 400
 MOST_IN_A_LINE = 2_000
 INTERACTIVE = "Interactive content, which cannot be shown on a printed page."
+
+_TEMPLATES_HAVE = {"image/svg+xml", "image/png", "image/jpeg"}
+"""The kinds of pictures that nbconvert's templates have blocks for; others go by ``image/png``."""
 
 _Data: TypeAlias = Mapping[str, str]
 
@@ -39,13 +54,16 @@ _INLINE_DISPLAY = re.compile(r"^\$\s*\\displaystyle(?![A-Za-z])\s*(.*?)\s*\$$", 
 
 
 def reduce_to_shown(notebook: NotebookNode, shelf: PictureShelf) -> None:
-    """Reduce `notebook` to what the report shows, with each output in one form, and add its pictures to `shelf`."""
+    """Reduce `notebook` to what the report shows, and add its pictures to `shelf`.
+
+    The first form of each output is the one to show. A custom template can use the others.
+    """
     notebook.cells = [cell for cell in notebook.cells if not _tags(cell) & _REMOVED_CELL]
     for cell in notebook.cells:
-        for name, content in attachments_of(cell.get("attachments", {})):
-            cell.source = cell.source.replace(f"attachment:{name}", shelf.attach(name, content))
+        if attached := attachments_of(cell.get("attachments", {})):
+            cell.source = with_linked_attachments(cell.source, shelf.attach_of_cell(attached))
         if cell.cell_type == "markdown":
-            cell.source = beginning(cell.source, MOST_MARKDOWN)
+            cell.source = beginning(shelf.with_data_attached(cell.source), MOST_MARKDOWN)
         elif cell.cell_type == "code":
             cell.outputs = [] if _tags(cell) & _REMOVED_OUTPUT else list(_shown_outputs(cell.outputs, shelf))
 
@@ -56,9 +74,9 @@ def fragments_of(notebook: NotebookNode) -> Iterator[Fragment]:
         if cell.cell_type == "markdown":
             yield Fragment(Dialect.MARKDOWN, cell.source)
         for output in cell.get("outputs", ()):
-            for kind, text in output.get("data", {}).items():
-                if kind in _DIALECTS:
-                    yield Fragment(_DIALECTS[kind], text)
+            kind, text = next(iter(output.get("data", {}).items()), ("", ""))
+            if kind in _DIALECTS:
+                yield Fragment(_DIALECTS[kind], text)
 
 
 def plain_output(text: str) -> str:
@@ -84,20 +102,27 @@ def _tags(cell: NotebookNode) -> set[str]:
 
 
 def _shown_outputs(outputs: list[NotebookNode], shelf: PictureShelf) -> Iterator[NotebookNode]:
-    has_picture = any(kind.startswith("image/") for output in outputs for kind in output.get("data", {}))
+    has_picture = any(is_picture(kind) for output in outputs for kind in output.get("data", {}))
     for output in outputs:
         if "data" not in output:
             yield output
             continue
-        data = {kind: _text(content) for kind, content in output.data.items() if isinstance(content, str | list)}
+        data = {kind: _text(content) for kind, content in output.data.items() if _is_text(content)}
         if has_picture and set(data) == {"text/plain"} and data["text/plain"].startswith(_RETURNED_BY_PLOTTING):
             continue
         kind, text = _shown_form(data, output.data, shelf)
-        if kind.startswith("image/"):
-            shelf.add(content_of(text))
+        if is_picture(kind):
+            others = (content_of(data[form]) for form in PRIORITY if form in data and is_picture(form) and form != kind)
+            shelf.add(content_of(text), tuple(others))
+            kind = kind if kind in _TEMPLATES_HAVE else "image/png"
         if kind:
-            output.data = NotebookNode({kind: text})
+            output.data = NotebookNode({kind: text} | {other: data[other] for other in data if other != kind})
             yield output
+
+
+def _is_text(content: object) -> bool:
+    """Return whether an output's content is a text, which may be stored as a list of lines."""
+    return isinstance(content, str) or (isinstance(content, list) and all(isinstance(line, str) for line in content))
 
 
 def _text(content: str | list[str]) -> str:
@@ -116,9 +141,9 @@ def _shown_form(data: _Data, given: Mapping[str, object], shelf: PictureShelf) -
 
 def _printable_form(kind: str, text: str, shelf: PictureShelf) -> str:
     if kind == "text/html":
-        return clean_html(text, shelf.attach)
+        return clean_html(shelf.with_data_attached(text), shelf.attach)
     if kind == "text/plain":
         return "" if _OBJECT.fullmatch(text.strip()) else text
     if kind == "text/latex":
         return beginning(_INLINE_DISPLAY.sub(r"$$\1$$", text.strip()), MOST_MARKDOWN)
-    return beginning(text, MOST_MARKDOWN) if kind == "text/markdown" else text
+    return beginning(shelf.with_data_attached(text), MOST_MARKDOWN) if kind == "text/markdown" else text

@@ -4,18 +4,25 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from autoflow.reports.cells import Cell, Piece
 from autoflow.reports.colours import colour_of, declarations_of
-from autoflow.reports.inlines import LINE_BREAK, InlineWriter, missing_picture, picture_attributes
+from autoflow.reports.inlines import LINE_BREAK, PAGE_WIDTH, InlineWriter, missing_picture, picture_attributes
+from autoflow.reports.marks import TITLE_HEADING
 from autoflow.reports.markup import escape, escape_line
-from autoflow.reports.nodes import Node, flat_blocks, lines_of, plain_text
+from autoflow.reports.nodes import Node, flat_blocks, in_parts, lines_of, plain_text, text_with_lines
 from autoflow.reports.pictures import Formula, Picture, formula_of
-from autoflow.reports.tables import Cell, alignment_sign, table_of, write_table
+from autoflow.reports.tables import alignment_sign, table_of, turned, write_table
 
 _DEEPEST_HEADING = 5
 _DEEPEST_BLOCK = 5
 """Of blocks within blocks: asciidoctor-pdf lays each out twice, so every level takes twice as long."""
 _DEEPEST_INDENTATION = 10
 """Of lists and blocks within each other: asciidoctor-pdf fails if no room is left on the page."""
+_LONGEST_PIECE = 100
+"""Of a cell's content, in characters."""
+_WIDE = 1.6
+_TIMES_TOO_WIDE = 3
+"""A picture that is wider than this, relative to the page, is illegible there."""
 _FILE_NAME = re.compile(r"\S*\.\w{2,4}|image|")
 
 
@@ -24,6 +31,7 @@ class BlockWriter:
     """Writes pandoc's blocks as asciidoc, and the text in them with `text`."""
 
     text: InlineWriter
+    paged: bool = True
     _depth: int = 0
     _list_level: int = 0
     _outer_indentation: int = 0
@@ -52,8 +60,10 @@ class BlockWriter:
     def _write_header(self, contents: Node) -> str:
         level, (identifier, _, _), inlines = contents
         text = self.text.one_line(inlines)
-        if not text or self._is_title(plain_text(inlines)):
+        if not text:
             return ""
+        if self._is_title(plain_text(inlines)):
+            return TITLE_HEADING
         wanted = min(max(level + self.text.outline.shift, 1), _DEEPEST_HEADING)
         anchor = self.text.outline.anchors.get(identifier)
         attributes = f"[#{anchor}]\n" if anchor else ""
@@ -109,26 +119,29 @@ class BlockWriter:
         return self._figure([attributes, alt, [address, " ".join(plain_text(line) for line in lines_of(caption))]])
 
     def _write_table(self, contents: Node) -> str:
-        return write_table(table_of(contents, self._cell))
+        return write_table(table_of(contents, self._cell), paged=self.paged)
 
     def _cell(self, contents: Node) -> Cell:
         (_, _, attributes), alignment, rows, columns, blocks = contents
         style = declarations_of(dict(attributes).get("style", ""))
         inlines = [inline for line in lines_of(blocks) for inline in (*line, {"t": "LineBreak"})]
         colour = colour_of(style.get("color", ""))
-        role = self.text.role(colour, "") if colour else ""
         weight = style.get("font-weight", "")
         if weight == "bold" or (weight.isdigit() and int(weight) >= 600):
             inlines = [{"t": "Strong", "c": inlines}]
-        markup = self.text.marked("##", inlines, role=role) if role else self.text.joined(inlines)
+        pieces = (self._piece(part, colour) for part in in_parts(inlines[:-1], _LONGEST_PIECE))
         return Cell(
-            markup=markup.strip(" \n").removesuffix(" +"),
-            text=" ".join(plain_text(line) for line in lines_of(blocks)),
+            pieces=tuple(pieces),
             columns=columns,
             rows=rows,
             alignment=alignment_sign(alignment["t"]),
             background=colour_of(style.get("background-color", style.get("background", ""))),
-        )
+        ).cut()
+
+    def _piece(self, inlines: Sequence[Node], colour: str) -> Piece:
+        role = self.text.role(colour, "") if colour else ""
+        markup = self.text.marked("##", inlines, role=role) if role else self.text.joined(inlines)
+        return Piece(markup=markup, text=text_with_lines(inlines))
 
     def _enclosed(self, character: str, blocks: Sequence[Node]) -> str:
         """Return `blocks` between two lines of `character`, one longer than those of the enclosing block.
@@ -176,13 +189,13 @@ class BlockWriter:
         return f'[.formula]\nimage::{picture.name}[{picture_attributes(picture, formula.latex)},align="center"]\n\n'
 
     def _figure(self, contents: Node) -> str:
-        _, inlines, (_, title) = contents
+        _, inlines, (address, title) = contents
         alt = plain_text(inlines)
         picture = self.text.picture(contents)
         if picture is None:
-            return f"{missing_picture(alt)}\n\n"
+            return f"{missing_picture(alt, self.text.problem(address))}\n\n"
         caption = title.removeprefix("fig:") or ("" if _FILE_NAME.fullmatch(alt) else alt)
-        return picture_block(picture, alt=alt, caption=caption)
+        return picture_block(picture, alt=alt, caption=caption, may_turn=not self._depth and not self._list_level)
 
 
 def _simple_list(block: Node) -> tuple[str, Sequence[Sequence[Node]]] | None:
@@ -200,7 +213,24 @@ def literal(text: str) -> str:
     return f"....\n{shown}\n....\n\n" if shown.strip() else ""
 
 
-def picture_block(picture: Picture, *, alt: str = "", caption: str = "") -> str:
-    """Return a picture in a paragraph of its own, in its own size or that of the page."""
+def picture_block(picture: Picture, *, alt: str = "", caption: str = "", may_turn: bool = True) -> str:
+    """Return a picture in a paragraph of its own, in its own size or that of the page.
+
+    If it would not be legible there, put it on a turned page or, if it is far too long, show its parts.
+    """
     title = f".{escape_line(caption).strip()}\n" if caption.strip() else ""
-    return f"{title}image::{picture.name}[{picture_attributes(picture, alt)}]\n\n"
+    block = f"image::{picture.name}[{picture_attributes(picture, alt)}]\n\n"
+    if picture.parts:
+        return _in_parts(picture, alt=alt, title=title)
+    is_wide = picture.width > picture.height * _WIDE and picture.natural > PAGE_WIDTH * _TIMES_TOO_WIDE
+    return turned(title + block) if may_turn and is_wide else title + block
+
+
+def _in_parts(picture: Picture, *, alt: str, title: str) -> str:
+    """Return the parts of a picture, after a line that says so."""
+    is_wide = picture.width > picture.height
+    long = picture.natural * (1 if is_wide else picture.height / picture.width)
+    side, order = ("wide", "from left to right") if is_wide else ("high", "from top to bottom")
+    note = f"This picture is {long / 96:.0f} inches {side}. Its {len(picture.parts)} parts follow, {order}."
+    blocks = [f"image::{part.name}[{picture_attributes(part, alt)}]\n\n" for part in picture.parts]
+    return f"{{empty}}[.clipped]##{escape_line(note)}##\n\n{''.join(blocks[:-1])}{title}{blocks[-1]}"

@@ -124,6 +124,8 @@ class Facts:
     ticks: Standing | None = None
     prefect: Standing | None = None
     run_store: Standing | None = None
+    disk: Standing | None = None
+    database_file: Standing | None = None
     database: str | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -139,7 +141,7 @@ class Facts:
         return cls(**standings, database=database if isinstance(database, str) else None)
 
 
-_STANDINGS = ("workflows_file", "token", "flowapi", "ticks", "prefect", "run_store")
+_STANDINGS = ("workflows_file", "token", "flowapi", "ticks", "prefect", "run_store", "disk", "database_file")
 
 
 def _standing_as_json(standing: Standing | None) -> dict[str, Any] | None:
@@ -215,9 +217,9 @@ def attention(
         _flowapi(facts.flowapi, now, patience),
         _ticks(facts.ticks, now, patience),
         _prefect(facts.prefect, now),
-        *(_stuck(run, name) for run in sights.stuck or ()),
-        _disk(sights.disk),
-        _database(facts.run_store, sights, now, patience),
+        *(stuck_condition(run, name) for run in sights.stuck or ()),
+        _disk(sights.disk, facts.disk),
+        _database(facts, sights, now, patience),
     ]
     return Attention(conditions=tuple(condition for condition in found if condition), fine=_fine(facts, sights, file))
 
@@ -350,7 +352,8 @@ def _prefect(standing: Standing | None, now: datetime.datetime) -> Condition | N
     return Condition(need=Need.PREFECT, reason=standing.error, since=standing.since)
 
 
-def _stuck(run: StuckRun, name: Callable[[RunKey], str]) -> Condition:
+def stuck_condition(run: StuckRun, name: Callable[[RunKey], str]) -> Condition:
+    """Return the condition that a run is stuck; `name` is what the run is called."""
     return Condition(
         need=Need.STUCK,
         reason=f"{name(run.record.key)} (run {run.record.id}) seems stuck: {run.why}",
@@ -360,16 +363,21 @@ def _stuck(run: StuckRun, name: Callable[[RunKey], str]) -> Condition:
     )
 
 
-def _disk(problem: str | None) -> Condition | None:
-    return Condition(need=Need.DISK, reason=problem) if problem else None
+def _disk(problem: str | None, standing: Standing | None) -> Condition | None:
+    return Condition(need=Need.DISK, reason=problem, since=_failing_since(standing)) if problem else None
 
 
-def _database(
-    standing: Standing | None, sights: Sights, now: datetime.datetime, patience: datetime.timedelta
-) -> Condition | None:
+def _failing_since(standing: Standing | None) -> datetime.datetime | None:
+    """Return since when something fails; None if the daemon has not noticed yet, or could not write it down."""
+    return standing.since if standing and standing.error else None
+
+
+def _database(facts: Facts, sights: Sights, now: datetime.datetime, patience: datetime.timedelta) -> Condition | None:
     if sights.database:
         hint = "stop AutoFlow, put the file back or restore a backup, and start it again"
-        return Condition(need=Need.DATABASE, reason=sights.database, what_to_do=hint)
+        since = _failing_since(facts.database_file)
+        return Condition(need=Need.DATABASE, reason=sights.database, what_to_do=hint, since=since)
+    standing = facts.run_store
     if standing is None or standing.error is None or now - standing.since < patience:
         return None
     return Condition(need=Need.DATABASE, reason=standing.error, since=standing.since)

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 from autoflow.dates.periods import Every
+from autoflow.errors import place_of
 from autoflow.specs import Json, TriggerSpec
 
 CRASHED_AFTER = datetime.timedelta(seconds=60)
@@ -171,12 +172,22 @@ CANCELLED_FROM_COMMAND_LINE = "it was cancelled with 'autoflow cancel'"
 
 @dataclass(frozen=True)
 class RunError:
-    """Why a run failed. `cell` counts from 1; it is None if a report or AutoFlow itself failed."""
+    """Why a run failed; `notebook`, `cell` and `code` as in `NotebookError`. They are None if a report failed, say."""
 
     error_class: str
     message: str
     notebook: str | None = None
     cell: int | None = None
+    code: str | None = None
+
+    @property
+    def place(self) -> str:
+        """The notebook and the cell that failed, in words; empty if it was none."""
+        return place_of(self.notebook, self.cell, self.code)
+
+    def __str__(self) -> str:
+        """Return the error with its place."""
+        return f"{self.place}: {self.error_class}: {self.message}".removeprefix(": ")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from autoflow.dates.intervals import DateInterval
 from autoflow.dates.periods import Every, describe_period
-from autoflow.errors import AutoflowError, RunStopped
+from autoflow.errors import AutoflowError, NotebookError, RunStopped
 from autoflow.runs.records import RunKey, RunState
 from autoflow.runs.retries import RetryPolicy
 from autoflow.specs import Json, WorkflowSpec
@@ -108,6 +108,14 @@ class EndedRun:
     def failed_notebooks(self) -> list[Path]:
         """The executed notebooks that failed."""
         return [self.outcome.outputs[label].executed for label in self.outcome.errors if label in self.outcome.outputs]
+
+    @property
+    def failed_cells(self) -> list[tuple[Path, int]]:
+        """The executed notebooks with a cell that failed, each with the number of that cell."""
+        errors = self.outcome.errors.items()
+        cells = {label: error.cell for label, error in errors if isinstance(error, NotebookError) and error.cell}
+        outputs = self.outcome.outputs
+        return [(outputs[label].executed, cell) for label, cell in cells.items() if label in outputs]
 
 
 def check_parameters(workflow: WorkflowSpec, parameters: Mapping[str, Json]) -> None:

@@ -16,6 +16,7 @@ from autoflow.errors import SettingsError
 from autoflow.settings import checks
 from autoflow.settings.checks import Problem, seconds, web_address, whole_number
 from autoflow.settings.sources import CONFIG_FILE, ConfigKey, config_keys, config_toml, overrides, variables
+from autoflow.utils import cell_anchor, readable_path
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
 """AutoFlow's own config.toml, template and stylesheets."""
@@ -256,6 +257,10 @@ class Settings(BaseSettings):
         if self.report_url_base is None or not output.is_relative_to(self.outputs_dir):
             return str(output)
         return f"{self.report_url_base}/{quote(output.relative_to(self.outputs_dir).as_posix())}"
+
+    def address_of_cell(self, notebook: Path, cell: int) -> str:
+        """Return where readers find a cell of an executed notebook: in its copy as HTML, which may not exist yet."""
+        return self.address_of(readable_path(notebook)) + cell_anchor(cell)
 
     def current_flowapi_token(self) -> str:
         """Return the token for FlowAPI as it is now: a docker secret may have been replaced since the start."""

@@ -156,7 +156,8 @@ def judge(run: WorkflowRun, outcome: Outcome, problem: Exception | None = None) 
     if isinstance(error, RunStopped | NoRoomError):
         return End(RunState.INTERRUPTED, RunError("Interrupted", str(error)))
     if isinstance(error, NotebookError):
-        return End(RunState.FAILED, RunError(error.error_class, error.error_message, error.notebook, error.cell))
+        reason = RunError(error.error_class, error.error_message, error.notebook, error.cell, error.code)
+        return End(RunState.FAILED, reason)
     if error:
         return End(RunState.FAILED, RunError(type(error).__name__, str(error)))
     if len(outcome.outputs) < len(run.workflow.notebooks):

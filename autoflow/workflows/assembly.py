@@ -44,7 +44,7 @@ def assembled(
         Notifier(settings, last_run=partial(_last_run, store)) as notifier,
         PageWriter(settings, store) as page,
         Heartbeat(store) as heartbeat,
-        StuckWatch(store) as stuck_watch,
+        StuckWatch(store, followers=[notifier.runs_are_stuck]) as stuck_watch,
         prefect_queues_flushed(),
         FlowRuns() as flow_runs,
         Cancellations() as cancellations,

@@ -17,11 +17,12 @@ LOOK_SECONDS = 15.0
 class StuckWatch:
     """Looks for stuck runs for the duration of the `with` block.
 
-    Those of this process are logged, once each, and passed to `followers`. `entries` are the workflows with their
-    parameters that have a stuck run, in this process or another.
+    Those of this process are logged, once each, and passed to `followers`: of several daemons on one database, only
+    the one that executes a run reports it. `entries` are the workflows with their parameters that have a stuck run, in
+    this process or another.
     """
 
-    def __init__(self, store: RunStore, *, followers: Sequence[Callable[[StuckRun], None]] = ()) -> None:
+    def __init__(self, store: RunStore, *, followers: Sequence[Callable[[Sequence[StuckRun]], None]] = ()) -> None:
         self.entries = frozenset[WorkflowKey]()
         self._store = store
         self._followers = followers
@@ -46,13 +47,13 @@ class StuckWatch:
             return
         self.entries = frozenset(stuck.record.key.workflow_key for stuck in found)
         ours = [stuck for stuck in found if stuck.record.holder == self._store.holder]
-        for stuck in ours:
-            if stuck.record.id not in self._reported:
-                self._report(stuck)
+        if new := [stuck for stuck in ours if stuck.record.id not in self._reported]:
+            self._report(new)
         self._reported = frozenset(stuck.record.id for stuck in ours)
 
-    def _report(self, stuck: StuckRun) -> None:
-        key = stuck.record.key
-        logger.warning("run %d of %s seems stuck: %s; %s", stuck.record.id, key, stuck.why, stuck.what_to_do)
+    def _report(self, runs: Sequence[StuckRun]) -> None:
+        for stuck in runs:
+            key = stuck.record.key
+            logger.warning("run %d of %s seems stuck: %s; %s", stuck.record.id, key, stuck.why, stuck.what_to_do)
         for follower in self._followers:
-            follower(stuck)
+            follower(runs)

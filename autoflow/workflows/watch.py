@@ -125,10 +125,14 @@ class Watch:
             logger.error("workflows.yml is invalid%s; AutoFlow does not look for new dates:\n%s", after, result)
         else:
             # Before the first check, an edit is noticed only by its effect.
-            if edited or result != self._workflows:
+            is_edited = edited or result != self._workflows
+            if is_edited:
                 logger.info("accepted an edit of %s: %s", edited or "workflows.yml", _summary(result))
             elif before and not before.is_good:
                 logger.info("workflows.yml is valid again: %s", _summary(result))
+            if is_edited or result.findings != self._workflows.findings:
+                for finding in result.findings:
+                    logger.warning("%s", finding.text)
             self._workflows = self._unapplied = result
 
     def _apply(self) -> None:
@@ -162,8 +166,12 @@ class Watch:
         except RunStoreError as problem:
             error, sights = self._text(problem), see(self._settings, None, self._facts)
         with self._lock:
-            standing = next_standing(self._facts.run_store, error, self._clock())
-            self._facts = replace(self._facts, run_store=standing)
+            self._facts = replace(
+                self._facts,
+                run_store=next_standing(self._facts.run_store, error, self._clock()),
+                disk=next_standing(self._facts.disk, sights.disk and "full", self._clock()),
+                database_file=next_standing(self._facts.database_file, sights.database and "gone", self._clock()),
+            )
         return sights
 
     def _look_at_prefect(self) -> None:

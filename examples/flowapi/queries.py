@@ -31,6 +31,10 @@ class InvalidSpecError(Exception):
         self.messages = messages
 
 
+class UnparsableSpecError(Exception):
+    """FlowMachine does not understand a query specification."""
+
+
 class NoDataError(Exception):
     """A query asks for a date on which none of its CDR types has data."""
 
@@ -257,7 +261,7 @@ def parse_query(spec: Mapping[str, Any]) -> Query:
 
     Raises
     ------
-    InvalidSpecError
+    InvalidSpecError, UnparsableSpecError
         If the example cannot run the specification.
 
     """
@@ -297,7 +301,10 @@ def _daily_or_modal_location(spec: Mapping[str, Any]) -> Locations:
 def _modal_location(spec: Mapping[str, Any]) -> ModalLocation:
     _check_keys(spec, {"query_kind", "locations"})
     nested = spec.get("locations")
-    if not isinstance(nested, list) or not nested:
+    if nested == []:
+        # This is how FlowAPI answers an empty range of dates.
+        raise UnparsableSpecError
+    if not isinstance(nested, list):
         raise InvalidSpecError({"locations": ["Missing data for required field."]})
     days = []
     for number, day in enumerate(nested):

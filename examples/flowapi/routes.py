@@ -14,9 +14,10 @@ from examples.flowapi.answers import Refusal, csv_lines, html_page, json_answer,
 from examples.flowapi.country import UNITS, Country, Region
 from examples.flowapi.jobs import Job, QueryState
 from examples.flowapi.misbehaviour import ERRORED
-from examples.flowapi.queries import InvalidSpecError, NoDataError, Query, Row, parse_query
+from examples.flowapi.queries import InvalidSpecError, NoDataError, Query, Row, UnparsableSpecError, parse_query
 from examples.flowapi.service import Service
 
+_UNPARSABLE: Final = {"msg": "Could not parse query spec."}
 _MEDIA_TYPES: Final = {"json": "application/json", "csv": "text/csv", "geojson": "application/geo+json"}
 
 
@@ -129,13 +130,15 @@ async def _spec(request: Request) -> Mapping[str, Any]:
     except ValueError as error:
         raise Refusal(400, "The body of the request is not JSON.") from error
     if not isinstance(spec, dict) or "query_kind" not in spec:
-        raise Refusal(400, {"msg": "Could not parse query spec."})
+        raise Refusal(400, _UNPARSABLE)
     return spec
 
 
 def _parsed(spec: Mapping[str, Any]) -> Query:
     try:
         return parse_query(spec)
+    except UnparsableSpecError as error:
+        raise Refusal(400, _UNPARSABLE) from error
     except InvalidSpecError as error:
         parameters, messages = json.dumps(spec, sort_keys=True), json.dumps(error.messages, sort_keys=True)
         details = f"The action parameters were:\n   {parameters}.\n\nValidation error messages:\n   {messages}.\n\n"

@@ -92,16 +92,16 @@ def test_stencil_is_written_as_in_yaml() -> None:
         (None, "expected a list of dates, offsets and pairs, not null"),
         (
             [True],
-            "expected a date (YYYY-MM-DD), an offset in days, a period ({period: -1}) or a pair of these, not true",
+            "expected a date (YYYY-MM-DD), an offset in days, {period: N} or a pair of these, not true",
         ),
-        ([1.5], "expected a date (YYYY-MM-DD), an offset in days, a period ({period: -1}) or a pair of these, not 1.5"),
+        ([1.5], "expected a date (YYYY-MM-DD), an offset in days, {period: N} or a pair of these, not 1.5"),
         (
             [None],
-            "expected a date (YYYY-MM-DD), an offset in days, a period ({period: -1}) or a pair of these, not null",
+            "expected a date (YYYY-MM-DD), an offset in days, {period: N} or a pair of these, not null",
         ),
         (
             [dt.datetime(2016, 1, 1)],
-            "expected a date (YYYY-MM-DD), an offset in days, a period ({period: -1}) or a pair of these, not 2016-01-01 00:00:00",
+            "expected a date (YYYY-MM-DD), an offset in days, {period: N} or a pair of these, not 2016-01-01 00:00:00",
         ),
         (["yesterday"], "'yesterday' is not a valid date; expected YYYY-MM-DD"),
         (["20160101"], "'20160101' is not a valid date; expected YYYY-MM-DD"),
@@ -110,7 +110,7 @@ def test_stencil_is_written_as_in_yaml() -> None:
         ([[-2, -1, 0]], "[-2, -1, 0] is not a pair; expected a start and an end"),
         (
             [[[-2, -1], 0]],
-            "expected a date (YYYY-MM-DD), an offset in days, a period ({period: -1}) or a pair of these, not [-2, -1]",
+            "expected a date (YYYY-MM-DD), an offset in days, {period: N} or a pair of these, not [-2, -1]",
         ),
         ([[0, -2]], "[0, -2] starts after its end"),
         ([["2016-01-03", "2016-01-01"]], "['2016-01-03', '2016-01-01'] starts after its end"),

@@ -1,6 +1,10 @@
 """Queries that FlowKit never finishes: the error of the notebook says what to do."""
 
+from contextlib import closing
+
+import flowclient
 import pytest
+from flowclient.errors import FlowclientConnectionError
 
 from autoflow.notebooks.hints import with_hint
 from examples.flowapi import ExampleFlowApi
@@ -53,6 +57,28 @@ def test_each_text_about_an_errored_query_is_recognised(message: str) -> None:
     hinted = with_hint("RuntimeError", f"{message}\nmore", [])
     assert hinted.startswith(f"{message} (FlowMachine remembers")
     assert hinted.endswith("\nmore")
+
+
+@pytest.mark.filterwarnings("ignore:Communications with this server are NOT SECURE")
+def test_error_of_a_query_over_no_days_says_which_notebooks_need_half_open_intervals() -> None:
+    no_days = flowclient.modal_location_from_dates_spec(
+        start_date="2016-01-01", end_date="2016-01-01", aggregation_unit="admin2", method="last"
+    )
+    with ExampleFlowApi() as api:
+        connection = flowclient.connect(url=api.url, token=api.token())
+        with closing(connection.session), pytest.raises(FlowclientConnectionError) as raised:
+            flowclient.spatial_aggregate(connection=connection, locations=no_days).run()
+    message = str(raised.value)
+    hinted = with_hint("FlowclientConnectionError", message, [])
+    assert hinted.startswith(f"{message} (FlowAPI refuses a query over no days")
+    assert "needs 'interval_ends: excluded' in workflows.yml" in hinted
+
+
+def test_a_long_error_leaves_room_for_the_hint_wherever_it_names_the_state() -> None:
+    hinted = with_hint("RuntimeError", f"{'x ' * 20_000}and status 'errored'", [])
+    assert "FlowMachine remembers" in hinted[:500]
+    hinted = with_hint("RuntimeError", f"{'x ' * 20_000}\nQuery with id '1a2b' finished with an error", [])
+    assert "FlowMachine remembers" in hinted[:500]
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_missing_kernel_of_another_language_fails_the_run(tmp_path: Path, run: R
             b'{"cells": 3, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
             "n.ipynb is not a valid notebook: cells: 3 is not of type 'array'",
         ),
-        (b"[" * 100_000, "n.ipynb is not a valid notebook: it is not valid JSON"),
+        (b"[" * 100_000, "n.ipynb is not a valid notebook: it is nested too deeply"),
         (None, "cannot read n.ipynb: No such file or directory"),
     ],
 )

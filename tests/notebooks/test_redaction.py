@@ -74,6 +74,7 @@ WAYS: dict[str, Callable[[str], str]] = {
     "emphasis": lambda secret: f"{secret[:3]}**{secret[3:6]}**{secret[6:]}",
     "colours": lambda secret: "".join(f"\x1b[31m{each}\x1b[0m" for each in secret),
     "no width": _between("\u200b"),
+    "two bytes for each character": _between("\0"),
     "soft hyphens": _between("&shy;"),
     "drawing": lambda secret: _drawing(f"<text>{html.escape(secret)}</text>"),
 }
@@ -105,6 +106,36 @@ def test_no_part_of_a_secret_is_left_where_a_text_is_cut(way: str) -> None:
             assert len(clean) <= 20_000
             left = re.sub(r"\x1b(\[\d*m?)?|<(/?[bi]?>?)", "", clean.strip("z")).rstrip("e")
             assert "[secret]".startswith(left), left
+
+
+def test_no_part_of_a_token_is_left_where_its_signature_is_a_secret_of_its_own(deployed: Deployed) -> None:
+    settings = deployed.settings(FLOWAPI_TOKEN=LONG_TOKEN)
+    for way in ("colours", "no width", "emphasis", "a tag", "markdown escapes"):
+        clean = Redaction(settings.secrets).of_text(f"it is {WAYS[way](LONG_TOKEN)} and so on")
+        assert re.sub(r"\x1b\[\d+m|</?[bi]>", "", clean) == "it is [secret] and so on"
+
+
+def test_a_secret_that_another_stream_interrupts_is_redacted(run: Runner) -> None:
+    pause = "sys.{}.flush(); time.sleep(0.5)"
+    ran = run(
+        f"import sys, time; T = {LONG_TOKEN!r}; sys.stdout.write('it is ' + T[:200]); {pause.format('stdout')}",
+        f"""
+            import sys, time; sys.stdout.write('it is ' + T[:200]); {pause.format("stdout")}
+            sys.stderr.write('50 %'); {pause.format("stderr")}
+            sys.stdout.write(T[200:] + ' and so on'); {pause.format("stdout")}
+            sys.stderr.write('100 %'); {pause.format("stderr")}
+            print('the end')
+        """,
+        secrets=[LONG_TOKEN],
+    )
+    outputs = nbformat.read(ran.executed, as_version=4).cells[-1].outputs
+    assert [(each.name, each.text) for each in outputs] == [
+        ("stdout", "it is [secret] and so on"),
+        ("stderr", "50 %"),
+        ("stdout", "the end\n"),
+        ("stderr", "100 %"),
+        ("stdout", ""),
+    ]
 
 
 def test_text_without_secrets_stays_as_it_is() -> None:

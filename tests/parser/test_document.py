@@ -10,7 +10,7 @@ from autoflow.errors import WorkflowsFileError
 from autoflow.parser import parse_workflows_file
 from tests.parser.good_file import GOOD, parse, problems
 
-NESTED = "1: invalid YAML: values are nested more than 50 levels deep"
+NESTED = "1: values are nested more than 50 levels deep"
 EXPECTED = "expected a mapping with the keys 'workflows' and 'available_dates_sensor'"
 
 

@@ -39,7 +39,8 @@ def test_file_name_that_cannot_be_used_gives_one_line(inputs: Path, old: str, ne
     ("content", "reason"),
     [
         ("{", "it is not valid JSON"),
-        ("[" * 100_000, "it is not valid JSON"),
+        ("[" * 100_000, "it is nested too deeply"),
+        ("[" * 100_000 + "]" * 100_000, "it is nested too deeply"),
         ("[]", "its JSON has no 'nbformat'"),
         ('{"cells": []}', "its JSON has no 'nbformat'"),
         ('{"nbformat": 4, "nbformat_minor": 5, "cells": []}', "'metadata' is a required property"),

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from autoflow.notebooks.reading import HOW_TO_TAG
 from tests.conftest import write_notebook
 from tests.parser.good_file import ONLY, REPORT, changed, parse, problems
 
@@ -72,7 +73,7 @@ from tests.parser.good_file import ONLY, REPORT, changed, parse, problems
             "{filename: plain.ipynb, parameters: {x: date_ranges}}",
             (
                 f"17: {ONLY}.parameters: the notebook has no cell tagged 'parameters'; tag the cell that declares its "
-                "parameters"
+                f"parameters: {HOW_TO_TAG}"
             ),
         ),
         (

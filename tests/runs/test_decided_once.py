@@ -28,7 +28,7 @@ RUNS = (
 )
 DOMAIN = {f"autoflow.runs.{name}" for name in RUNS}
 DATES = {f"autoflow.dates.{name}" for name in ("availability", "completeness", "intervals", "periods", "stencil")}
-MAY_IMPORT = {"autoflow.specs", "autoflow.errors"} | DATES | DOMAIN
+MAY_IMPORT = {"autoflow.specs", "autoflow.errors", "autoflow.utils"} | DATES | DOMAIN
 
 SEARCHES = {"count", "index"}
 """Methods of a list that compare."""

@@ -163,7 +163,7 @@ def test_hanging_runs_of_one_entry_keep_no_other_waiting_are_reported_and_can_be
         ahead = RunStore(work.settings.db_uri, clock=lambda: utc_now() + datetime.timedelta(hours=2))
         ahead.holder = work.store.holder
         with closing(ahead):
-            watch = StuckWatch(ahead, followers=[reported.append])
+            watch = StuckWatch(ahead, followers=[reported.extend])
             watch.look()
             watch.look()
             assert watch.entries == {each.record.key.workflow_key for each in reported}

@@ -2,100 +2,135 @@
 
 import io
 import re
-import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from PIL import Image
+from isolated import NotShownError  # type: ignore[import-not-found]
+from PIL import Image, ImageOps
+from strips import strips  # type: ignore[import-not-found]
 
-Made: TypeAlias = tuple[str, float, float]
-"""A file's name, and the picture's width and height in CSS pixels."""
+Made: TypeAlias = dict[str, Any]
+"""``whole`` is a file's name, and the picture's width and height in CSS pixels; ``parts`` are such triples of its
+parts. In ``natural``, the width in CSS pixels, letters of 10 points have that size."""
 
-_SVG = "http://www.w3.org/2000/svg"
-_LARGEST_SIDE = 4000
-_DOCTYPE = re.compile(rb"<!DOCTYPE[^\[>]*(\[.*?\]\s*)?>", re.DOTALL)
-_ACTIVE = {"script", "foreignObject", "iframe", "audio", "video", "animate", "set", "handler"}
-_REMOTE_STYLE = re.compile(r"@import[^;]*;?|url\(\s*['\"]?(?!#)[^)]*\)", re.IGNORECASE)
-_PIXELS = {"px": 1.0, "": 1.0, "pt": 96 / 72, "in": 96.0, "cm": 96 / 2.54, "mm": 96 / 25.4, "pc": 16.0}
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "GIF",
+    "WEBP",
+    "AVIF",
+    "BMP",
+    "DIB",
+    "ICO",
+    "ICNS",
+    "TIFF",
+    "JPEG2000",
+    "PPM",
+    "TGA",
+    "PCX",
+    "DDS",
+    "BLP",
+    "PSD",
+    "QOI",
+    "SGI",
+)
+"""Pillow knows more, and some of them run another program, as EPS does."""
+
+_MOST_PIXELS = 100_000_000
+_MOST_PIXELS_SHOWN = 16_000_000
+_LONGEST_SIDE = 30_000
+_USUAL_DENSITY = 96.0
+_PLAIN = {"RGB", "L"}
+_DEEP = {"I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
+_ORIENTATION = 0x0112
+
+Image.MAX_IMAGE_PIXELS = None  # `opened` has a limit of its own
 
 
-def raster(content: bytes, target: Path) -> tuple[float, float]:
-    """Write `content` as a PNG without transparency, or unchanged if it is a plain JPEG; return its size."""
-    with Image.open(io.BytesIO(content)) as picture:
+def raster(content: bytes, folder: Path, key: str, *, paper: float = 0.0) -> Made:
+    """Write `content`, and parts of it if it is a long strip, as PNG without transparency or as plain JPEG.
+
+    `paper` is the number of pixels per inch of a picture whose size in inches counts.
+    """
+    with opened(content) as picture:
+        density = paper or _density(picture)
         size = (float(picture.width), float(picture.height))
-        if picture.format == "JPEG" and picture.mode in {"RGB", "L"} and max(size) <= _LARGEST_SIDE:
-            target.write_bytes(content)
-            return size
-        picture.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE))
-        layers = picture.convert("RGBA")
-        page = Image.new("RGB", layers.size, "white")
-        page.paste(layers, mask=layers.getchannel("A"))
-        page.save(target, "PNG", compress_level=3)
-    return size
-
-
-def drawing(content: bytes, target: Path) -> tuple[float, float]:
-    """Write the SVG `content` without scripts or references to other files; return its size."""
-    ET.register_namespace("", _SVG)
-    ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    root = ET.fromstring(_DOCTYPE.sub(b"", content))  # noqa: S314 - without a doctype there are no entities
-    if root.tag not in {"svg", f"{{{_SVG}}}svg"}:
-        raise ValueError("not an SVG")
-    _quieten(root)
-    root[:] = sorted(root, key=lambda child: child.tag.rpartition("}")[2] != "defs")  # prawn-svg only looks back
-    if not root.tag.startswith("{"):
-        root.set("xmlns", _SVG)
-    width, height = _svg_size(root)
-    root.set("width", f"{width:g}")
-    root.set("height", f"{height:g}")
-    ET.ElementTree(root).write(target, encoding="utf-8", xml_declaration=True)
-    return width, height
-
-
-def _quieten(element: ET.Element) -> None:
-    for child in list(element):
-        name = child.tag.rpartition("}")[2] if isinstance(child.tag, str) else ""
-        if not name or name in _ACTIVE:
-            element.remove(child)
+        if _is_plain_jpeg(picture):
+            picture.load()  # fails if it is damaged
+            page, suffix = picture, "jpg"
+            (folder / f"{key}.jpg").write_bytes(content)
         else:
-            _quieten(child)
-    if element.tag.rpartition("}")[2] == "style" and element.text:
-        element.text = _REMOTE_STYLE.sub("", element.text)
-    if element.tag.rpartition("}")[2] == "path" and not element.get("d"):
-        element.set("d", "M0 0")  # the glyph of a space; prawn-svg warns about a path without data
-    for name, value in list(element.attrib.items()):
-        bare = name.rpartition("}")[2].lower()
-        is_remote = bare in {"href", "src"} and not value.startswith(("#", "data:image/png", "data:image/jpeg"))
-        if bare.startswith("on") or is_remote:
-            del element.attrib[name]
-        else:
-            element.set(name, _REMOTE_STYLE.sub("", value))
+            suffix = "png"
+            page = on_white(shrunk(ImageOps.exif_transpose(picture)))
+            size = size if (size[0] > size[1]) == (page.width > page.height) else (size[1], size[0])
+            page.save(folder / f"{key}.png", "PNG", compress_level=3)
+    natural = size[0] * _USUAL_DENSITY / max(density, paper or _USUAL_DENSITY)
+    if paper:
+        size = (natural, natural * size[1] / size[0])
+    parts = _raster_parts(page, natural, folder, key, suffix)
+    return {"whole": [f"{key}.{suffix}", *size], "parts": parts, "natural": natural}
 
 
-def _svg_size(root: ET.Element) -> tuple[float, float]:
-    width, height = (_length(root.get(side, "")) for side in ("width", "height"))
-    box = [float(number) for number in re.split(r"[\s,]+", root.get("viewBox", "").strip()) if number]
-    if not (width and height):
-        width, height = (box[2], box[3]) if len(box) > 3 else (300.0, 150.0)
-    if not box:
-        root.set("viewBox", f"0 0 {width:g} {height:g}")
-    return width, height
+def opened(content: bytes) -> Image.Image:
+    """Return the first frame of a picture of reasonable size; its pixels are not read yet."""
+    picture = Image.open(io.BytesIO(content), formats=FORMATS)
+    if picture.width * picture.height > _MOST_PIXELS or max(picture.size) > 10 * _LONGEST_SIDE:
+        raise NotShownError(f"{picture.width:,} \u00d7 {picture.height:,} pixels are too many")
+    return picture
 
 
-def _length(text: str) -> float:
-    found = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([a-z]*)\s*", text)
-    return float(found[1]) * _PIXELS.get(found[2], 0.0) if found else 0.0
+def shrunk(picture: Image.Image, most: int = _MOST_PIXELS_SHOWN) -> Image.Image:
+    """Return `picture` with at most `most` pixels, and 8 bits per colour."""
+    if picture.mode in _DEEP:
+        picture = _shallow(picture)
+    scale = min((most / (picture.width * picture.height)) ** 0.5, _LONGEST_SIDE / max(picture.size))
+    if scale < 1:
+        if picture.mode not in {"RGB", "RGBA", "L", "LA"}:
+            picture = picture.convert("RGBA")
+        picture.thumbnail((max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)))
+    return picture
 
 
-def finished(folder: Path, key: str) -> Made | None:
-    """Make the picture of the source file called `key`; None if it is not a picture."""
-    source = folder / f"{key}.source"
-    content = source.read_bytes()
-    source.unlink()
-    try:
-        if b"<svg" in content[:4000] or content.lstrip()[:1] == b"<":
-            return (f"{key}.svg", *drawing(content, folder / f"{key}.svg"))
-        suffix = "jpg" if content.startswith(b"\xff\xd8") else "png"
-        return (f"{key}.{suffix}", *raster(content, folder / f"{key}.{suffix}"))
-    except (OSError, ValueError, ET.ParseError, Image.DecompressionBombError, SyntaxError):
-        return None
+def on_white(picture: Image.Image) -> Image.Image:
+    """Return `picture` on white paper."""
+    if picture.mode in _PLAIN and "transparency" not in picture.info:
+        return picture.convert("RGB")
+    layers = picture.convert("RGBA")
+    page = Image.new("RGB", layers.size, "white")
+    page.paste(layers, mask=layers.getchannel("A"))
+    return page
+
+
+def _shallow(picture: Image.Image) -> Image.Image:
+    """Return a picture with 8 bits of grey of one with 16, 32, or floating-point numbers."""
+    grey = picture.convert("F")
+    extremes: Any = (0.0, 65535.0) if picture.mode.startswith("I;16") else grey.getextrema()
+    low, factor = extremes[0], 255 / ((extremes[1] - extremes[0]) or 1)
+    return grey.point(lambda value: value * factor - low * factor).convert("L")
+
+
+def _is_plain_jpeg(picture: Image.Image) -> bool:
+    if picture.format != "JPEG" or picture.mode not in _PLAIN or picture.getexif().get(_ORIENTATION, 1) != 1:
+        return False
+    return picture.width * picture.height <= _MOST_PIXELS_SHOWN and max(picture.size) <= _LONGEST_SIDE
+
+
+def _density(picture: Image.Image) -> float:
+    """Return the pixels per inch that the file states, if it does and that is credible."""
+    stated = picture.info.get("dpi")
+    found = re.fullmatch(r"\((\d+(?:\.\d+)?), .*\)", str(stated))
+    density = float(found[1]) if found else 0.0
+    return density if density <= 1200 else 0.0
+
+
+def _raster_parts(page: Image.Image, natural: float, folder: Path, key: str, suffix: str) -> list[list[Any]]:
+    from_left, ends = strips(natural, natural * page.height / page.width)
+    parts: list[list[Any]] = []
+    for number, (start, end) in enumerate(ends):
+        first, last = (round(end * (page.width if from_left else page.height)) for end in (start, end))
+        part = page.crop((first, 0, last, page.height) if from_left else (0, first, page.width, last))
+        name = f"{key}-{number}.{suffix}"
+        part.save(folder / name, "PNG" if suffix == "png" else "JPEG", quality=90)
+        scale = natural / page.width
+        parts.append([name, part.width * scale, part.height * scale])
+    return parts

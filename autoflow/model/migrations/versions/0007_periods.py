@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 INDEXES = {"one_claim_per_date": "state IN ('running', 'succeeded')", "one_rerun_per_date": "state = 'rerunning'"}
 COLUMNS = ["workflow", "parameters_hash", "reference_date"]

@@ -1,0 +1,133 @@
+"""Find values that notebooks probably do not expect: of another type than declared, or not passed at all.
+
+These are no mistakes in the file: it stays valid.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+from autoflow.notebooks.parameters import Declaration, normal_name
+from autoflow.parser.drafts import TriggerDraft, WorkflowDraft
+from autoflow.parser.inputs_folder import InputsFolder
+from autoflow.parser.problems import Problems
+from autoflow.parser.wording import show
+from autoflow.specs import RESERVED_NAMES, Json, NotebookSpec
+
+_AUTOMATIC: Mapping[str, Json] = {
+    "reference_date": "2016-01-01",
+    "date_ranges": [["2016-01-01", "2016-01-01"]],
+    "flowapi_url": "https://flowapi",
+}
+"""Examples of the values of automatic parameters."""
+
+_PATH = "notebook.ipynb"
+"""An example of the value of a parameter whose source is another notebook."""
+
+_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def check_values(
+    triggers: Iterable[TriggerDraft],
+    workflows: Iterable[WorkflowDraft],
+    *,
+    folder: InputsFolder,
+    problems: Problems,
+) -> None:
+    """Find the values in a valid file, with its notebooks in `folder`, that notebooks probably do not expect."""
+    named = {workflow.name: workflow for workflow in workflows}
+    for workflow in named.values():
+        for notebook in workflow.notebooks:
+            _check_notebook(notebook, workflow, folder=folder, problems=problems)
+    for trigger in triggers:
+        _check_trigger(trigger, named[trigger.workflow_name], folder=folder, problems=problems)
+
+
+def _check_notebook(
+    notebook: NotebookSpec, workflow: WorkflowDraft, *, folder: InputsFolder, problems: Problems
+) -> None:
+    place = (*workflow.place, "notebooks", notebook.label, "parameters")
+    declared = folder.declared(notebook.path).declarations
+    passed = {normal_name(name): source for name, source in notebook.parameters.items()}
+    for name in declared.keys() & (workflow.parameter_names | RESERVED_NAMES) - passed.keys():
+        where = _place_of(declared[name][-1], notebook)
+        kind = "an automatic parameter" if name in RESERVED_NAMES else "a parameter of the workflow"
+        message = f"this is {kind}, and the notebook declares it, but does not get its value ({where})"
+        what_to_do = f"add '{name}: {name}' here, or rename it in the notebook"
+        problems.find((*place, name), f"{message}; {what_to_do}", at_key=True)
+    examples: dict[str, Json] = {**dict.fromkeys(workflow.labels, _PATH), **_AUTOMATIC}
+    for name, source in notebook.parameters.items():
+        if source in examples and (found := _mismatch(declared.get(normal_name(name), ()), examples[source])):
+            kind = "a list of pairs of dates" if source == "date_ranges" else "text"
+            message = f"{source} is {kind}, but the notebook declares another type: {_place_of(found, notebook)}"
+            problems.find((*place, name), message)
+
+
+def _check_trigger(trigger: TriggerDraft, workflow: WorkflowDraft, *, folder: InputsFolder, problems: Problems) -> None:
+    for parameter, value in trigger.parameters.items():
+        for notebook, declared in _users(parameter, workflow, folder):
+            if found := _mismatch(declared, value):
+                message = (
+                    f"{show(value)} is {_kind(value)}, but notebook {show(notebook.label)} declares another type: "
+                    f"{_place_of(found, notebook)}{_did_you_mean(value, declared)}"
+                )
+                problems.find((*trigger.place, "parameters", parameter), message)
+                break
+
+
+def _users(
+    parameter: str, workflow: WorkflowDraft, folder: InputsFolder
+) -> Iterator[tuple[NotebookSpec, tuple[Declaration, ...]]]:
+    """Yield the notebooks that use a parameter of the workflow, with their declarations of it."""
+    for notebook in workflow.notebooks:
+        declared = folder.declared(notebook.path).declarations
+        for name, source in notebook.parameters.items():
+            if source == parameter:
+                yield notebook, declared.get(normal_name(name), ())
+
+
+def _mismatch(declared: tuple[Declaration, ...], value: Json) -> Declaration | None:
+    """Return the last declaration if none accepts `value`."""
+    return declared[-1] if declared and not any(each.accepts(value) for each in declared) else None
+
+
+def _place_of(declaration: Declaration, notebook: NotebookSpec) -> str:
+    return f"`{declaration.written}` in {notebook.path.name}, line {declaration.line} of the cell tagged 'parameters'"
+
+
+def _kind(value: Json) -> str:
+    if value is None:
+        return "no value"
+    kinds = {bool: "a boolean", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
+    return kinds.get(type(value), "a list")
+
+
+def _did_you_mean(value: Json, declared: tuple[Declaration, ...]) -> str:
+    """Return the end of a message that suggests the value that was probably meant; empty if there is none."""
+    for meant in _meanings(value):
+        if _mismatch(declared, meant) is None:
+            return f"; did you mean {show(meant)}?"
+    return ""
+
+
+def _meanings(value: Json) -> Iterator[Json]:
+    """Yield values of other types that may have been meant."""
+    if isinstance(value, str):
+        yield from _numbers(value.strip().replace(",", ".") if value.count(",") == 1 else value)
+    if str(value).lower() in _BOOLEANS:
+        yield _BOOLEANS[str(value).lower()]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield str(value)
+        yield from _numbers(str(value))
+    if isinstance(value, str | int | float):
+        yield [value]
+
+
+def _numbers(text: str) -> Iterator[Json]:
+    try:
+        number = float(text)
+    except ValueError:
+        return
+    if math.isfinite(number):
+        if number.is_integer():
+            yield int(number)
+        yield number
