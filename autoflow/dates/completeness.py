@@ -5,6 +5,7 @@ Everything follows from dates and from when they arrived. All times are in UTC, 
 
 import datetime as dt
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Enough:
         """Return how many of `length` days are enough; all of them if there are not as many."""
         if self.percent is None:
             return min(self.days or length, length)
-        return -int(-self.percent * length // 100)
+        return math.ceil(self.percent * length / 100)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,4 +125,5 @@ def _record(row: Any, finder: OutputFinder) -> RunRecord:
         forgiven_at=row.forgiven_at,
         pruned_at=row.pruned_at,
         cancel_asked_at=row.cancel_asked_at,
+        label=row.label,
     )

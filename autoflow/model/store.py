@@ -104,8 +104,8 @@ class RunStore:
         """
         return migration.describe(self._database, made_at_start=made_at_start, traces=traces)
 
-    def claim(self, key: RunKey, *, again: bool = False) -> Claim | None:
-        """Claim the run with this `key`; return None if it is done or running anywhere.
+    def claim(self, key: RunKey, *, again: bool = False, label: str | None = None) -> Claim | None:
+        """Claim the run with this `key`, of an entry with this `label`; return None if it is done or running anywhere.
 
         With `again`, claim it even if it is done. The date then stays done, however the new run ends.
         """
@@ -117,6 +117,7 @@ class RunStore:
             "parameters": key.parameters,
             "reference_date": key.reference_date,
             "every": key.every.value,
+            "label": label,
             "attempt": attempts,
             "holder": self.holder,
             "started_at": now,

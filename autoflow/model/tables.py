@@ -39,6 +39,8 @@ runs_table = sa.Table(
     sa.Column("error_code", sa.Text),
     # The kind of its period, see `Every`.
     sa.Column("every", sa.String(16), nullable=False, server_default="day"),
+    # The label of its entry when it started.
+    sa.Column("label", sa.Text),
 )
 
 arrivals_table = sa.Table(

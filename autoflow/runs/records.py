@@ -196,6 +196,7 @@ class RunRecord:
 
     `outputs` maps labels of notebooks to the paths of the executed notebook and its reports; it is empty after these
     were pruned. `holder` names the process that executed the run. `cancel_asked_at` is when someone asked to cancel it.
+    `label` is that of its entry when it started.
     """
 
     id: int
@@ -212,6 +213,7 @@ class RunRecord:
     forgiven_at: datetime.datetime | None
     pruned_at: datetime.datetime | None
     cancel_asked_at: datetime.datetime | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ def test_dates_left_out_are_counted_by_reason() -> None:
         "running": 1,
         "failed before": 4,
         "dates missing": 1,
+        "without data in FlowAPI": 1,
     }
 
 

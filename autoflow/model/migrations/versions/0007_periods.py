@@ -1,4 +1,4 @@
-"""Record the kind of a run's period, and when each date arrived in FlowAPI."""
+"""Record the kind of a run's period, the label of its entry, and when each date arrived in FlowAPI."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,8 +11,9 @@ COLUMNS = ["workflow", "parameters_hash", "reference_date"]
 
 
 def upgrade() -> None:
-    """Add the column, which is `day` for all older runs, to the indexes as well; create the table."""
+    """Add the columns; `every`, which is `day` for all older runs, to the indexes as well; create the table."""
     op.add_column("runs", sa.Column("every", sa.String(16), nullable=False, server_default="day"))
+    op.add_column("runs", sa.Column("label", sa.Text))
     for name, condition in INDEXES.items():
         where = sa.text(condition)
         op.drop_index(name, "runs")
