@@ -223,7 +223,7 @@ def _pair(value: Sequence[object], ends: IntervalEnds) -> tuple[DateOrOffset, Da
         raise InvalidStencilError(f"{as_yaml(value)} is not a pair; expected a start and an end")
     start, end = (_date_or_offset(item) for item in value)
     if type(start) is type(end) and start > end:  # type: ignore[operator] # both of one kind
-        raise InvalidStencilError(f"{as_yaml(value)} starts after its end")
+        raise InvalidStencilError(f"{as_yaml([start, end])} starts after its end")
     if start == end and ends is IntervalEnds.EXCLUDED and not isinstance(end, PeriodOffset):
         raise InvalidStencilError(
             f"{as_yaml(value)} is empty, because 'interval_ends: excluded' excludes its end; "

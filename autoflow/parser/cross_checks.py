@@ -44,7 +44,7 @@ def _check_parameters(
     place = (*trigger.place, "parameters")
     missing = workflow.parameter_names - trigger.parameters.keys()
     are_all_known = _are_sources_known(workflow, problems)
-    from_each = {name for name, _ in trigger.combination}
+    from_each = {choice.name for choice in trigger.choices}
     for name in trigger.parameters:
         source = (*trigger.place, "for_each") if name in from_each else place
         meant = nearest(name, missing)
@@ -108,13 +108,10 @@ def _check_label(trigger: TriggerDraft, first: TriggerDraft, problems: Problems)
     if first is trigger:
         return
     label = show(trigger.options["label"])
-    if not trigger.combination:
-        where = "" if first.place == trigger.place else f", first used by {show_place(first.place)}"
-        problems.add((*trigger.place, "label"), f"duplicate label {label}{where}")
+    if not trigger.choices:
+        problems.add((*trigger.place, "label"), f"duplicate label {label}, first used by {show_place(first.place)}")
         return
-    name, value = next(
-        (pair for pair, other in zip(trigger.combination, first.combination, strict=False) if pair != other),
-        trigger.combination[0],
-    )
-    problem = f"the value {show(value)} of {show(name)} gives the label {label}, which another entry has; set 'label'"
-    problems.add((*trigger.place, "for_each", name), problem)
+    others = [choice.value for choice in first.choices] if first.place == trigger.place else []
+    choice = next((each for each in trigger.choices if each.value not in others), trigger.choices[0])
+    other = "another value has, too; change one of them" if others else "another entry has; give one of them a 'label'"
+    problems.add(choice.place, f"{show(choice.value)} gives the label {label}, which {other}")

@@ -83,18 +83,27 @@ class WorkflowDraft:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """The value of a parameter of `for_each` that an entry has, and the place of the value."""
+
+    name: str
+    value: Json
+    place: Place
+
+
+@dataclass(frozen=True)
 class TriggerDraft:
     """An entry of the sensor's list; its `workflow_name` is empty where it is missing or wrong.
 
-    `options` are the other fields of the spec that the file gives. `combination` are the parameters from `for_each`,
-    and their values.
+    `options` are the other fields of the spec that the file gives. `choices` are its values of the parameters of
+    `for_each`.
     """
 
     place: Place
     workflow_name: str
     parameters: dict[str, Json]
     options: dict[str, Any]
-    combination: tuple[tuple[str, Json], ...] = ()
+    choices: tuple[Choice, ...] = ()
 
     def spec(self, workflows: Mapping[str, WorkflowSpec]) -> TriggerSpec:
         """Return the spec; `workflows` are those of the file by name."""

@@ -1,7 +1,8 @@
 """Read an entry of the sensor's list `workflows`; `for_each` makes several of it."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,7 +12,7 @@ from autoflow.dates.intervals import IntervalEnds
 from autoflow.dates.periods import Every
 from autoflow.dates.stencil import DateStencil
 from autoflow.parser import values
-from autoflow.parser.drafts import TriggerDraft
+from autoflow.parser.drafts import Choice, TriggerDraft
 from autoflow.parser.places import Place
 from autoflow.parser.reader import Reader
 from autoflow.parser.schemas import TriggerSchema
@@ -59,9 +60,9 @@ class _EntryReader:
         for_each = self._for_each(keys.pop("for_each", {}), parameters)
         options = self._options(keys)
         drafts = []
-        for combination in itertools.islice(_combinations(for_each), MOST_ENTRIES + 1):
-            made = options | _texts(options, combination)
-            drafts.append(TriggerDraft(self.place, name, parameters | dict(combination), made, tuple(combination)))
+        for choices in itertools.islice(itertools.product(*for_each), MOST_ENTRIES + 1):
+            given = parameters | {choice.name: choice.value for choice in choices}
+            drafts.append(TriggerDraft(self.place, name, given, options | _texts(options, choices), choices))
         return drafts
 
     def _parameters(self, given: Mapping[str, object]) -> dict[str, Json]:
@@ -82,19 +83,30 @@ class _EntryReader:
             return [self._json(item, (*place, index)) for index, item in enumerate(value)]
         return self.reader.value(values.json_scalar, value, place)
 
-    def _for_each(self, given: Mapping[str, object], parameters: Mapping[str, Json]) -> dict[str, list[Json]]:
-        """Return the values of each parameter of `for_each`."""
-        found = {}
+    def _for_each(self, given: Mapping[str, object], parameters: Mapping[str, Json]) -> list[list[Choice]]:
+        """Return the choices for each parameter of `for_each`."""
+        found = []
         for name, items in given.items():
             place = (*self.place, "for_each", name)
             if name in parameters:
                 problem = "this parameter is in 'parameters', too; remove one of them"
                 self.reader.problems.add(place, problem, at_key=True)
             listed = self.reader.value(values.nonempty_list, items, place) or []
-            for index, item in enumerate(listed):
-                self._parameter(name, item, (*place, index))
-            found[name] = self.reader.distinct(values.label_value, listed, place) if listed else []
+            found.append(self._choices(name, listed, place))
         return found
+
+    def _choices(self, name: str, items: Sequence[object], place: Place) -> list[Choice]:
+        """Return the choices for the parameter `name`, without those that are wrong."""
+        found: dict[str, Choice] = {}
+        for index, item in enumerate(items):
+            value = self.reader.value(values.label_value, item, (*place, index))
+            text = json.dumps(value)
+            if value is None or self._parameter(name, value, (*place, index)) is None:
+                continue
+            if text in found:
+                self.reader.problems.break_at((*place, index), f"duplicate item {show(item)}")
+            found.setdefault(text, Choice(name, value, (*place, index)))
+        return list(found.values())
 
     def _options(self, keys: dict[str, Any]) -> dict[str, Any]:
         """Return the fields of the spec that the other keys give."""
@@ -148,18 +160,11 @@ class _EntryReader:
             self.reader.problems.add((*self.place, "after_previous"), problem)
 
 
-def _combinations(for_each: Mapping[str, Sequence[Json]]) -> Iterator[list[tuple[str, Json]]]:
-    """Yield each combination of the values, as pairs of name and value; one without pairs if there are no names."""
-    names = list(for_each)
-    for combination in itertools.product(*for_each.values()):
-        yield list(zip(names, combination, strict=True))
-
-
-def _texts(options: Mapping[str, Any], combination: Sequence[tuple[str, Json]]) -> dict[str, str]:
-    """Return the label, the title and the description of the entry with the values in `combination`."""
-    if not combination:
+def _texts(options: Mapping[str, Any], choices: Sequence[Choice]) -> dict[str, str]:
+    """Return the label, the title and the description of the entry with these `choices`."""
+    if not choices:
         return {}
-    written = {name: values.written(value) for name, value in combination}
+    written = {choice.name: values.written(choice.value) for choice in choices}
     own = [options["label"]] if options.get("label") else []
     found = {"label": "-".join([*own, *map(values.as_label, written.values())])}
     for key in ("title", "description"):

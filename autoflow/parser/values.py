@@ -143,7 +143,7 @@ def on_change(value: object) -> OnChange:
 
 def every(value: object) -> Every:
     """Accept a kind of period."""
-    names = [*Every, "sunday"]
+    names = [*map(str, Every), "sunday"]
     if not isinstance(value, str) or value not in names:
         hint = did_you_mean(value, names) if isinstance(value, str) else ""
         known = "day, week, month, quarter, year or a weekday, the last day of the week"
@@ -183,7 +183,7 @@ def label(value: object) -> str:
 
 def label_value(value: object) -> Json:
     """Accept a scalar from which `as_label` can make a label."""
-    if isinstance(value, list | dict) or not as_label(written(json_scalar(value))):
+    if value is None or isinstance(value, list | dict) or not as_label(written(json_scalar(value))):
         raise UnexpectedValueError("text, a number, a date, true or false", value)
     return json_scalar(value)
 
