@@ -190,8 +190,8 @@ def test_entries_may_differ_in_their_period_alone(inputs: Path) -> None:
     assert [trigger.every for trigger in parse(inputs, text).sensor.triggers[1:]] == [Every.DAY, Every.WEEK]
     assert problems(inputs, text + "    - {workflow_name: other, every: sunday}\n") == [
         (
-            "34: available_dates_sensor.workflows[3]: duplicate entry; available_dates_sensor.workflows[2] has the same "
-            "workflow and parameters"
+            "34: available_dates_sensor.workflows[3]: duplicate entry; available_dates_sensor.workflows[2] has the "
+            "same workflow and parameters"
         )
     ]
 
@@ -209,7 +209,7 @@ def test_unknown_time_zone_is_reported(inputs: Path) -> None:
     text = changed(("  cdr_types", "  timezone: Africa/Acra\n  cdr_types"))
     assert problems(inputs, text) == [
         (
-            "21: available_dates_sensor.timezone: unknown time zone 'Africa/Acra'; expected a name such as Africa/Accra "
-            "or UTC; did you mean 'Africa/Accra'?"
+            "21: available_dates_sensor.timezone: unknown time zone 'Africa/Acra'; expected a name such as "
+            "Africa/Accra or UTC; did you mean 'Africa/Accra'?"
         )
     ]
