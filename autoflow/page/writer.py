@@ -91,18 +91,13 @@ def write_page(
         "places": _without_secrets(compact.places, redaction),
     }
     warning = given_up(given_up_dates(series), looked_at, name=partial(run_name, triggers=triggers))
-    html = _rendered(
-        content,
-        _without_secrets(latest_reports(series, links), redaction),
-        clock(),
-        banner=_banner([*conditions, *([warning] if warning else [])], clock(), redaction),
-    )
+    banner = _banner([*conditions, *([warning] if warning else [])], clock(), redaction)
+    latest = _without_secrets(latest_reports(series, links), redaction)
+    html = _rendered(content, latest, clock(), banner=banner)
     with whole_file(settings.outputs_dir / PAGE_NAME) as unfinished:
         unfinished.write_text(html, encoding="utf-8")
-    return [
-        (path, redaction.of_text(f"{run_name(key, triggers)}: {label}"))
-        for path, (key, label) in links.unreadable.items()
-    ]
+    titles = ((path, f"{run_name(key, triggers)}: {label}") for path, (key, label) in links.unreadable.items())
+    return [(path, redaction.of_text(title)) for path, title in titles]
 
 
 def write_banner(

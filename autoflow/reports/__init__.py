@@ -96,8 +96,7 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
         If the conversion fails, with the message of the tool that failed. RunStopped, if `stop` is set before its end.
 
     """
-    deadline = time.monotonic() + timeout
-    stop = stop or StopSignal()
+    deadline, stop = time.monotonic() + timeout, stop or StopSignal()
     try:
         with (
             stop.prevailing(),

@@ -113,7 +113,7 @@ def test_stencil_is_written_as_in_yaml() -> None:
             "expected a date (YYYY-MM-DD), an offset in days, {period: N} or a pair of these, not [-2, -1]",
         ),
         ([[0, -2]], "[0, -2] starts after its end"),
-        ([["2016-01-03", "2016-01-01"]], "['2016-01-03', '2016-01-01'] starts after its end"),
+        ([["2016-01-03", "2016-01-01"]], "[2016-01-03, 2016-01-01] starts after its end"),
         ([-40_000], "an offset can be at most 36525 days, not -40000"),
     ],
 )
