@@ -302,6 +302,20 @@ def test_a_replaced_database(start: Start) -> None:
     assert_needs_a_person(daemon, "the database of runs cannot be used", "was replaced by another file")
 
 
+def test_a_database_file_that_was_emptied(start: Start) -> None:
+    daemon = start()
+    file = daemon.settings.outputs_dir / "autoflow.db"
+    content = file.read_bytes()
+    with file.open("w"):
+        pass
+    daemon.look()
+    assert_needs_a_person(daemon, "the database of runs cannot be used", f"{file} was emptied while AutoFlow")
+    assert file.stat().st_size == 0
+    file.write_bytes(content)
+    daemon.look()
+    assert_is_over(daemon, "the database of runs can be used again")
+
+
 def test_a_database_server_that_fails_needs_a_person_after_a_while(start: Start) -> None:
     daemon = start()
     with closing(sqlite3.connect(daemon.settings.outputs_dir / "autoflow.db")) as connection:
