@@ -26,6 +26,7 @@ from autoflow.orchestration.flow_runs import result_storage
 from autoflow.orchestration.history import replace_parameter
 from autoflow.parser import read_workflows
 from autoflow.parser.secret_values import check_for_secrets
+from autoflow.parser.value_checks import unexpected_values
 from autoflow.runs.plan import DueWork, given_up_keys
 from autoflow.runs.records import RunKey, RunState, utc_now
 from autoflow.runs.requests import check_available, merged_parameters, requested_run, requested_trigger
@@ -225,6 +226,8 @@ def _check_request(
     _refuse_secrets(settings, given)
     file = read_workflows(settings)
     parameters = merged_parameters(file, workflow, given)
+    for line in unexpected_values(file.workflow(workflow), given):
+        logger.warning("%s", line)
     run = requested_run(file, workflow, reference_date, parameters)
     available_dates = FlowApi.of(settings).available_dates(file.sensor.cdr_types)
     check_available(requested_trigger(file, workflow, parameters), reference_date, available_dates)

@@ -13,11 +13,13 @@ from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, print_json
 from autoflow.errors import AutoflowError, ExitCode
 from autoflow.flowapi import FlowApi
+from autoflow.log import logger
 from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
 from autoflow.parser.secret_values import check_for_secrets
 from autoflow.parser.single_value import parse_value
+from autoflow.parser.value_checks import unexpected_values
 from autoflow.runs.plan import DateStatus, recorded_status
 from autoflow.runs.records import RunKey, RunRecord
 from autoflow.runs.requests import check_available, date_ranges, merged_parameters, requested_trigger
@@ -92,6 +94,8 @@ def _parameters(file: WorkflowsFile, workflow: str, given: Sequence[str], secret
         values[name] = parse_value(value)
     parameters = merged_parameters(file, workflow, values)
     check_for_secrets(parameters, secrets)
+    for line in unexpected_values(file.workflow(workflow), values):
+        logger.warning("%s", line)
     return parameters
 
 
