@@ -41,10 +41,8 @@ def test_plan_shows_periods_as_such(weekly: Cli) -> None:
 
 def test_a_date_within_a_period_is_refused_with_the_nearest_ones(weekly: Cli) -> None:
     problem = weekly.fails("run", "simple:1", "--date", "2016-01-09")
-    assert (
-        "workflow 'simple' runs every week, and none ends on 2016-01-09: the nearest dates are 2016-01-03 and 2016-01-10"
-        in problem
-    )
+    assert "workflow 'simple' runs every week, and none ends on 2016-01-09" in problem
+    assert "the nearest dates are 2016-01-03 and 2016-01-10" in problem
 
 
 def test_ambiguous_workflow_is_refused_with_its_labels(weekly: Cli) -> None:
