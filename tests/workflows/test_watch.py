@@ -402,3 +402,22 @@ def test_an_edit_right_after_the_start_is_logged_too(start: Start, caplog: pytes
         with ExitStack() as stack:
             daemon.start(stack, edit=lambda text=text: daemon.deployed.write_workflows(text))  # type: ignore[misc]
         assert line in caplog.text
+
+
+def test_findings_are_logged_after_each_edit_and_not_in_between(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    daemon = start()
+    logger.propagate = True  # `health` has set up the log for itself
+    notebook, file = daemon.deployed.inputs / "n.ipynb", daemon.deployed.inputs / "workflows.yml"
+    for number in range(2):
+        write_notebook(notebook, str(number), parameters="reference_date = ''")
+        for _ in range(3):
+            daemon.look(later=HOUR)
+            daemon.tick()
+        assert caplog.text.count("add 'reference_date: reference_date'") == number + 1
+    file.write_text(file.read_text() + "# an edit\n")
+    daemon.look()
+    assert caplog.text.count("add 'reference_date: reference_date'") == 3
+    write_notebook(notebook, "1")
+    daemon.look()
+    assert caplog.text.count("add 'reference_date: reference_date'") == 3
+    assert daemon.health() == (0, "")
