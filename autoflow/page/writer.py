@@ -19,7 +19,7 @@ from typing import Any, Self
 import jinja2
 
 from autoflow.errors import RunStoreError
-from autoflow.log import Outage
+from autoflow.log import Outage, logger
 from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
@@ -285,12 +285,16 @@ class PageWriter:
         with self._lock_of_child:
             if self._thread.is_ending:
                 return False
-            self._child = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
+            self._child = subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            )
         with self._child as child:
             try:
-                child.communicate(
+                _, said = child.communicate(
                     "\0".join(f"{path}\0{title}" for path, title in notebooks).encode(), timeout=SECONDS_FOR_NOTEBOOKS
                 )
+                for line in said.decode(errors="replace").splitlines():
+                    logger.warning("%s", line)
             except subprocess.TimeoutExpired:
                 child.kill()
         self._child = None

@@ -341,6 +341,19 @@ def test_executed_notebooks_are_converted_to_html_in_the_background(deployed: De
     ]
 
 
+def test_a_notebook_that_cannot_be_converted_is_a_line_in_the_log(
+    deployed: Deployed, store: RunStore, logged: list[str]
+) -> None:
+    broken = finish(store, 1, RunState.SUCCEEDED, deployed.settings())
+    broken.write_text("{")
+    with PageWriter(deployed.settings(), store, shortest_pause=0.0) as page:
+        page.follow([TriggerSpec(workflow=SPEC)])
+        page.finish()
+    assert [line for line in logged if "could not convert" in line] == [
+        f"could not convert {broken} to HTML: JSONDecodeError"
+    ]
+
+
 def test_a_page_that_cannot_be_written_stops_nothing(deployed: Deployed, store: RunStore) -> None:
     settings = deployed.settings()
     (settings.outputs_dir / PAGE_NAME).mkdir()
