@@ -99,11 +99,15 @@ class NotebookError(AutoflowError):
 
 
 class ReportError(AutoflowError):
-    """An executed notebook could not be converted to a report."""
+    """An executed notebook could not be converted to a report.
 
-    def __init__(self, message: str, *, is_death: bool = False) -> None:
+    `is_of_tool` is whether pandoc or asciidoctor-pdf failed or took too long.
+    """
+
+    def __init__(self, message: str, *, is_death: bool = False, is_of_tool: bool = False) -> None:
         super().__init__(message)
         self.is_death = is_death
+        self.is_of_tool = is_of_tool
 
 
 class PrefectApiError(AutoflowError):

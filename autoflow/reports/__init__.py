@@ -7,13 +7,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoflow.errors import ReportError
 from autoflow.reports.asciidoctor import asciidoctor
 from autoflow.reports.document import Document, Workplace, write_document
 from autoflow.reports.fonts import font_theme, missing_fonts
+from autoflow.reports.limits import SHARE_IN_FULL
 from autoflow.reports.markup import escape_line
 from autoflow.reports.programs import missing_tools
 from autoflow.settings import CONFIG_DIR
@@ -91,11 +92,9 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
             whole_file(report) as unfinished,
         ):
             workplace = Workplace(folder.resolve(), inputs_dir, template, config_dir, deadline, stop)
-            shutil.copyfile(_made(notebook, workplace, report_format, context), unfinished)
+            shutil.copyfile(_made_in_time(notebook, workplace, report_format, context), unfinished)
     except OSError as error:
         raise ReportError(f"cannot convert {notebook} to {report}: {error}") from error
-    except RecursionError:
-        raise ReportError(f"cannot convert {notebook} to {report}: tables or HTML are nested too deeply") from None
 
 
 def remove_abandoned_report_folders() -> None:
@@ -103,12 +102,36 @@ def remove_abandoned_report_folders() -> None:
     remove_abandoned_folders(Path(tempfile.gettempdir()), _FOLDER)
 
 
-def _made(notebook: Path, workplace: Workplace, report_format: ReportFormat, context: ReportContext) -> Path:
+def _made_in_time(notebook: Path, workplace: Workplace, report_format: ReportFormat, context: ReportContext) -> Path:
+    """Make the report, or one in plain text if that takes too long or fails because of what the notebook contains."""
+    in_full = replace(workplace, deadline=workplace.deadline - (1 - SHARE_IN_FULL) * workplace.seconds_left)
+    try:
+        return _made(notebook, in_full, report_format, context)
+    except RecursionError:
+        reason = "tables or HTML are nested too deeply"
+    except ReportError as error:
+        if not error.is_of_tool:
+            raise
+        reason = str(error)
+    made = _made(notebook, workplace, report_format, context, is_plain=True)
+    _log.warning("the report of %s has plain text only: %s", notebook, reason, extra={"action": "report_plain"})
+    return made
+
+
+def _made(
+    notebook: Path,
+    workplace: Workplace,
+    report_format: ReportFormat,
+    context: ReportContext,
+    *,
+    is_plain: bool = False,
+) -> Path:
     """Make the report in the workplace's folder and return its path."""
     folder = workplace.folder
     source, made = folder / "report.adoc", folder / f"report.{report_format}"
     tool = asciidoctor(workplace.config_dir)  # it loads while the document is written
-    document = write_document(notebook, workplace, subtitle=str(context), paged=report_format is ReportFormat.PDF)
+    paged = report_format is ReportFormat.PDF
+    document = write_document(notebook, workplace, subtitle=str(context), paged=paged, is_plain=is_plain)
     source.write_text(document.text, encoding="utf-8")
     if report_format is ReportFormat.PDF:
         _write_theme(document, workplace)
