@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from nbformat import NotebookNode
 
+from autoflow.reports.elided import with_note_in_html, with_note_in_text
 from autoflow.reports.hypertext import clean_html
 from autoflow.reports.limits import Ledger
 from autoflow.reports.pictures import (
@@ -128,6 +129,7 @@ def _shown_outputs(outputs: list[NotebookNode], shelf: PictureShelf, ledger: Led
 
 def _printed(text: str, ledger: Ledger) -> str:
     """Return `text` as it was printed, or as much of it as a report and `ledger` have room for."""
+    text = with_note_in_text(text)
     shown = plain_output(text)
     room = ledger.room("characters")
     if ledger.takes("characters", len(shown)):
@@ -157,7 +159,7 @@ def _shown_form(data: _Data, given: Mapping[str, object], shelf: PictureShelf) -
 
 def _printable_form(kind: str, text: str, shelf: PictureShelf) -> str:
     if kind == "text/html":
-        return clean_html(shelf.with_data_attached(text), shelf.attach)
+        return clean_html(with_note_in_html(shelf.with_data_attached(text)), shelf.attach)
     if kind == "text/plain":
         return "" if _OBJECT.fullmatch(text.strip()) else text
     if kind == "text/latex":
