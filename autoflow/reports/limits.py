@@ -11,12 +11,12 @@ from nbformat import NotebookNode, v4
 from autoflow.reports.nodes import Node
 
 MOST_OF_A_REPORT: Mapping[str, int] = {
-    "characters": 500_000,
+    "characters": 400_000,
     "blocks": 4_000,
     "headings": 1_000,
     "table cells": 20_000,
     "formulas": 200,
-    "characters of formulas": 20_000,
+    "characters of formulas": 10_000,
     "links": 1_000,
     "footnotes": 300,
     "pictures": 400,
@@ -40,7 +40,7 @@ MOST_DELIMITERS = 1_500
 MOST_MARKS = 8
 """Characters without a width of their own, one after another, such as accents that combine with a letter."""
 
-MOST_PLAIN = 100_000
+MOST_PLAIN = 40_000
 """Characters of a report in plain text, which is made if the full one takes too long."""
 
 SHARE_IN_FULL = 0.6
