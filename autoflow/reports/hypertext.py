@@ -63,6 +63,7 @@ _ENDED_BY: dict[str, tuple[frozenset[str], frozenset[str]]] = {
 }
 _CELLS, _SECTIONS = frozenset({"td", "th"}), frozenset({"thead", "tbody", "tfoot"})
 _UNTRUSTED_MAP = "Make this Notebook Trusted to load map"
+_DECLARATION = re.compile(r"<!--|<[!?]")
 _ROW_END = re.compile(r"</tr\s*>", re.IGNORECASE)
 
 
@@ -75,7 +76,7 @@ def clean_html(html: str, attach: Callable[[str, bytes], str]) -> str:
     """
     if _UNTRUSTED_MAP in html:
         return ""
-    short, rows_cut = _without_far_rows(html)
+    short, rows_cut = _without_far_rows(_without_comments(html))
     start, rest = _divided(short)
     cleaner = _Cleaner(attach, rows_cut + len(_ROW_END.findall(rest)))
     cleaner.feed(start)
@@ -93,6 +94,24 @@ def _without_far_rows(html: str) -> tuple[str, int]:
     if len(ends) <= _ROWS_KEPT:
         return html, 0
     return html[: ends[_ROWS_KEPT]] + html[ends[-1] :], len(ends) - _ROWS_KEPT - 1
+
+
+def _without_comments(html: str) -> str:
+    """Return `html` without comments and declarations, and with no start of a tag that does not end.
+
+    Python's parser would read all the rest of the text again for each that does not end.
+    """
+    parts: list[str] = []
+    place = 0
+    while (found := _DECLARATION.search(html, place)) is not None:
+        parts.append(html[place : found.start()])
+        end = "-->" if found[0] == "<!--" else ">"
+        place = html.find(end, found.end()) + len(end)
+        if place < found.end():  # it does not end, so it is the rest
+            return "".join(parts)
+    rest = html[place:]
+    tail = rest.rfind(">") + 1
+    return "".join([*parts, rest[:tail], rest[tail:].replace("<", "&lt;")])
 
 
 def _divided(html: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from autoflow.reports.nodes import Node
 
 MOST_OF_A_REPORT: Mapping[str, int] = {
     "characters": 400_000,
+    "characters in tables": 150_000,
     "blocks": 4_000,
     "headings": 1_000,
     "table cells": 20_000,
@@ -27,6 +28,9 @@ MOST_OF_A_REPORT: Mapping[str, int] = {
 
 MOST_NESTED = 40
 """HTML elements within each other."""
+
+MOST_COLOURS = 500
+"""Of text; further ones are not shown."""
 
 MOST_ELEMENTS = 20_000
 """Of one HTML output."""
@@ -150,10 +154,14 @@ class Ledger:
         return {**node, "c": [item for item in self._bounded(node["c"]) if item]}
 
     def _bound_str(self, node: Node) -> Node:
-        return node if self.takes("characters", len(node["c"])) else {"t": "Str", "c": ""}
+        return node if self.takes(self._characters, len(node["c"])) else {"t": "Str", "c": ""}
 
     def _bound_code(self, node: Node) -> Node:
-        return node if self.takes("characters", len(node["c"][1])) else {**node, "c": [node["c"][0], ""]}
+        return node if self.takes(self._characters, len(node["c"][1])) else {**node, "c": [node["c"][0], ""]}
+
+    @property
+    def _characters(self) -> str:
+        return "characters in tables" if self._in_table else "characters"
 
     _bound_codeblock = _bound_code
 
