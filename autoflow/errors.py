@@ -101,13 +101,13 @@ class NotebookError(AutoflowError):
 class ReportError(AutoflowError):
     """An executed notebook could not be converted to a report.
 
-    `is_of_tool` is whether pandoc or asciidoctor-pdf failed or took too long.
+    `is_timeout` is whether it took too long.
     """
 
-    def __init__(self, message: str, *, is_death: bool = False, is_of_tool: bool = False) -> None:
+    def __init__(self, message: str, *, is_death: bool = False, is_timeout: bool = False) -> None:
         super().__init__(message)
         self.is_death = is_death
-        self.is_of_tool = is_of_tool
+        self.is_timeout = is_timeout
 
 
 class PrefectApiError(AutoflowError):

@@ -99,7 +99,7 @@ class Asciidoctor:
                 ours.sendall(json.dumps(order).encode() + b"\n")
                 status = _line_from(ours, deadline)
         except TimeoutError as error:
-            raise ReportError(took_too_long(_PROGRAM), is_of_tool=True) from error
+            raise ReportError(took_too_long(_PROGRAM), is_timeout=True) from error
         except OSError:
             pass  # the process has ended; its message says why
         finally:
@@ -111,7 +111,7 @@ class Asciidoctor:
         message = self._message(folder)
         if status != "0":
             message = f"{_PROGRAM} failed: {message or 'no message'}"
-            raise ReportError(message, is_death=not status, is_of_tool=True)
+            raise ReportError(message, is_death=not status)
         return message
 
     def close(self) -> None:

@@ -214,7 +214,7 @@ def _cells_of(contents: Node) -> int:
 
 def plain_notebook(contents: NotebookNode, plain_output: Callable[[str], str]) -> NotebookNode:
     """Return a notebook with the text of `contents` only, and not more than fits in a few pages."""
-    note = "This report shows plain text only, because the notebook takes too long to lay out or cannot be laid out."
+    note = "This report shows plain text only, because the notebook takes too long to convert or is nested too deeply."
     outputs: list[Any] = [v4.new_output("stream", text=note)]
     left = MOST_PLAIN
     for text in filter(str.strip, _texts_of(contents)):
