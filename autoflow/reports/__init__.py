@@ -108,17 +108,10 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
             whole_file(report) as unfinished,
         ):
             workplace = Workplace(folder.resolve(), inputs_dir, template, config_dir, deadline, stop)
-<<<<<<< HEAD
-            shutil.copyfile(_made_in_time(notebook, workplace, report_format, context), unfinished)
-    except OSError as error:
-        raise ReportError(f"cannot convert {notebook} to {report}: {error}") from error
-=======
-            made, warnings = _made(notebook, workplace, report_format, context)
+            made, warnings = _made_in_time(notebook, workplace, report_format, context)
             shutil.copyfile(made, unfinished)
     except OSError as error:
         raise ReportError(f"cannot convert {notebook} to {report}: {error}") from error
-    except RecursionError:
-        raise ReportError(f"cannot convert {notebook} to {report}: tables or HTML are nested too deeply") from None
     if warnings:
         _log.warning("asciidoctor-pdf warned about %s: %s", notebook, warnings, extra={"action": "report_warned"})
 
@@ -146,7 +139,6 @@ def try_template(
         context = ReportContext(workflow="validate", reference_date=None)
         made, warnings = _made(notebook, workplace, report_format, context)
         return complaints(warnings, made.with_name(_SOURCE).read_text(encoding="utf-8"), template)
->>>>>>> main
 
 
 def remove_abandoned_report_folders() -> None:
@@ -154,8 +146,9 @@ def remove_abandoned_report_folders() -> None:
     remove_abandoned_folders(Path(tempfile.gettempdir()), _FOLDER)
 
 
-<<<<<<< HEAD
-def _made_in_time(notebook: Path, workplace: Workplace, report_format: ReportFormat, context: ReportContext) -> Path:
+def _made_in_time(
+    notebook: Path, workplace: Workplace, report_format: ReportFormat, context: ReportContext
+) -> tuple[Path, str]:
     """Make the report, or one in plain text if that takes too long or the notebook is nested too deeply."""
     in_full = replace(workplace, deadline=workplace.deadline - (1 - SHARE_IN_FULL) * workplace.seconds_left)
     try:
@@ -178,14 +171,8 @@ def _made(
     context: ReportContext,
     *,
     is_plain: bool = False,
-) -> Path:
-    """Make the report in the workplace's folder and return its path."""
-=======
-def _made(
-    notebook: Path, workplace: Workplace, report_format: ReportFormat, context: ReportContext
 ) -> tuple[Path, str]:
     """Make the report in the workplace's folder; return its path and asciidoctor's warnings."""
->>>>>>> main
     folder = workplace.folder
     source, made = folder / _SOURCE, folder / f"report.{report_format}"
     tool = asciidoctor(workplace.config_dir)  # it loads while the document is written
@@ -200,7 +187,7 @@ def _made(
     try:
         return made, tool.make(arguments, folder=folder, timeout=workplace.seconds_left, stop=workplace.stop)
     except ReportError as error:
-        if workplace.has_own_template:
+        if workplace.has_own_template or error.is_timeout:
             raise
         raise refused(error, document.text, workplace.template) from error
 

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
 from nbformat import NotebookNode
 
 from autoflow.reports.limits import MOST_OF_A_REPORT, Ledger
