@@ -35,7 +35,7 @@ RUN apt-get update \
         -o Dpkg::Options::=--path-include=/usr/share/doc/*/copyright \
         -o Dpkg::Options::=--path-exclude=/usr/share/man/* \
         -o Dpkg::Options::=--path-exclude=/usr/share/ri/* \
-        fonts-dejavu-core fonts-droid-fallback fonts-noto-core fonts-symbola pandoc ruby-asciidoctor-pdf tini \
+        fonts-dejavu-core fonts-droid-fallback fonts-noto-core fonts-symbola pandoc poppler-utils ruby-asciidoctor-pdf tini \
     && apt-get clean \
     && rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old /var/cache/ldconfig/* /var/log/apt /var/log/*.log
 RUN useradd --uid 1000 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin --no-log-init autoflow \

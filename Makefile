@@ -9,8 +9,8 @@ PIPENV_VERSION := 2026.10.3
 PIPENV := env PIPENV_VENV_IN_PROJECT=1 PIPENV_IGNORE_VIRTUALENVS=1 PIPENV_VERBOSITY=-1 .tools/bin/pipenv
 
 # The programs that make reports, and fonts for all scripts that reports may contain.
-REPORT_PACKAGES := pandoc ruby-asciidoctor-pdf fonts-noto-core fonts-dejavu-core fonts-droid-fallback fonts-symbola
-TEST_PACKAGES := $(REPORT_PACKAGES) postgresql pgbouncer poppler-utils chromium chromium-driver
+REPORT_PACKAGES := pandoc ruby-asciidoctor-pdf poppler-utils fonts-noto-core fonts-dejavu-core fonts-droid-fallback fonts-symbola
+TEST_PACKAGES := $(REPORT_PACKAGES) postgresql pgbouncer chromium chromium-driver
 
 .PHONY: help
 help: ## List the targets

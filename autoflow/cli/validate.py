@@ -115,7 +115,7 @@ def _by_subject(lines: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return lines about workflows.yml by subject, which follows from the last key in the path of each."""
     about: dict[str, tuple[str, ...]] = {"workflows.yml": (), "notebooks": (), "templates": ()}
     for line in lines:
-        place = re.match(r"[^:]+:\d+: (\S+): ", line)
+        place = re.match(r"[^:]+:\d+: (.+?): ", line)
         key = place[1].rpartition(".")[2] if place else ""
         subject = {"filename": "notebooks", "template": "templates"}.get(key, "workflows.yml")
         about[subject] = (*about[subject], line)

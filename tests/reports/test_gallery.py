@@ -109,8 +109,17 @@ def test_captions_stand_below_pictures_that_have_one(words: str) -> None:
 
 
 def test_all_pictures_are_there(gallery: Path) -> None:
-    assert images_in(gallery / "gallery.pdf") == 6
+    assert images_in(gallery / "gallery.pdf") == 14
     assert (gallery / "gallery.html").read_text(encoding="utf-8").count("<img") >= 8
+
+
+def test_pictures_that_cannot_be_shown_are_left_out_with_the_reason(words: str) -> None:
+    assert words.count("[picture] is left out: ") == 2
+
+
+def test_strips_are_shown_in_parts(words: str) -> None:
+    assert "inches wide. Its 3 parts follow, from left to right." in words
+    assert "inches high. Its 2 parts follow, from top to bottom." in words
 
 
 def test_outputs_of_a_cell_stay_in_order(gallery: Path) -> None:
@@ -131,6 +140,20 @@ def test_noise_is_left_out(gallery: Path, text: str) -> None:
     for shown in (text, text_of(gallery / "gallery.html")):
         for hidden in ("NOBODY WANTS", "PROGRESS", "GLUED", "import pandas", "SCRIPT WAS RUN", "In [", "Out["):
             assert hidden not in shown
+
+
+def test_widgets_and_printed_text_are_shown_as_they_ended(words: str) -> None:
+    for shown in (
+        "step 1 of 3 step 2 of 3 step 3 of 3 loaded 100 % seventeen regions",
+        "weeks: 9 region: East",
+        "a label in bold",
+        "printed into a widget",
+        "the last of two states",
+        "round 3 of three",
+    ):
+        assert shown in words
+    for hidden in ("BAR", "it/s", "loaded 10 %", "weeks: 7", "IntSlider", "UPDATED LATER", "round 2 of three"):
+        assert hidden not in words
 
 
 def test_a_failure_is_readable(words: str) -> None:
