@@ -193,7 +193,7 @@ def test_missing_tools_are_reported_with_their_package(tmp_path: Path, monkeypat
 
     lines = missing_tools()
 
-    assert [line.split()[0] for line in lines] == ["pandoc", "asciidoctor-pdf"]
+    assert [line.split()[0] for line in lines] == ["pandoc", "asciidoctor-pdf", "pdftocairo"]
     assert "ruby-asciidoctor-pdf" in lines[1]
     with pytest.raises(ReportError, match="asciidoctor-pdf is not on PATH"):
         report_of(notebook("text"), tmp_path)
