@@ -115,6 +115,112 @@ Asciidoctor::Table::Cell.prepend (Module.new do
   end
 end)
 
+# Keeps headings together with what follows them.
+module KeptHeadings
+  # Where more than this is left on the page, in points, the beginning of such a block surely fits.
+  ENOUGH = Hash.new(200).merge(table: 450, image: Float::INFINITY)
+  # The largest part of a page, from its top, that headings may take for a picture below them to shrink.
+  HEADINGS_ONLY = 0.4
+
+  def convert_section section, opts = {}
+    turn_page_before section
+    super
+  end
+
+  def convert_floating_title node
+    turn_page_before node
+    super
+  end
+
+  def convert_page_break node
+    super unless node.attr? 'done'
+  end
+
+  def arrange_heading node, title, opts
+    return if below_headings?
+    pages = page_number
+    super
+    advance_page if pages == page_number && (alone? node, title, opts)
+  end
+
+  def ink_general_heading node, title, opts = {}
+    begins_page = at_page_top? || below_headings?
+    super
+    @headings_end = begins_page ? [page_number, cursor] : nil
+  end
+
+  # A picture that is too tall for the page below its headings shrinks.
+  def convert_image node, opts = {}
+    below = below_headings? && cursor > bounds.height * (1 - HEADINGS_ONLY)
+    super node, (below ? (opts.merge pinned: true) : opts)
+    theme_margin :block, :bottom, (next_enclosed_block node) if below
+  end
+
+  private
+
+  # Whether there are only headings on the page so far.
+  def below_headings?
+    @headings_end == [page_number, cursor]
+  end
+
+  # A heading belongs on the turned page of the table below it.
+  def turn_page_before heading
+    *, block = (with_following heading)
+    return if scratch? || block.context != :page_break || (block.attr? 'done')
+    convert_page_break block
+    block.set_attr 'done', ''
+  end
+
+  # The heading, the headings directly below it, and the block after them (the last of them if there is none).
+  def with_following heading
+    chain = [heading]
+    while (heading? chain.last) && chain.size < 10
+      break if (block = following chain.last).nil?
+      chain << block
+    end
+    chain
+  end
+
+  def heading? block
+    block.context == :section || block.context == :floating_title
+  end
+
+  def following block
+    return block.blocks.first if block.context == :section && block.blocks?
+    while (parent = block.parent) && (parent.context == :section || parent.context == :document)
+      place = parent.blocks.index {|each| each.equal? block }
+      following = parent.blocks.drop(place + 1).find {|each| !(each.attr? 'done') }
+      return following if following
+      block = parent
+    end
+  end
+
+  # Whether nothing of the block below a heading fits on the page.
+  def alone? node, title, opts
+    _, *others, block = with_following node
+    return false if block.nil? || (heading? block) || cursor > (enough_for block)
+    alone = false
+    dry_run single_page: true do
+      push_scratch node.document
+      first_page, @headings_end = page_number, nil
+      theme_font(:heading, level: opts[:level]) { ink_general_heading node, title, opts.dup }
+      others.each do |each|
+        theme_font(:heading, level: each.level.next) { ink_general_heading each, each.title, level: each.level.next }
+      end
+      page.tare_content_stream
+      alone = page_number > first_page || ((perform_on_single_page { convert block }) && page.empty?)
+    ensure
+      pop_scratch node.document
+    end
+    alone
+  end
+
+  def enough_for block
+    return Float::INFINITY if block.context == :paragraph && (block.lines.any? {|line| line.include? 'image:' })
+    ENOUGH[block.context]
+  end
+end
+
 class ReportConverter < (Asciidoctor::Converter.for 'pdf')
   register_for 'pdf'
   prepend PicturesLeftOut
@@ -134,7 +240,8 @@ class ReportConverter < (Asciidoctor::Converter.for 'pdf')
   # continue the ones above them.
   def convert_table node
     return super unless (size = (node.attr 'text-size').to_f).positive?
-    ((node.attr 'head-rows').to_i - 1).times { node.rows.head << node.rows.body.shift } if node.rows.head.any?
+    more = (node.attr 'head-rows').to_i - node.rows.head.size
+    more.times { node.rows.head << node.rows.body.shift } if node.rows.head.any?
     height = node.rows.by_section.sum {|_, rows| rows.size } * size * 2.2
     advance_page if height > cursor && height < bounds.height * 0.5
     usual, @theme.table_font_size = @theme.table_font_size, size
@@ -146,6 +253,8 @@ class ReportConverter < (Asciidoctor::Converter.for 'pdf')
       @continued = []
     end
   end
+
+  include KeptHeadings
 end
 
 # Cells that continue the ones above them: no line is between them, and a label is repeated on the next page.

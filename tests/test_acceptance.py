@@ -191,11 +191,13 @@ def test_an_edit_is_checked_and_obeyed_at_once_although_the_next_tick_would_be_a
     deployed: Deployed, tmp_path: Path, measuring: Mapping[str, str]
 ) -> None:
     write_simple(deployed, '"0 0 1 1 *"')
+    write_notebook(deployed.inputs / "n.ipynb", parameters="reference_date = None\nflowapi_url = ''")
     port, log = free_port(), tmp_path / "log"
     with ExampleFlowApi() as flowapi:
         environ = environment(deployed, flowapi, PREFECT_SERVER_API_PORT=str(port), **measuring)
         with running(environ, log) as process:
             wait_for(lambda: len(deployed.executed()) == 2)
+            assert log.read_text().count("add 'flowapi_url: flowapi_url'") == 1
             flowapi.add_date("2016-01-13")
 
             deployed.write_workflows("workflows: 5")

@@ -341,6 +341,16 @@ def test_missing_or_binary_config_file_is_named(deployed: Deployed, tmp_path: Pa
     assert problem.startswith(f"PREFECT__USER_CONFIG_PATH: {binary} is not valid TOML: ")
 
 
+def test_config_file_that_is_too_much_is_refused_with_the_reason(deployed: Deployed, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    environ = {**deployed.environ, "PREFECT__USER_CONFIG_PATH": str(config)}
+    config.write_text(f"db_uri = {'[' * 900}{']' * 900}")
+    assert problems_of(environ) == (f"PREFECT__USER_CONFIG_PATH: {config} is nested too deeply",)
+    with config.open("wb") as file:
+        file.truncate(2 * 1024**3)
+    assert problems_of(environ) == (f"PREFECT__USER_CONFIG_PATH: {config} is larger than 256 KiB",)
+
+
 def test_our_own_config_file_says_what_is_said_without_one(deployed: Deployed, tmp_path: Path) -> None:
     (tmp_path / "empty.toml").touch()
     empty = deployed.settings(PREFECT__USER_CONFIG_PATH=str(tmp_path / "empty.toml"))

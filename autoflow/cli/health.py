@@ -23,7 +23,7 @@ from autoflow.errors import ExitCode, RunStoreError, WorkflowsFileError
 from autoflow.model.store import RunStore
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.server_process import is_ready
-from autoflow.orchestration.sights import is_readable, see
+from autoflow.orchestration.sights import file_problem, is_readable, see
 from autoflow.parser import read_workflows
 from autoflow.runs.attention import PREFECT_PATIENCE, Condition, Facts, Need, attention, given_up
 from autoflow.runs.naming import run_name
@@ -158,7 +158,9 @@ def daemon_checks(settings: Settings, now: datetime.datetime, found: Sequence[Co
     life = _check_life(files, now)
     if ticks.is_good and files.api_url and life.problems:
         ticks = replace(ticks, problems=life.problems)
-    checks = [check_database(settings), prefect, ticks]
+    # Whoever opens a file that is not the daemon's could spoil what can still be saved.
+    is_lost = file_problem(settings, files.facts()) is not None
+    checks = [Check(subject="database") if is_lost else check_database(settings), prefect, ticks]
     known = {check.subject for check in checks}
     checks += [
         Check(subject=need.subject, note=_note(need, files.facts())) for need in SUBJECTS if need.subject not in known

@@ -3,7 +3,7 @@
 import datetime
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -12,13 +12,13 @@ from autoflow.cli.checks import Check, check_database, print_checks
 from autoflow.cli.options import as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import count
-from autoflow.errors import ExitCode, FlowApiError, SettingsError, WorkflowsFileError
+from autoflow.errors import ExitCode, FlowApiError, ReportError, SettingsError, WorkflowsFileError
 from autoflow.flowapi import FlowApi
 from autoflow.orchestration.server_process import is_ready
 from autoflow.parser import read_workflows
-from autoflow.reports import missing_fonts, missing_tools
+from autoflow.reports import missing_fonts, missing_tools, try_template
 from autoflow.settings import Settings
-from autoflow.specs import WorkflowsFile
+from autoflow.specs import NotebookSpec, WorkflowsFile
 from autoflow.system.disk import disk_problem, full_disk
 
 ACTIONS = ("get_available_dates", "run", "get_result")
@@ -70,19 +70,38 @@ def all_checks(settings: Settings, now: datetime.datetime, *, offline: bool = Fa
 
 def _check_inputs(file: WorkflowsFile, settings: Settings) -> Iterator[Check]:
     notebooks = [notebook for workflow in file.workflows for notebook in workflow.notebooks]
-    templates = {notebook.output.template for notebook in notebooks if notebook.output} - {None}
     schedule = f"schedule '{file.sensor.schedule}'" if file.sensor.schedule else "no schedule"
     entries = count(len(file.sensor.triggers), "sensor entry", "sensor entries")
-    names = sorted(str(template) for template in templates) or [str(settings.asciidoc_template_path)]
+    templates, refused, warned = _tried_templates(notebooks, settings)
     notes = {
         "workflows.yml": f"{count(len(file.workflows), 'workflow')}, {entries}, {schedule}",
         "notebooks": count(len({notebook.path for notebook in notebooks}), "file"),
-        "templates": ", ".join(names),
+        "templates": ", ".join(templates),
     }
     problems = _by_subject(finding.text for finding in file.findings if finding.fails_runs)
+    problems["templates"] += refused
     warnings = _by_subject(finding.text for finding in file.findings if not finding.fails_runs)
+    warnings["templates"] += warned
     for subject, note in notes.items():
         yield Check(subject=subject, problems=problems[subject], warnings=warnings[subject], note=note)
+
+
+def _tried_templates(
+    notebooks: Sequence[NotebookSpec], settings: Settings
+) -> tuple[Sequence[str], tuple[str, ...], tuple[str, ...]]:
+    """Try each template in each format that it is used for; return the templates, the problems and the warnings."""
+    default = settings.asciidoc_template_path
+    outputs = [notebook.output for notebook in notebooks if notebook.output]
+    uses = {(output.template or default, each) for output in outputs for each in output.formats}
+    problems: list[str] = []
+    warnings: list[str] = []
+    for template, report_format in sorted(uses) if not missing_tools() else ():
+        try:
+            warnings += try_template(template, report_format, timeout=settings.report_timeout)
+        except ReportError as error:
+            problems.append(str(error))
+    templates = sorted({str(template) for template, _ in uses}) or [str(default)]
+    return templates, tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(warnings))
 
 
 def _wrong_inputs(error: WorkflowsFileError) -> Iterator[Check]:
@@ -96,7 +115,7 @@ def _by_subject(lines: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return lines about workflows.yml by subject, which follows from the last key in the path of each."""
     about: dict[str, tuple[str, ...]] = {"workflows.yml": (), "notebooks": (), "templates": ()}
     for line in lines:
-        place = re.match(r"[^:]+:\d+: (\S+): ", line)
+        place = re.match(r"[^:]+:\d+: (.+?): ", line)
         key = place[1].rpartition(".")[2] if place else ""
         subject = {"filename": "notebooks", "template": "templates"}.get(key, "workflows.yml")
         about[subject] = (*about[subject], line)

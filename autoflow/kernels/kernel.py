@@ -6,30 +6,23 @@ Each kernel runs below a guard (see `guard`) and is forked by a `ForkServer` whe
 import asyncio
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import sys
 import tempfile
 import uuid
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty
 from typing import Any, cast
 
-import zmq
-from jupyter_client.asynchronous.client import AsyncKernelClient
-from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
-from traitlets import Type
 
 from autoflow.errors import AutoflowError
+from autoflow.kernels.connection import LARGEST_FRAME, KernelConnection, set_bounds
 from autoflow.kernels.fork_server import ForkedProcess, ForkServer
 from autoflow.kernels.warm_process import HISTORY_IN_MEMORY, LAUNCHER
 from autoflow.log import logger
@@ -37,21 +30,6 @@ from autoflow.utils import owned_folder, remove_abandoned_folders
 
 PYTHON_KERNEL = "python3"
 """The kernel of the Python that AutoFlow itself runs in; ipykernel brings it."""
-
-LONGEST_MESSAGE = 25_000_000
-"""The longest message of a kernel that is parsed, in bytes: parsing takes several times as much memory."""
-
-TOO_LONG = "autoflow_message_too_long"
-"""The type of the message that replaces one longer than `LONGEST_MESSAGE`.
-
-Its content has the `size` of the original in bytes, and whether it `holds_scrap`.
-"""
-
-SCRAP_TYPE = "application/scrapbook"
-"""The prefix of the types of data that scrapbook attaches to a notebook."""
-
-LONGEST_QUEUE = 50_000
-"""How many messages of a kernel may wait to be handled; it silently drops further ones."""
 
 SHUTDOWN_GRACE = 2.5
 """How long a kernel whose cells have run may take to shut down, including `atexit` functions, in seconds."""
@@ -61,151 +39,18 @@ KILL_TIMEOUT = 5.0
 
 _GUARD = Path(__file__).with_name("guard.py")
 
-_RECONNECT_MILLISECONDS = 10
-"""How often to try to connect to a kernel that does not listen yet; ZeroMQ's default is ten times as long."""
-
 _LONGEST_TEMPORARY_FOLDER = 60
 """In characters; the path of a socket is limited to about 100."""
 
 _FOLDER = "autoflow-kernel-"
 """The prefix of the folders for the sockets of kernels."""
 
-_SCRAP = re.compile(SCRAP_TYPE.encode())
-
 _LONGEST_OUTPUT = 4096
 """How much of a kernel's output outside of cells is kept, in bytes."""
 
 
-LARGEST_QUEUE = 100_000_000
-"""How much output may wait to be handled, in bytes; output beyond that is left out."""
-
-_MESSAGE_COST = 1000
-"""The memory that a message takes besides its content, in bytes."""
-
-_MOST_TAKEN = 5000
-"""How many messages are taken at once; the rest of the daemon needs time as well."""
-
-_OUTPUTS = frozenset({"stream", "display_data", "execute_result", "update_display_data", "comm_open", "comm_msg"})
-"""Types of messages that can be left out; the others report the progress of a cell."""
-
-
 class KernelStartError(AutoflowError):
     """A kernel ended before it was ready, or was not ready in time."""
-
-
-@dataclass
-class _Waiting:
-    """A message that waits to be handled or, if `left_out` is not 0, a placeholder for that many bytes of messages."""
-
-    parts: Any
-    size: int
-    left_out: int = 0
-
-    @property
-    def cost(self) -> int:
-        """The memory that it takes, in bytes."""
-        return self.size + _MESSAGE_COST
-
-    def takes(self, other: "_Waiting") -> bool:
-        """Also take the place of `other`, if this is a placeholder for the same cell; return whether it does."""
-        is_same = bool(self.left_out) and self.parts[2].bytes == other.parts[2].bytes
-        if not is_same or _SCRAP.search(other.parts[4].buffer):
-            return False
-        self.left_out += len(other.parts[4])
-        return True
-
-
-class BoundedChannel(AsyncZMQSocketChannel):
-    """A channel that replaces messages that are too long, or that come faster than they are handled.
-
-    ZeroMQ would keep them all in memory: it limits the number of messages, not their size. So each call takes
-    everything from ZeroMQ that has arrived.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Make a channel without messages."""
-        super().__init__(*args, **kwargs)
-        self._waiting: deque[_Waiting] = deque()
-        self._waiting_size = 0
-
-    async def get_msg(  # type: ignore[override]
-        self,
-        timeout: float | None = None,  # noqa: ASYNC109 - jupyter_client's signature
-    ) -> dict[str, Any]:
-        """Return the next message, or its replacement of type `TOO_LONG`; raise Empty after `timeout` seconds."""
-        await self._take_arrived()
-        if not self._waiting:
-            if timeout is not None and not await self.socket.poll(int(timeout * 1000)):
-                raise Empty
-            self._add(await self.socket.recv_multipart(copy=False))
-        waiting = self._waiting.popleft()
-        self._waiting_size -= waiting.cost
-        if waiting.left_out or waiting.size > LONGEST_MESSAGE:
-            return self._replacement(waiting.parts, waiting.size + waiting.left_out)
-        return self.session.deserialize(waiting.parts, copy=False)
-
-    async def _take_arrived(self) -> None:
-        """Take what has arrived from ZeroMQ."""
-        with contextlib.suppress(zmq.Again):
-            for _ in range(_MOST_TAKEN):
-                self._add(await self.socket.recv_multipart(zmq.NOBLOCK, copy=False))
-
-    def _add(self, received: Any) -> None:
-        """Queue a message or, if too much is waiting and the message can be left out, only its size."""
-        parts: Any = self.session.feed_identities(received, copy=False)[1]
-        waiting = _Waiting(parts, sum(len(part) for part in parts))
-        if self._waiting_size + waiting.cost > LARGEST_QUEUE and self._waiting:
-            head = self.session.unpack(parts[1].bytes)
-            if head["msg_type"] in _OUTPUTS and not self._waiting[-1].takes(waiting):
-                content = SCRAP_TYPE.encode() if _SCRAP.search(parts[4].buffer) else b""
-                frames = [zmq.Frame(each) for each in (b"", parts[1].bytes, parts[2].bytes, b"{}", content)]
-                waiting = _Waiting(frames, 0, left_out=len(parts[4]))
-            elif head["msg_type"] in _OUTPUTS:
-                return
-        self._waiting.append(waiting)
-        self._waiting_size += waiting.cost
-
-    def _replacement(self, parts: list[zmq.Frame], size: int) -> dict[str, Any]:
-        _, header, parent, metadata, content, *_ = parts
-        head = self.session.unpack(header.bytes)
-        replacement: dict[str, Any] = {"size": size, "holds_scrap": bool(_SCRAP.search(content.buffer))}
-        if head["msg_type"] in {"error", "execute_reply"}:
-            # An exception that is too long, unless it is the reply to a cell that has succeeded.
-            is_ok = re.search(rb'"status": ?"ok"', bytes(content.buffer[:200]))
-            message = f"the exception of the cell is {size / 1e6:.0f} MB long"
-            failure = {"status": "error", "ename": "ExceptionTooLong", "evalue": message, "traceback": []}
-            replacement = {"status": "ok"} if is_ok else failure
-        else:
-            head["msg_type"] = TOO_LONG
-        message_parts = [self.session.pack(head), parent.bytes, metadata.bytes, self.session.pack(replacement)]
-        return self.session.deserialize([self.session.sign(message_parts), *message_parts])
-
-
-class KernelConnection(AsyncKernelClient):
-    """The sockets on which AutoFlow sends requests to a kernel and receives its replies and outputs."""
-
-    shell_channel_class = Type(BoundedChannel)
-    iopub_channel_class = Type(BoundedChannel)
-
-    language_info: Mapping[str, Any]
-    """What the kernel reports about its language."""
-
-    async def wait_until_ready(self) -> None:
-        """Wait until the kernel replies and its outputs arrive."""
-        self.start_channels(stdin=False, hb=False, control=False)
-        while True:
-            self.kernel_info()
-            with contextlib.suppress(Empty):
-                reply = await self.get_shell_msg(timeout=1)
-                # A subscription to outputs takes effect a little later; earlier ones are lost.
-                await self.get_iopub_msg(timeout=0.2)
-                self.language_info = reply["content"].get("language_info", {})
-                return
-
-    def close(self) -> None:
-        """Close the sockets."""
-        self.shell_channel.stop()
-        self.iopub_channel.stop()
 
 
 class ForkProvisioner(LocalProvisioner):
@@ -256,8 +101,7 @@ class Kernel(AsyncKernelManager):
             cache_ports=False,
             client_factory=KernelConnection,
         )
-        self.context.setsockopt(zmq.RCVHWM, LONGEST_QUEUE)
-        self.context.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MILLISECONDS)
+        set_bounds(self.context)
         self.folder = folder
         self._server = server
         self._killed = False
@@ -265,6 +109,8 @@ class Kernel(AsyncKernelManager):
         self._output: int | None = None
         self._last_output = b""
         self._connection: KernelConnection | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._reason_to_kill = ""
 
     async def connect(self, environment: Mapping[str, str], cwd: Path, *, start_timeout: float) -> KernelConnection:
         """Start the kernel in the folder `cwd`, with `environment`; return once it can run code.
@@ -294,7 +140,15 @@ class Kernel(AsyncKernelManager):
         finally:
             ready.cancel()
             ended.cancel()
+        self._watching = asyncio.create_task(self._kill_if_closed(connection))
         return connection
+
+    async def _kill_if_closed(self, connection: KernelConnection) -> None:
+        """Kill the kernel if it sends so much at once that the connection is closed, as no reply could arrive."""
+        await connection.closed_for_good()
+        if not self.ended.is_set():
+            self._reason_to_kill = f"it sent an output of more than {LARGEST_FRAME / 1e6:g} MB"
+            self.kill_group()
 
     async def start_kernel(self, **kwargs: Any) -> None:  # type: ignore[override]
         """Start the kernel with its guard, and read its output outside of cells."""
@@ -323,6 +177,12 @@ class Kernel(AsyncKernelManager):
 
     async def end(self, *, grace: float = 0) -> None:
         """Shut the kernel down within `grace` seconds, then kill it and all that it has started."""
+        if self._watching:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        if self._connection:
+            # The kernel does not wait for outputs to be received any more.
+            self._connection.iopub_channel.stop()
         if grace and self.has_kernel and not self.ended.is_set():
             await self.request_shutdown()
             with contextlib.suppress(TimeoutError):
@@ -351,6 +211,8 @@ class Kernel(AsyncKernelManager):
 
     def death(self) -> str:
         """Return how the kernel ended, as part of a message."""
+        if self._reason_to_kill:
+            return self._reason_to_kill
         if self.ended.is_set():
             self.wait_until_gone()
         status = self._process.poll() if self._process else None

@@ -30,7 +30,7 @@ def migrate(database: Database, folders: OutputFolders | None = None, *, traces:
 
     """
     database.check_file()
-    if not database.exists:
+    if not database.exists or database.is_emptied:
         refuse_if_lost(database, traces)
         database.create()
     config = alembic_config()
@@ -44,7 +44,7 @@ def migrate(database: Database, folders: OutputFolders | None = None, *, traces:
 
 
 def refuse_if_lost(database: Database, traces: Iterable[Path]) -> None:
-    """Raise RunStoreGoneError if one of `traces` shows that the database, which is missing, has existed."""
+    """Raise RunStoreGoneError if one of `traces` shows that the database, which is missing or empty, has existed."""
     if database.file is None:
         return
     # The files that SQLite keeps beside its database would become part of a new one.
@@ -52,8 +52,9 @@ def refuse_if_lost(database: Database, traces: Iterable[Path]) -> None:
     if trace := next(iter((*beside, *traces)), None):
         commands = [f"rm {shlex.join(map(str, beside))}"] if beside else []
         commands.append(f"touch {shlex.quote(str(database.file))}")
+        state = "empty" if database.exists else "missing"
         raise RunStoreGoneError(
-            f"the database of runs at {database.place} is missing, but AutoFlow has run here before: there is {trace}; "
+            f"the database of runs at {database.place} is {state}, but AutoFlow has run here before: there is {trace}; "
             "put the database back from a backup, or correct AUTOFLOW_DB_URI; or, to run all dates again, create an "
             f"empty file: {' && '.join(commands)}"
         )
@@ -70,6 +71,8 @@ def describe(database: Database, *, made_at_start: Iterable[Path] = (), traces: 
         If AutoFlow could not use the database.
 
     """
+    if database.is_emptied:
+        refuse_if_lost(database, traces)
     if database.file and not database.exists:
         refuse_if_lost(database, traces)
         _check_folder(database, database.file.parent, made_at_start)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -24,6 +25,7 @@ class Database:
         self.place = place_of(self.url)
         self.file = sqlite_file(self.url)
         self._opened: tuple[int, int] | None = None
+        self._had_content = False
 
     @property
     def is_sqlite(self) -> bool:
@@ -35,6 +37,11 @@ class Database:
         """Whether there is a database to connect to, as far as that can be seen without it."""
         return self.file is None or self.file.exists()
 
+    @property
+    def is_emptied(self) -> bool:
+        """Whether the file of SQLite is empty, although SQLite keeps a part of its content beside it."""
+        return self.file is not None and _size(self.file) == 0 and _size(Path(f"{self.file}-wal")) > 0
+
     def create(self) -> None:
         """Make an empty file for SQLite if there is none."""
         if self.file:
@@ -43,25 +50,30 @@ class Database:
                 self.file.touch()
 
     def check_file(self) -> None:
-        """Raise RunStoreGoneError if the file was replaced or is gone."""
+        """Raise RunStoreGoneError if the file was replaced or emptied, or is gone."""
         if self.file is None:
             return
+        advice = "stop AutoFlow, put the file back from a backup, and start AutoFlow again"
         try:
             status = self.file.stat()
         except FileNotFoundError:
             if self._opened is None:
                 return  # SQLite reports it
             what = "was deleted while AutoFlow was using it"
-            advice = "stop AutoFlow, put the file back from a backup, and start AutoFlow again"
         except OSError:
             return
         else:
             found = (status.st_dev, status.st_ino)
             self._opened = self._opened or found
-            if found == self._opened:
+            self._had_content = self._had_content or status.st_size > 0
+            if found == self._opened and (status.st_size or not self._had_content):
                 return
-            what = "was replaced by another file while AutoFlow was using the old one"
-            advice = "restart AutoFlow if it is to use the new file; otherwise stop it first, and put the old one back"
+            what = "was emptied while AutoFlow was using it"
+            if found != self._opened:
+                what = "was replaced by another file while AutoFlow was using the old one"
+                advice = (
+                    "restart AutoFlow if it is to use the new file; otherwise stop it first, and put the old one back"
+                )
         raise RunStoreGoneError(
             f"the database of runs at {self.place} {what}: process {os.getpid()} runs and records nothing any more; "
             f"{advice}"
@@ -109,3 +121,11 @@ class Database:
             raise
         except SQLAlchemyError as error:
             raise RunStoreError(f"the database of runs at {self.place} {what}: {reason_of(error)}") from error
+
+
+def _size(path: Path) -> int:
+    """Return the size of a file in bytes; -1 if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1

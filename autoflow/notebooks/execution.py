@@ -208,14 +208,16 @@ class _Run:
         self.node.metadata["language_info"] = connection.language_info
         client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name, redaction=self.redaction)
         client.kc = connection
-        for index, cell in enumerate(self.node.cells):
-            self.position = index
-            if _is_skipped(cell):
-                continue
-            if client.asked_to_exit and cell.cell_type == "code" and cell.source.strip():
-                raise CellFailedError("NotRun", "the notebook exited before this cell")
-            await self._run_cell(index, client, record)
-        client.set_widgets_metadata()
+        try:
+            for index, cell in enumerate(self.node.cells):
+                self.position = index
+                if _is_skipped(cell):
+                    continue
+                if client.asked_to_exit and cell.cell_type == "code" and cell.source.strip():
+                    raise CellFailedError("NotRun", "the notebook exited before this cell")
+                await self._run_cell(index, client, record)
+        finally:
+            client.settle()
 
     async def _run_cell(self, index: int, client: BoundedClient, record: NotebookExecutionManager) -> None:
         cell = self.node.cells[index]

@@ -1,13 +1,15 @@
 """Run cells and keep their outputs, up to a limit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import nbformat
 from nbclient.exceptions import CellExecutionError
 
-from autoflow.kernels.kernel import SCRAP_TYPE, TOO_LONG
+from autoflow.kernels.connection import SCRAP_TYPE, TOO_LONG
 from autoflow.notebooks.redaction import Redaction
+from autoflow.notebooks.terminal import as_shown, moves_cursor
+from autoflow.notebooks.widgets import VIEW, Widgets
 from autoflow.system.lean_imports import hidden
 
 # papermill would import pyarrow for hdfs:// paths; our notebooks are files.
@@ -37,6 +39,9 @@ _TOO_DEEP = f"[AutoFlow left out an output nested more than {DEEPEST_OUTPUT} lev
 _LINE_COST = 60
 _OUTPUT_COST = 1000
 """The memory that a line (they are written one by one) and an output take besides their characters."""
+
+LONGEST_UNSETTLED = 200_000
+"""How much text is printed before what a progress bar has overwritten is forgotten, in characters."""
 
 Message = dict[str, Any]
 
@@ -68,7 +73,9 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         self._stream = _Stream(self._redaction)
         self._cost_of_cell = 0
         self._cost_of_display: dict[str, int] = {}
+        self._comms: set[str] = set()
         self._left_out = 0
+        self._closed = set[str]()
         self.asked_to_exit = False
         self.lost_scrap = False
         self.on_cell_executed = self._look_for_exit
@@ -121,6 +128,7 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
             # A widget takes the output, to become a part of its state.
             return super().output(outs, msg, display_id, cell_index) if self._pays(_cost(content)) else None
         if msg["msg_type"] == "stream":
+            self._refund(self._stream.settle())
             text = content["text"]
             content["text"] = self._affordable(text)
             rest = text[len(content["text"]) :]
@@ -146,11 +154,29 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
             self._forget_cell()
         super().clear_output(outs, msg, cell_index)
 
+    def settle(self) -> None:
+        """Keep outputs as they ended, progress bars for instance; only at the end, as updates find outputs by place."""
+        self.set_widgets_metadata()
+        for cell in self.nb.cells:
+            outputs = [output for output in cell.get("outputs", ()) if _model_of(output) not in self._closed]
+            if "outputs" in cell:
+                cell.outputs = _settled(outputs)
+        Widgets(self.nb.metadata).settle(self.nb.cells)
+
     def handle_comm_msg(self, outs: list[Any], msg: Message, cell_index: int) -> None:
         """Record the state of a widget, which counts towards `OUTPUT_LIMIT`; later changes of it do not."""
-        cost = _cost(msg["content"]) + sum(len(buffer) for buffer in msg["buffers"]) + _OUTPUT_COST
-        is_change = msg["msg_type"] != "comm_open" and cost <= self._remaining
-        if is_change or self._pays(cost):
+        content = msg["content"]
+        if msg["msg_type"] == "comm_close":
+            # A browser no longer shows it.
+            self._closed.add(content["comm_id"])
+            self.widget_state.pop(content["comm_id"], None)
+            return
+        cost = _cost(content) + sum(len(buffer) for buffer in msg["buffers"]) + _OUTPUT_COST
+        if msg["msg_type"] != "comm_open":
+            is_kept = content["comm_id"] in self._comms and (cost <= self._remaining or self._pays(cost))
+        elif is_kept := _can_be_opened(content) and self._pays(cost):
+            self._comms.add(content["comm_id"])
+        if is_kept:
             super().handle_comm_msg(outs, msg, cell_index)
 
     def _look_for_exit(self, *, execute_reply: Message, **_: object) -> None:
@@ -165,6 +191,10 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         self._remaining -= cost
         self._cost_of_cell += cost
         return True
+
+    def _refund(self, cost: int) -> None:
+        self._remaining += cost
+        self._cost_of_cell -= cost
 
     def _pays_for_update(self, content: Mapping[str, Any]) -> bool:
         display_id = str((content.get("transient") or {}).get("display_id"))
@@ -188,7 +218,8 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         if len(text) <= LONGEST_ERROR:
             return text
         beginning = self._redaction.beginning(text, LONGEST_ERROR)
-        return f"{beginning}\n[{len(text) - LONGEST_ERROR} more characters]"
+        # The kernel may have cut it as well, so this does not say how many there were.
+        return f"{beginning}\n[cut after {LONGEST_ERROR} characters]"
 
     def _forget_cell(self) -> None:
         self._stream.close()
@@ -207,6 +238,7 @@ class _Stream:
         self._output: nbformat.NotebookNode | None = None
         self._pieces: list[str] = []
         self._rest = ""
+        self._pending = 0
 
     def open(self, output: nbformat.NotebookNode, rest: str) -> None:
         self._output = output
@@ -220,14 +252,56 @@ class _Stream:
         if self._output.name != content["name"]:
             return False
         self._pieces.append(content["text"])
+        self._pending += len(content["text"])
         self._rest += rest[: self._redaction.margin - len(self._rest)]
         return True
+
+    def settle(self) -> int:
+        """Keep only what a terminal would still show, from time to time; return by how much that costs less."""
+        if self._pending < LONGEST_UNSETTLED or self._rest:
+            return 0
+        self._pending = 0
+        text = "".join(self._pieces)
+        shown = as_shown(text)
+        # A carriage return at the beginning is for the output before.
+        self._pieces = ["\r" + shown if text.startswith("\r") and shown != text else shown]
+        return max(0, _cost(text) - _cost(self._pieces[0]))
 
     def close(self) -> None:
         if self._output is not None:
             text = "".join(self._pieces)
             self._output.text = self._redaction.kept(text, self._rest) if self._rest else text
-        self._output, self._pieces, self._rest = None, [], ""
+        self._output, self._pieces, self._rest, self._pending = None, [], "", 0
+
+
+def _settled(outputs: Iterable[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Return the outputs of a cell, with its printed texts as a terminal shows them at last.
+
+    A progress bar that goes on after another output, because text is printed meanwhile, is whole in its first place.
+    """
+    # Each with its pieces of text: to join them each time would take long.
+    settled: list[tuple[nbformat.NotebookNode, list[str]]] = []
+    streams: dict[str, list[list[str]]] = {}
+    for output in outputs:
+        if output.output_type != "stream":
+            settled.append((output, []))
+            continue
+        text, texts = output.text, streams.setdefault(output.name, [])
+        if texts and (moves_cursor(text) or not text.strip()):
+            for later in texts[1:]:
+                texts[0] += later
+                later.clear()
+            texts[1:] = []
+            texts[0].append(text)
+        elif texts and texts[-1] is settled[-1][1]:
+            texts[-1].append(text)
+        else:
+            texts.append([text])
+            settled.append((output, texts[-1]))
+    for output, pieces in settled:
+        if output.output_type == "stream":
+            output.text = as_shown("".join(pieces))
+    return [output for output, _ in settled if output.get("text") != ""]
 
 
 def _cost(value: Any) -> int:
@@ -247,8 +321,20 @@ def _is_deep(value: Any, levels: int = DEEPEST_OUTPUT) -> bool:
     return levels == 0 or any(_is_deep(item, levels - 1) for item in items if isinstance(item, dict | list))
 
 
+def _model_of(output: Mapping[str, Any]) -> str | None:
+    """Return the id of the widget that `output` shows; None if it shows none."""
+    view = output.get("data", {}).get(VIEW)
+    return view.get("model_id") if isinstance(view, Mapping) else None
+
+
 def _holds_scrap(content: Mapping[str, Any]) -> bool:
     return any(kind.startswith(SCRAP_TYPE) for kind in content.get("data", ()))
+
+
+def _can_be_opened(content: Mapping[str, Any]) -> bool:
+    """Return whether `content`, of a ``comm_open``, is not about a widget, or has the names that nbclient looks for."""
+    state = content["data"].get("state", {})
+    return content.get("target_name") != "jupyter.widget" or {"_model_name", "_model_module"} <= set(state)
 
 
 def _note(left_out: int, limit: int) -> nbformat.NotebookNode:

@@ -186,8 +186,9 @@ def choose_kernel(notebook: nbformat.NotebookNode) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    data = _read_bytes(path)
     try:
-        content = json.loads(_read_bytes(path).decode("utf-8-sig"))
+        content = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InvalidNotebookError("it is not UTF-8 text") from error
     except json.JSONDecodeError as error:

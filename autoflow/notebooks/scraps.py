@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from autoflow.kernels.kernel import SCRAP_TYPE
+from autoflow.kernels.connection import SCRAP_TYPE
 
 MOST_NAMES = 20
 """How many scraps a hint lists."""

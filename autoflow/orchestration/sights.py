@@ -10,6 +10,9 @@ from autoflow.runs.attention import Facts, Sights
 from autoflow.settings import Settings
 from autoflow.system.disk import disk_problem
 
+_EMPTY = " empty"
+"""The end of what identifies an empty file."""
+
 
 def see(settings: Settings, store: RunStore | None, facts: Facts, mistakes: Sequence[str] | None = None) -> Sights:
     """Return what can be seen now; `mistakes` are those of workflows.yml, None if it was not read.
@@ -42,7 +45,7 @@ def database_id(settings: Settings) -> str | None:
         status = file.stat() if file else None
     except OSError:
         return None
-    return f"{status.st_dev}:{status.st_ino}" if status else None
+    return f"{status.st_dev}:{status.st_ino}{'' if status.st_size else _EMPTY}" if status else None
 
 
 def is_readable(settings: Settings, facts: Facts) -> bool:
@@ -51,11 +54,12 @@ def is_readable(settings: Settings, facts: Facts) -> bool:
 
 
 def file_problem(settings: Settings, facts: Facts) -> str | None:
-    """Return what is wrong if the SQLite file that the daemon uses was removed or replaced."""
+    """Return what is wrong if the SQLite file that the daemon uses was removed, replaced or emptied."""
     file = _file(settings)
     if file is None or facts.database is None or (found := database_id(settings)) == facts.database:
         return None
     what = "is gone" if found is None else "was replaced by another file while AutoFlow was using it"
+    what = "was emptied while AutoFlow was using it" if found == f"{facts.database}{_EMPTY}" else what
     return f"the database of runs at {file} {what}"
 
 

@@ -96,22 +96,24 @@ class Links:
         self._outputs_dir = outputs_dir
         self._notebooks_dir = str(notebooks_dir)
         self._names_in: dict[str, frozenset[str]] = {}
-        self.unreadable: list[Path] = []
+        self.unreadable: dict[Path, tuple[RunKey, str]] = {}
 
     def link(self, path: str) -> str:
         """Return a link that works both on a web server and from the disk."""
         return quote(os.path.relpath(path, self._outputs_dir))
 
-    def is_readable(self, path: str) -> bool:
+    def is_readable(self, path: str, of: tuple[RunKey, str] | None = None) -> bool:
         """Return whether an executed notebook exists as HTML, too; if it does not, remember it in `unreadable`.
+
+        It is remembered with its run and its label, `of`.
 
         Notebooks outside of the notebooks folder, where they may be if that setting has changed, are not remembered.
         """
         folder, name = os.path.split(path)
         names = self._names(folder)
         is_readable = readable(name) in names
-        if not is_readable and name in names and folder == self._notebooks_dir:
-            self.unreadable.append(Path(path))
+        if of and not is_readable and name in names and folder == self._notebooks_dir:
+            self.unreadable[Path(path)] = of
         return is_readable
 
     def _names(self, folder: str) -> frozenset[str]:
@@ -176,7 +178,7 @@ class Compact:
             [
                 label,
                 general(each["notebook"]),
-                self._links.is_readable(each["notebook"]),
+                self._links.is_readable(each["notebook"], (day.record.key, label)),
                 [general(report) for report in each["reports"]],
             ]
             for label, each in outputs.items()

@@ -32,7 +32,7 @@ from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
 from autoflow.stop_signal import PeriodicThread
 from autoflow.system.disk import full_disk
-from autoflow.utils import whole_file
+from autoflow.utils import readable_path, whole_file
 
 SHORTEST_PAUSE = 3.0
 """The shortest pause between two updates of the page, in seconds."""
@@ -68,8 +68,8 @@ def write_page(
     clock: Callable[[], datetime.datetime] = utc_now,
     conditions: Sequence[Condition] = (),
     looked_at: datetime.datetime | None = None,
-) -> list[Path]:
-    """Write the page atomically; return the executed notebooks that have no HTML yet, newest first.
+) -> list[tuple[Path, str]]:
+    """Write the page atomically; return the executed notebooks that have no HTML yet, newest first, with their titles.
 
     `triggers` decide which dates are retried, and after how many attempts they are given up. The banner shows the
     `conditions`, and the dates that were given up after `looked_at`, in UTC.
@@ -99,7 +99,10 @@ def write_page(
     )
     with whole_file(settings.outputs_dir / PAGE_NAME) as unfinished:
         unfinished.write_text(html, encoding="utf-8")
-    return list(dict.fromkeys(links.unreadable))
+    return [
+        (path, redaction.of_text(f"{run_name(key, triggers)}: {label}"))
+        for path, (key, label) in links.unreadable.items()
+    ]
 
 
 def write_banner(
@@ -257,13 +260,13 @@ class PageWriter:
             try:
                 missing = self._write_page()
                 self._outage.end("wrote %s again", self._settings.outputs_dir / PAGE_NAME)
-                missing = [each for each in missing if each not in self._unconvertible][:NOTEBOOKS_AT_ONCE]
+                missing = [each for each in missing if each[0] not in self._unconvertible][:NOTEBOOKS_AT_ONCE]
                 return not self._thread.is_ending and self._make_readable(missing)
             except (RunStoreError, OSError) as error:
                 self._outage.begin("could not write %s: %s", self._settings.outputs_dir / PAGE_NAME, error)
                 return False
 
-    def _write_page(self) -> list[Path]:
+    def _write_page(self) -> list[tuple[Path, str]]:
         """Write the page or, if the run store fails or the disk is full, only its banner."""
         try:
             return write_page(
@@ -278,7 +281,7 @@ class PageWriter:
                 write_banner(self._settings, self._conditions)
             raise
 
-    def _make_readable(self, notebooks: Sequence[Path]) -> bool:
+    def _make_readable(self, notebooks: Sequence[tuple[Path, str]]) -> bool:
         """Convert notebooks in a child process, as they may contain anything; return whether any was converted."""
         if not notebooks:
             return False
@@ -290,11 +293,15 @@ class PageWriter:
             self._child = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
         with self._child as child:
             try:
-                child.communicate("\0".join(map(str, notebooks)).encode(), timeout=SECONDS_FOR_NOTEBOOKS)
+                child.communicate(
+                    "\0".join(f"{path}\0{title}" for path, title in notebooks).encode(), timeout=SECONDS_FOR_NOTEBOOKS
+                )
             except subprocess.TimeoutExpired:
                 child.kill()
         self._child = None
-        failed = {each for each in notebooks if not each.with_suffix(".html").exists()}
+        failed = [path for path, _ in notebooks if not readable_path(path).exists()]
+        if child.returncode:
+            del failed[1:]  # it was converting the first; the others have not had their turn
         if not full_disk(self._settings.written_folders):
-            self._unconvertible |= failed
+            self._unconvertible.update(failed)
         return len(failed) < len(notebooks)

@@ -57,21 +57,26 @@ def _read_sources(values: dict[str, object], place: Place, reader: Reader) -> di
 
 def _check_declared(names: Collection[str], declared: DeclaredParameters, *, place: Place, problems: Problems) -> None:
     if declared.missing_kernel:
-        hint = "install it, or choose another kernel in the notebook and save it"
+        hint = "install one where AutoFlow runs, or choose another kernel in the notebook and save it"
         problems.find((*place, "filename"), f"{declared.missing_kernel}; {hint}", fails_runs=True)
     if declared.invalid_cell:
         message = f"the notebook's cell tagged 'parameters' is not valid Python: {declared.invalid_cell}"
         problems.find((*place, "filename"), message, fails_runs=not declared.has_own_kernel)
-    if declared.names is None:
-        return
     place = (*place, "parameters")
-    for name in names:
-        if problem := _undeclared(name, declared.names, has_cell=declared.has_cell):
+    for name in names if declared.names is not None else ():
+        if problem := _undeclared(name, declared.names or frozenset(), has_cell=declared.has_cell):
             problems.add((*place, name), problem, at_key=True)
     if names and not declared.has_cell:
-        hint = f" ({declared.hint})" if declared.hint else ""
-        what_to_do = f"tag the cell that declares its parameters: {HOW_TO_TAG}"
-        problems.add(place, f"the notebook has no cell tagged 'parameters'{hint}; {what_to_do}", at_key=True)
+        # Notebooks in other languages have always been accepted without; their own cells may set the values again.
+        report = problems.find if declared.names is None else problems.add
+        report(place, _no_cell(declared.hint), at_key=True)
+
+
+def _no_cell(hint: str) -> str:
+    hint = f" ({hint})" if hint else ""
+    return (
+        f"the notebook has no cell tagged 'parameters'{hint}; tag the cell that declares its parameters: {HOW_TO_TAG}"
+    )
 
 
 def _undeclared(parameter: str, names: frozenset[str], *, has_cell: bool) -> str | None:

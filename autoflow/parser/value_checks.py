@@ -58,7 +58,8 @@ def _check_notebook(
     for name, source in notebook.parameters.items():
         if source in examples and (found := _mismatch(declared.get(normal_name(name), ()), examples[source])):
             kind = "a list of pairs of dates" if source == "date_ranges" else "text"
-            message = f"{source} is {kind}, but the notebook declares another type: {_place_of(found, notebook)}"
+            subject = source if source in _AUTOMATIC else f"the path of notebook {show(source)}"
+            message = f"{subject} is {kind}, but the notebook declares another type: {_place_of(found, notebook)}"
             problems.find((*place, name), message)
 
 
@@ -96,7 +97,7 @@ def _place_of(declaration: Declaration, notebook: NotebookSpec) -> str:
 
 def _kind(value: Json) -> str:
     if value is None:
-        return "no value"
+        return "an empty value"
     kinds = {bool: "a boolean", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
     return kinds.get(type(value), "a list")
 

@@ -10,29 +10,45 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
+
 from autoflow.errors import ReportError
 from autoflow.reports.asciidoctor import asciidoctor
 from autoflow.reports.document import Document, Workplace, write_document
+from autoflow.reports.every_output import notebook_with_every_output
 from autoflow.reports.fonts import font_theme, missing_fonts
 from autoflow.reports.markup import escape_line
 from autoflow.reports.programs import missing_tools
+from autoflow.reports.template_places import complaints, refused
 from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
 from autoflow.stop_signal import StopSignal
 from autoflow.utils import owned_folder, remove_abandoned_folders, whole_file
 
-__all__ = ["ReportContext", "convert", "missing_fonts", "missing_tools", "remove_abandoned_report_folders"]
+__all__ = [
+    "ReportContext",
+    "convert",
+    "missing_fonts",
+    "missing_tools",
+    "remove_abandoned_report_folders",
+    "try_template",
+]
 
 _FOLDER = "autoflow-report-"
 """The prefix of the folders in which reports are made."""
 
+_SOURCE = "report.adoc"
+
 _ATTRIBUTES = {
-    "attribute-undefined": "drop",
-    "figure-caption!": "",
+    "attribute-undefined": "drop@",
+    "figure-caption!@": "",
+    "imagesdir": "",
     "reproducible": "",
-    "sectids!": "",
-    "table-caption!": "",
+    "sectids!@": "",
+    "table-caption!@": "",
 }
+"""Asciidoctor's attributes; a template can change those with an @."""
+
 _ATTRIBUTES_OF = {
     ReportFormat.PDF: {"pdf-theme": "./theme.yml"},
     ReportFormat.HTML: {"data-uri": "", "docinfo": "shared", "nolang": "", "stylesheet": "report.css", "webfonts!": ""},
@@ -91,11 +107,39 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
             whole_file(report) as unfinished,
         ):
             workplace = Workplace(folder.resolve(), inputs_dir, template, config_dir, deadline, stop)
-            shutil.copyfile(_made(notebook, workplace, report_format, context), unfinished)
+            made, warnings = _made(notebook, workplace, report_format, context)
+            shutil.copyfile(made, unfinished)
     except OSError as error:
         raise ReportError(f"cannot convert {notebook} to {report}: {error}") from error
     except RecursionError:
         raise ReportError(f"cannot convert {notebook} to {report}: tables or HTML are nested too deeply") from None
+    if warnings:
+        _log.warning("asciidoctor-pdf warned about %s: %s", notebook, warnings, extra={"action": "report_warned"})
+
+
+def try_template(
+    template: Path, report_format: ReportFormat, *, timeout: float = 300.0, config_dir: Path = CONFIG_DIR
+) -> tuple[str, ...]:
+    """Convert a notebook with every kind of output with `template`; return warnings about what it writes.
+
+    AutoFlow's own template is known to be good.
+
+    Raises
+    ------
+    ReportError
+        If the template has a mistake; with its file and line, and what to do.
+
+    """
+    deadline = time.monotonic() + timeout
+    with owned_folder(_FOLDER, Path(tempfile.gettempdir())) as folder:
+        notebook = folder / "every_output.ipynb"
+        nbformat.write(notebook_with_every_output(), notebook)
+        workplace = Workplace(folder.resolve(), folder.resolve(), template, config_dir, deadline, StopSignal())
+        if workplace.has_own_template:
+            return ()
+        context = ReportContext(workflow="validate", reference_date=None)
+        made, warnings = _made(notebook, workplace, report_format, context)
+        return complaints(warnings, made.with_name(_SOURCE).read_text(encoding="utf-8"), template)
 
 
 def remove_abandoned_report_folders() -> None:
@@ -103,10 +147,12 @@ def remove_abandoned_report_folders() -> None:
     remove_abandoned_folders(Path(tempfile.gettempdir()), _FOLDER)
 
 
-def _made(notebook: Path, workplace: Workplace, report_format: ReportFormat, context: ReportContext) -> Path:
-    """Make the report in the workplace's folder and return its path."""
+def _made(
+    notebook: Path, workplace: Workplace, report_format: ReportFormat, context: ReportContext
+) -> tuple[Path, str]:
+    """Make the report in the workplace's folder; return its path and asciidoctor's warnings."""
     folder = workplace.folder
-    source, made = folder / "report.adoc", folder / f"report.{report_format}"
+    source, made = folder / _SOURCE, folder / f"report.{report_format}"
     tool = asciidoctor(workplace.config_dir)  # it loads while the document is written
     document = write_document(notebook, workplace, subtitle=str(context), paged=report_format is ReportFormat.PDF)
     source.write_text(document.text, encoding="utf-8")
@@ -115,9 +161,12 @@ def _made(notebook: Path, workplace: Workplace, report_format: ReportFormat, con
     else:
         _write_style(document, workplace)
     arguments = [*_arguments(workplace, report_format, context), "--out-file", made.name, source.name]
-    if warnings := tool.make(arguments, folder=folder, timeout=workplace.seconds_left, stop=workplace.stop):
-        _log.warning("asciidoctor-pdf warned about %s: %s", notebook, warnings, extra={"action": "report_warned"})
-    return made
+    try:
+        return made, tool.make(arguments, folder=folder, timeout=workplace.seconds_left, stop=workplace.stop)
+    except ReportError as error:
+        if workplace.has_own_template:
+            raise
+        raise refused(error, document.text, workplace.template) from error
 
 
 def _arguments(workplace: Workplace, report_format: ReportFormat, context: ReportContext) -> list[str]:

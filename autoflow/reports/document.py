@@ -22,7 +22,7 @@ from autoflow.reports.markup import Asciidoc, escape_line
 from autoflow.reports.nodes import Node, nodes
 from autoflow.reports.outline import Outline
 from autoflow.reports.pictures import Picture, PictureShelf, content_of, formula_of
-from autoflow.reports.reading import Dialect, Fragment, read_fragments
+from autoflow.reports.reading import Dialect, Fragment, convert_fragment, read_fragments
 from autoflow.reports.shown import beginning, fragments_of, plain_output, reduce_to_shown
 from autoflow.reports.writing import BlockWriter, picture_block
 from autoflow.stop_signal import StopSignal
@@ -150,13 +150,13 @@ class _Texts:
     def __init__(self, workplace: Workplace, shelf: PictureShelf) -> None:
         self._workplace = workplace
         self._shelf = shelf
+        self._reader = workplace.config_dir / "report_reader.lua"
         self._blocks: dict[Fragment, Sequence[Node]] = {}
 
     def pandoc(self, fragments: Iterable[Fragment]) -> Mapping[Fragment, Sequence[Node]]:
         """Read `fragments` with one pandoc."""
-        reader = self._workplace.config_dir / "report_reader.lua"
         folder, timeout = self._workplace.folder, self._workplace.seconds_left
-        return read_fragments(fragments, reader=reader, folder=folder, timeout=timeout, stop=self._workplace.stop)
+        return read_fragments(fragments, reader=self._reader, folder=folder, timeout=timeout, stop=self._workplace.stop)
 
     def keep(self, read: Mapping[Fragment, Sequence[Node]]) -> None:
         """Keep the blocks read, and make their pictures and formulas."""
@@ -176,6 +176,17 @@ class _Texts:
                 fragment = Fragment(dialect, clean_html(text, self._shelf.attach))
             self.keep(self.pandoc([fragment]))
         return self._blocks[fragment]
+
+    def converted(self, dialect: Dialect, text: str, to_format: str) -> str:
+        """Return a text in another of pandoc's formats."""
+        return convert_fragment(
+            Fragment(dialect, text),
+            to_format,
+            reader=self._reader,
+            folder=self._workplace.folder,
+            timeout=self._workplace.seconds_left,
+            stop=self._workplace.stop,
+        )
 
     def picture(self, content: bytes) -> Picture | None:
         """Return the file made of a picture; make it now if no report would show it without a template."""
@@ -198,10 +209,9 @@ def _filters(texts: _Texts, writer: BlockWriter) -> dict[str, Any]:
     def written(dialect: Dialect, text: str) -> Asciidoc:
         return as_blocks(writer.blocks(texts.blocks(dialect, text)))
 
-    def convert_pandoc(text: str, from_format: str, to_format: str = "asciidoc") -> Asciidoc:
-        if not to_format.startswith("asciidoc"):
-            raise ValueError(f"convert_pandoc can make only asciidoc, not {to_format}")
-        return written(Dialect.HTML if from_format.startswith("html") else Dialect.MARKDOWN, text)
+    def convert_pandoc(text: str, from_format: str, to_format: str, extra_args: object = None) -> str:  # noqa: ARG001
+        dialect = Dialect.HTML if from_format.startswith("html") else Dialect.MARKDOWN
+        return written(dialect, text) if to_format.startswith("asciidoc") else texts.converted(dialect, text, to_format)
 
     def figure(encoded: str, metadata: Mapping[str, Any] | None = None) -> Asciidoc:
         content = content_of(encoded)
@@ -215,6 +225,8 @@ def _filters(texts: _Texts, writer: BlockWriter) -> dict[str, Any]:
         "html2asciidoc": lambda text: written(Dialect.HTML, text),
         "latex2asciidoc": lambda text: written(Dialect.MARKDOWN, text),
         "text2asciidoc": lambda text: as_text(plain_output(text)),
+        "markdown2rst": lambda text: texts.converted(Dialect.MARKDOWN, text, "rst"),
+        "markdown2latex": lambda text: texts.converted(Dialect.MARKDOWN, text, "latex"),
         "convert_pandoc": convert_pandoc,
         "figure": figure,
         "failure": _failure,

@@ -1,11 +1,11 @@
 """Fill an asciidoc template, AutoFlow's own or an operator's, with a notebook through nbconvert."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import jinja2
-from jinja2 import BaseLoader, Environment, FileSystemLoader, TemplateNotFound, TemplateSyntaxError
+from jinja2 import BaseLoader, DictLoader, Environment, FileSystemLoader, TemplateNotFound
 from jinja2.runtime import Context
 from nbconvert.exporters import ASCIIDocExporter
 from nbformat import NotebookNode
@@ -15,6 +15,7 @@ from autoflow.errors import ReportError, RunStopped
 from autoflow.reports.marks import GROUP, GROUP_END, OUTPUT
 from autoflow.reports.markup import Asciidoc, unescaped
 from autoflow.reports.template_environment import make_asciidoc
+from autoflow.reports.template_places import explained
 
 OWN_TEMPLATE = "asciidoc_extended.tpl"
 """AutoFlow's template, in its ``config`` folder."""
@@ -72,10 +73,8 @@ def fill(
         document, _ = exporter.from_notebook_node(notebook, dict(resources))
     except (ReportError, RunStopped):
         raise
-    except TemplateSyntaxError as error:
-        raise ReportError(f"{error.filename or template}:{error.lineno}: {_explained(error)}") from error
     except Exception as error:  # a template can call anything
-        raise ReportError(f"{_place(error, template, exporter.files)}: {_explained(error)}") from error
+        raise ReportError(explained(error, template, exporter.files)) from error
     return str(document)
 
 
@@ -101,13 +100,12 @@ class _Exporter(ASCIIDocExporter):
         for name, plain in self.default_filters():  # type: ignore[no-untyped-call]
             if not isinstance(plain, type):
                 environment.filters[name] = (_of_lines if name in _WITHIN_LINES else _of_text)(plain)
-        make_asciidoc(environment)
-        if environment.loader is not None:
-            loader = _Loader(self._template_path, self._config_dir, environment.loader)
-            self.files = loader.files
-            environment.loader = loader
-            environment.filters["filter_data_type"] = _first_form(loader, environment.filters["filter_data_type"])
-            environment.globals.update(report_group=(GROUP, GROUP_END), report_output=OUTPUT, replaces=loader.replaces)
+        loader = _Loader(self._template_path, self._config_dir, environment.loader or DictLoader({}))
+        self.files = loader.files
+        environment.loader = loader
+        environment.filters["filter_data_type"] = _first_form(loader, environment.filters["filter_data_type"])
+        environment.globals.update(report_group=(GROUP, GROUP_END), report_output=OUTPUT, replaces=loader.replaces)
+        make_asciidoc(environment, loader.is_own)
         environment.filters.update({name: _of_text(own) for name, own in self._own_filters.items()})
         return environment
 
@@ -143,9 +141,9 @@ class _Loader(BaseLoader):
             return _source(self._own)
         return self._others.get_source(environment, _OLD_PARENTS.get(template, template))
 
-    def is_own(self, context: Context) -> bool:
-        """Return whether the template extends AutoFlow's."""
-        return any(_file_of(block) == str(self._own) for block in context.blocks.get("data_text", ()))
+    def is_own(self, block: Callable[..., Any]) -> bool:
+        """Return whether a block is AutoFlow's."""
+        return _file_of(block) == str(self._own)
 
     @property
     def replaces(self) -> Callable[..., bool]:
@@ -188,27 +186,8 @@ def _first_form(loader: _Loader, plain: Callable[..., list[str]]) -> Callable[..
 
     @jinja2.pass_context
     def filter_data_type(context: Context, forms: Mapping[str, str]) -> list[str]:
-        if loader.is_own(context):
+        if any(map(loader.is_own, context.blocks.get("data_text", ()))):
             return list(forms)[:1]
         return plain({kind: text for kind, text in forms.items() if text})
 
     return filter_data_type
-
-
-def _explained(error: Exception) -> str:
-    """Return what is wrong in a template and what to do."""
-    if isinstance(error, TemplateNotFound):
-        return f"there is no template '{error.name}': put it beside this one, or correct its name"
-    if isinstance(error, TemplateSyntaxError):
-        return f"{error.message or 'syntax error'}"
-    return f"{type(error).__name__}: {error}"
-
-
-def _place(error: Exception, template: Path, files: Collection[str]) -> str:
-    """Return the file and line of the innermost of the templates in `files` that raised `error`."""
-    place, traceback = str(template), error.__traceback__
-    while traceback is not None:
-        if (file := traceback.tb_frame.f_code.co_filename) in files:
-            place = f"{file}:{traceback.tb_lineno}"
-        traceback = traceback.tb_next
-    return place

@@ -28,7 +28,9 @@ _FENCE = re.compile(r"-{4,}|\.{4,}|\+{4,}|/{4,}|```\w*")
 _REFERENCE = re.compile(r"&#\d+;")
 _MARKUP = re.compile(r"[][*_`#^~|+{}<]|::|^[ \t]*[.=-]|'''", re.MULTILINE)
 """Asciidoc that a template has written; escaped text has none of it."""
-_STARTS_A_BLOCK = re.compile(r"\[|[.=|]|[*.-]+ |image::|'''|____|//")
+_TABLE = re.compile(r"[|!,:]===+")
+_ASCIIDOC_CELL = re.compile(r"a[|!][^|!]*$")
+_STARTS_A_BLOCK = re.compile(r"\[|<<<|[.=|]|[*.-]+ |image::|'''|____|//")
 _CONTINUES_BELOW = re.compile(r"\+|\[.*\]|\.[^\s.].*|={4,}|_{4,}|\*{4,}|--|[|!]===")
 
 
@@ -71,10 +73,10 @@ def _group_marked(group: re.Match[str]) -> str:
 
 
 def _with_loose_text_marked(output: str) -> str:
-    """Return an output in a group with the text that a template prints marked as text, unless it is asciidoc."""
+    """Return an output in a group with the text that a template prints marked as text, unless it has asciidoc."""
     parts = _MARKED.split(output)
     loose, marked = parts[::2], parts[1::2]
-    if any(_MARKUP.search(_REFERENCE.sub("", text)) for text in loose):
+    if any(part[0] == _BLOCKS for part in marked) or any(_MARKUP.search(_REFERENCE.sub("", text)) for text in loose):
         return output
     texts = [f"{_TEXT}{text.strip(chr(10))}{_END}" if text.strip() else text for text in loose]
     return "".join(text + (f"{part}{_END}" if part else "") for text, part in zip(texts, [*marked, ""], strict=True))
@@ -86,6 +88,7 @@ class _Layout:
 
     parts: Iterator[str]
     _lines: list[str] = field(default_factory=list)
+    _table: str = ""
     _fence: str = ""
     _listing: list[str | tuple[str]] = field(default_factory=list)
 
@@ -97,6 +100,8 @@ class _Layout:
             self._add_fence(line.rstrip())
         elif self._fence:
             self._add_to_listing(pieces, parts)
+        elif self._table:
+            self._add_to_table(pieces, parts)
         else:
             self._add_to_text(pieces, parts)
 
@@ -112,16 +117,32 @@ class _Layout:
                 line += part[1:] + after
                 continue
             self._add_line(line)
-            self._add_block(f"....\n{part[1:]}\n...." if part[0] == _TEXT else part[1:])
+            self._add_block(part)
             line = after
         if line.strip() or not parts:
             self._lines.append(line)
+        if _TABLE.fullmatch(line.rstrip()):
+            self._table = line.rstrip()
+
+    def _add_to_table(self, pieces: list[str], parts: list[str]) -> None:
+        line = pieces[0]
+        if line.rstrip() == self._table:
+            self._table = ""
+        for part, after in zip(parts, pieces[1:], strict=True):
+            if _ASCIIDOC_CELL.search(line):
+                self._lines.append(line)
+                self._add_block(part)
+                line = after
+            else:
+                line += _in_cell(part) + after
+        self._lines.append(line)
 
     def _add_line(self, line: str) -> None:
         if line.strip():
             self._lines.append(line)
 
-    def _add_block(self, block: str) -> None:
+    def _add_block(self, part: str) -> None:
+        block = f"....\n{part[1:]}\n...." if part[0] == _TEXT else part[1:]
         above = self._lines[-1].rstrip() if self._lines else ""
         self._lines += [*([""] if above and not _CONTINUES_BELOW.fullmatch(above) else []), block, ""]
 
@@ -131,7 +152,7 @@ class _Layout:
             if part[0] == _TEXT:
                 line += part[1:] + after
                 continue
-            self._listing += [*([line] if line.strip() else []), (part[1:],)]
+            self._listing += [*([line] if line.strip() else []), (part,)]
             line = after
         if line.strip() or not parts:
             self._listing.append(line)
@@ -166,6 +187,13 @@ class _Layout:
         """Remove the attributes of a listing that begins with a block."""
         while self._lines and re.fullmatch(r"\[.*\]", self._lines[-1].rstrip()):
             self._lines.pop()
+
+
+def _in_cell(part: str) -> str:
+    """Return `part` as it can be in a cell of a table, which has lines of text only."""
+    if part[0] == _TEXT:
+        return part[1:].replace("\n", " +\n")
+    return part[1:].replace("image::", "image:", 1) if part[1:].startswith("image::") else part[1:]
 
 
 def _is_inline(part: str) -> bool:

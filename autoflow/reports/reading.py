@@ -53,13 +53,33 @@ def read_fragments(
     distinct = tuple(dict.fromkeys(fragments))
     if not distinct:
         return {}
-    given = "".join(f"{_SEPARATOR}{fragment.dialect}\n{_source(fragment)}\n\n" for fragment in distinct)
+    given = "".join(map(_given, distinct))
     command = ["pandoc", "--quiet", "--from", str(reader), "--to", "json"]
     output, _ = run(command, folder=folder, timeout=timeout, stop=stop, given=given.encode())
     divs = json.loads(with_dollars_shown(output.decode()))["blocks"]
     if len(divs) != len(distinct):
         raise ReportError(f"pandoc returned {len(divs)} texts for {len(distinct)}")
     return {fragment: _blocks(div, fragment) for fragment, div in zip(distinct, divs, strict=True)}
+
+
+def convert_fragment(
+    fragment: Fragment, to_format: str, *, reader: Path, folder: Path, timeout: float, stop: StopSignal
+) -> str:
+    """Return a fragment in another format, by pandoc's name for it.
+
+    Raises
+    ------
+    ReportError
+        If pandoc fails, or has no such format.
+
+    """
+    command = ["pandoc", "--quiet", "--from", str(reader), "--to", to_format]
+    output, _ = run(command, folder=folder, timeout=timeout, stop=stop, given=_given(fragment).encode())
+    return with_dollars_shown(output.decode()).strip("\n")
+
+
+def _given(fragment: Fragment) -> str:
+    return f"{_SEPARATOR}{fragment.dialect}\n{_source(fragment)}\n\n"
 
 
 def _source(fragment: Fragment) -> str:

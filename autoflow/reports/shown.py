@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
-from nbformat import NotebookNode
+from nbformat import NotebookNode, from_dict
 
+from autoflow.notebooks.terminal import as_shown
+from autoflow.notebooks.widgets import Widgets
 from autoflow.reports.hypertext import clean_html
 from autoflow.reports.pictures import (
     PictureShelf,
@@ -58,6 +60,7 @@ def reduce_to_shown(notebook: NotebookNode, shelf: PictureShelf) -> None:
 
     The first form of each output is the one to show. A custom template can use the others.
     """
+    widgets = Widgets(notebook.metadata)
     notebook.cells = [cell for cell in notebook.cells if not _tags(cell) & _REMOVED_CELL]
     for cell in notebook.cells:
         if attached := attachments_of(cell.get("attachments", {})):
@@ -65,7 +68,8 @@ def reduce_to_shown(notebook: NotebookNode, shelf: PictureShelf) -> None:
         if cell.cell_type == "markdown":
             cell.source = beginning(shelf.with_data_attached(cell.source), MOST_MARKDOWN)
         elif cell.cell_type == "code":
-            cell.outputs = [] if _tags(cell) & _REMOVED_OUTPUT else list(_shown_outputs(cell.outputs, shelf))
+            outputs = () if _tags(cell) & _REMOVED_OUTPUT else _without_widgets(cell.outputs, widgets)
+            cell.outputs = list(_shown_outputs(list(outputs), shelf))
 
 
 def fragments_of(notebook: NotebookNode) -> Iterator[Fragment]:
@@ -81,7 +85,8 @@ def fragments_of(notebook: NotebookNode) -> Iterator[Fragment]:
 
 def plain_output(text: str) -> str:
     """Return `text` as a terminal would show it, cut to a page or two."""
-    lines = [_line_left(line).expandtabs() for line in _ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n").split("\n")]
+    shown = _ESCAPE_SEQUENCE.sub("", as_shown(text).replace("\r\n", "\n"))
+    lines = [line.expandtabs() for line in shown.split("\n")]
     rest = len(lines) - MOST_LINES
     note = [f"[{rest:,} more lines]"] if rest > 0 else []
     return "\n".join([*(beginning(line, MOST_IN_A_LINE) for line in lines[:MOST_LINES]), *note])
@@ -92,13 +97,15 @@ def beginning(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}… [{len(text) - most:,} more characters]"
 
 
-def _line_left(line: str) -> str:
-    """Return the visible part of a line with carriage returns, as progress bars write it."""
-    return next((part for part in reversed(line.split("\r")) if part), "")
-
-
 def _tags(cell: NotebookNode) -> set[str]:
     return set(cell.metadata.get("tags", ()))
+
+
+def _without_widgets(outputs: list[NotebookNode], widgets: Widgets) -> Iterator[NotebookNode]:
+    """Yield the outputs, with those of widgets as they ended; progress bars are left out."""
+    for output in outputs:
+        shown = widgets.outputs_of(output, with_progress=False)
+        yield from [output] if shown is None else map(from_dict, shown)
 
 
 def _shown_outputs(outputs: list[NotebookNode], shelf: PictureShelf) -> Iterator[NotebookNode]:

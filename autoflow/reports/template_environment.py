@@ -5,21 +5,28 @@ from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 import jinja2
+from jinja2.bccache import Bucket, BytecodeCache
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.nodes import Const
 from jinja2.runtime import BlockReference, Context, Macro, TemplateReference, Undefined
 
 from autoflow.reports.markup import Asciidoc
+from autoflow.reports.shown import plain_output
 
 
-def make_asciidoc(environment: jinja2.Environment) -> None:
-    """Make the templates of `environment` print asciidoc."""
+def make_asciidoc(environment: jinja2.Environment, is_own: Callable[[Callable[..., Any]], bool]) -> None:
+    """Make the templates of `environment` print asciidoc.
+
+    A block that `is_own` is AutoFlow's instead of nbconvert's; a custom template sees only one of both.
+    """
+    environment.extend(is_own=is_own)
     environment.autoescape = True
     environment.optimized = False
     environment.finalize = _finalized
     environment.code_generator_class = _CodeGenerator
     environment.template_class = _Template
     environment.context_class = _Context
+    environment.bytecode_cache = _compiled
     environment.join_path = _plain_name  # type: ignore[method-assign]
     environment.filters.update(replace=_replaced, join=_joined, **dict.fromkeys(_HTML_FILTERS, _unchanged))
 
@@ -33,7 +40,10 @@ def _plain_name(template: str, parent: str) -> str:  # noqa: ARG001 - as Jinja c
 
 @jinja2.pass_context
 def _finalized(_context: Context, value: object) -> Asciidoc:
-    return Asciidoc.escape("" if value is None else value)
+    """Return `value` as asciidoc: text as a terminal shows it, and nothing for None."""
+    if isinstance(value, Asciidoc):
+        return value
+    return Asciidoc.escape("" if value is None else plain_output(str(value)))
 
 
 def _unchanged(value: Any) -> Any:
@@ -75,9 +85,32 @@ class _CodeGenerator(CodeGenerator):
             super().visit_Const(node, frame)
 
 
+class _Compiled(BytecodeCache):
+    """The code of templates in this process, by their file and contents: compiling them takes longer than their use."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[str, str], types.CodeType | None] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Give `bucket` its code if it was compiled before."""
+        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep the code of `bucket`; only the newest for each file."""
+        for key in [key for key in self._codes if key[0] == bucket.key]:
+            self._codes.pop(key, None)
+        self._codes[bucket.key, bucket.checksum] = bucket.code
+
+
+_compiled = _Compiled()
+
+
 class _Block(BlockReference):
     @property
     def super(self) -> BlockReference | Undefined:
+        is_own = self._context.environment.is_own(self._stack[self._depth])  # type: ignore[attr-defined]
+        if is_own and self._depth + 2 < len(self._stack):
+            return _Block(self.name, self._context, self._stack, self._depth + 2)
         return _trusted(super().super)
 
     def __call__(self) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from autoflow.reports.cells import Cell, Piece
 from autoflow.reports.colours import colour_of, declarations_of
@@ -37,6 +37,7 @@ class BlockWriter:
     _outer_indentation: int = 0
     _last_level: int = 0
     _has_title: bool = False
+    _anchors: set[str | None] = field(default_factory=set)
 
     def blocks(self, blocks: Sequence[Node]) -> str:
         """Return asciidoc for `blocks`, each followed by an empty line."""
@@ -66,6 +67,8 @@ class BlockWriter:
             return TITLE_HEADING
         wanted = min(max(level + self.text.outline.shift, 1), _DEEPEST_HEADING)
         anchor = self.text.outline.anchors.get(identifier)
+        anchor = None if anchor in self._anchors else anchor  # headings with the same text have the same identifier
+        self._anchors.add(anchor)
         attributes = f"[#{anchor}]\n" if anchor else ""
         if self._depth:
             return f"{attributes}[discrete]\n{'=' * (wanted + 1)} {text}\n\n"

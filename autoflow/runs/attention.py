@@ -19,6 +19,10 @@ PREFECT_PATIENCE = datetime.timedelta(minutes=10)
 """How long the Prefect API may be silent: the daemon restarts its own server meanwhile, and waits for another one."""
 
 
+SQLITE_PATIENCE = datetime.timedelta(minutes=2)
+"""How long a SQLite file may fail: it may be locked, but unlike a server it does not come back on its own."""
+
+
 class Need(enum.Enum):
     """A kind of condition: its subject, its headline, and the headline once it is over."""
 
@@ -378,6 +382,8 @@ def _database(facts: Facts, sights: Sights, now: datetime.datetime, patience: da
         since = _failing_since(facts.database_file)
         return Condition(need=Need.DATABASE, reason=sights.database, what_to_do=hint, since=since)
     standing = facts.run_store
+    if facts.database:
+        patience = min(patience, SQLITE_PATIENCE)
     if standing is None or standing.error is None or now - standing.since < patience:
         return None
     return Condition(need=Need.DATABASE, reason=standing.error, since=standing.since)

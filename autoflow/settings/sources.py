@@ -14,6 +14,9 @@ from pydantic.fields import FieldInfo
 
 from autoflow.settings.checks import Problem, absolute
 
+MAX_CONFIG_BYTES = 256 * 1024
+"""A larger config.toml is refused."""
+
 CONFIG_FILE = "PREFECT__USER_CONFIG_PATH"
 """The variable that names the config.toml to read."""
 
@@ -73,11 +76,17 @@ def _read(file: str | Problem) -> dict[str, object]:
     if isinstance(file, Problem):
         raise file
     try:
-        return dict(_flat(tomllib.loads(absolute(file).read_text(encoding="utf-8"))))
+        with absolute(file).open("rb") as toml:
+            content = toml.read(MAX_CONFIG_BYTES + 1)
+        if len(content) <= MAX_CONFIG_BYTES:
+            return dict(_flat(tomllib.loads(content.decode())))
+    except RecursionError as error:
+        raise Problem(f"{CONFIG_FILE}: {file} is nested too deeply") from error
     except OSError as error:
         raise Problem(f"{CONFIG_FILE}: cannot read {file}: {error.strerror}") from error
     except ValueError as error:
         raise Problem(f"{CONFIG_FILE}: {file} is not valid TOML: {error}") from error
+    raise Problem(f"{CONFIG_FILE}: {file} is larger than {MAX_CONFIG_BYTES // 1024} KiB")
 
 
 def _unknown_keys(given: Mapping[str, object], known: Sequence[str]) -> Problem | None:

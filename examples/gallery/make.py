@@ -4,16 +4,17 @@ Usage: python examples/gallery/make.py OUT_DIR
 """
 
 import argparse
+import contextlib
 import datetime
+import os
 import sys
 from pathlib import Path
-
-import nbformat
-from nbclient import NotebookClient
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
+from autoflow.errors import NotebookError
+from autoflow.notebooks.execution import execute
 from autoflow.reports import ReportContext, convert, missing_fonts, missing_tools
 from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
@@ -23,9 +24,8 @@ def make(out_dir: Path) -> list[Path]:
     """Execute the gallery's notebook and convert it; return the reports, which are in `out_dir`."""
     out_dir.mkdir(parents=True, exist_ok=True)
     executed = out_dir / "gallery.ipynb"
-    notebook = nbformat.read(HERE / "gallery.ipynb", as_version=4)
-    NotebookClient(notebook, allow_errors=True, timeout=120, resources={"metadata": {"path": str(HERE)}}).execute()
-    nbformat.write(notebook, executed)
+    with contextlib.suppress(NotebookError):  # Its last cell fails.
+        execute(HERE / "gallery.ipynb", executed, label="gallery", parameters={}, environment=os.environ, timeout=300)
     reports = [out_dir / f"gallery.{report_format}" for report_format in ReportFormat]
     for report in reports:
         convert(

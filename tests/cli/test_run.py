@@ -4,23 +4,26 @@ from pathlib import Path
 from autoflow.runs.records import RunKey
 from tests.cli.conftest import FAILS_WHILE_TOLD, Cli
 
+LARGE = 10**99
+"""A whole number that no column of a database and no other language takes for one."""
+
 
 def test_date_is_run_again_only_with_force(running_cli: Cli) -> None:
     cli = running_cli
-    first = cli.json("run", "simple", "--date", "2016-01-05", "-p", "level=5")
+    first = cli.json("run", "simple", "--date", "2016-01-05", "-p", f"level={LARGE}")
     assert first["state"] == "succeeded"
     assert Path(first["outputs"]["n"]["notebook"]).exists()
-    assert "is done already; --force" in cli.fails("run", "simple", "--date", "2016-01-05", "-p", "level=5")
+    assert "is done already; --force" in cli.fails("run", "simple", "--date", "2016-01-05", "-p", f"level={LARGE}")
 
     (cli.deployed.inputs / "fail").touch()
-    forced = ("run", "simple", "--date", "2016-01-05", "-p", "level=5", "--force")
+    forced = ("run", "simple", "--date", "2016-01-05", "-p", f"level={LARGE}", "--force")
     assert cli.json(*forced, code=1)["state"] == "failed"
     assert "is done already" in cli.fails(*forced[:-1])
     (cli.deployed.inputs / "fail").unlink()
     assert cli.json(*forced)["state"] == "succeeded"
     runs = cli.json("runs")
     assert [run["state"] for run in runs] == ["succeeded", "failed", "superseded"]
-    assert runs[0]["parameters"] == {"level": 5}
+    assert runs[0]["parameters"] == {"level": LARGE}
 
     shown = cli.json("runs", "show", str(runs[1]["id"]))
     assert shown["failed_source"] == FAILS_WHILE_TOLD

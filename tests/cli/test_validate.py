@@ -8,7 +8,7 @@ import pytest
 
 from autoflow.cli import main
 from tests.cli.conftest import Cli
-from tests.conftest import Deployed
+from tests.conftest import Deployed, write_notebook
 from tests.disks import fill, small_disk
 
 
@@ -95,3 +95,43 @@ def test_validate_reports_a_disk_without_room(cli: Cli, left: int, code: int, wo
     (disks,) = [check for check in checks if check["subject"] == "disks"]
     assert disks["good"] is (False if code else None)
     assert f"the disk of {notebooks} is {word}: " in " ".join([*disks["problems"], disks["note"]])
+
+
+def test_validate_warns_of_values_that_notebooks_do_not_expect(cli: Cli, deployed: Deployed) -> None:
+    write_notebook(deployed.inputs / "n.ipynb", parameters="level = 'admin2'\nflowapi_url = ''")
+    checks = {check["subject"]: check for check in cli.json("validate", "--offline")["checks"]}
+    assert checks["workflows.yml"]["good"]
+    missing, wrong = checks["workflows.yml"]["warnings"]
+    assert missing.startswith("workflows.yml:4: workflows[0].notebooks.n.parameters.flowapi_url: ")
+    assert wrong.startswith(
+        "workflows.yml:9: available_dates_sensor.workflows[0].parameters.level: 2 is a whole number"
+    )
+    assert cli("validate", "--offline") == 0
+    lines = cli.printed().splitlines()
+    assert f"note   workflows.yml  {missing}" in lines
+    assert f"{'':<23}{wrong}" in lines
+
+
+def test_validate_reports_a_kernel_that_is_not_installed(cli: Cli, deployed: Deployed) -> None:
+    write_notebook(deployed.inputs / "n.ipynb", parameters="level <- 1", kernelspec={"name": "ir", "display_name": "R"})
+    found = cli.json("validate", "--offline", code=1)
+    (notebooks,) = [check for check in found["checks"] if check["subject"] == "notebooks"]
+    assert notebooks["problems"] == [
+        (
+            "workflows.yml:4: workflows[0].notebooks.n.filename: no kernel named 'ir' is installed; install one where "
+            "AutoFlow runs, or choose another kernel in the notebook and save it"
+        )
+    ]
+
+
+def test_validate_refuses_a_notebook_of_two_gigabytes(cli: Cli, deployed: Deployed) -> None:
+    with (deployed.inputs / "n.ipynb").open("wb") as file:
+        file.truncate(2 * 1024**3)
+    found = cli.json("validate", "--offline", code=1)
+    (notebooks,) = [check for check in found["checks"] if check["subject"] == "notebooks"]
+    assert notebooks["problems"] == [
+        (
+            "workflows.yml:4: workflows[0].notebooks.n.filename: 'n.ipynb' is not a valid notebook: it has 2,048 MiB, "
+            "and the limit is 100; clear its outputs and save it"
+        )
+    ]

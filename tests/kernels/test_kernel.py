@@ -17,13 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from autoflow.kernels.connection import LONGEST_MESSAGE, TOO_LONG, KernelConnection
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.kernels.kernel import (
-    LONGEST_MESSAGE,
     SHUTDOWN_GRACE,
-    TOO_LONG,
     Kernel,
-    KernelConnection,
     KernelStartError,
     is_installed,
     new_kernel,

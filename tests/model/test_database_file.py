@@ -62,7 +62,12 @@ def replace_by_database(file: Path) -> None:
     other.replace(file)
 
 
-CHANGES = (delete, move, replace_by_copy, replace_by_empty, replace_by_database)
+def empty(file: Path) -> None:
+    with file.open("w"):
+        pass
+
+
+CHANGES = (delete, move, replace_by_copy, replace_by_empty, replace_by_database, empty)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -88,7 +93,7 @@ def test_store_refuses_once_its_file_was_deleted_or_replaced(
         use(store)
     message = str(raised.value)
     assert str(file) in message
-    assert "was deleted while" in message or "was replaced by another file" in message
+    assert any(what in message for what in ("was deleted while", "was replaced by another file", "was emptied while"))
     assert "start AutoFlow" in message
     assert len(message.splitlines()) == 1
     assert sorted((path.name, path.stat().st_size) for path in file.parent.iterdir()) == before
@@ -178,6 +183,20 @@ class TestOpening:
         (deployed.outputs / "autoflow.db").touch()
         with open_run_store(deployed.settings()) as store:
             assert store.claim(KEY)
+
+    @pytest.mark.parametrize("create", [True, False])
+    def test_a_file_that_was_emptied_under_a_daemon_is_left_to_be_saved(self, deployed: Deployed, create: bool) -> None:
+        file, beside = deployed.outputs / "autoflow.db", deployed.outputs / "autoflow.db-wal"
+        with open_run_store(deployed.settings()) as store:
+            store.claim(KEY)
+            empty(file)
+            before = beside.read_bytes()
+            with pytest.raises(RunStoreGoneError) as raised, open_run_store(deployed.settings(), create=create):
+                pass
+            with closing(RunStore(deployed.settings().db_uri)) as other, pytest.raises(RunStoreGoneError):
+                other.look()
+            assert "is empty, but AutoFlow has run here before" in str(raised.value)
+            assert (file.stat().st_size, beside.read_bytes()) == (0, before)
 
     def test_without_create_a_new_folder_stays_as_it_is(self, deployed: Deployed) -> None:
         before = sorted(deployed.outputs.rglob("*"))

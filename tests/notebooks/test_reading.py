@@ -1,10 +1,20 @@
 import json
+import os
 import re
+import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from autoflow.notebooks.reading import DeclaredParameters, InvalidNotebookError, declared_parameters, read_notebook
+from autoflow.notebooks.reading import (
+    MAX_DEPTH,
+    MAX_NOTEBOOK_BYTES,
+    DeclaredParameters,
+    InvalidNotebookError,
+    declared_parameters,
+    read_notebook,
+)
 from tests.conftest import PYTHON, write_notebook
 from tests.notebooks.running import Runner
 
@@ -136,3 +146,70 @@ def test_declared_parameters_are_those_of_the_tagged_cell(tmp_path: Path) -> Non
     assert declared_parameters(path) == DeclaredParameters(frozenset({"x"}), has_cell=True)
     path = write_notebook(tmp_path / "n.ipynb", "y = 1")
     assert declared_parameters(path) == DeclaredParameters(frozenset(), has_cell=False)
+
+
+def nested(levels: int) -> bytes:
+    """Return a notebook whose JSON is nested so many levels deep."""
+    inner = b"[" * (levels - 2) + b"]" * (levels - 2)
+    return b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {"x": %s}, "cells": []}' % inner
+
+
+def test_deeply_nested_notebook_runs_or_is_refused_before_it_runs(tmp_path: Path, run: Runner) -> None:
+    path = tmp_path / "n.ipynb"
+    path.write_bytes(nested(MAX_DEPTH))
+    assert run.run(path).error is None
+    path.write_bytes(nested(MAX_DEPTH + 1))
+    with pytest.raises(InvalidNotebookError, match=r"^it is nested too deeply$"):
+        read_notebook(path)
+
+
+@pytest.mark.parametrize("size", [MAX_NOTEBOOK_BYTES + 1, 2 * 1024**3])
+def test_large_notebook_is_refused_by_its_size_before_it_is_read(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "n.ipynb"
+    with path.open("wb") as file:
+        file.truncate(size)
+    tracemalloc.start()
+    with pytest.raises(InvalidNotebookError) as raised:
+        read_notebook(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    mebibytes = f"{size / 2**20:,.0f}"
+    assert str(raised.value) == f"it has {mebibytes} MiB, and the limit is 100; clear its outputs and save it"
+    assert most < 1_000_000
+
+
+def test_pipe_in_place_of_a_notebook_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "n.ipynb")
+    with pytest.raises(InvalidNotebookError, match=r"^it is not a regular file$"):
+        read_notebook(tmp_path / "n.ipynb")
+
+
+def test_number_with_more_digits_than_python_reads_is_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "n.ipynb"
+    path.write_bytes(nested(3).replace(b"[]", b"1" * (sys.get_int_max_str_digits() + 1), 1))
+    with pytest.raises(InvalidNotebookError, match=r"^a number in it has too many digits$"):
+        read_notebook(path)
+
+
+def test_large_numbers_and_characters_beyond_the_first_plane_reach_the_notebook(tmp_path: Path, run: Runner) -> None:
+    values = {"large": 10**400, "beyond": -(2**63) - 1, "emoji": "\U0001f600 \U0001d11e", "deep": deep(40)}
+    parameters = "large, beyond, emoji, deep = 1, 1, '', []"
+    cell = f"assert (large, beyond, emoji, deep) == {tuple(values.values())!r}"
+    path = write_notebook(tmp_path / "n.ipynb", cell, parameters=parameters)
+    path.write_text(path.read_text().replace("''", "'\\ud83d\\ude00'"))
+    assert run.run(path, values=values).error is None
+
+
+def deep(levels: int) -> list[object]:
+    """Return lists in lists."""
+    value: list[object] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_json_does_not_have_do_no_harm_in_metadata(tmp_path: Path, run: Runner, number: str) -> None:
+    path = tmp_path / "n.ipynb"
+    path.write_bytes(nested(3).replace(b"[]", number.encode(), 1))
+    assert run.run(path).error is None

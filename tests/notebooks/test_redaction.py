@@ -28,7 +28,7 @@ def test_secrets_are_redacted_everywhere(tmp_path: Path, run: Runner) -> None:
     notebook.metadata["note"] = {SECRET: SECRET}
     nbformat.write(notebook, path)
     ran = run.run(path, values={"value": SECRET}, secrets=[SECRET, "short"])
-    assert ran.failure() == (7, "ValueError", "[secret]")
+    assert ran.failure() == (6, "ValueError", "[secret]")
     assert ran.printed(3) == "[secret]\n"
     text = ran.executed.read_text(encoding="utf-8")
     for traces in (SECRET, SECRET[9:], json.dumps(SECRET[9:])[1:-1], "&lt;odd&gt; characters"):

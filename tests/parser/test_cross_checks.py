@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import write_notebook
 from tests.parser.good_file import ENTRY, SENSOR, changed, problems
 
 
@@ -66,4 +67,15 @@ def test_duplicate_name_does_not_hide_an_entry_without_a_workflow(inputs: Path) 
     assert problems(inputs, changed(("  - name: other", "  - name: flows"))) == [
         "16: workflows[1].name: duplicate name 'flows', first used by workflows[0]",
         f"32: {SENSOR}.workflows[1].workflow_name: unknown workflow 'other'",
+    ]
+
+
+def test_parameter_that_a_notebook_declares_but_does_not_get_is_to_be_added_there(inputs: Path) -> None:
+    write_notebook(inputs / "plain.ipynb", parameters="region = 'all'")
+    text = changed(("- workflow_name: other", "- {workflow_name: other, parameters: {region: north}}"))
+    assert problems(inputs, text) == [
+        (
+            f"32: {SENSOR}.workflows[1].parameters.region: no notebook of workflow 'other' uses this parameter; "
+            "notebook 'only' declares it: add 'region: region' to the parameters of 'only'"
+        ),
     ]

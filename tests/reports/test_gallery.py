@@ -142,6 +142,20 @@ def test_noise_is_left_out(gallery: Path, text: str) -> None:
             assert hidden not in shown
 
 
+def test_widgets_and_printed_text_are_shown_as_they_ended(words: str) -> None:
+    for shown in (
+        "step 1 of 3 step 2 of 3 step 3 of 3 loaded 100 % seventeen regions",
+        "weeks: 9 region: East",
+        "a label in bold",
+        "printed into a widget",
+        "the last of two states",
+        "round 3 of three",
+    ):
+        assert shown in words
+    for hidden in ("BAR", "it/s", "loaded 10 %", "weeks: 7", "IntSlider", "UPDATED LATER", "round 2 of three"):
+        assert hidden not in words
+
+
 def test_a_failure_is_readable(words: str) -> None:
     assert words.count("ValueError: no flows for region 'Nowhere' on 2016-01-07") == 2
 

@@ -302,6 +302,20 @@ def test_a_replaced_database(start: Start) -> None:
     assert_needs_a_person(daemon, "the database of runs cannot be used", "was replaced by another file")
 
 
+def test_a_database_file_that_was_emptied(start: Start) -> None:
+    daemon = start()
+    file = daemon.settings.outputs_dir / "autoflow.db"
+    content = file.read_bytes()
+    with file.open("w"):
+        pass
+    daemon.look()
+    assert_needs_a_person(daemon, "the database of runs cannot be used", f"{file} was emptied while AutoFlow")
+    assert file.stat().st_size == 0
+    file.write_bytes(content)
+    daemon.look()
+    assert_is_over(daemon, "the database of runs can be used again")
+
+
 def test_a_database_server_that_fails_needs_a_person_after_a_while(start: Start) -> None:
     daemon = start()
     with closing(sqlite3.connect(daemon.settings.outputs_dir / "autoflow.db")) as connection:
@@ -388,3 +402,22 @@ def test_an_edit_right_after_the_start_is_logged_too(start: Start, caplog: pytes
         with ExitStack() as stack:
             daemon.start(stack, edit=lambda text=text: daemon.deployed.write_workflows(text))  # type: ignore[misc]
         assert line in caplog.text
+
+
+def test_findings_are_logged_after_each_edit_and_not_in_between(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    daemon = start()
+    logger.propagate = True  # `health` has set up the log for itself
+    notebook, file = daemon.deployed.inputs / "n.ipynb", daemon.deployed.inputs / "workflows.yml"
+    for number in range(2):
+        write_notebook(notebook, str(number), parameters="reference_date = ''")
+        for _ in range(3):
+            daemon.look(later=HOUR)
+            daemon.tick()
+        assert caplog.text.count("add 'reference_date: reference_date'") == number + 1
+    file.write_text(file.read_text() + "# an edit\n")
+    daemon.look()
+    assert caplog.text.count("add 'reference_date: reference_date'") == 3
+    write_notebook(notebook, "1")
+    daemon.look()
+    assert caplog.text.count("add 'reference_date: reference_date'") == 3
+    assert daemon.health() == (0, "")
