@@ -38,6 +38,9 @@ _LINE_COST = 60
 _OUTPUT_COST = 1000
 """The memory that a line (they are written one by one) and an output take besides their characters."""
 
+_NUMBER_COST = 20
+"""How long a number is."""
+
 Message = dict[str, Any]
 
 
@@ -244,7 +247,7 @@ def _cost(value: Any) -> int:
         return sum(_cost(key) + _cost(item) for key, item in value.items()) + _LINE_COST
     if isinstance(value, list | tuple):
         return sum(map(_cost, value)) + _LINE_COST
-    return 8
+    return _NUMBER_COST
 
 
 def _is_deep(value: Any, levels: int = DEEPEST_OUTPUT) -> bool:

@@ -19,8 +19,9 @@ import psutil
 import pytest
 
 from autoflow.kernels import fork_server
+from autoflow.kernels.connection import KernelConnection
 from autoflow.kernels.fork_server import ForkedProcess, ForkServer
-from autoflow.kernels.kernel import SHUTDOWN_GRACE, Kernel, KernelConnection, new_kernel
+from autoflow.kernels.kernel import SHUTDOWN_GRACE, Kernel, new_kernel
 from tests.environment import steady_environ
 from tests.waiting import LONG, wait_for
 
