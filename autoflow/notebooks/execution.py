@@ -12,6 +12,7 @@ from typing import Any
 
 import nbformat
 from nbclient.exceptions import DeadKernelError
+from nbformat.v4.rwbase import split_lines, strip_transient
 
 from autoflow.errors import NotebookError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
@@ -305,7 +306,10 @@ def _isoformat(value: object) -> str:
 
 
 def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Write `notebook` to `path`, completely or not at all."""
-    with whole_file(path) as temporary:
-        # A notebook can print lone surrogates, which UTF-8 cannot encode.
-        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", errors="replace")
+    """Write `notebook`, which is changed, to `path`, completely or not at all."""
+    # Not with `nbformat.write`, which makes several copies of the whole text.
+    options: dict[str, Any] = {"indent": 1, "sort_keys": True, "separators": (",", ": "), "ensure_ascii": False}
+    # A notebook can print lone surrogates, which UTF-8 cannot encode.
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace") as file:
+        json.dump(strip_transient(split_lines(notebook)), file, **options)
+        file.write("\n")
