@@ -98,8 +98,7 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
         If the conversion fails, with the message of the tool that failed. RunStopped, if `stop` is set before its end.
 
     """
-    deadline = time.monotonic() + timeout
-    stop = stop or StopSignal()
+    stop, deadline = stop or StopSignal(), time.monotonic() + timeout
     try:
         with (
             stop.prevailing(),
