@@ -118,6 +118,14 @@ class BoundedChannel(AsyncZMQSocketChannel):
         self._kernel_waits = True
         self.socket.setsockopt(zmq.RCVHWM, QUEUE_OF_WAITING_KERNEL)
 
+    def send(self, msg: dict[str, Any]) -> None:
+        """Send a message, and wake up who waits for one.
+
+        jupyter_client would send it behind the back of the socket, which may miss then that a message has arrived.
+        """
+        parts: list[Any] = self.session.serialize(msg)
+        self.socket.send_multipart([*parts, *msg.get("buffers", ())])
+
     async def get_msg(  # type: ignore[override]
         self,
         timeout: float | None = None,  # noqa: ASYNC109 - jupyter_client's signature

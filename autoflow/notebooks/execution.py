@@ -237,6 +237,13 @@ class _Run:
         """The source of the current cell; empty if there is none."""
         return "" if self.position is None else str(self.node.cells[self.position].source)
 
+    @property
+    def traceback(self) -> str:
+        """The tracebacks in the outputs of the current cell; empty if there is none."""
+        outputs = [] if self.position is None else self.node.cells[self.position].get("outputs", [])
+        lines = [line for output in outputs for line in output.get("traceback", ())]
+        return without_ansi_codes("\n".join(lines))
+
     def place(self) -> tuple[int | None, str | None]:
         """Return the number of the current cell and its beginning; None if it is not one of the author's."""
         number = None if self.position is None else self.numbers[self.position]
@@ -259,7 +266,8 @@ def _explained(error: Exception, label: str, run: _Run, parameters: Mapping[str,
     note = run.redaction.of_text(scrap_hint(*run.reason(error), run.source, parameters))
     error_class, message = (run.redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
     sources = (cell.source for cell in run.node.cells)
-    message = with_hint(error_class, message, sources, has_own_python=run.kernel_name == PYTHON_KERNEL)
+    is_own = run.kernel_name == PYTHON_KERNEL
+    message = with_hint(error_class, message, sources, has_own_python=is_own, traceback=run.traceback)
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[:LONGEST_MESSAGE]}..."
     message = with_note(message, note)

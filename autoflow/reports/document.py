@@ -18,6 +18,7 @@ from autoflow.errors import ReportError
 from autoflow.reports.exporting import OWN_TEMPLATE, fill
 from autoflow.reports.hypertext import clean_html
 from autoflow.reports.inlines import InlineWriter, missing_picture
+from autoflow.reports.limits import Ledger, plain_notebook
 from autoflow.reports.marks import as_blocks, as_text, as_title, lacks_title, laid_out
 from autoflow.reports.markup import Asciidoc, escape_line
 from autoflow.reports.nodes import Node, nodes
@@ -69,10 +70,13 @@ class Workplace:
         return self.template.resolve() == (self.config_dir / OWN_TEMPLATE).resolve()
 
 
-def write_document(notebook: Path, workplace: Workplace, *, subtitle: str, paged: bool) -> Document:
+def write_document(
+    notebook: Path, workplace: Workplace, *, subtitle: str, paged: bool, is_plain: bool = False
+) -> Document:
     """Return the asciidoc of `notebook`, and write its pictures to the workplace's folder.
 
-    `subtitle` is a line below the title; a report is `paged` if it becomes a PDF.
+    `subtitle` is a line below the title; a report is `paged` if it becomes a PDF, and `is_plain` if it shows
+    nothing but text.
 
     Raises
     ------
@@ -81,9 +85,11 @@ def write_document(notebook: Path, workplace: Workplace, *, subtitle: str, paged
 
     """
     contents = _read(notebook)
-    shelf = PictureShelf(folder=workplace.folder, inputs_dir=workplace.inputs_dir)
-    reduce_to_shown(contents, shelf)
-    texts = _Texts(workplace, shelf)
+    if is_plain:
+        contents = plain_notebook(contents, plain_output)
+    shelf, ledger = PictureShelf(folder=workplace.folder, inputs_dir=workplace.inputs_dir), Ledger()
+    reduce_to_shown(contents, shelf, ledger)
+    texts = _Texts(workplace, shelf, ledger)
     with ThreadPoolExecutor(max_workers=1) as meanwhile:
         pictures = meanwhile.submit(shelf.finish, timeout=workplace.seconds_left, stop=workplace.stop)
         read = texts.pandoc(fragments_of(contents))
@@ -99,7 +105,8 @@ def write_document(notebook: Path, workplace: Workplace, *, subtitle: str, paged
         text = fill(workplace.template, contents, config_dir=workplace.config_dir, filters=filters, resources=resources)
         if not lacks_title(text):
             break
-    return Document(text=laid_out(text), colours=writer.text.colours)
+    notes = "".join(f"\n\n[.clipped]\n{escape_line(note)}\n" for note in ledger.notes())
+    return Document(text=laid_out(text) + notes, colours=writer.text.colours)
 
 
 def _resources(contents: NotebookNode, notebook: Path, *, title: str, subtitle: str) -> dict[str, Any]:
@@ -155,8 +162,9 @@ def _read(notebook: Path) -> NotebookNode:
 class _Texts:
     """The notebook's markdown, HTML and LaTeX, as read by pandoc."""
 
-    def __init__(self, workplace: Workplace, shelf: PictureShelf) -> None:
+    def __init__(self, workplace: Workplace, shelf: PictureShelf, ledger: Ledger) -> None:
         self._workplace = workplace
+        self._ledger = ledger
         self._shelf = shelf
         self._reader = workplace.config_dir / "report_reader.lua"
         self._blocks: dict[Fragment, Sequence[Node]] = {}
@@ -167,14 +175,15 @@ class _Texts:
         return read_fragments(fragments, reader=self._reader, folder=folder, timeout=timeout, stop=self._workplace.stop)
 
     def keep(self, read: Mapping[Fragment, Sequence[Node]]) -> None:
-        """Keep the blocks read, and make their pictures and formulas."""
-        for node in nodes(list(read.values())):
+        """Keep the blocks read that the report has room for, and make their pictures and formulas."""
+        kept = {fragment: self._ledger.bounded(blocks) for fragment, blocks in read.items()}
+        for node in nodes(list(kept.values())):
             if formula := formula_of(node):
                 self._shelf.add_formula(formula)
             elif node["t"] == "Image" and (picture := self._shelf.find(node["c"][2][0])):
                 self._shelf.add(picture)
         self._shelf.finish(timeout=self._workplace.seconds_left, stop=self._workplace.stop)
-        self._blocks |= read
+        self._blocks |= kept
 
     def blocks(self, dialect: Dialect, text: str) -> Sequence[Node]:
         """Return the blocks of a text; read it now if a template has changed it."""

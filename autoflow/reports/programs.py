@@ -72,11 +72,12 @@ class Program:
         try:
             output, warnings = self._child.communicate(given, timeout=max(timeout, 0.001))
         except subprocess.TimeoutExpired as error:
-            raise ReportError(took_too_long(self._name)) from error
+            raise ReportError(took_too_long(self._name), is_timeout=True) from error
         message = own_message(warnings, self._folder)
         if status := self._child.returncode:
             self._stop.raise_if_set()
-            raise ReportError(f"{self._name} failed: {message or ended_with(status)}", is_death=status < 0)
+            message = f"{self._name} failed: {message or ended_with(status)}"
+            raise ReportError(message, is_death=status < 0)
         return output, message
 
 

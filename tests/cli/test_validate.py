@@ -143,8 +143,8 @@ def test_validate_reports_a_kernel_that_is_not_installed(cli: Cli, deployed: Dep
     (notebooks,) = [check for check in found["checks"] if check["subject"] == "notebooks"]
     assert notebooks["problems"] == [
         (
-            "workflows.yml:4: workflows[0].notebooks.n.filename: no kernel named 'ir' is installed; install one where "
-            "AutoFlow runs, or choose another kernel in the notebook and save it"
+            "workflows.yml:4: workflows[0].notebooks.n.filename: 'n.ipynb' cannot run: no kernel named 'ir' is "
+            "installed; install one where AutoFlow runs, or choose another kernel in the notebook and save it"
         )
     ]
 
