@@ -10,6 +10,7 @@ import pytest
 from nbformat import NotebookNode, v4
 from PIL import Image, ImageDraw
 
+from autoflow.page.readable import readable_html
 from autoflow.reports import pictures
 from autoflow.specs import ReportFormat
 from benchmarks.fuzz_reports import fuzz
@@ -316,6 +317,13 @@ def test_attachments_are_found_however_their_name_is_written(tmp_path: Path) -> 
     assert "attachment:a.png" in html.unescape(page)
     assert "cell-0" not in page
     assert {MAGENTA_SEEN, (0, 208, 64)} <= colours
+
+
+def test_attachments_are_found_in_notebooks_as_pages() -> None:
+    page = readable_html(notebook(*attached_cells()), title="Attached")
+
+    assert page.count('src="data:image/png;base64,') == ATTACHED_COUNT
+    assert 'src="attachment:' not in page
 
 
 def strip(width: int, height: int, dpi: int = 100) -> bytes:
