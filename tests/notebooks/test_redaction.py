@@ -123,7 +123,7 @@ def test_error_that_is_cut_within_a_secret_has_no_part_of_it(run: Runner) -> Non
     )
     text = ran.executed.read_text()
 
-    assert "more characters]" in text
+    assert "[cut after" in text
     assert "p_-" not in text
     assert "h" * 20 not in text
 
