@@ -41,7 +41,7 @@ LARGEST_FRAME = 100_000_000
 LONGEST_QUEUE = 50_000
 """How many messages of a kernel may wait to be handled; it silently drops further ones."""
 
-QUEUE_OF_WAITING_KERNEL = 2
+QUEUE_OF_WAITING_KERNEL = 1
 """How many messages ZeroMQ receives ahead of a kernel that waits: each may be as long as `LONGEST_MESSAGE`."""
 
 _SCRAP = re.compile(SCRAP_TYPE.encode())

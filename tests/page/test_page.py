@@ -21,7 +21,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.expected_conditions import visibility_of_element_located
 from selenium.webdriver.support.wait import WebDriverWait
 
-from autoflow.date_stencil import DateStencil
+from autoflow.dates.stencil import DateStencil
 from autoflow.model.opening import PAGE_NAME, open_run_store
 from autoflow.model.store import RunStore
 from autoflow.page.readable import LONGEST_HIGHLIGHTED, readable_html
@@ -344,6 +344,19 @@ def test_executed_notebooks_are_converted_to_html_in_the_background(deployed: De
                 ["reports/flows%20100%25%20%231__n__{d}__abcdef01__{t}.pdf"],
             ]
         ]
+    ]
+
+
+def test_a_notebook_that_cannot_be_converted_is_a_line_in_the_log(
+    deployed: Deployed, store: RunStore, logged: list[str]
+) -> None:
+    broken = finish(store, 1, RunState.SUCCEEDED, deployed.settings())
+    broken.write_text("{")
+    with PageWriter(deployed.settings(), store, shortest_pause=0.0) as page:
+        page.follow([TriggerSpec(workflow=SPEC)])
+        page.finish()
+    assert [line for line in logged if "could not convert" in line] == [
+        f"could not convert {broken} to HTML: JSONDecodeError"
     ]
 
 
