@@ -43,11 +43,11 @@ def test_hostile_notebooks_do_not_keep_others_from_being_converted(tmp_path: Pat
         (tmp_path / f"{name}.ipynb").write_text(
             json.dumps(v4.new_notebook(cells=[cell, v4.new_markdown_cell("the end")]))
         )
-    paths = "\0".join(str(tmp_path / f"{name}.ipynb") for name in notebooks)
+    given = "\0".join(f"{tmp_path / name}.ipynb\0{name}" for name in notebooks)
 
     environment = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
     command = [sys.executable, "-m", "autoflow.page.readable"]
-    subprocess.run(command, input=paths.encode(), env=environment, check=True, timeout=LONG)
+    subprocess.run(command, input=given.encode(), env=environment, check=True, timeout=LONG)
 
     for name in notebooks:
         assert "the end" in (tmp_path / f"{name}.html").read_text(), name
