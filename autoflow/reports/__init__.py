@@ -1,6 +1,5 @@
 """Convert executed notebooks to reports: nbconvert writes asciidoc, asciidoctor-pdf makes PDF or HTML of it."""
 
-import datetime
 import json
 import logging
 import shutil
@@ -64,15 +63,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ReportContext:
-    """The workflow and date in the footer."""
+    """The workflow and its dates, which are in the footer."""
 
     workflow: str
-    reference_date: datetime.date | None
+    dates: str = ""
 
     def __str__(self) -> str:
         """Return the footer."""
-        date = self.reference_date.isoformat() if self.reference_date else ""
-        return " · ".join(filter(None, (self.workflow, date)))
+        return " · ".join(filter(None, (self.workflow, self.dates)))
 
 
 def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
@@ -99,8 +97,7 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
         If the conversion fails, with the message of the tool that failed. RunStopped, if `stop` is set before its end.
 
     """
-    deadline = time.monotonic() + timeout
-    stop = stop or StopSignal()
+    deadline, stop = time.monotonic() + timeout, stop or StopSignal()
     try:
         with (
             stop.prevailing(),
@@ -136,7 +133,7 @@ def try_template(
         workplace = Workplace(folder.resolve(), folder.resolve(), template, config_dir, deadline, StopSignal())
         if workplace.has_own_template:
             return ()
-        context = ReportContext(workflow="validate", reference_date=None)
+        context = ReportContext(workflow="validate")
         made, warnings = _made(notebook, workplace, report_format, context)
         return complaints(warnings, made.with_name(_SOURCE).read_text(encoding="utf-8"), template)
 

@@ -1,6 +1,7 @@
 """Write an executed notebook as an asciidoc document."""
 
 import datetime
+import html
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +30,11 @@ from autoflow.reports.writing import BlockWriter, picture_block
 from autoflow.stop_signal import StopSignal
 
 _LONGEST_TITLE = 300
-_PICTURES = {"image/png": ".png", "image/jpeg": ".jpg", "image/svg+xml": ".svg"}
+_NOTE = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="640" height="20"><text y="15" font-size="12">{note}</text></svg>'
+)
+"""In the place of a picture that cannot be shown."""
+_PICTURES = frozenset({"image/png", "image/jpeg", "image/svg+xml"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +142,12 @@ def _name_pictures(contents: NotebookNode, shelf: PictureShelf, workplace: Workp
     shelf.finish(timeout=workplace.seconds_left, stop=workplace.stop)
     for (place, number, kind), content in pictures.items():
         picture = shelf.picture(content)
-        name = f"output_{place}_{number}{Path(picture.name).suffix if picture else _PICTURES[kind]}"
+        name = f"output_{place}_{number}{Path(picture.name).suffix if picture else '.svg'}"
         if picture:
             shutil.copyfile(workplace.folder / picture.name, workplace.folder / name)
+        else:
+            note = html.escape(f"[{shelf.problem(content) or 'a picture that cannot be shown'}]")
+            (workplace.folder / name).write_text(_NOTE.format(note=note), encoding="utf-8")
         metadata = contents.cells[place].outputs[number].metadata
         metadata["filenames"] = {**metadata.get("filenames", {}), kind: Asciidoc(name)}
 
@@ -243,7 +251,10 @@ def _filters(texts: _Texts, writer: BlockWriter) -> dict[str, Any]:
 
 
 def _beside(workplace: Workplace, name: str) -> Asciidoc:
-    """Copy a file beside the template into the workplace, and return its name there."""
+    """Copy a file beside the template, or below it, into the workplace; return its name there."""
+    folder = workplace.template.resolve().parent
+    if not (folder / name).resolve().is_relative_to(folder):
+        raise ValueError(f"{name} is not in the folder of the template")
     copied = workplace.folder / f"template-{Path(name).name}"
     shutil.copyfile(workplace.template.parent / name, copied)
     return Asciidoc(copied.name)

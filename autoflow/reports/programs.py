@@ -85,7 +85,8 @@ class Program:
 def started(command: Sequence[str], *, folder: Path, stop: StopSignal) -> Iterator[Program]:
     """Start `command` in `folder`, without the daemon's environment.
 
-    When the block ends or `stop` is set, kill it and every process it started.
+    When the block ends or `stop` is set, kill it and every process it started. If AutoFlow is killed, the system kills
+    it as well; it sees to that when the thread ends that started the command, so the block must be in one thread.
 
     Raises
     ------
@@ -99,7 +100,7 @@ def started(command: Sequence[str], *, folder: Path, stop: StopSignal) -> Iterat
         raise ReportError("; ".join(missing_tools()) or f"{command[0]} is not on PATH")
     pipe = subprocess.PIPE
     child = subprocess.Popen(
-        [program, *command[1:]],
+        [*_killed_with_this_process(), program, *command[1:]],
         cwd=folder,
         env=environment(Path(program).parent, folder),
         stdin=pipe,
@@ -113,6 +114,12 @@ def started(command: Sequence[str], *, folder: Path, stop: StopSignal) -> Iterat
     finally:
         kill_group(child.pid)
         child.communicate()
+
+
+def _killed_with_this_process() -> tuple[str, ...]:
+    """Return the beginning of a command that is to be killed with this process; empty where there is no `setpriv`."""
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL") if setpriv else ()
 
 
 def took_too_long(name: str) -> str:
