@@ -7,9 +7,8 @@ import gzip
 import hashlib
 import json
 import ssl
-import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as DeadlinePassed
 from contextlib import contextmanager
@@ -21,10 +20,11 @@ from typing import Any
 import httpx
 import jwt
 
+from autoflow.dates.availability import Availability
 from autoflow.errors import FlowApiError, TokenError
 from autoflow.settings import Settings
 from autoflow.system.lean_imports import postponed
-from autoflow.utils import redact
+from autoflow.utils import redact, without_warnings
 
 # flowclient needs pandas for results of queries, not for dates.
 with postponed("pandas", annotations=["DataFrame"]):
@@ -60,8 +60,8 @@ class FlowApi:
             ssl_certificate=settings.ssl_certificate,
         )
 
-    def available_dates(self, cdr_types: Iterable[str] | None = None) -> frozenset[datetime.date]:
-        """Return the dates with data of any of `cdr_types` or, if that is None, of any type.
+    def available_dates(self) -> Availability:
+        """Return the dates with data, by type of CDR.
 
         Raises
         ------
@@ -71,7 +71,7 @@ class FlowApi:
         """
         with self._explaining_errors(), contextlib.closing(self._connect()) as session:
             answer = _within(self.timeout, session)
-        return _dates(answer, None if cdr_types is None else frozenset(cdr_types))
+        return Availability(types=_dates(answer))
 
     def token_expiry(self) -> datetime.datetime | None:
         """Return when the token expires, in UTC; None if it never does or cannot be read."""
@@ -99,9 +99,8 @@ class FlowApi:
         if not (self.token.isascii() and self.token.isprintable()):
             # It cannot be sent in a header, and the error from trying would quote it.
             raise _invalid_token()
-        with warnings.catch_warnings():
-            # flowclient warns about every URL without https, such as one within a docker network.
-            warnings.simplefilter("ignore")
+        # flowclient warns about every URL without https, such as one within a docker network.
+        with without_warnings():
             connection = flowclient.connect(url=self.url, token=self.token, ssl_certificate=self._trusted())
         connection.session.timeout = self.timeout
         connection.session.event_hooks = {"response": [self._refuse]}
@@ -205,16 +204,11 @@ def _within(seconds: float, ask: Callable[[], object]) -> object:
         executor.shutdown(wait=False)
 
 
-def _dates(answer: object, cdr_types: frozenset[str] | None) -> frozenset[datetime.date]:
-    """Return all dates of `cdr_types` in FlowAPI's answer, which lacks types without data."""
+def _dates(answer: object) -> dict[str, frozenset[datetime.date]]:
+    """Return the dates of each type in FlowAPI's answer, which lacks types without data."""
     if not isinstance(answer, Mapping):
         raise FlowApiError("FlowAPI's available dates are not a mapping of CDR types to dates")
     try:
-        return frozenset(
-            datetime.date.fromisoformat(text)
-            for cdr_type, texts in answer.items()
-            if cdr_types is None or cdr_type in cdr_types
-            for text in texts
-        )
+        return {str(name): frozenset(map(datetime.date.fromisoformat, texts)) for name, texts in answer.items()}
     except (TypeError, ValueError):
         raise FlowApiError("FlowAPI's available dates contain an invalid date") from None

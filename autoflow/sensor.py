@@ -13,6 +13,7 @@ from prefect.settings.context import get_current_settings
 from prefect.states import Cancelled, Failed
 from pydantic import Field
 
+from autoflow.dates.availability import Availability
 from autoflow.errors import AutoflowError
 from autoflow.flowapi import FlowApi
 from autoflow.log import bugs_logged, logger
@@ -26,9 +27,10 @@ from autoflow.orchestration.flow_runs import result_storage
 from autoflow.orchestration.history import replace_parameter
 from autoflow.parser import read_workflows
 from autoflow.parser.secret_values import check_for_secrets
-from autoflow.runs.plan import DueWork, given_up_keys
+from autoflow.parser.value_checks import unexpected_values
+from autoflow.runs.plan import DueWork, given_up_keys, keys_with_reruns
 from autoflow.runs.records import RunKey, RunState, utc_now
-from autoflow.runs.requests import check_available, merged_parameters, requested_run, requested_trigger
+from autoflow.runs.requests import check_available, date_ranges, merged_parameters, requested_run, requested_trigger
 from autoflow.runs.run import WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
@@ -112,14 +114,26 @@ class Sensor:
         triggers = file.sensor.triggers
         flowapi = FlowApi.of(self.settings)
         self.token_watch.look(flowapi.token_expiry(), self.clock())
-        available_dates = flowapi.available_dates(file.sensor.cdr_types)
+        found = flowapi.available_dates()
         settle_times(self.store, self.wait)
         give_up_crashed(self.store)
-        histories = self.store.histories()
-        work = self.dispatcher.hand_over(Targets(triggers=triggers, available_dates=available_dates), histories)
-        logger.info("tick: %s available, %s", _count(len(available_dates), "date"), _due_text(work))
+        availability = self._noted(found).only(file.sensor.cdr_types)
+        histories = self.store.histories(keys_with_reruns(triggers))
+        work = self.dispatcher.hand_over(Targets(triggers=triggers, availability=availability), histories)
+        dates = len(availability.to().dates)
+        logger.info("tick: %s available, %s", _count(dates, "date"), _due_text(work))
         given_up = tuple(given_up_keys(triggers, histories))
-        return Tick(file=file, given_up=given_up, dates=len(available_dates), due=work.total)
+        return Tick(file=file, given_up=given_up, dates=dates, due=work.total)
+
+    def _noted(self, found: Availability) -> Availability:
+        """Record the dates that FlowAPI has; return them with the times at which they arrived."""
+        arrivals = self.store.note_dates(found.types)
+        for name in sorted(arrivals.keys() - {name for name, dates in found.types.items() if dates}):
+            logger.warning(
+                "FlowAPI has no dates of type %s, but had some before: a fault of FlowAPI; look at FlowMachine's log",
+                name,
+            )
+        return found.with_arrivals(arrivals)
 
 
 def make_available_dates_sensor(
@@ -225,10 +239,13 @@ def _check_request(
     _refuse_secrets(settings, given)
     file = read_workflows(settings)
     parameters = merged_parameters(file, workflow, given)
-    run = requested_run(file, workflow, reference_date, parameters)
-    available_dates = FlowApi.of(settings).available_dates(file.sensor.cdr_types)
-    check_available(requested_trigger(file, workflow, parameters), reference_date, available_dates)
-    return run
+    trigger = requested_trigger(file, workflow, parameters)
+    for line in unexpected_values(trigger.workflow, given):
+        logger.warning("%s", line)
+    date_ranges(trigger, reference_date)
+    availability = FlowApi.of(settings).available_dates().only(file.sensor.cdr_types)
+    check_available(trigger, reference_date, availability)
+    return requested_run(trigger, reference_date, availability)
 
 
 def _refuse_secrets(settings: Settings, parameters: Mapping[str, Any]) -> None:
@@ -268,8 +285,9 @@ def _count(number: int, noun: str) -> str:
 
 
 def _due_text(work: DueWork) -> str:
+    waiting = f"; {_count(work.waiting, 'date')} waiting for the rest of the data" if work.waiting else ""
     if not work.total:
-        return "nothing is due"
+        return f"nothing is due{waiting}"
     first = sorted((run for runs in work.runs.values() for run in runs[:5]), key=lambda run: run.reference_date)[:5]
     some = ", ".join(map(str, first)) + (", …" if work.total > 5 else "")
-    return f"{_count(work.total, 'run')} due: {some}"
+    return f"{_count(work.total, 'run')} due: {some}{waiting}"

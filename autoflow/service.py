@@ -199,7 +199,7 @@ class _Deployments:
         shutdown: Shutdown,
         followers: _TickFollowers,
     ) -> None:
-        self._schedule = workflows.sensor.schedule
+        self._schedule, self._timezone = _schedule_of(workflows)
         self._names = _names(workflows)
         self._runner = runner
         self._followers = followers
@@ -234,7 +234,7 @@ class _Deployments:
 
         """
         try:
-            self.sensor.apply(cron=self._schedule)
+            self.sensor.apply(cron=self._schedule, timezone=self._timezone)
             self.run_workflow.apply()
             self.sensor.run_soon()
         except PREFECT_FAILURES as error:
@@ -242,7 +242,7 @@ class _Deployments:
                 f"the Prefect API rejected AutoFlow's deployments ({first_line(error)}): check PREFECT_API_URL "
                 "and, if the API requires authentication, PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
             ) from error
-        logger.info("checking for new dates now and on the schedule '%s' (UTC)", self._schedule)
+        logger.info("checking for new dates now and on the schedule '%s' (%s)", self._schedule, self._timezone)
 
     def _run_workflow_flow(self, names: list[str]) -> "prefect.Flow[..., object]":
         return make_run_workflow(self._runner, self.dispatcher, workflows=names, shutdown=self.shutdown)
@@ -272,8 +272,8 @@ class _Deployments:
         A tick follows at once if other dates may be due than by the file that the last tick has read.
         """
         try:
-            if file.sensor.schedule != self._schedule:
-                self._change_schedule(file.sensor.schedule)
+            if _schedule_of(file) != (self._schedule, self._timezone):
+                self._change_schedule(*_schedule_of(file))
             if _names(file) != self._names:
                 self.run_workflow.flow = self._run_workflow_flow(_names(file))
                 self.run_workflow.apply()
@@ -304,13 +304,17 @@ class _Deployments:
         except PREFECT_FAILURES as error:
             logger.debug("could not schedule a tick in Prefect: %s", first_line(error))
 
-    def _change_schedule(self, schedule: str | None) -> None:
+    def _change_schedule(self, schedule: str | None, timezone: str) -> None:
         if schedule is None:
             logger.warning("workflows.yml now has 'schedule: null', which takes effect after a restart of AutoFlow")
         else:
-            self.sensor.apply(cron=schedule)
-            logger.info("schedule changed to '%s' (UTC)", schedule)
-        self._schedule = schedule
+            self.sensor.apply(cron=schedule, timezone=timezone)
+            logger.info("schedule changed to '%s' (%s)", schedule, timezone)
+        self._schedule, self._timezone = schedule, timezone
+
+
+def _schedule_of(file: WorkflowsFile) -> tuple[str | None, str]:
+    return file.sensor.schedule, file.sensor.timezone
 
 
 def _names(file: WorkflowsFile) -> list[str]:

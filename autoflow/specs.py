@@ -9,7 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
-from autoflow.date_stencil import DateStencil, IntervalEnds
+from autoflow.dates.completeness import ALL_DAYS, Completeness
+from autoflow.dates.intervals import DateInterval, IntervalEnds
+from autoflow.dates.periods import Every, period_of
+from autoflow.dates.stencil import DateStencil, PeriodOffset
 from autoflow.errors import AutoflowError
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
@@ -24,8 +27,30 @@ SENSOR_PARAMETERS = frozenset({"reference_date", "date_ranges"})
 RESERVED_NAMES = SENSOR_PARAMETERS | {"flowapi_url"}
 """Names of automatic parameters, which no label and no parameter of a workflow may have."""
 
+OVERRIDABLE_NAMES = frozenset({"missing_dates"})
+"""Names of automatic parameters that give way to a label, or to a parameter of the workflow, with the same name."""
+
 NO_TIMEOUT = math.inf
 """The timeout of a notebook without a limit."""
+
+
+class Order(enum.StrEnum):
+    """The order in which the due dates of an entry run."""
+
+    OLDEST_FIRST = "oldest_first"
+    NEWEST_FIRST = "newest_first"
+
+
+class OnChange(enum.StrEnum):
+    """What happens when a day that a run has used arrives or changes after the run has started."""
+
+    IGNORE = "ignore"
+    NOTIFY = "notify"
+    RERUN = "rerun"
+
+
+DEFAULT_STENCIL = (PeriodOffset(0),)
+"""The elements of the stencil of an entry that gives none, for periods longer than a day."""
 
 
 class ReportFormat(enum.StrEnum):
@@ -51,9 +76,9 @@ class NotebookSpec:
     """A notebook of a workflow.
 
     `label` is its name within the workflow. `path` is the absolute path of the notebook file. `parameters` maps the
-    notebook's own parameter names to their sources: a parameter of the workflow, the label of another notebook, or
-    one of `RESERVED_NAMES`. `timeout` limits the whole notebook, in seconds: None stands for the timeout in the
-    settings, `NO_TIMEOUT` for no limit.
+    notebook's own parameter names to their sources: a parameter of the workflow, the label of another notebook, or an
+    automatic parameter. `timeout` limits the whole notebook, in seconds: None stands for the timeout in the settings,
+    `NO_TIMEOUT` for no limit.
     """
 
     label: str
@@ -65,10 +90,15 @@ class NotebookSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkflowSpec:
-    """A named set of notebooks, each after those it depends on."""
+    """A named set of notebooks, each after those it depends on.
+
+    `title` is its name for readers, by default `name`; `description` is a sentence for the index page.
+    """
 
     name: str
     notebooks: tuple[NotebookSpec, ...]
+    title: str | None = None
+    description: str | None = None
 
     def __post_init__(self) -> None:
         """Check that no notebook comes before one it depends on."""
@@ -89,39 +119,92 @@ class WorkflowSpec:
 
     @property
     def parameter_names(self) -> frozenset[str]:
-        """Names of the parameters that a run of this workflow needs, besides `RESERVED_NAMES`."""
+        """Names of the parameters that a run of this workflow needs, besides the automatic ones."""
+        return frozenset(self._sources - RESERVED_NAMES - OVERRIDABLE_NAMES)
+
+    @property
+    def optional_names(self) -> frozenset[str]:
+        """Names of the parameters that a run of this workflow can have instead of automatic ones."""
+        return frozenset(self._sources & OVERRIDABLE_NAMES)
+
+    @property
+    def _sources(self) -> frozenset[str]:
         sources = {source for notebook in self.notebooks for source in notebook.parameters.values()}
-        return frozenset(sources - self.labels - RESERVED_NAMES)
+        return frozenset(sources - self.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TriggerSpec:
     """A workflow that the sensor runs for each new date, with its parameters.
 
-    It is not run for dates before `earliest_date`, if that is not None. A failed run is retried after `retry_delay`
-    seconds, which doubles with each failure, until there have been `max_attempts` attempts.
+    Which dates: it runs for the last day of each period of the kind `every` that lies wholly within `earliest_date` and
+    `latest_date`, both included; None is no limit. With `after_previous`, a date waits until those before it are done.
+
+    What they need: the days of `date_stencil`, as `needs` says. A day counts if any type of CDR has it; with
+    `requires_all_of`, if each of these types has it.
+
+    What follows: a failed run is retried after `retry_delay` seconds, which doubles with each failure, until there have
+    been `max_attempts` attempts. `on_change` is what happens when a day that a run has used arrives or changes later.
+
+    `label` distinguishes the entry from others of its workflow; `title` and `description` are for readers.
     """
 
     workflow: WorkflowSpec
     parameters: Mapping[str, Json] = field(default_factory=dict)
+    every: Every = Every.DAY
     earliest_date: dt.date | None = None
+    latest_date: dt.date | None = None
+    order: Order = Order.OLDEST_FIRST
+    after_previous: bool = False
     date_stencil: DateStencil = field(default_factory=lambda: DateStencil([0]))
+    requires_all_of: tuple[str, ...] | None = None
+    needs: Completeness = ALL_DAYS
+    on_change: OnChange = OnChange.IGNORE
     retry_delay: float = 60.0
     max_attempts: int = 5
+    label: str | None = None
+    title: str | None = None
+    description: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the stencil counts in the same periods."""
+        if self.date_stencil.every is not self.every:
+            raise ValueError(f"the stencil counts every {self.date_stencil.every}, not every {self.every}")
+
+    @property
+    def shown_title(self) -> str:
+        """The title for readers: its own, that of the workflow, or the workflow's name."""
+        return self.title or self.workflow.title or self.workflow.name
+
+    def period(self, date: dt.date) -> DateInterval:
+        """Return the period that ends on `date`; ValueError beyond the calendar."""
+        return period_of(date, self.every)
+
+    def is_too_early(self, date: dt.date) -> bool:
+        """Return whether the period that ends on `date` starts before `earliest_date`."""
+        if self.earliest_date is None or date < self.earliest_date:
+            return self.earliest_date is not None
+        return self.every is not Every.DAY and self.period(date).start < self.earliest_date
+
+    def is_too_late(self, date: dt.date) -> bool:
+        """Return whether `date` is after `latest_date`."""
+        return self.latest_date is not None and date > self.latest_date
 
 
 @dataclass(frozen=True, kw_only=True)
 class SensorSpec:
     """When the sensor checks the available dates, and the workflows it runs.
 
-    `schedule` is a cron string, or None to run until nothing is due and then exit. `cdr_types` is None for all types.
-    `interval_ends` is that of the stencils of all `triggers`.
+    `schedule` is a cron string, or None to run until nothing is due and then exit. `timezone` is the IANA name of the
+    time zone of the schedule, in which days end, too. `cdr_types` is None for all types. `interval_ends` is that of the
+    stencils of all `triggers`.
     """
 
     schedule: str | None
     cdr_types: tuple[str, ...] | None
     triggers: tuple[TriggerSpec, ...]
     interval_ends: IntervalEnds = IntervalEnds.INCLUDED
+    timezone: str = "UTC"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ if anything was fetched. Failures are printed with the number of the report; the
 """
 
 import argparse
-import datetime
 import logging
 import random
 import re
@@ -99,7 +98,7 @@ def checked(notebook: NotebookNode, folder: Path, texts: Sequence[str], colours:
                 executed,
                 report,
                 report_format=ReportFormat.PDF,
-                context=ReportContext(workflow="fuzz", reference_date=datetime.date(2016, 1, 7)),
+                context=ReportContext(workflow="fuzz", dates="2016-01-07"),
                 template=CONFIG_DIR / "asciidoc_extended.tpl",
                 inputs_dir=inputs,
                 timeout=_LONGEST,

@@ -9,7 +9,6 @@ includes loading asciidoctor-pdf, which stays loaded for the next ones as it doe
 
 import argparse
 import base64
-import datetime
 import io
 import logging
 import random
@@ -95,7 +94,7 @@ def own(executed: Path, report: Path) -> None:
         executed,
         report,
         report_format=ReportFormat.PDF,
-        context=ReportContext(workflow="benchmark", reference_date=datetime.date(2016, 1, 7)),
+        context=ReportContext(workflow="benchmark", dates="2016-01-07"),
         template=CONFIG_DIR / "asciidoc_extended.tpl",
         inputs_dir=executed.parent,
     )

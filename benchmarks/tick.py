@@ -11,7 +11,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from autoflow.date_stencil import DateStencil
+from autoflow.dates.availability import Availability
+from autoflow.dates.stencil import DateStencil
 from autoflow.model.store import RunStore
 from autoflow.model.tables import runs_table
 from autoflow.runs.plan import due_work
@@ -86,7 +87,7 @@ def measure(
     uri: str, workflows: list[TriggerSpec], dates: list[datetime.date], rounds: int
 ) -> tuple[float, float, int]:
     """Return the median CPU and wall time of a tick's work, in seconds, and its number of queries."""
-    available = frozenset(dates)
+    available = Availability.of(dates)
     store = RunStore(uri)
     times: list[tuple[float, float]] = []
     queries = 0
@@ -94,7 +95,8 @@ def measure(
         with counting_queries() as statements:
             cpu, wall = time.process_time(), time.perf_counter()
             store.give_up_crashed()
-            due = due_work(workflows, available, store.histories(), utc_now())
+            seen = available.with_arrivals(store.note_dates(available.types))
+            due = due_work(workflows, seen, store.histories(), utc_now())
             times.append((time.process_time() - cpu, time.perf_counter() - wall))
         # The first week has no whole week before it.
         assert not due.total, due

@@ -86,28 +86,28 @@ def test_token_that_an_answer_repeats_is_not_shown_even_in_part(flowapi: Example
 
 def test_dates_of_all_types_are_joined(flowapi: ExampleFlowApi) -> None:
     client = FlowApi(url=flowapi.url, token=flowapi.token())
-    assert client.available_dates() == {FIRST, SECOND, THIRD}
-    assert client.available_dates(["calls", "sms"]) == {FIRST, SECOND, THIRD}
+    assert client.available_dates().to().dates == {FIRST, SECOND, THIRD}
+    assert client.available_dates().only(["calls", "sms"]).to().dates == {FIRST, SECOND, THIRD}
 
 
 def test_dates_of_one_type_exclude_those_of_others(flowapi: ExampleFlowApi) -> None:
     client = FlowApi(url=flowapi.url, token=flowapi.token())
-    assert client.available_dates(["calls"]) == {FIRST, THIRD}
-    assert client.available_dates(iter(["sms"])) == {SECOND, THIRD}
+    assert client.available_dates().only(["calls"]).to().dates == {FIRST, THIRD}
+    assert client.available_dates().only(iter(["sms"])).to().dates == {SECOND, THIRD}
 
 
 def test_type_without_dates_gives_no_dates(flowapi: ExampleFlowApi) -> None:
     client = FlowApi(url=flowapi.url, token=flowapi.token())
-    assert client.available_dates(["topups"]) == frozenset()
-    assert client.available_dates(["topups", "calls"]) == {FIRST, THIRD}
+    assert client.available_dates().only(["topups"]).to().dates == frozenset()
+    assert client.available_dates().only(["topups", "calls"]).to().dates == {FIRST, THIRD}
 
 
 def test_date_can_vanish_and_come_back(flowapi: ExampleFlowApi) -> None:
     client = FlowApi(url=flowapi.url, token=flowapi.token())
     flowapi.remove_date(SECOND)
-    assert client.available_dates() == {FIRST, THIRD}
+    assert client.available_dates().to().dates == {FIRST, THIRD}
     flowapi.add_date(SECOND, cdr_types=["sms"])
-    assert client.available_dates() == {FIRST, SECOND, THIRD}
+    assert client.available_dates().to().dates == {FIRST, SECOND, THIRD}
 
 
 MISBEHAVIOURS = {
@@ -141,7 +141,7 @@ def test_misbehaviour_is_reported_on_one_line_and_then_forgotten(
     flowapi.misbehave(how)
     assert why_not(client) == MISBEHAVIOURS[how].replace("URL", flowapi.url, 1)
     flowapi.behave()
-    assert client.available_dates() == {FIRST, SECOND, THIRD}
+    assert client.available_dates().to().dates == {FIRST, SECOND, THIRD}
     assert capsys.readouterr() == ("", "")
 
 
@@ -168,7 +168,7 @@ def test_answer_that_trickles_leaves_no_thread_behind(flowapi: ExampleFlowApi) -
 
 def test_query_that_fails_does_not_affect_the_dates(flowapi: ExampleFlowApi) -> None:
     flowapi.misbehave("errored")
-    assert FlowApi(url=flowapi.url, token=flowapi.token()).available_dates() == {FIRST, SECOND, THIRD}
+    assert FlowApi(url=flowapi.url, token=flowapi.token()).available_dates().to().dates == {FIRST, SECOND, THIRD}
 
 
 def test_refused_connection_is_reported() -> None:
@@ -282,7 +282,7 @@ DATES = b'{"available_dates": {"calls": ["2016-01-01"]}}'
 
 def test_private_certificate_is_trusted_when_it_is_given(certificate: Path) -> None:
     with answering(200, DATES, certificate=certificate) as url:
-        assert FlowApi(url=url, token=TOKEN, ssl_certificate=certificate).available_dates() == {FIRST}
+        assert FlowApi(url=url, token=TOKEN, ssl_certificate=certificate).available_dates().to().dates == {FIRST}
 
 
 def test_private_certificate_is_not_trusted_by_itself(certificate: Path) -> None:

@@ -11,8 +11,8 @@ FILES = sorted((ROOT / "autoflow").rglob("*.py"))
 
 LAYERS = (
     ("errors", "utils"),
-    ("system",),
-    ("date_stencil", "log", "settings", "stop_signal"),
+    ("dates", "system"),
+    ("log", "settings", "stop_signal"),
     ("specs",),
     ("flowapi", "kernels", "runs"),
     ("model", "notebooks", "notify"),

@@ -11,14 +11,17 @@ from autoflow.cli.foreground import ForegroundRuns
 from autoflow.cli.options import DATE, as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, print_json, print_table
+from autoflow.dates.availability import Availability
 from autoflow.errors import ExitCode
 from autoflow.flowapi import FlowApi
 from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
 from autoflow.runs.backfill import Reprocess, WantedDate, left_out, triggers_of, wanted_dates
-from autoflow.runs.plan import TriggerPlan, in_ranges, make_plan
+from autoflow.runs.plan import TriggerPlan, make_plan
 from autoflow.runs.records import RunKey, utc_now
+from autoflow.runs.requests import requested_run
+from autoflow.runs.statuses import in_ranges
 from autoflow.specs import WorkflowsFile
 
 
@@ -61,23 +64,23 @@ def backfill(  # noqa: PLR0913 - an argument for each option
     start, end = first.date(), last.date()
     file = read_workflows(session.settings)
     with session.store(create=not dry_run) as store:
-        plans = _plans(session, file, store, workflow)
+        availability = FlowApi.of(session.settings).available_dates().only(file.sensor.cdr_types)
+        plans = _plans(file, store, workflow, availability)
         wanted = wanted_dates(plans, first=start, last=end, reprocess=Reprocess(reprocess), newest_first=newest_first)
         others = left_out(plans, wanted, first=start, last=end)
         if dry_run or not wanted:
             return _print_plan(wanted, others, as_json=as_json)
         runs = ForegroundRuns(session, store, again=reprocess == "all")
-        code = runs.carry_out(file, [(each.key, each.trigger.parameters) for each in wanted])
+        code = runs.carry_out(file, [requested_run(each.trigger, each.date, availability) for each in wanted])
     _print_summary(runs.states, len(wanted), others, as_json=as_json, interrupted=code is ExitCode.INTERRUPTED)
     return code
 
 
-def _plans(session: Session, file: WorkflowsFile, store: RunStore, workflow: str) -> list[TriggerPlan]:
+def _plans(file: WorkflowsFile, store: RunStore, workflow: str, availability: Availability) -> list[TriggerPlan]:
     triggers = triggers_of(file, workflow)
-    available = FlowApi.of(session.settings).available_dates(file.sensor.cdr_types)
     settle_times(store, time.sleep)
     store.give_up_crashed()
-    return make_plan(triggers, available, store.histories(), utc_now())
+    return make_plan(triggers, availability, store.histories(), utc_now())
 
 
 def _print_plan(wanted: Sequence[WantedDate], others: Mapping[str, int], *, as_json: bool) -> ExitCode:

@@ -3,8 +3,8 @@
 import functools
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from autoflow.app import foreground_runner
 from autoflow.cli.progress import Watch, watching
@@ -13,7 +13,6 @@ from autoflow.cli.show import console
 from autoflow.errors import AutoflowError, ExitCode, RunStopped
 from autoflow.model.store import RunStore
 from autoflow.runs.records import RunKey, RunState
-from autoflow.runs.requests import requested_run
 from autoflow.runs.run import WorkflowRun
 from autoflow.specs import WorkflowsFile
 from autoflow.stop_signal import Shutdown, closing_on_signals, join_threads
@@ -66,8 +65,8 @@ class ForegroundRuns:
         self._has_failures = False
         self.states: dict[RunKey, str] = {}
 
-    def carry_out(self, file: WorkflowsFile, wanted: Sequence[tuple[RunKey, Mapping[str, Any]]]) -> ExitCode:
-        """Carry out the `wanted` runs of workflows in `file`, with these parameters; return the exit code."""
+    def carry_out(self, file: WorkflowsFile, wanted: Sequence[WorkflowRun]) -> ExitCode:
+        """Carry out the `wanted` runs of workflows in `file`; return the exit code."""
         shutdown = Shutdown()
         with closing_on_signals(shutdown) as interrupted:
             try:
@@ -78,20 +77,19 @@ class ForegroundRuns:
             return ExitCode.INTERRUPTED
         return ExitCode.FAILURE if self._has_failures else ExitCode.SUCCESS
 
-    def _run_all(
-        self, file: WorkflowsFile, wanted: Sequence[tuple[RunKey, Mapping[str, Any]]], shutdown: Shutdown
-    ) -> None:
+    def _run_all(self, file: WorkflowsFile, runs: Sequence[WorkflowRun], shutdown: Shutdown) -> None:
         settings = self._session.settings
         if sys.stderr.isatty():
             console(stderr=True).print("preparing…", end="\r")
         triggers = file.sensor.triggers
-        with foreground_runner(settings, self._store, triggers=triggers, shutdown=shutdown) as runner:
-            runs = [requested_run(file, key.workflow, key.reference_date, given) for key, given in wanted]
-            with watching(self._session, total=len(runs)) as watch:
-                one = functools.partial(self._run_one, runner=runner, shutdown=shutdown, watch=watch)
-                run_side_by_side(
-                    runs, one, limit=settings.max_parallel_runs, shutdown=shutdown, grace=settings.shutdown_grace
-                )
+        with (
+            foreground_runner(settings, self._store, triggers=triggers, shutdown=shutdown) as runner,
+            watching(self._session, total=len(runs)) as watch,
+        ):
+            one = functools.partial(self._run_one, runner=runner, shutdown=shutdown, watch=watch)
+            run_side_by_side(
+                runs, one, limit=settings.max_parallel_runs, shutdown=shutdown, grace=settings.shutdown_grace
+            )
 
     def _run_one(self, run: WorkflowRun, *, runner: "WorkflowRunner", shutdown: Shutdown, watch: Watch) -> None:
         try:

@@ -13,10 +13,11 @@ from autoflow.errors import AutoflowError
 from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
-from autoflow.runs.plan import DateStatus, failed_keys, recorded_status, why_never_due
+from autoflow.runs.plan import failed_keys, recorded_status, why_never_due
 from autoflow.runs.records import RunKey, WorkflowKey
 from autoflow.runs.requests import date_ranges, requested_trigger
 from autoflow.runs.run import check_parameters
+from autoflow.runs.statuses import DateStatus
 from autoflow.specs import WorkflowsFile
 
 

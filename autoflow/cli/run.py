@@ -2,8 +2,7 @@
 
 import datetime
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import click
 
@@ -11,17 +10,28 @@ from autoflow.cli.foreground import ForegroundRuns
 from autoflow.cli.options import DATE, as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, print_json
-from autoflow.errors import AutoflowError, ExitCode
+from autoflow.dates.availability import Availability
+from autoflow.errors import AutoflowError, ExitCode, FlowApiError
 from autoflow.flowapi import FlowApi
+from autoflow.log import logger
 from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
 from autoflow.parser.secret_values import check_for_secrets
 from autoflow.parser.single_value import parse_value
-from autoflow.runs.plan import DateStatus, recorded_status
-from autoflow.runs.records import RunKey, RunRecord
-from autoflow.runs.requests import check_available, date_ranges, merged_parameters, requested_trigger
-from autoflow.specs import Json, WorkflowsFile
+from autoflow.parser.value_checks import unexpected_values
+from autoflow.runs.plan import recorded_status
+from autoflow.runs.records import RunKey, RunRecord, WorkflowKey
+from autoflow.runs.requests import (
+    check_available,
+    date_ranges,
+    entries_named,
+    merged_parameters,
+    requested_run,
+    requested_trigger,
+)
+from autoflow.runs.statuses import DateStatus
+from autoflow.specs import Json, TriggerSpec, WorkflowsFile
 
 
 @click.command
@@ -53,15 +63,16 @@ def run(
     """
     file = read_workflows(session.settings)
     parameters = _parameters(file, workflow, given, session.settings.secrets)
-    key = RunKey.of(workflow, parameters, date.date())
+    trigger = requested_trigger(file, workflow, parameters)
+    key = WorkflowKey.of_trigger(trigger).on(date.date())
     with session.store(create=True) as store:
         settle_times(store, time.sleep)
         store.give_up_crashed()
         _refuse(store, key, force=force)
-        _refuse_dates(session, file, key, parameters, force=force)
+        availability = _availability(session, file, trigger, key, force=force)
         runs = ForegroundRuns(session, store, again=force)
-        code = runs.carry_out(file, [(key, parameters)])
-        record = next(iter(store.runs(workflow=workflow, first=date.date(), last=date.date(), limit=1)), None)
+        code = runs.carry_out(file, [requested_run(trigger, key.reference_date, availability)])
+        record = next(iter(store.runs(workflow=key.workflow, first=date.date(), last=date.date(), limit=1)), None)
     if record is None or code is ExitCode.INTERRUPTED:
         return code or ExitCode.FAILURE
     _print_end(record, runs.states[key], as_json=as_json)
@@ -92,6 +103,8 @@ def _parameters(file: WorkflowsFile, workflow: str, given: Sequence[str], secret
         values[name] = parse_value(value)
     parameters = merged_parameters(file, workflow, values)
     check_for_secrets(parameters, secrets)
+    for line in unexpected_values(entries_named(file, workflow)[0], values):
+        logger.warning("%s", line)
     return parameters
 
 
@@ -104,12 +117,25 @@ def _refuse(store: RunStore, key: RunKey, *, force: bool) -> None:
         raise AutoflowError(f"{key} is done already; --force runs it again")
 
 
-def _refuse_dates(
-    session: Session, file: WorkflowsFile, key: RunKey, parameters: Mapping[str, Any], *, force: bool
-) -> None:
-    """Raise AutoflowError, just as early, if dates that the run needs are unavailable or FlowAPI fails."""
-    trigger = requested_trigger(file, key.workflow, parameters)
+def _availability(
+    session: Session, file: WorkflowsFile, trigger: TriggerSpec, key: RunKey, *, force: bool
+) -> Availability | None:
+    """Return the dates that FlowAPI has; None if it fails, and with `force` that does not matter.
+
+    Raises
+    ------
+    AutoflowError
+        Just as early, if dates that the run needs are unavailable or FlowAPI fails, unless with `force`; or if the
+        entry cannot run for the date.
+
+    """
     date_ranges(trigger, key.reference_date)
+    try:
+        availability = FlowApi.of(session.settings).available_dates().only(file.sensor.cdr_types)
+    except FlowApiError:
+        if force:
+            return None
+        raise
     if not force:
-        available = FlowApi.of(session.settings).available_dates(file.sensor.cdr_types)
-        check_available(trigger, key.reference_date, available)
+        check_available(trigger, key.reference_date, availability)
+    return availability

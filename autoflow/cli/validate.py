@@ -163,7 +163,7 @@ def _check_prefect(url: str) -> Check:
 
 def _check_flowapi(flowapi: FlowApi, file: WorkflowsFile | None) -> Check:
     try:
-        dates = flowapi.available_dates(file.sensor.cdr_types if file else None)
+        dates = flowapi.available_dates().only(file.sensor.cdr_types if file else None).to().dates
     except FlowApiError as error:
         return Check(subject="FlowAPI", problems=(str(error),))
     span = f" from {min(dates)} to {max(dates)}" if dates else ""

@@ -6,14 +6,16 @@ import operator
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from autoflow.dates.availability import Arrivals
 from autoflow.model import migration
+from autoflow.model.arrivals import note_dates, read_arrivals
 from autoflow.model.output_paths import OutputFinder, OutputFolders
 from autoflow.model.queries import read_durations, read_histories, read_runs
 from autoflow.model.tables import is_claimed, is_rerunning, runs_table
@@ -28,6 +30,7 @@ from autoflow.runs.records import (
     RunKey,
     RunRecord,
     RunState,
+    WorkflowKey,
     utc_now,
 )
 from autoflow.runs.stuck import LAST_SUCCESSES, SHORTEST_LIMIT, StuckRun, in_words, stuck_runs
@@ -101,8 +104,8 @@ class RunStore:
         """
         return migration.describe(self._database, made_at_start=made_at_start, traces=traces)
 
-    def claim(self, key: RunKey, *, again: bool = False) -> Claim | None:
-        """Claim the run with this `key`; return None if it is done or running anywhere.
+    def claim(self, key: RunKey, *, again: bool = False, label: str | None = None) -> Claim | None:
+        """Claim the run with this `key`, of an entry with this `label`; return None if it is done or running anywhere.
 
         With `again`, claim it even if it is done. The date then stays done, however the new run ends.
         """
@@ -113,6 +116,8 @@ class RunStore:
             "parameters_hash": key.parameters_hash,
             "parameters": key.parameters,
             "reference_date": key.reference_date,
+            "every": key.every.value,
+            "label": label,
             "attempt": attempts,
             "holder": self.holder,
             "started_at": now,
@@ -159,7 +164,7 @@ class RunStore:
         then, unless another run has been started. A run that was stopped after a request to cancel it is recorded
         as cancelled.
         """
-        values = _values_of_end(state, error) | self._stored(outputs)
+        values = _values_of_end(state, error) | _stored(outputs, self._folders)
         values |= dict.fromkeys(("finished_at", "heartbeat_at"), self._now())
         before = [*ACTIVE_STATES, RunState.CRASHED] if state is RunState.SUCCEEDED else [*ACTIVE_STATES]
         statement = sa.update(runs_table).where(runs_table.c.id == claim.id, runs_table.c.state.in_(before))
@@ -170,16 +175,6 @@ class RunStore:
                 return connection.execute(statement.values(values)).rowcount == 1
         except IntegrityError:
             return False
-
-    def _stored(self, outputs: Mapping[str, Json] | None) -> dict[str, object]:
-        """Return the values of the columns for `outputs`, which have absolute paths."""
-        if outputs is None:
-            return {"outputs": None, "outputs_dir": None}
-        folders = self._folders
-        return {
-            "outputs": _storable(json.dumps(folders.to_store(outputs) if folders else outputs, ensure_ascii=False)),
-            "outputs_dir": _storable(str(folders.outputs)) if folders else None,
-        }
 
     def ask_to_cancel(self, run_id: int) -> bool:
         """Ask the process that executes a run to cancel it; return False if the run is not active."""
@@ -227,10 +222,18 @@ class RunStore:
             found = connection.execute(sa.select(*columns).where(runs_table.c.state.in_(ACTIVE_STATES)))
             return {row.id: row.heartbeat_at for row in found}
 
-    def histories(self) -> Histories:
-        """Return the histories of all workflows; it takes two queries, however long they are."""
+    def histories(self, with_starts: Collection[WorkflowKey] = ()) -> Histories:
+        """Return the histories of all workflows, those of `with_starts` with the starts of the runs that succeeded."""
         with self._database.reading() as connection:
-            return read_histories(connection)
+            return read_histories(connection, with_starts)
+
+    def arrivals(self) -> Arrivals:
+        """Return when each date arrived in FlowAPI, as ticks have found it."""
+        return read_arrivals(self._database)
+
+    def note_dates(self, dates: Mapping[str, frozenset[datetime.date]]) -> Arrivals:
+        """Record the dates that FlowAPI has now, by type of CDR; return when each arrived."""
+        return note_dates(self._database, dates, self._now())
 
     def stuck_runs(self) -> list[StuckRun]:
         """Return the active runs, of any process, that take far longer than similar runs, newest first."""
@@ -276,6 +279,11 @@ class RunStore:
                 unforgiven = (*_is(key), ~is_claimed, ~is_rerunning, runs_table.c.forgiven_at.is_(None))
                 connection.execute(sa.update(runs_table).where(*unforgiven).values(forgiven_at=self._now()))
 
+    def delete(self, run_id: int) -> None:
+        """Delete a run."""
+        with self._database.writing("cannot be written") as connection:
+            connection.execute(sa.delete(runs_table).where(runs_table.c.id == run_id))
+
     def forget_outputs(self, run_id: int, *, keep_paths: bool = False) -> None:
         """Record that the outputs of a run (with `keep_paths`, not all) and its flow run in Prefect were deleted."""
         with self._database.writing("cannot be written") as connection:
@@ -289,6 +297,7 @@ def _is(key: RunKey) -> tuple[sa.ColumnElement[bool], ...]:
         runs_table.c.workflow == key.workflow,
         runs_table.c.parameters_hash == key.parameters_hash,
         runs_table.c.reference_date == key.reference_date,
+        runs_table.c.every == key.every.value,
     )
 
 
@@ -359,6 +368,16 @@ def _values_of_end(state: RunState, error: RunError | None) -> dict[str, object]
     elif state is RunState.SUCCEEDED:
         values |= {"error_class": None, "error_message": None}
     return values
+
+
+def _stored(outputs: Mapping[str, Json] | None, folders: OutputFolders | None) -> dict[str, object]:
+    """Return the values of the columns for `outputs`, which have absolute paths."""
+    if outputs is None:
+        return {"outputs": None, "outputs_dir": None}
+    return {
+        "outputs": _storable(json.dumps(folders.to_store(outputs) if folders else outputs, ensure_ascii=False)),
+        "outputs_dir": _storable(str(folders.outputs)) if folders else None,
+    }
 
 
 def _or_cancelled(state: RunState) -> sa.ColumnElement[str]:

@@ -37,6 +37,23 @@ runs_table = sa.Table(
     sa.Column("cancel_asked_at", sa.DateTime),
     # The beginning of the cell that failed.
     sa.Column("error_code", sa.Text),
+    # The kind of its period, see `Every`.
+    sa.Column("every", sa.String(16), nullable=False, server_default="day"),
+    # The label of its entry when it started.
+    sa.Column("label", sa.Text),
+)
+
+arrivals_table = sa.Table(
+    "arrivals",
+    metadata,
+    sa.Column("cdr_type", sa.String(64), primary_key=True),
+    sa.Column("date", sa.Date, primary_key=True),
+    # When a tick first found it in FlowAPI; NULL if the first tick of all did.
+    sa.Column("first_seen", sa.DateTime),
+    # When a tick last noticed that it was gone.
+    sa.Column("vanished", sa.DateTime),
+    # When a tick last found it again after it had been gone.
+    sa.Column("last_seen", sa.DateTime),
 )
 
 is_claimed = runs_table.c.state.in_([str(state) for state in CLAIMED_STATES])
@@ -47,6 +64,7 @@ sa.Index(
     runs_table.c.workflow,
     runs_table.c.parameters_hash,
     runs_table.c.reference_date,
+    runs_table.c.every,
     unique=True,
     sqlite_where=is_claimed,
     postgresql_where=is_claimed,
@@ -56,6 +74,7 @@ sa.Index(
     runs_table.c.workflow,
     runs_table.c.parameters_hash,
     runs_table.c.reference_date,
+    runs_table.c.every,
     unique=True,
     sqlite_where=is_rerunning,
     postgresql_where=is_rerunning,

@@ -71,13 +71,13 @@ class Deployment:
             raise LookupError(f"deployment '{self.name}' has not been applied")
         return self._id
 
-    def apply(self, *, cron: str | None = None) -> None:
-        """Create the deployment in Prefect, or update its schedule; `cron` is in UTC."""
+    def apply(self, *, cron: str | None = None, timezone: str = "UTC") -> None:
+        """Create the deployment in Prefect, or update its schedule; `cron` is in `timezone`, an IANA name."""
         deployment = cast(
             "RunnerDeployment",
             self.flow.to_deployment(
                 self.name,
-                schedule=Cron(cron, timezone="UTC") if cron else None,
+                schedule=Cron(cron, timezone=timezone) if cron else None,
                 description=self.description,
                 tags=["autoflow"],
             ),

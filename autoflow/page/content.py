@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
-from autoflow.runs.plan import DateStatus, past_status
+from autoflow.runs.plan import past_status
 from autoflow.runs.records import RunKey, RunRecord, WorkflowKey
+from autoflow.runs.statuses import DateStatus
 from autoflow.specs import TriggerSpec
 
 STATUSES = (

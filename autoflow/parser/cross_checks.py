@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from autoflow.parser.drafts import TriggerDraft, WorkflowDraft
 from autoflow.parser.inputs_folder import InputsFolder
-from autoflow.parser.places import Place, show_place
+from autoflow.parser.places import show_place
 from autoflow.parser.problems import Problems
 from autoflow.parser.wording import did_you_mean, nearest, show
 from autoflow.specs import RESERVED_NAMES
@@ -44,11 +44,13 @@ def _check_parameters(
     place = (*trigger.place, "parameters")
     missing = workflow.parameter_names - trigger.parameters.keys()
     are_all_known = _are_sources_known(workflow, problems)
+    from_each = {choice.name for choice in trigger.choices}
     for name in trigger.parameters:
+        source = (*trigger.place, "for_each") if name in from_each else place
         meant = nearest(name, missing)
         hint = f"did you mean {meant!r}?" if meant else _hint_on_unused(name, workflow, folder)
         if problem := _problem_of_name(name, workflow, hint=hint, are_all_known=are_all_known):
-            problems.add((*place, name), problem, at_key=True)
+            problems.add((*source, name), problem, at_key=True)
             missing -= {meant}
     for name in sorted(missing):
         user = f"notebook {show(workflow.user_of(name))} of workflow {show(workflow.name)}"
@@ -62,7 +64,7 @@ def _problem_of_name(name: str, workflow: WorkflowDraft, *, hint: str, are_all_k
         return "this parameter is automatic; remove it"
     if name in workflow.labels:
         return f"a notebook of workflow {show(workflow.name)} has this label; rename one of them"
-    if name in workflow.parameter_names or not are_all_known:
+    if name in workflow.parameter_names | workflow.optional_names or not are_all_known:
         return None
     return f"no notebook of workflow {show(workflow.name)} uses this parameter; {hint}"
 
@@ -83,11 +85,33 @@ def _are_sources_known(workflow: WorkflowDraft, problems: Problems) -> bool:
 
 
 def _check_repeats(triggers: Iterable[TriggerDraft], problems: Problems) -> None:
-    seen: dict[str, Place] = {}
+    seen: dict[str, TriggerDraft] = {}
+    labelled: dict[tuple[str, str], TriggerDraft] = {}
     for trigger in triggers:
-        if not trigger.workflow_name or problems.is_broken_within((*trigger.place, "parameters")):
+        if not trigger.workflow_name:
             continue
-        key = json.dumps([trigger.workflow_name, trigger.parameters], sort_keys=True)
-        first = seen.setdefault(key, trigger.place)
-        if first != trigger.place:
-            problems.add(trigger.place, f"duplicate entry; {show_place(first)} has the same workflow and parameters")
+        if label := trigger.options.get("label"):
+            _check_label(trigger, labelled.setdefault((trigger.workflow_name, label), trigger), problems)
+        if any(problems.is_broken_within((*trigger.place, key)) for key in ("parameters", "for_each", "every")):
+            continue
+        key = json.dumps(
+            [trigger.workflow_name, trigger.parameters, trigger.options.get("every", "day")], sort_keys=True
+        )
+        first = seen.setdefault(key, trigger)
+        if first is not trigger:
+            where = show_place(first.place)
+            problems.add(trigger.place, f"duplicate entry; {where} has the same workflow and parameters")
+
+
+def _check_label(trigger: TriggerDraft, first: TriggerDraft, problems: Problems) -> None:
+    """Report that two entries of a workflow have the same label, on the line that makes it."""
+    if first is trigger:
+        return
+    label = show(trigger.options["label"])
+    if not trigger.choices:
+        problems.add((*trigger.place, "label"), f"duplicate label {label}, first used by {show_place(first.place)}")
+        return
+    others = [choice.value for choice in first.choices] if first.place == trigger.place else []
+    choice = next((each for each in trigger.choices if each.value not in others), trigger.choices[0])
+    other = "another value has, too; change one of them" if others else "another entry has; give one of them a 'label'"
+    problems.add(choice.place, f"{show(choice.value)} gives the label {label}, which {other}")

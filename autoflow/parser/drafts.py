@@ -9,9 +9,9 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from autoflow.date_stencil import IntervalEnds
+from autoflow.dates.intervals import IntervalEnds
 from autoflow.parser.places import Place
-from autoflow.specs import RESERVED_NAMES, Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowSpec
+from autoflow.specs import OVERRIDABLE_NAMES, RESERVED_NAMES, Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowSpec
 
 _MOST_CYCLES = 20
 
@@ -23,6 +23,8 @@ class WorkflowDraft:
     place: Place
     name: str
     notebooks: tuple[NotebookSpec, ...]
+    title: str | None = None
+    description: str | None = None
 
     @cached_property
     def labels(self) -> frozenset[str]:
@@ -32,8 +34,17 @@ class WorkflowDraft:
     @cached_property
     def parameter_names(self) -> frozenset[str]:
         """Names of the parameters that an entry of the sensor's list has to give."""
+        return frozenset(self._sources - RESERVED_NAMES - OVERRIDABLE_NAMES)
+
+    @property
+    def optional_names(self) -> frozenset[str]:
+        """Names of the parameters that an entry can give instead of automatic ones."""
+        return frozenset(self._sources & OVERRIDABLE_NAMES)
+
+    @cached_property
+    def _sources(self) -> frozenset[str]:
         sources = {source for notebook in self.notebooks for source in notebook.parameters.values()}
-        return frozenset(sources - self.labels - RESERVED_NAMES)
+        return frozenset(sources - self.labels)
 
     def user_of(self, parameter: str) -> str:
         """Return the label of the first notebook that uses `parameter`."""
@@ -56,7 +67,12 @@ class WorkflowDraft:
         """Return the spec, with each notebook after those it depends on."""
         labelled = {notebook.label: notebook for notebook in self.notebooks}
         order = TopologicalSorter(self._dependencies()).static_order()
-        return WorkflowSpec(name=self.name, notebooks=tuple(labelled[label] for label in order))
+        return WorkflowSpec(
+            name=self.name,
+            notebooks=tuple(labelled[label] for label in order),
+            title=self.title,
+            description=self.description,
+        )
 
     def _dependencies(self) -> dict[str, dict[str, None]]:
         """Map each label to those of the notebooks it depends on (in a dictionary, which keeps their order)."""
@@ -67,16 +83,27 @@ class WorkflowDraft:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """The value of a parameter of `for_each` that an entry has, and the place of the value."""
+
+    name: str
+    value: Json
+    place: Place
+
+
+@dataclass(frozen=True)
 class TriggerDraft:
     """An entry of the sensor's list; its `workflow_name` is empty where it is missing or wrong.
 
-    `options` are other fields of the spec.
+    `options` are the other fields of the spec that the file gives. `choices` are its values of the parameters of
+    `for_each`.
     """
 
     place: Place
     workflow_name: str
     parameters: dict[str, Json]
     options: dict[str, Any]
+    choices: tuple[Choice, ...] = ()
 
     def spec(self, workflows: Mapping[str, WorkflowSpec]) -> TriggerSpec:
         """Return the spec; `workflows` are those of the file by name."""
@@ -91,12 +118,17 @@ class SensorDraft:
     cdr_types: tuple[str, ...] | None = None
     interval_ends: IntervalEnds = IntervalEnds.INCLUDED
     triggers: tuple[TriggerDraft, ...] = ()
+    timezone: str = "UTC"
 
     def spec(self, workflows: Mapping[str, WorkflowSpec]) -> SensorSpec:
         """Return the spec; `workflows` are those of the file by name."""
         triggers = tuple(trigger.spec(workflows) for trigger in self.triggers)
         return SensorSpec(
-            schedule=self.schedule, cdr_types=self.cdr_types, triggers=triggers, interval_ends=self.interval_ends
+            schedule=self.schedule,
+            cdr_types=self.cdr_types,
+            triggers=triggers,
+            interval_ends=self.interval_ends,
+            timezone=self.timezone,
         )
 
 

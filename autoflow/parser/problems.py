@@ -28,6 +28,7 @@ class Problems:
         self.places = PlacesInFile()
         self._file_name = file_name
         self._found: list[tuple[int, str]] = []
+        self._texts: set[tuple[int, str]] = set()
         self._findings: dict[Finding, int] = {}
         self._broken: set[Place] = set()
         self._around_broken: set[Place] = set()
@@ -40,7 +41,11 @@ class Problems:
         if self.is_broken(place):
             return
         line = line or self.places.line(place, at_key=at_key)
-        self._found.append((line, self._text(place, line, message)))
+        problem = (line, self._text(place, line, message))
+        # The entries that `for_each` makes have the same mistakes.
+        if problem not in self._texts:
+            self._found.append(problem)
+            self._texts.add(problem)
         if len(self._found) == _MANY:
             self.raise_if_any()
 

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 from marshmallow import Schema, ValidationError, fields
 
-from autoflow.date_stencil import as_date
+from autoflow.dates.completeness import Enough
+from autoflow.dates.stencil import as_date
 from autoflow.parser import values
 
 
@@ -43,6 +44,8 @@ class WorkflowSchema(Schema):
     """A workflow of the list `workflows`."""
 
     name = Key(values.text, required=True)
+    title = Key(values.text)
+    description = Key(values.text)
     notebooks = Key(values.mapping, required=True)
 
 
@@ -66,6 +69,7 @@ class SensorSchema(Schema):
     """The part `available_dates_sensor`."""
 
     schedule = Key(values.schedule, required=True, allow_none=True)
+    timezone = Key(values.timezone)
     cdr_types = Key(values.nonempty_list)
     interval_ends = Key(values.interval_ends)
     workflows = Key(values.any_list, required=True)
@@ -75,9 +79,22 @@ class TriggerSchema(Schema):
     """An entry of the sensor's list `workflows`."""
 
     workflow_name = Key(values.text, required=True)
+    label = Key(values.label)
+    title = Key(values.text)
+    description = Key(values.text)
     parameters = Key(values.mapping)
+    for_each = Key(values.nonempty_mapping)
+    every = Key(values.every)
     earliest_date = Key(as_date)
+    latest_date = Key(as_date)
+    order = Key(values.order)
+    after_previous = Key(values.boolean)
     date_stencil = Key(values.nonempty_list)
+    requires_all_of = Key(values.nonempty_list)
+    enough = Key(Enough.of)
+    longest_gap = Key(values.days)
+    wait = Key(values.days)
+    on_change = Key(values.on_change)
     retry_delay = Key(values.seconds)
     max_attempts = Key(values.attempts)
 

@@ -4,13 +4,25 @@ Each function returns the meaning of a plain value, or raises ValueError with th
 """
 
 import datetime as dt
+import enum
 import math
+import re
+from typing import TypeVar
+from zoneinfo import available_timezones
 
-from autoflow.date_stencil import IntervalEnds
+from autoflow.dates.intervals import IntervalEnds
+from autoflow.dates.periods import Every
 from autoflow.parser.cron import cron_problem
-from autoflow.parser.wording import alternatives, show
+from autoflow.parser.wording import alternatives, did_you_mean, show
 from autoflow.settings.checks import MAX_SECONDS
-from autoflow.specs import CDR_TYPES, RESERVED_NAMES, Json, ReportFormat
+from autoflow.specs import CDR_TYPES, RESERVED_NAMES, Json, OnChange, Order, ReportFormat
+from autoflow.utils import as_yaml
+
+MOST_DAYS = 3_650
+"""How many days an entry can wait for data, at most."""
+
+_LABEL = re.compile(r"[\w.-]{1,60}")
+_NOT_IN_LABEL = re.compile(r"[^\w.-]+")
 
 
 class UnexpectedValueError(ValueError):
@@ -39,6 +51,13 @@ def mapping(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise UnexpectedValueError("a mapping (key: value)", value)
     return value
+
+
+def nonempty_mapping(value: object) -> dict[str, object]:
+    """Accept a mapping with at least one key."""
+    if not mapping(value):
+        raise ValueError("the mapping is empty; add a key or remove it")
+    return mapping(value)
 
 
 def any_list(value: object) -> list[object]:
@@ -109,9 +128,83 @@ def cdr_type(value: object) -> str:
 
 def interval_ends(value: object) -> IntervalEnds:
     """Accept whether ends of intervals are part of them."""
-    if not isinstance(value, str) or value not in set(IntervalEnds):
-        raise UnexpectedValueError(alternatives(list(IntervalEnds)), value)
-    return IntervalEnds(value)
+    return _member(IntervalEnds, value)
+
+
+def order(value: object) -> Order:
+    """Accept the order in which due dates run."""
+    return _member(Order, value)
+
+
+def on_change(value: object) -> OnChange:
+    """Accept what happens when days change after a run."""
+    return _member(OnChange, value)
+
+
+def every(value: object) -> Every:
+    """Accept a kind of period."""
+    names = [*map(str, Every), "sunday"]
+    if not isinstance(value, str) or value not in names:
+        hint = did_you_mean(value, names) if isinstance(value, str) else ""
+        known = "day, week, month, quarter, year or a weekday, the last day of the week"
+        raise ValueError(f"unknown period {show(value)}; expected {known}{hint}")
+    return Every.named(value)
+
+
+def boolean(value: object) -> bool:
+    """Accept true or false."""
+    if not isinstance(value, bool):
+        raise UnexpectedValueError("true or false", value)
+    return value
+
+
+def days(value: object) -> int:
+    """Accept a whole number of days from 0 to `MOST_DAYS`, both included."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_DAYS:
+        raise UnexpectedValueError(f"a whole number of days from 0 to {MOST_DAYS}", value)
+    return value
+
+
+def timezone(value: object) -> str:
+    """Accept the IANA name of a time zone."""
+    names = available_timezones()
+    if not isinstance(value, str) or value not in names:
+        hint = did_you_mean(value, names) if isinstance(value, str) else ""
+        raise ValueError(f"unknown time zone {show(value)}; expected a name such as Africa/Accra or UTC{hint}")
+    return value
+
+
+def label(value: object) -> str:
+    """Accept the label of an entry."""
+    if not isinstance(value, str) or not _LABEL.fullmatch(value):
+        raise UnexpectedValueError("a short name with letters, digits, '.', '_' and '-'", value)
+    return value
+
+
+def label_value(value: object) -> Json:
+    """Accept a scalar from which `as_label` can make a label."""
+    if value is None or isinstance(value, list | dict) or not as_label(written(json_scalar(value))):
+        raise UnexpectedValueError("text, a number, a date, true or false", value)
+    return json_scalar(value)
+
+
+def written(value: Json) -> str:
+    """Return a scalar as people write it."""
+    return value if isinstance(value, str) else as_yaml(value)
+
+
+def as_label(text: str) -> str:
+    """Return `text` with characters that a label cannot have as hyphens."""
+    return _NOT_IN_LABEL.sub("-", text)
+
+
+_AnyEnum = TypeVar("_AnyEnum", bound=enum.StrEnum)
+
+
+def _member(kind: type[_AnyEnum], value: object) -> _AnyEnum:
+    if not isinstance(value, str) or value not in set(kind):
+        raise UnexpectedValueError(alternatives(list(kind)), value)
+    return kind(value)
 
 
 def json_scalar(value: object) -> Json:

@@ -34,7 +34,8 @@ def _read_workflow(value: object, place: Place, *, reader: Reader, folder: Input
         read_notebook(item, (*place_of_notebooks, label), reader=reader, folder=folder)
         for label, item in labelled.items()
     )
-    workflow = WorkflowDraft(place, keys.get("name", ""), tuple(notebooks))
+    title, description = keys.get("title"), keys.get("description")
+    workflow = WorkflowDraft(place, keys.get("name", ""), tuple(notebooks), title, description)
     for cycle in workflow.cycles():
         _report_cycle(workflow, cycle, reader.problems)
     return workflow

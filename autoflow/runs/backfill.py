@@ -5,10 +5,16 @@ import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from autoflow.dates.periods import last_days
 from autoflow.errors import AutoflowError
-from autoflow.runs.plan import DateStatus, PlannedDate, TriggerPlan
+from autoflow.runs.plan import TriggerPlan
 from autoflow.runs.records import RunKey, WorkflowKey
-from autoflow.specs import TriggerSpec, WorkflowsFile
+from autoflow.runs.requests import entries_named
+from autoflow.runs.statuses import DateStatus, PlannedDate
+from autoflow.specs import OnChange, Order, TriggerSpec, WorkflowsFile
+
+NO_DATA = "without data in FlowAPI"
+"""Why dates are left out that FlowAPI does not have, and that were never run."""
 
 
 class Reprocess(enum.StrEnum):
@@ -36,21 +42,35 @@ class WantedDate:
         return WorkflowKey.of_trigger(self.trigger).on(self.date)
 
 
-def triggers_of(file: WorkflowsFile, workflow: str) -> list[TriggerSpec]:
-    """Return the sensor's entries for `workflow`, without their `earliest_date`, which a given range overrides.
+def triggers_of(file: WorkflowsFile, name: str) -> list[TriggerSpec]:
+    """Return the sensor's entries called `name`, a workflow or one with a label, to be run for a given range.
+
+    Their bounds, order and waits do not count: the range overrides them. Whether enough dates are there counts.
 
     Raises
     ------
     AutoflowError
-        If there is no such workflow, or it needs parameters that no entry gives.
+        If there is no such workflow or label, or it needs parameters that no entry gives.
 
     """
-    spec = file.workflow(workflow)
-    triggers = file.triggers_of(workflow)
+    spec, triggers = entries_named(file, name)
     if not triggers and spec.parameter_names:
         names = ", ".join(sorted(spec.parameter_names))
-        raise AutoflowError(f"available_dates_sensor has no entry for '{workflow}' that gives its parameters {names}")
-    return [replace(trigger, earliest_date=None) for trigger in triggers or [file.default_trigger(spec)]]
+        raise AutoflowError(f"available_dates_sensor has no entry for '{name}' that gives its parameters {names}")
+    return [_without_bounds(trigger) for trigger in triggers or [file.default_trigger(spec)]]
+
+
+def _without_bounds(trigger: TriggerSpec) -> TriggerSpec:
+    needs = trigger.needs if trigger.needs.wait is None else replace(trigger.needs, wait=0)
+    return replace(
+        trigger,
+        earliest_date=None,
+        latest_date=None,
+        after_previous=False,
+        order=Order.OLDEST_FIRST,
+        on_change=OnChange.IGNORE,
+        needs=needs,
+    )
 
 
 def wanted_dates(
@@ -84,7 +104,7 @@ def _is_wanted(planned: PlannedDate, reprocess: Reprocess) -> bool:
 def left_out(
     plans: Sequence[TriggerPlan], wanted: Sequence[WantedDate], *, first: datetime.date, last: datetime.date
 ) -> dict[str, int]:
-    """Return how many dates from `first` to `last` are not run, by their status."""
+    """Return how many dates from `first` to `last` are not run, by their status; those without any data, too."""
     chosen = {(id(each.trigger), each.date) for each in wanted}
     counts: dict[str, int] = {}
     for plan in plans:
@@ -92,4 +112,7 @@ def left_out(
             if first <= each.date <= last and (id(plan.trigger), each.date) not in chosen:
                 reason = "failed before" if each.has_failed else str(each.status)
                 counts[reason] = counts.get(reason, 0) + 1
+        known = {each.date for each in plan.dates}
+        if absent := sum(date not in known for date in last_days(first, last, plan.trigger.every) if date <= last):
+            counts[NO_DATA] = counts.get(NO_DATA, 0) + absent
     return counts

@@ -4,11 +4,12 @@ import datetime
 import enum
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
+from autoflow.dates.periods import Every
 from autoflow.errors import place_of
 from autoflow.specs import Json, TriggerSpec
 
@@ -83,24 +84,25 @@ CLAIMED_STATES = (RunState.RUNNING, RunState.SUCCEEDED)
 
 @dataclass(frozen=True, order=True)
 class WorkflowKey:
-    """Identifies a workflow with its parameters.
+    """Identifies a workflow with its parameters and the kind of its periods.
 
     `parameters` is canonical JSON, see `WorkflowKey.of`.
     """
 
     workflow: str
     parameters: str
+    every: Every = Every.DAY
 
     @classmethod
-    def of(cls, workflow: str, parameters: Mapping[str, Json]) -> "WorkflowKey":
+    def of(cls, workflow: str, parameters: Mapping[str, Json], every: Every = Every.DAY) -> "WorkflowKey":
         """Return the key of `workflow` with `parameters`, whose order does not matter."""
         text = json.dumps(parameters, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return cls(workflow, text)
+        return cls(workflow, text, every)
 
     @classmethod
     def of_trigger(cls, trigger: TriggerSpec) -> "WorkflowKey":
         """Return the key of an entry of the sensor."""
-        return cls.of(trigger.workflow.name, trigger.parameters)
+        return cls.of(trigger.workflow.name, trigger.parameters, trigger.every)
 
     @cached_property
     def parameters_hash(self) -> str:
@@ -114,15 +116,20 @@ class WorkflowKey:
 
 @dataclass(frozen=True, order=True)
 class RunKey:
-    """Identifies a run: a workflow with its parameters, and a reference date. At most one run with a key succeeds."""
+    """Identifies a run: a workflow with its parameters and the kind of its periods, and a reference date.
+
+    At most one run with a key succeeds.
+    """
 
     workflow_key: WorkflowKey
     reference_date: datetime.date
 
     @classmethod
-    def of(cls, workflow: str, parameters: Mapping[str, Json], reference_date: datetime.date) -> "RunKey":
+    def of(
+        cls, workflow: str, parameters: Mapping[str, Json], reference_date: datetime.date, every: Every = Every.DAY
+    ) -> "RunKey":
         """Return the key of a run of `workflow` with `parameters`, whose order does not matter."""
-        return WorkflowKey.of(workflow, parameters).on(reference_date)
+        return WorkflowKey.of(workflow, parameters, every).on(reference_date)
 
     @property
     def workflow(self) -> str:
@@ -138,6 +145,11 @@ class RunKey:
     def parameters_hash(self) -> str:
         """SHA-256 of the parameters, as hexadecimal digits."""
         return self.workflow_key.parameters_hash
+
+    @property
+    def every(self) -> Every:
+        """The kind of its period."""
+        return self.workflow_key.every
 
     def __str__(self) -> str:
         """Return the name of the run in messages."""
@@ -184,6 +196,7 @@ class RunRecord:
 
     `outputs` maps labels of notebooks to the paths of the executed notebook and its reports; it is empty after these
     were pruned. `holder` names the process that executed the run. `cancel_asked_at` is when someone asked to cancel it.
+    `label` is that of its entry when it started.
     """
 
     id: int
@@ -200,6 +213,20 @@ class RunRecord:
     forgiven_at: datetime.datetime | None
     pruned_at: datetime.datetime | None
     cancel_asked_at: datetime.datetime | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A run that has ended without success, or is in progress; times are in UTC."""
+
+    state: RunState
+    started: datetime.datetime
+    ended: datetime.datetime | None
+
+
+CRASHES_PER_FAILURE = 3
+"""This many crashes in a row count as one failure: a notebook that brings down the machine is not retried for ever."""
 
 
 @dataclass(frozen=True)
@@ -215,16 +242,37 @@ class Failures:
     cancelled: bool = False
 
 
+def count_failures(attempts: Iterable[Attempt]) -> Failures:
+    """Return the failures among `attempts`, oldest first."""
+    count = crashes = 0
+    last = state = None
+    for attempt in attempts:
+        state = attempt.state
+        crashes = crashes + 1 if state is RunState.CRASHED else 0
+        if state is RunState.FAILED or (crashes and crashes % CRASHES_PER_FAILURE == 0):
+            count += 1
+            last = attempt.ended
+    return Failures(count=count, last=last, cancelled=state is RunState.CANCELLED)
+
+
 @dataclass(frozen=True)
 class History:
     """What the run store knows about a workflow with its parameters.
 
     `running` includes dates in `done` that are being run again; `failures` includes dates that have succeeded since.
+    `started` (UTC) is when the runs started that have done their dates, and `attempts` has the other attempts at these
+    dates that count, oldest first; both only for the workflows for which they were asked.
     """
 
     done: frozenset[datetime.date] = frozenset()
     running: frozenset[datetime.date] = frozenset()
     failures: Mapping[datetime.date, Failures] = field(default_factory=dict)
+    started: Mapping[datetime.date, datetime.datetime] = field(default_factory=dict)
+    attempts: Mapping[datetime.date, Sequence[Attempt]] = field(default_factory=dict)
+
+    def failures_since(self, date: datetime.date, time: datetime.datetime) -> Failures:
+        """Return the failures among the attempts at `date` that have started since `time` (UTC)."""
+        return count_failures(each for each in self.attempts.get(date, ()) if each.started >= time)
 
 
 Histories: TypeAlias = Mapping[WorkflowKey, History]

@@ -1,93 +1,167 @@
 """Runs that a user requests, whether they are due or not."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from autoflow.date_stencil import DateInterval, UnresolvableStencilError
+from autoflow.dates.availability import Availability
+from autoflow.dates.completeness import readiness
+from autoflow.dates.intervals import DateInterval
+from autoflow.dates.periods import Every, is_last_day, nearest_last_days
+from autoflow.dates.stencil import UnresolvableStencilError
 from autoflow.errors import AutoflowError
-from autoflow.runs.plan import in_ranges
-from autoflow.runs.run import WorkflowRun, check_parameters
-from autoflow.specs import Json, TriggerSpec, WorkflowsFile
+from autoflow.runs.run import WorkflowRun, check_parameters, named_entry
+from autoflow.runs.statuses import in_ranges
+from autoflow.specs import Json, TriggerSpec, WorkflowsFile, WorkflowSpec
+from autoflow.utils import as_yaml
 
 
-def requested_trigger(file: WorkflowsFile, workflow: str, parameters: Mapping[str, Json] | None) -> TriggerSpec:
-    """Return the conditions of a requested run of `workflow`: the sensor's entry with these `parameters`.
+def requested_trigger(file: WorkflowsFile, name: str, parameters: Mapping[str, Json] | None) -> TriggerSpec:
+    """Return the conditions of a requested run: those of the entry called `name`, with these `parameters`.
 
-    If there is no such entry, or no `parameters` are given, use the first entry of the workflow; if it has none, use
-    the defaults.
-
-    Raises
-    ------
-    AutoflowError
-        If there is no such workflow.
-
-    """
-    spec = file.workflow(workflow)
-    triggers = file.triggers_of(workflow)
-    if parameters is not None:
-        triggers.sort(key=lambda trigger: trigger.parameters != parameters)
-    trigger = triggers[0] if triggers else file.default_trigger(spec)
-    return trigger if parameters is None else replace(trigger, parameters=parameters)
-
-
-def merged_parameters(file: WorkflowsFile, workflow: str, given: Mapping[str, Any]) -> dict[str, Json]:
-    """Return the parameters of a requested run: those `given`, the others as in workflows.yml.
-
-    If the workflow has several entries, those of the first one count.
+    `name` is that of a workflow, followed by a colon and a label if several entries of the workflow differ in more than
+    `parameters`. Without `parameters`, those of the entry count. If there is no entry, the defaults count.
 
     Raises
     ------
     AutoflowError
-        If there is no such workflow, or it does not take these parameters.
+        If there is no such workflow or label, or several entries could be meant.
 
     """
-    spec = file.workflow(workflow)
-    triggers = file.triggers_of(workflow)
-    parameters = {**(triggers[0].parameters if triggers else {}), **given}
+    spec, triggers = entries_named(file, name)
+    if parameters is None:
+        return _only(triggers, name) if triggers else file.default_trigger(spec)
+    same = [trigger for trigger in triggers if trigger.parameters == parameters]
+    if same:
+        return _only(same, name)
+    if not triggers:
+        return replace(file.default_trigger(spec), parameters=parameters)
+    # The parameters of no entry: the conditions are those of the first one.
+    return replace(triggers[0], parameters=parameters, label=None)
+
+
+def merged_parameters(file: WorkflowsFile, name: str, given: Mapping[str, Any]) -> dict[str, Json]:
+    """Return the parameters of a requested run: those `given`, the others as in the entry called `name`.
+
+    Raises
+    ------
+    AutoflowError
+        If there is no such workflow or label, it does not take these parameters, or several entries could be meant.
+
+    """
+    spec, triggers = entries_named(file, name)
+    if spec.parameter_names <= given.keys():
+        parameters = dict(given)
+    else:
+        possible = [
+            each for each in triggers if all(given.get(key, value) == value for key, value in each.parameters.items())
+        ]
+        chosen = _only(possible or triggers, name) if triggers else None
+        parameters = {**(chosen.parameters if chosen else {}), **given}
     check_parameters(spec, parameters)
     return parameters
 
 
 def requested_run(
-    file: WorkflowsFile, workflow: str, reference_date: datetime.date, parameters: Mapping[str, Any] | None
+    trigger: TriggerSpec, reference_date: datetime.date, availability: Availability | None = None
 ) -> WorkflowRun:
-    """Return the requested run of `workflow` for `reference_date`.
-
-    Its stencil is that of `requested_trigger`; so are its parameters, if no `parameters` are given.
+    """Return the run of an entry for `reference_date`; without `availability`, no date counts as missing.
 
     Raises
     ------
     AutoflowError
-        If there is no such workflow, or it does not take these parameters.
+        If the workflow does not take the parameters, or the periods of the entry do not end on the date.
 
     """
-    trigger = requested_trigger(file, workflow, parameters)
     check_parameters(trigger.workflow, trigger.parameters)
+    ranges = date_ranges(trigger, reference_date)
+    available = availability.to(trigger.requires_all_of) if availability else None
     return WorkflowRun(
         workflow=trigger.workflow,
         parameters=trigger.parameters,
         reference_date=reference_date,
-        date_ranges=date_ranges(trigger, reference_date),
+        every=trigger.every,
+        date_ranges=ranges,
+        missing_dates=readiness(ranges, trigger.needs, available).missing if available else (),
+        label=trigger.label,
+        title=trigger.shown_title,
     )
 
 
+def entries_named(file: WorkflowsFile, name: str) -> tuple[WorkflowSpec, list[TriggerSpec]]:
+    """Return the workflow and its entries that `name` may mean: a workflow's, or a workflow and a label with a colon.
+
+    Raises
+    ------
+    AutoflowError
+        If there is no such workflow or label.
+
+    """
+    workflow, colon, label = name.rpartition(":")
+    if not colon or any(each.name == name for each in file.workflows):
+        return file.workflow(name), file.triggers_of(name)
+    spec = file.workflow(workflow)
+    triggers = file.triggers_of(workflow)
+    chosen = [trigger for trigger in triggers if trigger.label == label]
+    if not chosen:
+        labels = ", ".join(trigger.label for trigger in triggers if trigger.label) or "no labels"
+        raise AutoflowError(f"workflow '{workflow}' has no entry labelled '{label}' in workflows.yml, but {labels}")
+    return spec, chosen
+
+
+def _only(triggers: Sequence[TriggerSpec], name: str) -> TriggerSpec:
+    """Return the only entry; AutoflowError if there are several."""
+    if len(triggers) == 1:
+        return triggers[0]
+    names = ", ".join(_told_apart(trigger, triggers) for trigger in triggers)
+    raise AutoflowError(f"'{name}' has {len(triggers)} entries in workflows.yml: choose one of {names}")
+
+
+def _told_apart(trigger: TriggerSpec, others: Sequence[TriggerSpec]) -> str:
+    """Return what to write on the command line for `trigger`, and not for one of `others`."""
+    if trigger.label:
+        return named_entry(trigger.workflow.name, trigger.label)
+    differing = {
+        key: value
+        for key, value in trigger.parameters.items()
+        if any(other.parameters.get(key) != value for other in others)
+    }
+    if not differing:
+        return f"the one with 'every: {trigger.every}', which needs a label"
+    return " ".join(f"-p {key}={as_yaml(value)}" for key, value in differing.items())
+
+
 def date_ranges(trigger: TriggerSpec, reference_date: datetime.date) -> tuple[DateInterval, ...]:
-    """Return the dates of the stencil; raise AutoflowError if it cannot be resolved for `reference_date`."""
+    """Return the dates of the stencil for `reference_date`.
+
+    Raises
+    ------
+    AutoflowError
+        If the periods of the entry do not end on that date, or the stencil cannot be resolved for it.
+
+    """
+    name = trigger.workflow.name
+    if not is_last_day(reference_date, trigger.every):
+        before, after = nearest_last_days(reference_date, trigger.every)
+        raise AutoflowError(
+            f"workflow '{name}' runs every {trigger.every}, and none ends on {reference_date}: the nearest dates are "
+            f"{before} and {after}"
+        )
     try:
         return trigger.date_stencil.resolve(reference_date)
     except UnresolvableStencilError as error:
-        raise AutoflowError(f"workflow '{trigger.workflow.name}' cannot run for {reference_date}: {error}") from error
+        raise AutoflowError(f"workflow '{name}' cannot run for {reference_date}: {error}") from error
 
 
-def check_available(
-    trigger: TriggerSpec, reference_date: datetime.date, available_dates: frozenset[datetime.date]
-) -> None:
-    """Raise AutoflowError if dates that a run for `reference_date` needs are not available."""
-    ranges = date_ranges(trigger, reference_date)
-    needed = {reference_date, *(day for interval in ranges for day in interval.dates())}
-    if missing := sorted(needed - available_dates):
+def check_available(trigger: TriggerSpec, reference_date: datetime.date, availability: Availability) -> None:
+    """Raise AutoflowError if dates that a run for `reference_date` needs are not available; a wait does not count."""
+    available = availability.to(trigger.requires_all_of)
+    ready = readiness(date_ranges(trigger, reference_date), trigger.needs, available)
+    missing = [] if ready.at is not None else list(ready.missing)
+    if trigger.every is Every.DAY and reference_date not in available.dates:
+        missing = sorted({*missing, reference_date})
+    if missing:
         them = "it" if len(missing) == 1 else "them"
         raise AutoflowError(
             f"{trigger.workflow.name} {reference_date} cannot run: FlowAPI has no data for {in_ranges(missing)}; "

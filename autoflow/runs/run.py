@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoflow.date_stencil import DateInterval
+from autoflow.dates.intervals import DateInterval
+from autoflow.dates.periods import Every, describe_period
 from autoflow.errors import AutoflowError, NotebookError, RunStopped
 from autoflow.runs.records import RunKey, RunState
 from autoflow.runs.retries import RetryPolicy
@@ -14,26 +15,47 @@ from autoflow.specs import Json, WorkflowSpec
 
 @dataclass(frozen=True, kw_only=True)
 class WorkflowRun:
-    """A workflow to run for a date. `date_ranges` are the dates of its stencil, both ends included.
+    """A workflow to run for a date, the last day of a period of the kind `every`.
 
-    The date has failed `failures` times before. `retry` is its policy; None if a user requested the run.
+    `date_ranges` are the dates of its stencil; `missing_dates` are those of them that are not available, sorted. The
+    date has failed `failures` times before. `retry` is its policy; None if a user requested the run. `is_rerun`: the
+    date is done, and is run again because days that it used have changed. `label` and `title` are those of the entry.
     """
 
     workflow: WorkflowSpec
     parameters: Mapping[str, Json]
     reference_date: datetime.date
     date_ranges: Sequence[DateInterval]
+    every: Every = Every.DAY
+    missing_dates: Sequence[datetime.date] = ()
     failures: int = 0
     retry: RetryPolicy | None = None
+    is_rerun: bool = False
+    label: str | None = None
+    title: str | None = None
 
     @property
     def key(self) -> RunKey:
         """The key of the run in the run store."""
-        return RunKey.of(self.workflow.name, self.parameters, self.reference_date)
+        return RunKey.of(self.workflow.name, self.parameters, self.reference_date, self.every)
 
     def __str__(self) -> str:
         """Return the name of the run in messages."""
-        return str(self.key)
+        return f"{named_entry(self.workflow.name, self.label)} {self.reference_date.isoformat()}"
+
+    @property
+    def dates_text(self) -> str:
+        """The period of the run for readers, and how many of its days are missing."""
+        period = describe_period(self.reference_date, self.every)
+        if not self.missing_dates:
+            return period
+        days = len({day for interval in self.date_ranges for day in interval.dates()})
+        return f"{period}, {len(self.missing_dates)} of {days} days missing"
+
+
+def named_entry(workflow: str, label: str | None) -> str:
+    """Return the name of an entry in messages: that of the workflow, with the label if it has one."""
+    return f"{workflow}:{label}" if label else workflow
 
 
 @dataclass(frozen=True)
@@ -98,7 +120,7 @@ class EndedRun:
 
 def check_parameters(workflow: WorkflowSpec, parameters: Mapping[str, Json]) -> None:
     """Raise AutoflowError unless `parameters` has exactly the parameters that `workflow` takes."""
-    if wrong := sorted(parameters.keys() ^ workflow.parameter_names):
+    if wrong := sorted((parameters.keys() - workflow.optional_names) ^ workflow.parameter_names):
         raise AutoflowError(
             f"workflow '{workflow.name}' takes the parameters {sorted(workflow.parameter_names)}; "
             f"missing or too many: {', '.join(wrong)}"

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
+from autoflow.dates.availability import Availability
 from autoflow.errors import AutoflowError, RunStoreError
 from autoflow.log import bugs_logged, logger
 from autoflow.model.store import RunStore
 from autoflow.runs.backlog import Backlog, Turn
-from autoflow.runs.plan import DueWork, due_work
+from autoflow.runs.plan import DueWork, due_work, keys_with_reruns
 from autoflow.runs.records import Histories, RunState, WorkflowKey, utc_now
 from autoflow.runs.run import WorkflowRun
 from autoflow.runs.stuck import in_words
@@ -42,7 +43,7 @@ class Targets:
     """What a tick hands over: the entries of the sensor, and the dates that FlowAPI has."""
 
     triggers: tuple[TriggerSpec, ...]
-    available_dates: frozenset[datetime.date]
+    availability: Availability
 
 
 @dataclass
@@ -64,8 +65,9 @@ class Dispatcher:
     """Runs what is due, up to a number of runs at a time, for the duration of the `with` block.
 
     A tick hands over its dates. From them and the run store, the dispatcher computes what is due, again whenever a run
-    has ended or a retry delay is over. Between ticks, it does not ask FlowAPI. `stuck` returns the entries that have a
-    stuck run. `clock` is in UTC, for the run store; `timer` counts seconds and does not jump.
+    has ended, or a retry delay or a wait for data is over. Between ticks, it does not ask FlowAPI. `stuck`
+    returns the entries that have a stuck run. `clock` is in UTC, for the run store; `timer` counts seconds and does not
+    jump.
     """
 
     def __init__(
@@ -88,7 +90,8 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._planning = threading.Lock()
         self._targets: Targets | None = None
-        self._next_at: datetime.datetime | None = None
+        self._next_retry: datetime.datetime | None = None
+        self._next_wait: datetime.datetime | None = None
         self._plan_not_before = 0.0
         self._crash_look_at = 0.0
         self._store_is_gone = False
@@ -108,7 +111,7 @@ class Dispatcher:
     def has_due(self) -> bool:
         """Whether something is due, and waits for a slot."""
         with self._lock:
-            return self._backlog.has_due or self._next_at is not None
+            return self._backlog.has_due or self._next_retry is not None
 
     def hand_over(self, targets: Targets, histories: Histories) -> DueWork:
         """Run what is due of `targets` from now on; return what is due now, according to `histories`."""
@@ -123,7 +126,8 @@ class Dispatcher:
     def hold(self, reason: str) -> None:
         """Start nothing more that is due until the next tick hands over dates; runs in progress continue."""
         with self._planning:
-            was_at_work, self._targets, self._next_at = self._targets is not None, None, None
+            was_at_work = self._targets is not None
+            self._targets = self._next_retry = self._next_wait = None
             with self._lock:
                 self._backlog.hold()
         if was_at_work:
@@ -195,9 +199,9 @@ class Dispatcher:
     def _plan_if_stale(self) -> None:
         now = self._timer()
         with self._lock:
-            retry_is_due = self._next_at is not None and self._next_at <= self._clock()
+            delay_is_over = any(at is not None and at <= self._clock() for at in (self._next_retry, self._next_wait))
             pause_is_over = self._backlog.pause_ends_at <= now
-            is_stale = self._backlog.is_stale or retry_is_due or pause_is_over
+            is_stale = self._backlog.is_stale or delay_is_over or pause_is_over
         if not is_stale or now < self._plan_not_before:
             return
         with self._planning:
@@ -207,7 +211,7 @@ class Dispatcher:
                     self._backlog.end_pauses()
                 return
             try:
-                self._plan(self._targets, self._store.histories())
+                self._plan(self._targets, self._store.histories(keys_with_reruns(self._targets.triggers)))
             except RunStoreError as error:
                 self._wait_for_store(error)
             else:
@@ -216,10 +220,10 @@ class Dispatcher:
                 self._plan_not_before = self._timer() + pause
 
     def _plan(self, targets: Targets, histories: Histories) -> DueWork:
-        work = due_work(targets.triggers, targets.available_dates, histories, self._clock())
+        work = due_work(targets.triggers, targets.availability, histories, self._clock())
         with self._lock:
             self._backlog.plan(work, self._timer())
-            self._next_at = work.next_at
+            self._next_retry, self._next_wait = work.next_retry, work.next_wait
         return work
 
     def _wait_for_store(self, error: RunStoreError) -> None:

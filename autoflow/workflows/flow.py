@@ -17,6 +17,7 @@ from prefect.states import Cancelled
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
+from autoflow.dates.periods import Every
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.log import bugs_logged
@@ -202,7 +203,8 @@ def parameter_values(
     run: WorkflowRun, notebook: NotebookSpec, flowapi_url: str, upstream: Mapping[str, NotebookOutputs]
 ) -> dict[str, Json]:
     """Return the values of the parameters of `notebook`, by their names in the notebook."""
-    values: dict[str, Json] = dict(run.parameters)
+    values: dict[str, Json] = {"missing_dates": [date.isoformat() for date in run.missing_dates]}
+    values |= run.parameters
     values |= {label: str(outputs.executed) for label, outputs in upstream.items()}
     values |= {
         "flowapi_url": flowapi_url,
@@ -233,7 +235,7 @@ def _reports(step: Step, executed: Path) -> Iterable[Path]:
                 executed,
                 report,
                 report_format=report_format,
-                context=ReportContext(workflow=step.run.workflow.name, reference_date=step.run.reference_date),
+                context=ReportContext(workflow=step.run.title or step.run.workflow.name, dates=step.run.dates_text),
                 template=(output.template if output else None) or step.settings.asciidoc_template_path,
                 inputs_dir=step.notebook.path.parent,
                 timeout=step.settings.report_timeout,
@@ -247,9 +249,11 @@ def _reports(step: Step, executed: Path) -> Iterable[Path]:
 
 
 def _stem(run: WorkflowRun, notebook: NotebookSpec, stamp: str) -> str:
-    """Return the stem of a notebook's output files: workflow, notebook, reference date, parameters, and time."""
-    names = (_name_part(run.workflow.name), _name_part(notebook.label))
-    return "__".join((*names, run.reference_date.isoformat(), run.key.parameters_hash[:8], stamp))
+    """Return the stem of a notebook's output files: workflow, label, notebook, date, parameters, and time."""
+    workflow = "--".join(_name_part(name) for name in (run.workflow.name, run.label) if name)
+    every = () if run.every is Every.DAY else (run.every.value,)
+    date = run.reference_date.isoformat()
+    return "__".join((workflow, _name_part(notebook.label), date, *every, run.key.parameters_hash[:8], stamp))
 
 
 def _task_runner(threads: int) -> "prefect.task_runners.TaskRunner[PrefectFuture[Any]]":

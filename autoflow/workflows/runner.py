@@ -67,7 +67,7 @@ class WorkflowRunner:
         cancel = cancel or StopSignal(shutdown.stop)
         if shutdown.is_closing or cancel.is_set or not self._has_room(shutdown, cancel):
             return None
-        if (claim := self.store.claim(run.key, again=again)) is None:
+        if (claim := self.store.claim(run.key, again=again or run.is_rerun, label=run.label)) is None:
             return None
         return self._run_claimed(run, claim, shutdown, cancel, progress)
 

@@ -5,7 +5,6 @@ Usage: python examples/gallery/make.py OUT_DIR
 
 import argparse
 import contextlib
-import datetime
 import os
 import sys
 from pathlib import Path
@@ -32,7 +31,7 @@ def make(out_dir: Path) -> list[Path]:
             executed,
             report,
             report_format=ReportFormat(report.suffix.removeprefix(".")),
-            context=ReportContext(workflow="Gallery", reference_date=datetime.date(2016, 1, 7)),
+            context=ReportContext(workflow="Gallery", dates="2016-01-07"),
             template=CONFIG_DIR / "asciidoc_extended.tpl",
             inputs_dir=HERE,
         )

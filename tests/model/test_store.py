@@ -17,11 +17,19 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from autoflow.errors import RunStoreError
-from autoflow.model.queries import CRASHES_PER_FAILURE
 from autoflow.model.store import RunStore
 from autoflow.model.tables import metadata
 from autoflow.orchestration.prefect_api import free_port
-from autoflow.runs.records import CRASHED_AFTER, Claim, Failures, History, RunError, RunKey, RunState
+from autoflow.runs.records import (
+    CRASHED_AFTER,
+    CRASHES_PER_FAILURE,
+    Claim,
+    Failures,
+    History,
+    RunError,
+    RunKey,
+    RunState,
+)
 from tests.model.conftest import Clock
 from tests.postgres import Postgres
 from tests.waiting import LONG
@@ -368,7 +376,7 @@ def test_check_of_a_database_changes_nothing(uri: str, tmp_path: Path) -> None:
         assert store.look().endswith((", created at the first start", ", empty so far"))
         assert list(tmp_path.iterdir()) == []
         store.migrate()
-        assert store.look().endswith(", version 0006")
+        assert store.look().endswith(", version 0007")
 
 
 def test_check_of_a_database_reports_a_missing_folder_unless_it_is_created_at_the_start(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Cancelling
 
+from autoflow.dates.availability import Availability
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.orchestration.cancellation import Cancellations
@@ -112,7 +113,7 @@ def test_a_run_that_is_cancelled_in_prefect_ends_within_seconds_and_is_not_due(
         canceller.join()
         histories = work.store.histories()
         triggers = read_workflows(work.settings).sensor.triggers
-        assert due_work(triggers, frozenset({DATE}), histories, datetime.datetime(2100, 1, 1)).total == 0
+        assert due_work(triggers, Availability.of({DATE}), histories, datetime.datetime(2100, 1, 1)).total == 0
         (record,) = work.store.runs()
 
     assert ended is RunState.CANCELLED

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoflow.date_stencil import DateStencil
+from autoflow.dates.stencil import DateStencil
 from autoflow.errors import WorkflowsFileError
 from autoflow.specs import NO_TIMEOUT, OutputSpec, ReportFormat, TriggerSpec
 from tests.conftest import write_notebook

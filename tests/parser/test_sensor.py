@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from autoflow.date_stencil import IntervalEnds
+from autoflow.dates.intervals import IntervalEnds
 from tests.parser.good_file import ENTRY, SENSOR, changed, parse, problems
 
 
@@ -85,16 +85,16 @@ from tests.parser.good_file import ENTRY, SENSOR, changed, parse, problems
             "- -3",
             "- true",
             (
-                f"28: {ENTRY}.date_stencil[1]: expected a date (YYYY-MM-DD), an offset in days or a pair of these, "
-                "not true"
+                f"28: {ENTRY}.date_stencil[1]: expected a date (YYYY-MM-DD), an offset in days, {{period: N}} or "
+                "a pair of these, not true"
             ),
         ),
         (
             "- [-2, 0]",
             "- [2016-01-01 00:00:00, 0]",
             (
-                f"29: {ENTRY}.date_stencil[2]: expected a date (YYYY-MM-DD), an offset in days or a pair of these, "
-                "not 2016-01-01 00:00:00"
+                f"29: {ENTRY}.date_stencil[2]: expected a date (YYYY-MM-DD), an offset in days, {{period: N}} or "
+                "a pair of these, not 2016-01-01 00:00:00"
             ),
         ),
         ("- -3", "- 2016-02-30", f"28: {ENTRY}.date_stencil[1]: '2016-02-30' is not a valid date"),

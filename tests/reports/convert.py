@@ -1,6 +1,5 @@
 """Shared by the tests of reports: make a notebook, convert it, and read the report."""
 
-import datetime
 import html
 import re
 import subprocess
@@ -18,7 +17,7 @@ DEFAULT_TEMPLATE = CONFIG_DIR / "asciidoc_extended.tpl"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 """A PNG picture."""
 
-CONTEXT = ReportContext(workflow="Flows *above* normal", reference_date=datetime.date(2016, 1, 7))
+CONTEXT = ReportContext(workflow="Flows *above* normal", dates="2016-01-07")
 
 
 def notebook(*cells: NotebookNode | str) -> NotebookNode:

@@ -52,7 +52,7 @@ def test_pages_are_a4(tmp_path: Path) -> None:
 
 
 def test_without_a_reference_date_the_footer_has_the_workflow_only(tmp_path: Path) -> None:
-    context = ReportContext(workflow="Once", reference_date=None)
+    context = ReportContext(workflow="Once")
 
     assert (
         text_of(report_of(notebook("text"), tmp_path, context=context)).strip().splitlines()[-1].split("  ")[0]
@@ -94,7 +94,7 @@ def test_an_invalid_notebook_is_reported_by_name(tmp_path: Path) -> None:
             tmp_path / "broken.ipynb",
             tmp_path / "report.pdf",
             report_format=ReportFormat.PDF,
-            context=ReportContext(workflow="w", reference_date=None),
+            context=ReportContext(workflow="w"),
             template=DEFAULT_TEMPLATE,
             inputs_dir=tmp_path,
         )

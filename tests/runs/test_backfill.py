@@ -3,11 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from autoflow.date_stencil import DateStencil, IntervalEnds
+from autoflow.dates.intervals import IntervalEnds
+from autoflow.dates.stencil import DateStencil
 from autoflow.errors import AutoflowError
 from autoflow.runs.backfill import Reprocess, left_out, triggers_of, wanted_dates
-from autoflow.runs.plan import DateStatus, PlannedDate, TriggerPlan
+from autoflow.runs.plan import TriggerPlan
 from autoflow.runs.records import RunKey
+from autoflow.runs.statuses import DateStatus, PlannedDate
 from autoflow.specs import NotebookSpec, SensorSpec, TriggerSpec, WorkflowsFile, WorkflowSpec
 
 WORKFLOW = WorkflowSpec(name="w", notebooks=(NotebookSpec(label="n", path=Path("/n.ipynb"), parameters={"a": "unit"}),))
@@ -64,6 +66,7 @@ def test_dates_left_out_are_counted_by_reason() -> None:
         "running": 1,
         "failed before": 4,
         "dates missing": 1,
+        "without data in FlowAPI": 1,
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoflow.dates.availability import Availability
 from autoflow.runs.backlog import INTERRUPTED_PAUSE, Backlog, Turn
 from autoflow.runs.plan import DueWork, due_work
 from autoflow.runs.records import Failures, History, RunState, WorkflowKey
@@ -50,7 +51,7 @@ class World:
         runs = [
             due_work(
                 [trigger(name)],
-                frozenset(FIRST + datetime.timedelta(days=number) for number in range(count)),
+                Availability.of(FIRST + datetime.timedelta(days=number) for number in range(count)),
                 histories,
                 START + datetime.timedelta(seconds=self.now),
                 most=self.kept,

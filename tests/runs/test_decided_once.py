@@ -11,9 +11,24 @@ from tests.test_layers import IMPORTS, MODULES, TREES
 DECIDING = ("autoflow.model", "autoflow.runs")
 OTHERS = sorted(module for module in MODULES if not module.startswith(DECIDING))
 
-RUNS = ("attention", "backfill", "backlog", "naming", "plan", "records", "requests", "retries", "run", "slots", "stuck")
+RUNS = (
+    "attention",
+    "backfill",
+    "backlog",
+    "naming",
+    "plan",
+    "planner",
+    "records",
+    "requests",
+    "retries",
+    "run",
+    "slots",
+    "statuses",
+    "stuck",
+)
 DOMAIN = {f"autoflow.runs.{name}" for name in RUNS}
-MAY_IMPORT = {"autoflow.specs", "autoflow.date_stencil", "autoflow.errors"} | DOMAIN
+DATES = {f"autoflow.dates.{name}" for name in ("availability", "completeness", "intervals", "periods", "stencil")}
+MAY_IMPORT = {"autoflow.specs", "autoflow.errors", "autoflow.utils"} | DATES | DOMAIN
 
 SEARCHES = {"count", "index"}
 """Methods of a list that compare."""

@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from autoflow.date_stencil import DateStencil
-from autoflow.runs.plan import DateStatus, due_work, make_plan
+from autoflow.dates.availability import Availability
+from autoflow.dates.stencil import DateStencil
+from autoflow.runs.plan import due_work, make_plan
 from autoflow.runs.records import Failures, Histories, History, WorkflowKey
+from autoflow.runs.statuses import DateStatus
 from autoflow.specs import Json, NotebookSpec, TriggerSpec, WorkflowSpec
 
 NOW = datetime.datetime(2016, 2, 1, 12)
@@ -22,7 +24,7 @@ def trigger(name: str = "a", parameters: dict[str, Json] | None = None, **option
 
 def due(triggers: list[TriggerSpec], available: set[int], histories: Histories | None = None) -> list[tuple[str, int]]:
     dates = frozenset(day(number) for number in available)
-    work = due_work(triggers, dates, histories or {}, NOW)
+    work = due_work(triggers, Availability.of(dates), histories or {}, NOW)
     runs = [run for runs in work.runs.values() for run in runs]
     assert work.total == len(runs)
     return [(run.workflow.name, run.reference_date.day) for run in runs]
@@ -38,7 +40,7 @@ class TestDueRuns:
 
     def test_only_the_oldest_dates_of_a_long_backlog_are_kept(self) -> None:
         long, short = trigger("long"), trigger("short", earliest_date=day(4))
-        work = due_work([long, short], frozenset(map(day, range(1, 6))), {}, NOW, most=2)
+        work = due_work([long, short], Availability.of(map(day, range(1, 6))), {}, NOW, most=2)
         kept = {key.workflow: [run.reference_date.day for run in runs] for key, runs in work.runs.items()}
         assert kept == {"long": [1, 2], "short": [4, 5]}
         assert (work.cut, work.total) == (frozenset({WorkflowKey.of_trigger(long)}), 7)
@@ -46,8 +48,8 @@ class TestDueRuns:
     def test_it_says_when_the_next_retry_delay_ends(self) -> None:
         one = trigger(retry_delay=3600)
         failed = {day(number): Failures(1, NOW - datetime.timedelta(minutes=number)) for number in (1, 2)}
-        work = due_work([one], frozenset(failed), history_of(one, History(failures=failed)), NOW)
-        assert (work.total, work.next_at) == (0, NOW + datetime.timedelta(minutes=58))
+        work = due_work([one], Availability.of(failed), history_of(one, History(failures=failed)), NOW)
+        assert (work.total, work.next_retry) == (0, NOW + datetime.timedelta(minutes=58))
 
     def test_nothing_is_due_without_dates(self) -> None:
         assert due([trigger()], set()) == []
@@ -78,7 +80,7 @@ class TestDueRuns:
 
     def test_a_run_has_the_date_ranges_of_its_stencil(self) -> None:
         stencil = DateStencil([[-1, 0], day(1)])
-        work = due_work([trigger(date_stencil=stencil)], frozenset({day(1), day(2)}), {}, NOW)
+        work = due_work([trigger(date_stencil=stencil)], Availability.of({day(1), day(2)}), {}, NOW)
         ((run,),) = work.runs.values()
         assert [each.as_strings() for each in run.date_ranges] == [
             ["2016-01-01", "2016-01-02"],
@@ -111,6 +113,6 @@ class TestFailures:
     def test_a_failure_from_the_future_delays_the_retry_from_now_on_at_most(self, ahead: datetime.timedelta) -> None:
         one = trigger(retry_delay=60, max_attempts=5)
         history = history_of(one, History(failures={day(1): Failures(count=1, last=NOW + ahead)}))
-        (plan,) = make_plan([one], frozenset({day(1)}), history, NOW)
+        (plan,) = make_plan([one], Availability.of({day(1)}), history, NOW)
         (date,) = plan.dates
         assert (date.status, date.next_attempt) == (DateStatus.WAITING, NOW + datetime.timedelta(seconds=60))

@@ -4,19 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from autoflow.date_stencil import DateStencil, IntervalEnds
-from autoflow.runs.plan import (
-    DateStatus,
-    PlannedDate,
-    due_work,
-    failed_keys,
-    given_up_keys,
-    in_ranges,
-    make_plan,
-    past_status,
-    recorded_status,
-)
+from autoflow.dates.availability import Availability
+from autoflow.dates.intervals import IntervalEnds
+from autoflow.dates.stencil import DateStencil
+from autoflow.runs.plan import due_work, failed_keys, given_up_keys, make_plan, past_status, recorded_status
 from autoflow.runs.records import Failures, Histories, History, WorkflowKey
+from autoflow.runs.statuses import DateStatus, PlannedDate, in_ranges
 from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowSpec
 
 NOW = datetime.datetime(2026, 1, 1, 12)
@@ -31,7 +24,7 @@ def day(number: int) -> datetime.date:
 TRIGGER = TriggerSpec(
     workflow=WORKFLOW, earliest_date=day(3), date_stencil=DateStencil([[-1, 0]]), retry_delay=7200, max_attempts=2
 )
-AVAILABLE = frozenset(day(number) for number in (1, 2, 3, 4, 5, 6, 7, 8, 11, 12))
+AVAILABLE = Availability.of(day(number) for number in (1, 2, 3, 4, 5, 6, 7, 8, 11, 12))
 HISTORY = History(
     done=frozenset({day(4), day(30)}),
     running=frozenset({day(5)}),
@@ -84,7 +77,11 @@ def test_counts_name_every_status_of_a_plan() -> None:
         DateStatus.GIVEN_UP: 1,
         DateStatus.CANCELLED: 1,
         DateStatus.TOO_EARLY: 2,
+        DateStatus.TOO_LATE: 0,
         DateStatus.INCOMPLETE: 1,
+        DateStatus.NOT_OVER: 0,
+        DateStatus.WAITING_FOR_DATA: 0,
+        DateStatus.BLOCKED: 0,
     }
 
 
@@ -103,14 +100,14 @@ def test_reason_explains_the_status(number: int, why: str) -> None:
 
 def test_a_date_whose_stencil_is_backwards_has_a_reason() -> None:
     trigger = TriggerSpec(workflow=WORKFLOW, date_stencil=DateStencil([["2016-01-02", 0]]))
-    (plan,) = make_plan([trigger], frozenset({day(1)}), {}, NOW)
+    (plan,) = make_plan([trigger], Availability.of({day(1)}), {}, NOW)
     assert [(each.status, each.why) for each in plan.dates] == [
         (DateStatus.INCOMPLETE, "an interval of the stencil is empty for this date")
     ]
 
 
 def test_day_that_an_excluded_end_names_is_not_waited_for() -> None:
-    available = frozenset({day(1), day(2), day(4)})
+    available = Availability.of({day(1), day(2), day(4)})
     trigger = TriggerSpec(workflow=WORKFLOW, date_stencil=DateStencil([[-1, 1]], IntervalEnds.EXCLUDED))
     (plan,) = make_plan([trigger], available, {}, NOW)
     assert [(each.date.day, each.status, each.why) for each in plan.dates] == [
@@ -127,7 +124,7 @@ def test_switching_interval_ends_makes_no_date_due_again() -> None:
     histories = {WorkflowKey.of_trigger(TRIGGER): History(done=frozenset({day(1), day(2)}))}
     for ends in IntervalEnds:
         trigger = replace(TRIGGER, date_stencil=DateStencil([0], ends))
-        assert due_work([trigger], frozenset({day(1), day(2)}), histories, NOW).total == 0
+        assert due_work([trigger], Availability.of({day(1), day(2)}), histories, NOW).total == 0
 
 
 def test_date_that_failed_or_was_cancelled_has_failed_until_it_is_done() -> None:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from autoflow.date_stencil import DateStencil, IntervalEnds
+from autoflow.dates.availability import Availability
+from autoflow.dates.intervals import IntervalEnds
+from autoflow.dates.stencil import DateStencil
 from autoflow.errors import AutoflowError
-from autoflow.runs.requests import check_available, merged_parameters, requested_run
+from autoflow.runs.requests import check_available, merged_parameters, requested_run, requested_trigger
 from autoflow.specs import Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowsFile, WorkflowSpec
 
 
@@ -31,35 +33,41 @@ FILE = WorkflowsFile(
 
 
 def test_run_without_parameters_has_those_of_the_sensors_entry() -> None:
-    run = requested_run(FILE, "takes_x", day(2), None)
+    run = requested_run(requested_trigger(FILE, "takes_x", None), day(2))
     assert run.parameters == {"x": 1}
     assert [each.as_strings() for each in run.date_ranges] == [["2016-01-01", "2016-01-01"]]
 
 
 def test_other_parameters_can_be_given() -> None:
-    assert requested_run(FILE, "takes_x", day(2), {"x": 5}).parameters == {"x": 5}
+    assert requested_run(requested_trigger(FILE, "takes_x", {"x": 5}), day(2)).parameters == {"x": 5}
 
 
 def test_parameters_that_are_not_given_are_as_in_workflows_yml() -> None:
     spec = workflow("takes_two", {"one": "x", "other": "y"})
     triggers = tuple(TriggerSpec(workflow=spec, parameters={"x": number, "y": [number]}) for number in (1, 2))
     file = WorkflowsFile(workflows=(spec,), sensor=SensorSpec(schedule=None, cdr_types=None, triggers=triggers))
-    assert merged_parameters(file, "takes_two", {}) == {"x": 1, "y": [1]}
-    assert merged_parameters(file, "takes_two", {"y": None}) == {"x": 1, "y": None}
+    assert merged_parameters(file, "takes_two", {"x": 2}) == {"x": 2, "y": [2]}
+    assert merged_parameters(file, "takes_two", {"x": 3, "y": 3}) == {"x": 3, "y": 3}
+    with pytest.raises(
+        AutoflowError, match=r"'takes_two' has 2 entries .*: choose one of -p x=1 -p y=\[1\], -p x=2 -p"
+    ):
+        merged_parameters(file, "takes_two", {})
+    one = replace(file, sensor=replace(file.sensor, triggers=triggers[:1]))
+    assert merged_parameters(one, "takes_two", {"y": None}) == {"x": 1, "y": None}
     with pytest.raises(AutoflowError, match="missing or too many: z"):
-        merged_parameters(file, "takes_two", {"z": 1})
+        merged_parameters(one, "takes_two", {"z": 1})
     with pytest.raises(AutoflowError, match="missing or too many: x"):
         merged_parameters(replace(FILE, sensor=replace(FILE.sensor, triggers=())), "takes_x", {})
 
 
 def test_a_workflow_that_the_sensor_does_not_run_can_be_run_for_a_date() -> None:
-    run = requested_run(FILE, "a", day(2), None)
+    run = requested_run(requested_trigger(FILE, "a", None), day(2))
     assert [each.as_strings() for each in run.date_ranges] == [["2016-01-02", "2016-01-02"]]
 
 
 def test_a_run_of_a_workflow_without_an_entry_has_the_interval_ends_of_the_file() -> None:
     file = replace(FILE, sensor=replace(FILE.sensor, interval_ends=IntervalEnds.EXCLUDED))
-    run = requested_run(file, "a", day(2), None)
+    run = requested_run(requested_trigger(file, "a", None), day(2))
     assert [each.as_strings() for each in run.date_ranges] == [["2016-01-02", "2016-01-03"]]
 
 
@@ -75,17 +83,17 @@ def test_unknown_workflow_or_wrong_parameters_are_refused(
     name: str, parameters: dict[str, Json] | None, message: str
 ) -> None:
     with pytest.raises(AutoflowError, match=message):
-        requested_run(FILE, name, day(2), parameters)
+        requested_run(requested_trigger(FILE, name, parameters), day(2))
 
 
 def test_all_dates_that_a_run_needs_have_to_be_available() -> None:
     trigger = TriggerSpec(workflow=workflow("a"), date_stencil=DateStencil([[-3, -1]]))
-    check_available(trigger, day(4), frozenset(map(day, (1, 2, 3, 4))))
+    check_available(trigger, day(4), Availability.of(map(day, (1, 2, 3, 4))))
     with pytest.raises(AutoflowError, match="a 2016-01-04 cannot run: FlowAPI has no data for 2016-01-04; wait for it"):
-        check_available(trigger, day(4), frozenset(map(day, (1, 2, 3))))
+        check_available(trigger, day(4), Availability.of(map(day, (1, 2, 3))))
     with pytest.raises(AutoflowError, match="no data for 2016-01-01 to 2016-01-02, 2016-01-04; wait for them"):
-        check_available(trigger, day(4), frozenset({day(3)}))
+        check_available(trigger, day(4), Availability.of({day(3)}))
     half_open = TriggerSpec(workflow=workflow("a"), date_stencil=DateStencil([[-3, 1]], IntervalEnds.EXCLUDED))
-    check_available(half_open, day(4), frozenset(map(day, (1, 2, 3, 4))))
+    check_available(half_open, day(4), Availability.of(map(day, (1, 2, 3, 4))))
     with pytest.raises(AutoflowError, match="no data for 2016-01-01 to 2016-01-02, 2016-01-04; wait for them"):
-        check_available(half_open, day(4), frozenset({day(3)}))
+        check_available(half_open, day(4), Availability.of({day(3)}))

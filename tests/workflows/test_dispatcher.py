@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from autoflow.dates.availability import Availability
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
@@ -77,7 +78,7 @@ class Work:
         triggers = read_workflows(self.settings).sensor.triggers
         chosen = tuple(each for each in triggers if not names or each.workflow.name in names)
         dates = frozenset(FIRST + datetime.timedelta(days=number) for number in range(days))
-        self.dispatcher.hand_over(Targets(triggers=chosen, available_dates=dates), self.store.histories())
+        self.dispatcher.hand_over(Targets(triggers=chosen, availability=Availability.of(dates)), self.store.histories())
         self.dispatcher.advance()
 
     def advance(self, seconds: float = 1.0) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from autoflow.date_stencil import DateStencil
+from autoflow.dates.stencil import DateStencil
 from autoflow.errors import NotebookError
 from autoflow.parser import read_workflows
 from autoflow.runs.run import Outcome, WorkflowRun

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoflow.date_stencil import DateInterval, DateStencil, IntervalEnds, UnresolvableStencilError
+from autoflow.dates.intervals import DateInterval, IntervalEnds
+from autoflow.dates.stencil import DateStencil, UnresolvableStencilError
 
 DATES = st.dates(dt.date(2010, 1, 1), dt.date(2012, 12, 31))
 OFFSETS = st.integers(-40, 40)
@@ -89,21 +90,30 @@ def test_stencil_is_written_as_in_yaml() -> None:
         ([], "a date stencil needs at least one element"),
         ("2016-01-01", "expected a list of dates, offsets and pairs, not '2016-01-01'"),
         (None, "expected a list of dates, offsets and pairs, not null"),
-        ([True], "expected a date (YYYY-MM-DD), an offset in days or a pair of these, not true"),
-        ([1.5], "expected a date (YYYY-MM-DD), an offset in days or a pair of these, not 1.5"),
-        ([None], "expected a date (YYYY-MM-DD), an offset in days or a pair of these, not null"),
+        (
+            [True],
+            "expected a date (YYYY-MM-DD), an offset in days, {period: N} or a pair of these, not true",
+        ),
+        ([1.5], "expected a date (YYYY-MM-DD), an offset in days, {period: N} or a pair of these, not 1.5"),
+        (
+            [None],
+            "expected a date (YYYY-MM-DD), an offset in days, {period: N} or a pair of these, not null",
+        ),
         (
             [dt.datetime(2016, 1, 1)],
-            "expected a date (YYYY-MM-DD), an offset in days or a pair of these, not 2016-01-01 00:00:00",
+            "expected a date (YYYY-MM-DD), an offset in days, {period: N} or a pair of these, not 2016-01-01 00:00:00",
         ),
         (["yesterday"], "'yesterday' is not a valid date; expected YYYY-MM-DD"),
         (["20160101"], "'20160101' is not a valid date; expected YYYY-MM-DD"),
         (["2016-02-30"], "'2016-02-30' is not a valid date"),
         ([[0]], "[0] is not a pair; expected a start and an end"),
         ([[-2, -1, 0]], "[-2, -1, 0] is not a pair; expected a start and an end"),
-        ([[[-2, -1], 0]], "expected a date (YYYY-MM-DD), an offset in days or a pair of these, not [-2, -1]"),
+        (
+            [[[-2, -1], 0]],
+            "expected a date (YYYY-MM-DD), an offset in days, {period: N} or a pair of these, not [-2, -1]",
+        ),
         ([[0, -2]], "[0, -2] starts after its end"),
-        ([["2016-01-03", "2016-01-01"]], "['2016-01-03', '2016-01-01'] starts after its end"),
+        ([["2016-01-03", "2016-01-01"]], "[2016-01-03, 2016-01-01] starts after its end"),
         ([-40_000], "an offset can be at most 36525 days, not -40000"),
     ],
 )

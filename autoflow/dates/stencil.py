@@ -1,36 +1,40 @@
 """Date stencils: the dates that must be available before a workflow runs for a reference date."""
 
 import datetime as dt
-import enum
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeAlias
 
+from autoflow.dates.intervals import DateInterval, IntervalEnds, last_day
+from autoflow.dates.periods import MOST_PERIODS_AWAY, Every, period_of
 from autoflow.utils import as_yaml
 
-DateOrOffset: TypeAlias = dt.date | int
-"""An absolute date, or a number of days from the reference date (negative: before it)."""
+
+@dataclass(frozen=True, order=True, repr=False)
+class PeriodOffset:
+    """A whole period, a number of `periods` after the one of the reference date (negative: before it)."""
+
+    periods: int
+
+    def __repr__(self) -> str:
+        """Write it as in YAML."""
+        return f"{{period: {self.periods}}}"
+
+
+DateOrOffset: TypeAlias = dt.date | int | PeriodOffset
+"""An absolute date, a number of days from the reference date (negative: before it), or a period."""
 
 StencilElement: TypeAlias = DateOrOffset | tuple[DateOrOffset, DateOrOffset]
-"""One date, or the first and the last date of an interval."""
+"""One date or period, or the first and the last date of an interval."""
 
 MAX_OFFSET_DAYS = 36_525
 """A hundred years; larger offsets are probably typing mistakes."""
 
-_LAST_ORDINAL = dt.date.max.toordinal()
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _FEW_DAYS = 7
-
-
-class IntervalEnds(enum.StrEnum):
-    """Whether the end of an interval is part of it; users write the text."""
-
-    INCLUDED = "included"
-    EXCLUDED = "excluded"
-    """Intervals are half-open, as in FlowKit 1.0 and later: the end is the day after the last day."""
 
 
 class InvalidStencilError(ValueError):
@@ -54,47 +58,30 @@ def as_date(value: object) -> dt.date:
 
 
 @dataclass(frozen=True)
-class DateInterval:
-    """The days from `start` to `end`, both included; ValueError if `start` is after `end`.
+class _Day:
+    """An end of an element: a day as an ordinal, or a number of days from the reference date."""
 
-    `ends` says how notebooks get it; the days are the same.
-    """
+    days: int
+    is_offset: bool
 
-    start: dt.date
-    end: dt.date
-    ends: IntervalEnds = IntervalEnds.INCLUDED
-
-    def __post_init__(self) -> None:
-        """Check the ends."""
-        for day in (self.start, self.end):
-            if not _is_plain_date(day):
-                raise ValueError(f"{day!r} is not a valid date")
-        if self.start > self.end and self.ends is IntervalEnds.EXCLUDED:
-            raise ValueError(f"the interval starts on {self.start}, and ends before {self.as_strings()[1]}")
-        if self.start > self.end:
-            raise ValueError(f"the interval ends on {self.end}, before it starts on {self.start}")
-        if self.end.toordinal() > _last_day(self.ends):
-            raise ValueError(f"no date follows {self.end}, the last day of the interval")
-
-    def dates(self) -> Iterator[dt.date]:
-        """Yield each day of the interval, in order."""
-        return map(dt.date.fromordinal, range(self.start.toordinal(), self.end.toordinal() + 1))
-
-    def as_strings(self) -> list[str]:
-        """Return the ends as ISO dates, the form that notebooks get."""
-        end = self.end + dt.timedelta(days=1) if self.ends is IntervalEnds.EXCLUDED else self.end
-        return [self.start.isoformat(), end.isoformat()]
+    def ordinal(self, reference_date: dt.date) -> int:
+        return self.days + reference_date.toordinal() if self.is_offset else self.days
 
 
 @dataclass(frozen=True)
-class _Bound:
-    """One end of an element: `days` is an ordinal (`factor` 0) or an offset from the reference date (`factor` 1)."""
+class _EndOfPeriod:
+    """An end of an element: the first or the last day of a period."""
 
-    days: int
-    factor: int
+    periods: int
+    every: Every
+    is_first: bool
 
-    def ordinal(self, reference_ordinal: int) -> int:
-        return self.days + self.factor * reference_ordinal
+    def ordinal(self, reference_date: dt.date) -> int:
+        period = period_of(reference_date, self.every, shift=self.periods)
+        return (period.start if self.is_first else period.end).toordinal()
+
+
+_Bound: TypeAlias = _Day | _EndOfPeriod
 
 
 @dataclass(frozen=True)
@@ -103,8 +90,10 @@ class DateStencil:
 
     `elements` is a sequence of at least one element: a date, an offset in days from the reference date, or a pair
     of these, an interval. A date can also be an ISO string; the stencil keeps `dt.date` values, and pairs as tuples.
+    ``{"period": N}`` stands for a whole period; in a pair, for its first day at the start and its last day at the end.
 
-    `interval_ends` says whether the second of a pair is the last day of the interval, or the day after it.
+    `interval_ends` says whether the second of a pair, if it is not a period, is the last day of the interval, or the
+    day after it. `every` is the kind of period.
 
     Raises
     ------
@@ -115,6 +104,7 @@ class DateStencil:
 
     elements: Sequence[object]
     interval_ends: IntervalEnds = IntervalEnds.INCLUDED
+    every: Every = Every.DAY
     _bounds: tuple[tuple[_Bound, _Bound], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -125,7 +115,7 @@ class DateStencil:
             raise InvalidStencilError("a date stencil needs at least one element")
         elements = tuple(_element(element, self.interval_ends) for element in self.elements)
         object.__setattr__(self, "elements", elements)
-        object.__setattr__(self, "_bounds", tuple(_bounds(element, self.interval_ends) for element in elements))
+        object.__setattr__(self, "_bounds", tuple(self._bounds_of(element) for element in elements))
 
     def __str__(self) -> str:
         """Write the stencil as in YAML."""
@@ -142,10 +132,10 @@ class DateStencil:
 
         """
         intervals = []
-        for element, (start, end) in zip(self.elements, self._ordinals(reference_date), strict=True):
+        for element, ends in zip(self.elements, self._bounds, strict=True):
             try:
-                days = dt.date.fromordinal(start), dt.date.fromordinal(end)
-                intervals.append(DateInterval(*days, self.interval_ends))
+                start, end = (dt.date.fromordinal(bound.ordinal(reference_date)) for bound in ends)
+                intervals.append(DateInterval(start, end, self.interval_ends))
             except (ValueError, OverflowError) as error:
                 raise UnresolvableStencilError(
                     f"date stencil element {as_yaml(element)} has no dates for {reference_date}: {error}",
@@ -158,11 +148,14 @@ class DateStencil:
         Pass a frozenset to check many reference dates: long intervals are then looked up in an index that is built
         once, not day by day.
         """
-        last_day = _last_day(self.interval_ends)
-        return all(
-            start <= end <= last_day and _has_all_days(start, end, available_dates=available_dates)
-            for start, end in self._ordinals(reference_date)
-        )
+        latest = last_day(self.interval_ends)
+        try:
+            return all(
+                start <= end <= latest and _has_all_days(start, end, available_dates=available_dates)
+                for start, end in self._ordinals(reference_date)
+            )
+        except ValueError:  # a period beyond the calendar
+            return False
 
     def missing_dates(
         self,
@@ -177,8 +170,17 @@ class DateStencil:
 
     def _ordinals(self, reference_date: dt.date) -> Iterator[tuple[int, int]]:
         """Yield the first and the last day of each element."""
-        reference = reference_date.toordinal()
-        return ((start.ordinal(reference), end.ordinal(reference)) for start, end in self._bounds)
+        return ((start.ordinal(reference_date), end.ordinal(reference_date)) for start, end in self._bounds)
+
+    def _bounds_of(self, element: StencilElement) -> tuple[_Bound, _Bound]:
+        """Return the first and the last day of `element`."""
+        if not isinstance(element, tuple):
+            return _bound(element, self.every, is_first=True), _bound(element, self.every, is_first=False)
+        start, end = element
+        last = _bound(end, self.every, is_first=False)
+        if isinstance(last, _Day) and self.interval_ends is IntervalEnds.EXCLUDED:
+            last = replace(last, days=last.days - 1)
+        return _bound(start, self.every, is_first=True), last
 
 
 def _has_all_days(start: int, end: int, *, available_dates: AbstractSet[dt.date]) -> bool:
@@ -204,21 +206,10 @@ def _first_days(available_dates: frozenset[dt.date]) -> dict[int, int]:
     return first_days
 
 
-def _last_day(ends: IntervalEnds) -> int:
-    """Return the last day that an interval can have, as an ordinal."""
-    return _LAST_ORDINAL - 1 if ends is IntervalEnds.EXCLUDED else _LAST_ORDINAL
-
-
-def _bounds(element: StencilElement, ends: IntervalEnds) -> tuple[_Bound, _Bound]:
-    """Return the first and the last day of `element`."""
-    if not isinstance(element, tuple):
-        return _bound(element), _bound(element)
-    start, end = map(_bound, element)
-    return start, replace(end, days=end.days - 1) if ends is IntervalEnds.EXCLUDED else end
-
-
-def _bound(value: DateOrOffset) -> _Bound:
-    return _Bound(value, factor=1) if isinstance(value, int) else _Bound(value.toordinal(), factor=0)
+def _bound(value: DateOrOffset, every: Every, *, is_first: bool) -> _Bound:
+    if isinstance(value, PeriodOffset):
+        return _EndOfPeriod(value.periods, every, is_first)
+    return _Day(value, is_offset=True) if isinstance(value, int) else _Day(value.toordinal(), is_offset=False)
 
 
 def _element(value: object, ends: IntervalEnds) -> StencilElement:
@@ -231,9 +222,9 @@ def _pair(value: Sequence[object], ends: IntervalEnds) -> tuple[DateOrOffset, Da
     if len(value) != 2:
         raise InvalidStencilError(f"{as_yaml(value)} is not a pair; expected a start and an end")
     start, end = (_date_or_offset(item) for item in value)
-    if isinstance(start, int) == isinstance(end, int) and start > end:  # type: ignore[operator] # both of one kind
-        raise InvalidStencilError(f"{as_yaml(value)} starts after its end")
-    if start == end and ends is IntervalEnds.EXCLUDED:
+    if type(start) is type(end) and start > end:  # type: ignore[operator] # both of one kind
+        raise InvalidStencilError(f"{as_yaml([start, end])} starts after its end")
+    if start == end and ends is IntervalEnds.EXCLUDED and not isinstance(end, PeriodOffset):
         raise InvalidStencilError(
             f"{as_yaml(value)} is empty, because 'interval_ends: excluded' excludes its end; "
             f"for this one day, write {as_yaml(start)}"
@@ -248,10 +239,18 @@ def _date_or_offset(value: object) -> DateOrOffset:
         return value
     if isinstance(value, str | dt.date) and not isinstance(value, dt.datetime):
         return as_date(value)
+    if isinstance(value, PeriodOffset):
+        return _period(value.periods)
+    if isinstance(value, Mapping) and value.keys() == {"period"}:
+        return _period(value["period"])
     raise InvalidStencilError(
-        f"expected a date (YYYY-MM-DD), an offset in days or a pair of these, not {as_yaml(value)}"
+        f"expected a date (YYYY-MM-DD), an offset in days, {{period: N}} or a pair of these, not {as_yaml(value)}"
     )
 
 
-def _is_plain_date(value: object) -> bool:
-    return isinstance(value, dt.date) and not isinstance(value, dt.datetime)
+def _period(value: object) -> PeriodOffset:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidStencilError(f"expected a whole number of periods, such as {{period: -1}}, not {as_yaml(value)}")
+    if abs(value) > MOST_PERIODS_AWAY:
+        raise InvalidStencilError(f"a period can be at most {MOST_PERIODS_AWAY} periods away, not {value}")
+    return PeriodOffset(value)

@@ -1,0 +1,1 @@
+"""Which days a reference date stands for, and whether enough of them are available. Pure functions of dates."""

@@ -1,0 +1,215 @@
+import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from autoflow.dates.completeness import Enough
+from autoflow.dates.periods import Every
+from autoflow.dates.stencil import DateStencil
+from autoflow.specs import OnChange, Order, TriggerSpec
+from tests.parser.good_file import changed, parse, problems
+
+ENTRY_LINES = "    - workflow_name: other\n"
+FLOWS = "available_dates_sensor.workflows[0]"
+OTHER = "available_dates_sensor.workflows[1]"
+
+
+def other_entry(lines: str, *more: tuple[str, str]) -> str:
+    """Return the good file, with `lines` in its entry for the workflow `other`, which begin on line 33."""
+    indented = "".join(f"      {line}\n" for line in lines.splitlines())
+    return changed((ENTRY_LINES, ENTRY_LINES + indented), *more)
+
+
+def flows_entry(old: str, new: str) -> str:
+    """Return the good file with a change in its entry for the workflow `flows`, which begins on line 23."""
+    return changed((old, new))
+
+
+def last_trigger(inputs: Path, text: str) -> TriggerSpec:
+    return parse(inputs, text).sensor.triggers[-1]
+
+
+def test_every_key_becomes_part_of_the_spec(inputs: Path) -> None:
+    text = other_entry(
+        "label: national\ntitle: The country\ndescription: All of it.\nevery: thursday\nearliest_date: 2016-01-01\n"
+        "latest_date: 2016-12-31\norder: newest_first\ndate_stencil: [{period: -1}, [{period: 0}, 0]]\n"
+        "requires_all_of: [calls, sms]\nenough: 60%\nlongest_gap: 3\nwait: 2\non_change: rerun",
+        ("  cdr_types", "  timezone: Africa/Accra\n  cdr_types"),
+        ("  - name: other\n", "  - name: other\n    title: Others\n    description: What is left.\n"),
+    )
+    file = parse(inputs, text)
+    trigger = file.sensor.triggers[-1]
+    assert (file.sensor.timezone, trigger.workflow.title, trigger.workflow.description) == (
+        "Africa/Accra",
+        "Others",
+        "What is left.",
+    )
+    assert (trigger.label, trigger.title, trigger.description) == ("national", "The country", "All of it.")
+    assert (trigger.every, trigger.order, trigger.on_change) == (Every.THURSDAY, Order.NEWEST_FIRST, OnChange.RERUN)
+    assert trigger.latest_date == datetime.date(2016, 12, 31)
+    assert str(trigger.date_stencil) == "[{period: -1}, [{period: 0}, 0]]"
+    assert trigger.requires_all_of == ("calls", "sms")
+    assert (trigger.needs.enough, trigger.needs.longest_gap, trigger.needs.wait) == (Enough.of("60%"), 3, 2)
+    assert trigger.needs.zone == ZoneInfo("Africa/Accra")
+
+
+def test_an_entry_without_the_new_keys_is_as_before(inputs: Path) -> None:
+    trigger = last_trigger(inputs, changed())
+    assert trigger == TriggerSpec(workflow=trigger.workflow)
+    assert trigger.shown_title == "other"
+
+
+def test_stencil_of_a_longer_period_is_the_period(inputs: Path) -> None:
+    assert last_trigger(inputs, other_entry("every: sunday")).every is Every.WEEK
+    trigger = last_trigger(inputs, other_entry("every: month"))
+    assert trigger.date_stencil == DateStencil([{"period": 0}], every=Every.MONTH)
+    (month,) = trigger.date_stencil.resolve(datetime.date(2016, 2, 29))
+    assert month.as_strings() == ["2016-02-01", "2016-02-29"]
+
+
+def test_entry_for_each_value_has_a_label_and_a_title_of_its_own(inputs: Path) -> None:
+    text = flows_entry(
+        "parameters: {count: 3}", "for_each: {count: [1, 'two three', 2016-01-01]}\n      title: 'Count {count}'"
+    )
+    triggers = parse(inputs, text).sensor.triggers[:-1]
+    assert [trigger.label for trigger in triggers] == ["1", "two-three", "2016-01-01"]
+    assert [trigger.title for trigger in triggers] == ["Count 1", "Count two three", "Count 2016-01-01"]
+    assert [trigger.parameters for trigger in triggers] == [
+        {"count": 1},
+        {"count": "two three"},
+        {"count": "2016-01-01"},
+    ]
+    assert {trigger.max_attempts for trigger in triggers} == {2}
+
+
+def test_label_of_an_entry_stands_before_those_of_its_values(inputs: Path) -> None:
+    text = changed(
+        ("parameters: {count: 3}", "for_each: {count: [1, 2], date: [a, b]}\n      label: all"),
+        ("{path: run, date: reference_date}", "{path: run, date: date}"),
+    )
+    labels = [trigger.label for trigger in parse(inputs, text).sensor.triggers[:-1]]
+    assert labels == ["all-1-a", "all-1-b", "all-2-a", "all-2-b"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            "every: monthly",
+            (
+                "33: every: unknown period 'monthly'; expected day, week, month, quarter, year or a weekday, the last "
+                "day of the week; did you mean 'month'?"
+            ),
+        ),
+        ("enough: 60%", "33: enough: 'enough' needs 'wait', the number of days to wait for the rest"),
+        ("wait: 2", "33: wait: 'wait' needs 'enough', because without it AutoFlow waits for all days"),
+        ("enough: 130%\nwait: 2", "33: enough: 130% is not a percentage above 0% and up to 100%"),
+        ("enough: 0\nwait: 2", "33: enough: 0 days cannot be enough; expected at least 1"),
+        (
+            "wait: 2\nenough: 0.6",
+            "34: enough: 0.6 is neither a number of days, such as 5, nor a percentage, such as 60%",
+        ),
+        ("wait: 2.5\nenough: 3", "33: wait: expected a whole number of days from 0 to 3650, not 2.5"),
+        ("longest_gap: 2", "33: longest_gap: 'longest_gap' needs 'enough', because without it no day may be missing"),
+        (
+            "earliest_date: 2016-02-01\nlatest_date: 2016-01-01",
+            "34: latest_date: it is before earliest_date, 2016-02-01",
+        ),
+        (
+            "date_stencil:\n  - 0\n  - {period: x}",
+            "35: date_stencil[1]: expected a whole number of periods, such as {period: -1}, not 'x'",
+        ),
+        (
+            "date_stencil: [{period: 99999}]",
+            "33: date_stencil[0]: a period can be at most 36525 periods away, not 99999",
+        ),
+        (
+            "every: week\ndate_stencil: [[{period: 0}, {period: -1}]]",
+            "34: date_stencil[0]: [{period: 0}, {period: -1}] starts after its end",
+        ),
+        ("requires_all_of: [calls, mds]", "33: requires_all_of[1]: 'mds' is not in cdr_types, which has calls or sms"),
+        ("requires_all_of: [calls, calls]", "33: requires_all_of[1]: duplicate item 'calls'"),
+        (
+            "order: newest_first\nafter_previous: true",
+            "34: after_previous: it cannot be combined with 'order: newest_first': the previous date would come later",
+        ),
+        ("order: oldest", "33: order: expected oldest_first or newest_first, not 'oldest'"),
+        ("on_change: redo", "33: on_change: expected ignore, notify or rerun, not 'redo'"),
+        ("after_previous: 1", "33: after_previous: expected true or false, not 1"),
+        ("label: a b", "33: label: expected a short name with letters, digits, '.', '_' and '-', not 'a b'"),
+        ("title: ''", "33: title: expected visible characters on one line, not ''"),
+        ("for_each: {}", "33: for_each: the mapping is empty; add a key or remove it"),
+    ],
+)
+def test_one_mistake_in_an_entry_gives_one_line(inputs: Path, lines: str, expected: str) -> None:
+    line, _, rest = expected.partition(": ")
+    assert problems(inputs, other_entry(lines)) == [f"{line}: {OTHER}.{rest}"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            "{count: [a, 'a b', a-b]}",
+            "24: for_each.count[2]: 'a-b' gives the label 'a-b', which another value has, too; change one of them",
+        ),
+        ("{count: [1, 2, 1]}", "24: for_each.count[2]: duplicate item 1"),
+        ("{count: [1, null]}", "24: for_each.count[1]: expected text, a number, a date, true or false, not null"),
+        ("{count: [1, [2]]}", "24: for_each.count[1]: expected text, a number, a date, true or false, not [2]"),
+        ("{count: []}", "24: for_each.count: the list is empty; add an item or remove the key"),
+        ("{count: 1}", "24: for_each.count: expected a list, not 1"),
+        (
+            "{cuont: [1, 2]}",
+            "24: for_each.cuont: no notebook of workflow 'flows' uses this parameter; did you mean 'count'?",
+        ),
+    ],
+)
+def test_mistakes_in_for_each_name_the_line_of_the_value(inputs: Path, values: str, expected: str) -> None:
+    line, _, rest = expected.partition(": ")
+    text = flows_entry("parameters: {count: 3}", f"for_each: {values}")
+    assert problems(inputs, text) == [f"{line}: available_dates_sensor.workflows[0].{rest}"]
+
+
+def test_parameter_is_given_once(inputs: Path) -> None:
+    text = flows_entry("parameters: {count: 3}", "parameters: {count: 3}\n      for_each: {count: [1, 2]}")
+    assert problems(inputs, text) == [
+        f"25: {FLOWS}.for_each.count: this parameter is in 'parameters', too; remove one of them"
+    ]
+
+
+def test_labels_of_a_workflow_differ(inputs: Path) -> None:
+    text = other_entry("label: x\n") + "    - {workflow_name: other, every: week, label: x}\n"
+    assert problems(inputs, text) == [
+        f"34: available_dates_sensor.workflows[2].label: duplicate label 'x', first used by {OTHER}"
+    ]
+
+
+def test_entries_may_differ_in_their_period_alone(inputs: Path) -> None:
+    text = changed() + "    - {workflow_name: other, every: week}\n"
+    assert [trigger.every for trigger in parse(inputs, text).sensor.triggers[1:]] == [Every.DAY, Every.WEEK]
+    assert problems(inputs, text + "    - {workflow_name: other, every: sunday}\n") == [
+        (
+            "34: available_dates_sensor.workflows[3]: duplicate entry; available_dates_sensor.workflows[2] has the "
+            "same workflow and parameters"
+        )
+    ]
+
+
+def test_there_are_at_most_five_hundred_entries(inputs: Path) -> None:
+    text = flows_entry("parameters: {count: 3}", f"for_each: {{count: {list(range(499))}}}")
+    assert len(parse(inputs, text).sensor.triggers) == 500
+    text = flows_entry("parameters: {count: 3}", f"for_each: {{count: {list(range(501))}}}")
+    assert problems(inputs, text) == [
+        "23: available_dates_sensor.workflows[0]: more than 500 entries, with those that 'for_each' makes"
+    ]
+
+
+def test_unknown_time_zone_is_reported(inputs: Path) -> None:
+    text = changed(("  cdr_types", "  timezone: Africa/Acra\n  cdr_types"))
+    assert problems(inputs, text) == [
+        (
+            "21: available_dates_sensor.timezone: unknown time zone 'Africa/Acra'; expected a name such as "
+            "Africa/Accra or UTC; did you mean 'Africa/Accra'?"
+        )
+    ]
