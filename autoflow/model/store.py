@@ -312,13 +312,12 @@ def _stuck_runs(connection: sa.Connection, now: Any, finder: OutputFinder) -> li
 
 def _mark_crashed(connection: sa.Connection, is_overdue: sa.ColumnElement[bool], *, now: Any, silence: str) -> int:
     """Mark the active runs that are overdue as crashed, or as cancelled if that was requested."""
-    overdue = sa.update(runs_table).where(runs_table.c.state.in_(ACTIVE_STATES), is_overdue)
+    was_asked = runs_table.c.cancel_asked_at.is_not(None)
     cancelled = {
         "state": RunState.CANCELLED.value,
         "error_class": "Cancelled",
         "error_message": CANCELLED_FROM_COMMAND_LINE,
     }
-    connection.execute(overdue.where(runs_table.c.cancel_asked_at.is_not(None)).values(**cancelled, finished_at=now))
     crashed = {
         "state": RunState.CRASHED.value,
         "error_class": "Crashed",
@@ -326,7 +325,14 @@ def _mark_crashed(connection: sa.Connection, is_overdue: sa.ColumnElement[bool],
             f"its heartbeat stopped: no sign of life for {silence}; the process or the machine that ran it is gone"
         ),
     }
-    return connection.execute(overdue.values(**crashed, finished_at=now)).rowcount
+    values = {name: sa.case((was_asked, cancelled[name]), else_=crashed[name]) for name in crashed}
+    statement = (
+        sa.update(runs_table)
+        .where(runs_table.c.state.in_(ACTIVE_STATES), is_overdue)
+        .values(**values, finished_at=now)
+        .returning(runs_table.c.state)
+    )
+    return sum(state == RunState.CRASHED for state in connection.execute(statement).scalars())
 
 
 def _pull_back_times(connection: sa.Connection, now: Any) -> Mapping[int, datetime.datetime]:
