@@ -137,11 +137,9 @@ class RunStore:
         """Renew the heartbeat of `claims`; return those that are still valid. The others were marked as crashed."""
         by_id = {claim.id: claim for claim in claims}
         with self._database.writing("cannot renew claims") as connection:
+            is_valid = runs_table.c.id.in_(by_id) & runs_table.c.state.in_(ACTIVE_STATES)
             statement = (
-                sa.update(runs_table)
-                .where(runs_table.c.id.in_(by_id), runs_table.c.state.in_(ACTIVE_STATES))
-                .values(heartbeat_at=self._now())
-                .returning(runs_table.c.id)
+                sa.update(runs_table).where(is_valid).values(heartbeat_at=self._now()).returning(runs_table.c.id)
             )
             return frozenset(by_id[run_id] for run_id in connection.execute(statement).scalars())
 
@@ -179,10 +177,9 @@ class RunStore:
     def ask_to_cancel(self, run_id: int) -> bool:
         """Ask the process that executes a run to cancel it; return False if the run is not active."""
         columns = runs_table.c
+        asked_at = sa.func.coalesce(columns.cancel_asked_at, self._now())  # the first request counts
         statement = sa.update(runs_table).where(columns.id == run_id, columns.state.in_(ACTIVE_STATES))
         with self._database.writing("cannot be written") as connection:
-            # The first request counts.
-            asked_at = sa.func.coalesce(columns.cancel_asked_at, self._now())
             return connection.execute(statement.values(cancel_asked_at=asked_at)).rowcount == 1
 
     def asked_to_cancel(self, claims: Iterable[Claim]) -> frozenset[Claim]:
@@ -217,10 +214,9 @@ class RunStore:
 
     def heartbeats(self) -> Mapping[int, datetime.datetime]:
         """Return when each active run, by id, last renewed its heartbeat."""
-        columns = (runs_table.c.id, runs_table.c.heartbeat_at)
+        statement = sa.select(runs_table.c.id, runs_table.c.heartbeat_at).where(runs_table.c.state.in_(ACTIVE_STATES))
         with self._database.reading() as connection:
-            found = connection.execute(sa.select(*columns).where(runs_table.c.state.in_(ACTIVE_STATES)))
-            return {row.id: row.heartbeat_at for row in found}
+            return dict(connection.execute(statement).tuples().all())
 
     def histories(self, with_starts: Collection[WorkflowKey] = ()) -> Histories:
         """Return the histories of all workflows, those of `with_starts` with the starts of the runs that succeeded."""
