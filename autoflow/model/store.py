@@ -104,10 +104,19 @@ class RunStore:
         """
         return migration.describe(self._database, made_at_start=made_at_start, traces=traces)
 
-    def claim(self, key: RunKey, *, again: bool = False, label: str | None = None) -> Claim | None:
+    def claim(
+        self,
+        key: RunKey,
+        *,
+        again: bool = False,
+        label: str | None = None,
+        missing_days: int | None = None,
+        is_try_out: bool = False,
+    ) -> Claim | None:
         """Claim the run with this `key`, of an entry with this `label`; return None if it is done or running anywhere.
 
-        With `again`, claim it even if it is done. The date then stays done, however the new run ends.
+        With `again`, claim it even if it is done. The date then stays done, however the new run ends. `missing_days`
+        and `is_try_out` are for its record, see `RunRecord`.
         """
         now = self._now()
         attempts = sa.select(sa.func.count() + 1).where(*_is(key)).scalar_subquery()
@@ -118,6 +127,8 @@ class RunStore:
             "reference_date": key.reference_date,
             "every": key.every.value,
             "label": label,
+            "missing_days": missing_days,
+            "is_try_out": is_try_out,
             "attempt": attempts,
             "holder": self.holder,
             "started_at": now,

@@ -23,7 +23,16 @@ from autoflow.log import Outage
 from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
-from autoflow.page.content import STATUSES, Compact, Links, given_up_dates, latest_reports, read_series
+from autoflow.page.content import (
+    MOST_TRY_OUTS,
+    STATUSES,
+    Compact,
+    Links,
+    given_up_dates,
+    latest_reports,
+    listed_try_outs,
+    read_contents,
+)
 from autoflow.runs.attention import Condition, as_text, given_up
 from autoflow.runs.naming import run_name
 from autoflow.runs.records import utc_now
@@ -81,7 +90,8 @@ def write_page(
 
     """
     links, triggers = Links(settings.outputs_dir, settings.notebooks_dir), tuple(triggers)
-    series = read_series(store, triggers)
+    contents = read_contents(store, triggers)
+    series = contents.series
     redaction = Redaction(settings.secrets)
     compact = Compact(links, redaction)
     content = {
@@ -92,8 +102,12 @@ def write_page(
     }
     warning = given_up(given_up_dates(series), looked_at, name=partial(run_name, triggers=triggers))
     banner = _banner([*conditions, *([warning] if warning else [])], clock(), redaction)
-    latest = _without_secrets(latest_reports(series, links), redaction)
-    html = _rendered(content, latest, clock(), banner=banner)
+    lists = {
+        "latest": latest_reports(series, links),
+        "try_outs": listed_try_outs(contents.try_outs, links),
+        "more_try_outs": max(0, len(contents.try_outs) - MOST_TRY_OUTS),
+    }
+    html = _rendered(content, _without_secrets(lists, redaction), clock(), banner=banner)
     with whole_file(settings.outputs_dir / PAGE_NAME) as unfinished:
         unfinished.write_text(html, encoding="utf-8")
     titles = ((path, f"{run_name(key, triggers)}: {label}") for path, (key, label) in links.unreadable.items())
@@ -154,12 +168,12 @@ def _template(name: str) -> jinja2.Template:
     return jinja2.Environment(autoescape=True).from_string((_FOLDER / name).read_text(encoding="utf-8"))
 
 
-def _rendered(content: Mapping[str, Any], latest: Any, made_at: datetime.datetime, *, banner: str) -> str:
+def _rendered(content: Mapping[str, Any], lists: Mapping[str, Any], made_at: datetime.datetime, *, banner: str) -> str:
     # A "<" could end the script element that contains the text.
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     return _template("page.html").render(
-        latest=latest,
+        **lists,
         banner=f"{BANNER_BEGIN}{_padded(banner)}{BANNER_END}",
         content=text,
         made=as_text(made_at),
