@@ -2,7 +2,8 @@ import datetime
 
 import pytest
 
-from autoflow.sensor import TokenWatch
+from autoflow.runs.changes import DueAnew
+from autoflow.sensor import EditWatch, TokenWatch
 
 NOW = datetime.datetime(2016, 2, 1, 12)
 
@@ -37,3 +38,16 @@ class TestTokenWatch:
     def test_a_token_that_never_expires_is_not_warned_about(self, logged: list[str]) -> None:
         TokenWatch().look(None, NOW)
         assert logged == []
+
+
+class TestEditWatch:
+    def test_an_edit_that_makes_many_dates_due_is_warned_about_once(self, logged: list[str]) -> None:
+        watch = EditWatch()
+        few, many = DueAnew({"flows:north": 30}), DueAnew({"flows:north": 20, "flows:south": 11})
+        for found in (few, many, many, DueAnew({"flows:south": 31}), DueAnew()):
+            watch.look(found)
+        (line,) = logged
+        assert line.startswith("workflows.yml: 31 dates are due that no run has done with these names and parameters")
+        assert ": flows:north (20), flows:south (11); " in line
+        watch.look(many)
+        assert len(logged) == 2

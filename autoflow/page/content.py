@@ -267,18 +267,27 @@ class Compact:
         return self.reasons[text]
 
 
-def latest_reports(series: Iterable[Series], links: Links) -> list[Mapping[str, Any]]:
+def lists_of(contents: Contents, links: Links) -> Mapping[str, Any]:
+    """Return the lists of the page: the newest reports, and the newest try-outs with the number of the others."""
+    return {
+        "latest": _latest_reports(contents.series, links),
+        "try_outs": _listed_try_outs(contents.try_outs, links),
+        "more_try_outs": max(0, len(contents.try_outs) - MOST_TRY_OUTS),
+    }
+
+
+def _latest_reports(series: Iterable[Series], links: Links) -> list[Mapping[str, Any]]:
     """Return the newest date of each series that is done, with links to its reports, for the top of the page."""
     found: list[Mapping[str, Any]] = []
     for each in series:
         if day := each.latest:
             period = describe_period(day.date, each.key.every)
-            name = {"title": each.title, "description": each.description, "period": period, "note": day_note(day)}
+            name = {"title": each.title, "description": each.description, "period": period, "note": _note(day)}
             found.append({**name, "links": _to_read(day.record.outputs, links)})
     return found
 
 
-def day_note(day: Day) -> str:
+def _note(day: Day) -> str:
     """Return what a reader of the report of `day` should know; empty if there is nothing."""
     missing = day.record.missing_days
     texts = [f"{missing} day{'' if missing == 1 else 's'} missing" if missing else ""]
@@ -286,7 +295,7 @@ def day_note(day: Day) -> str:
     return "; ".join(filter(None, texts))
 
 
-def listed_try_outs(try_outs: Sequence[Day], links: Links) -> list[Mapping[str, Any]]:
+def _listed_try_outs(try_outs: Sequence[Day], links: Links) -> list[Mapping[str, Any]]:
     """Return the newest of `try_outs`, with their names and links, for the list of other runs."""
     return [
         {
@@ -294,7 +303,7 @@ def listed_try_outs(try_outs: Sequence[Day], links: Links) -> list[Mapping[str, 
             "parameters": parameters_text(day.record.key.workflow_key),
             "period": describe_period(day.date, day.record.key.every),
             "status": str(day.status),
-            "note": day_note(day),
+            "note": _note(day),
             "links": _to_read(day.record.outputs, links),
         }
         for day in try_outs[:MOST_TRY_OUTS]

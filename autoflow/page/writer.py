@@ -23,16 +23,7 @@ from autoflow.log import Outage
 from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
-from autoflow.page.content import (
-    MOST_TRY_OUTS,
-    STATUSES,
-    Compact,
-    Links,
-    given_up_dates,
-    latest_reports,
-    listed_try_outs,
-    read_contents,
-)
+from autoflow.page.content import STATUSES, Compact, Links, given_up_dates, lists_of, read_contents
 from autoflow.runs.attention import Condition, as_text, given_up
 from autoflow.runs.naming import run_name
 from autoflow.runs.records import utc_now
@@ -102,12 +93,8 @@ def write_page(
     }
     warning = given_up(given_up_dates(series), looked_at, name=partial(run_name, triggers=triggers))
     banner = _banner([*conditions, *([warning] if warning else [])], clock(), redaction)
-    lists = {
-        "latest": latest_reports(series, links),
-        "try_outs": listed_try_outs(contents.try_outs, links),
-        "more_try_outs": max(0, len(contents.try_outs) - MOST_TRY_OUTS),
-    }
-    html = _rendered(content, _without_secrets(lists, redaction), clock(), banner=banner)
+    lists = _without_secrets(lists_of(contents, links), redaction)
+    html = _rendered(content, lists, clock(), banner=banner)
     with whole_file(settings.outputs_dir / PAGE_NAME) as unfinished:
         unfinished.write_text(html, encoding="utf-8")
     titles = ((path, f"{run_name(key, triggers)}: {label}") for path, (key, label) in links.unreadable.items())
