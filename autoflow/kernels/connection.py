@@ -41,7 +41,7 @@ LARGEST_FRAME = 100_000_000
 LONGEST_QUEUE = 50_000
 """How many messages of a kernel may wait to be handled; it silently drops further ones."""
 
-QUEUE_OF_WAITING_KERNEL = 2
+QUEUE_OF_WAITING_KERNEL = 1
 """How many messages ZeroMQ receives ahead of a kernel that waits: each may be as long as `LONGEST_MESSAGE`."""
 
 _SCRAP = re.compile(SCRAP_TYPE.encode())
@@ -70,9 +70,12 @@ BoundedSession(kernel, {LONGEST_MESSAGE}, {TOO_LONG!r}, {SCRAP_TYPE!r})
 """
 
 
-def set_bounds(context: zmq.Context[Any]) -> None:
-    """Set the options of the sockets that will be made in `context`."""
-    context.setsockopt(zmq.RCVHWM, LONGEST_QUEUE)
+def set_bounds(context: zmq.Context[Any], *, can_wait: bool) -> None:
+    """Set the options of the sockets that will be made in `context`, for a kernel that can or cannot be made to wait.
+
+    ZeroMQ can stall if the length of a queue is changed later.
+    """
+    context.setsockopt(zmq.RCVHWM, QUEUE_OF_WAITING_KERNEL if can_wait else LONGEST_QUEUE)
     context.setsockopt(zmq.MAXMSGSIZE, LARGEST_FRAME)
     context.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MILLISECONDS)
 
@@ -114,9 +117,16 @@ class BoundedChannel(AsyncZMQSocketChannel):
         self._kernel_waits = False
 
     def let_kernel_wait(self) -> None:
-        """Receive few messages ahead, because the kernel waits until they are received."""
-        self._kernel_waits = True
-        self.socket.setsockopt(zmq.RCVHWM, QUEUE_OF_WAITING_KERNEL)
+        """Leave messages in ZeroMQ, if it receives few ahead, because the kernel waits until they are received."""
+        self._kernel_waits = self.socket.getsockopt(zmq.RCVHWM) == QUEUE_OF_WAITING_KERNEL
+
+    def send(self, msg: dict[str, Any]) -> None:
+        """Send a message, and wake up who waits for one.
+
+        jupyter_client would send it behind the back of the socket, which may miss then that a message has arrived.
+        """
+        parts: list[Any] = self.session.serialize(msg)
+        self.socket.send_multipart([*parts, *msg.get("buffers", ())])
 
     async def get_msg(  # type: ignore[override]
         self,

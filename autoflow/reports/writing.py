@@ -18,6 +18,8 @@ _DEEPEST_BLOCK = 5
 """Of blocks within blocks: asciidoctor-pdf lays each out twice, so every level takes twice as long."""
 _DEEPEST_INDENTATION = 10
 """Of lists and blocks within each other: asciidoctor-pdf fails if no room is left on the page."""
+_LONGEST_PARAGRAPH = 4000
+"""In characters. The time to lay out a paragraph grows with the square of its length."""
 _LONGEST_PIECE = 100
 """Of a cell's content, in characters."""
 _WIDE = 1.6
@@ -53,8 +55,8 @@ class BlockWriter:
             return self._figure(seen[0]["c"])
         if len(seen) == 1 and (formula := formula_of(seen[0])) and formula.is_display:
             return self._formula(formula)
-        text = self.text.lines(inlines)
-        return f"{text}\n\n" if text else ""
+        parts = in_parts(inlines, _LONGEST_PARAGRAPH, by_lines=False) if _is_long(inlines) else [inlines]
+        return "".join(f"{text}\n\n" for part in parts if (text := self.text.lines(part)))
 
     _write_plain = _write_para
 
@@ -201,6 +203,10 @@ class BlockWriter:
         return picture_block(picture, alt=alt, caption=caption, may_turn=not self._depth and not self._list_level)
 
 
+def _is_long(inlines: Sequence[Node]) -> bool:
+    return len(text_with_lines(inlines)) > _LONGEST_PARAGRAPH
+
+
 def _simple_list(block: Node) -> tuple[str, Sequence[Sequence[Node]]] | None:
     """Return the marker and items of a list that can be directly below an item; None if `block` is not one."""
     if block["t"] == "BulletList":
@@ -230,10 +236,14 @@ def picture_block(picture: Picture, *, alt: str = "", caption: str = "", may_tur
 
 
 def _in_parts(picture: Picture, *, alt: str, title: str) -> str:
-    """Return the parts of a picture, after a line that says so."""
-    is_wide = picture.width > picture.height
-    long = picture.natural * (1 if is_wide else picture.height / picture.width)
-    side, order = ("wide", "from left to right") if is_wide else ("high", "from top to bottom")
-    note = f"This picture is {long / 96:.0f} inches {side}. Its {len(picture.parts)} parts follow, {order}."
+    """Return the parts of a picture: of a wide one after a line that says so, of a high one each with a caption."""
+    count = len(picture.parts)
     blocks = [f"image::{part.name}[{picture_attributes(part, alt)}]\n\n" for part in picture.parts]
-    return f"{{empty}}[.clipped]##{escape_line(note)}##\n\n{''.join(blocks[:-1])}{title}{blocks[-1]}"
+    if picture.width > picture.height:
+        note = f"This picture is {picture.natural / 96:.0f} inches wide. Its {count} parts follow, from left to right."
+        return f"{{empty}}[.clipped]##{escape_line(note)}##\n\n{''.join(blocks[:-1])}{title}{blocks[-1]}"
+    inches = f"{picture.natural * picture.height / picture.width / 96:.0f}"
+    notes = (f"Part {number} of {count} of a picture that is {inches} inches high" for number in range(1, count + 1))
+    return "".join(f".{escape_line(note)}\n{block}" for note, block in zip(notes, blocks, strict=True)) + (
+        f"{title.removeprefix('.')}\n" if title else ""
+    )
