@@ -46,6 +46,8 @@ MOST_LISTED = 20
 
 NOT_RETRIED = "AutoFlow will not retry on its own; 'autoflow retry' does."
 
+NOT_RERUN = "AutoFlow will not run it again on its own; 'autoflow run --force' does."
+
 
 @dataclass(frozen=True)
 class Message:
@@ -100,7 +102,8 @@ class Notifier:
         """Notify people if the run was given up, or if it succeeded after that."""
         if ended.is_given_up:
             # Again if it was given up before: someone has asked for a retry since.
-            self._notify_given_up({ended.run.key: _failure(ended, self._settings)}, again=True)
+            hint = NOT_RERUN if ended.run.is_rerun else NOT_RETRIED
+            self._notify_given_up({ended.run.key: _failure(ended, self._settings)}, again=True, hint=hint)
         elif ended.state.is_success:
             self._notify_recovered(ended)
 
@@ -122,8 +125,7 @@ class Notifier:
         lines = [f"{name}: {in_ranges(each.days)}" for name, each in zip(names, new, strict=True)]
         more = f" and {len(new) - 1} more" if len(new) > 1 else ""
         first = "Days that have arrived or changed since the run started:"
-        last = "AutoFlow does not run it again on its own; 'autoflow run --force' does."
-        body = f"{first}\n\n{_list(lines)}\n\n{last}"
+        body = f"{first}\n\n{_list(lines)}\n\n{NOT_RERUN}"
         self._send(f"AutoFlow: the data of {names[0]}{more} has changed", body, apprise.NotifyType.WARNING)
 
     def attend(self, attention: Attention) -> None:
@@ -151,7 +153,9 @@ class Notifier:
         for key, notice in over.items():
             self._send(*_recovery(key, notice), apprise.NotifyType.SUCCESS)
 
-    def _notify_given_up(self, runs: Mapping[RunKey, Sequence[str] | None], *, again: bool = False) -> None:
+    def _notify_given_up(
+        self, runs: Mapping[RunKey, Sequence[str] | None], *, again: bool = False, hint: str = NOT_RETRIED
+    ) -> None:
         """Notify people of the new ones of `runs`, each with the reason and the links, or None to look them up."""
         if not self._settings.notify_urls:
             return
@@ -170,7 +174,7 @@ class Notifier:
         else:
             body = "\n".join(*why.values())
         was = "were" if more else "was"
-        self._send(f"AutoFlow: {title} {was} given up", f"{body}\n{NOT_RETRIED}", apprise.NotifyType.FAILURE)
+        self._send(f"AutoFlow: {title} {was} given up", f"{body}\n{hint}", apprise.NotifyType.FAILURE)
 
     def _why(self, key: RunKey) -> list[str]:
         """Return why the last run of a date failed, and where its notebooks are."""

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -266,7 +267,7 @@ class TestWorkflowRunner:
         ]
         html, pdf = map(Path, sorted(records[1].outputs["n"]["reports"]))
         text = subprocess.run(["pdftotext", str(pdf), "-"], check=True, capture_output=True, text=True).stdout
-        for content in (text, html.read_text()):
+        for content in (text, unescape(html.read_text())):
             words = " ".join(content.split())
             assert "Mobility in the north · week 2016-01-04 to 2016-01-10, 1 of 7 days missing" in words
         with get_client(sync_client=True) as client:
