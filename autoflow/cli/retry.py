@@ -13,12 +13,14 @@ from autoflow.errors import AutoflowError
 from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
+from autoflow.runs.naming import run_name
 from autoflow.runs.plan import failed_keys, recorded_status, why_never_due
 from autoflow.runs.records import RunKey, WorkflowKey
 from autoflow.runs.requests import date_ranges, requested_trigger
 from autoflow.runs.run import check_parameters
 from autoflow.runs.statuses import DateStatus
 from autoflow.specs import WorkflowsFile
+from autoflow.utils import redact
 
 
 @click.command
@@ -57,7 +59,8 @@ def retry(session: Session, *, run_id: int | None, failed: bool, as_json: bool) 
         return
     for key, problem in problems.items():
         is_due = "is due again if its dates are available"
-        click.echo(f"{key} {f'may be retried, but no tick will run it: {problem}' if problem else is_due}")
+        name = redact(run_name(key, file.sensor.triggers), session.settings.secrets)
+        click.echo(f"{name} {f'may be retried, but no tick will run it: {problem}' if problem else is_due}")
     if not keys:
         click.echo("there are no failed runs")
 

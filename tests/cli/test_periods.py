@@ -79,3 +79,13 @@ def test_run_that_belongs_to_no_entry_is_forgotten_without_more_ado(cli: Cli) ->
     assert cli("forget", str(run_id)) == 0
     assert cli.printed() == f"run {run_id} of simple (level=7) 2016-01-10 is forgotten; 0 files deleted\n"
     assert "there is no run" in cli.fails("forget", str(run_id))
+
+
+@pytest.mark.usefixtures("weekly")
+def test_try_out_and_missing_days_are_recorded(running_cli: Cli) -> None:
+    running_cli.json("run", "simple:1", "--date", "2016-01-17", "--force")
+    running_cli.json("run", "simple:1", "--date", "2016-01-10", "-p", "level=9")
+    found = {run["parameters"]["level"]: (run["missing_days"], run["is_try_out"]) for run in running_cli.json("runs")}
+    assert found == {1: (5, False), 9: (0, True)}
+    assert running_cli("runs", "show", "2") == 0
+    assert "its parameters were those of no entry" in running_cli.printed()
