@@ -1,6 +1,7 @@
 """`autoflow cancel`: end a run, whichever process on whichever machine executes it."""
 
 import time
+from collections.abc import Sequence
 
 import click
 
@@ -9,7 +10,9 @@ from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import print_json
 from autoflow.errors import AutoflowError
 from autoflow.model.store import RunStore
+from autoflow.runs.naming import run_name
 from autoflow.runs.records import RunRecord
+from autoflow.specs import TriggerSpec
 
 POLL_SECONDS = 0.5
 """How often the run store is read while the run has not ended."""
@@ -33,17 +36,18 @@ def cancel(session: Session, *, run_id: int, as_json: bool) -> None:
     """
     with session.store() as store:
         if not store.ask_to_cancel(run_id):
-            raise AutoflowError(_why_not_running(store, run_id))
-        record = _wait_for_end(store, run_id)
+            raise AutoflowError(_why_not_running(store, run_id, session.triggers))
+        record = _wait_for_end(store, run_id, session.triggers)
+    name = _name(record, session.triggers)
     if as_json:
         print_json({"id": record.id, "state": record.state})
     elif record.state.is_cancelled:
-        click.echo(f"run {run_id} of {record.key} is cancelled; 'autoflow retry {run_id}' makes its date due again")
+        click.echo(f"run {run_id} of {name} is cancelled; 'autoflow retry {run_id}' makes its date due again")
     else:
-        click.echo(f"run {run_id} of {record.key} had {record.state.as_predicate} before it could be cancelled")
+        click.echo(f"run {run_id} of {name} had {record.state.as_predicate} before it could be cancelled")
 
 
-def _wait_for_end(store: RunStore, run_id: int) -> RunRecord:
+def _wait_for_end(store: RunStore, run_id: int, triggers: Sequence[TriggerSpec]) -> RunRecord:
     """Return the record of the run once it has ended; raise AutoflowError if it does not end."""
     deadline = time.monotonic() + PATIENCE + store.crashed_after.total_seconds()
     while True:
@@ -53,15 +57,19 @@ def _wait_for_end(store: RunStore, run_id: int) -> RunRecord:
             return record
         if time.monotonic() > deadline:
             raise AutoflowError(
-                f"run {run_id} of {record.key} has not ended yet: the process that executes it ({record.holder}) is "
-                "alive but has not ended it; stop that process"
+                f"run {run_id} of {_name(record, triggers)} has not ended yet: the process that executes it "
+                f"({record.holder}) is alive but has not ended it; stop that process"
             )
         time.sleep(POLL_SECONDS)
 
 
-def _why_not_running(store: RunStore, run_id: int) -> str:
+def _why_not_running(store: RunStore, run_id: int, triggers: Sequence[TriggerSpec]) -> str:
     record = _record(store, run_id)
-    return f"run {run_id} of {record.key} is not running: it has {record.state.as_predicate}"
+    return f"run {run_id} of {_name(record, triggers)} is not running: it has {record.state.as_predicate}"
+
+
+def _name(record: RunRecord, triggers: Sequence[TriggerSpec]) -> str:
+    return run_name(record.key, triggers, label=record.label)
 
 
 def _record(store: RunStore, run_id: int) -> RunRecord:
