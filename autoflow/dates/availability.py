@@ -1,6 +1,7 @@
 """The dates that FlowAPI has, by type of CDR, and when they arrived. All times are in UTC, without a time zone."""
 
 import datetime as dt
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -83,6 +84,36 @@ class AvailableDates:
         if not self.needs_all:
             times = [time for time in times if all(record.was_absent_before(time) for record in records)]
         return max(times, default=LONG_AGO)
+
+    def count(self, first: int, last: int) -> int:
+        """Return how many days from `first` to `last`, as ordinals, are available."""
+        return bisect_right(self._days, last) - bisect_left(self._days, first)
+
+    def last_arrival(self, first: int, last: int) -> dt.datetime:
+        """Return when a day from `first` to `last`, as ordinals, arrived last; `LONG_AGO` if none is available."""
+        start, stop = bisect_left(self._days, first), bisect_right(self._days, last)
+        if start >= stop:
+            return LONG_AGO
+        power = (stop - start).bit_length() - 1
+        row = self._last_arrivals[power]
+        return max(row[start], row[stop - (1 << power)])
+
+    @cached_property
+    def _days(self) -> Sequence[int]:
+        """The available dates as ordinals, sorted."""
+        return sorted(date.toordinal() for date in self.dates)
+
+    @cached_property
+    def _last_arrivals(self) -> Sequence[Sequence[dt.datetime]]:
+        """The last arrivals among 1, 2, 4, 8 … available dates in a row, from each of them on.
+
+        Any number of dates in a row is covered by two of these, so that a query takes the same time for a day and for
+        ten years.
+        """
+        rows = [[self.arrived(dt.date.fromordinal(day)) for day in self._days]]
+        while (step := 1 << (len(rows) - 1)) * 2 <= len(self._days):
+            rows.append(list(map(max, rows[-1], rows[-1][step:])))
+        return rows
 
     def _has_unrecorded(self, date: dt.date) -> bool:
         """Return whether a type has `date`, but there is no record of its arrival."""

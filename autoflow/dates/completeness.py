@@ -166,8 +166,7 @@ def _waited(
         ended = end_of(last_missing + wait * _DAY, needed.zone)
     except OverflowError:
         return NEVER
-    arrivals = (available.arrived(day) for element in elements for day in element.dates() if day in available.dates)
-    last_arrival = max(arrivals, default=LONG_AGO)
+    last_arrival = max(available.last_arrival(each.start.toordinal(), each.end.toordinal()) for each in elements)
     return ended if last_arrival == LONG_AGO else max(ended, last_arrival + wait * _DAY)
 
 

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -148,14 +148,8 @@ class DateStencil:
         Pass a frozenset to check many reference dates: long intervals are then looked up in an index that is built
         once, not day by day.
         """
-        latest = last_day(self.interval_ends)
-        try:
-            return all(
-                start <= end <= latest and _has_all_days(start, end, available_dates=available_dates)
-                for start, end in self._ordinals(reference_date)
-            )
-        except ValueError:  # a period beyond the calendar
-            return False
+        spans = self.spans(reference_date)
+        return bool(spans) and all(_has_all_days(start, end, available_dates=available_dates) for start, end in spans)
 
     def missing_dates(
         self,
@@ -168,9 +162,14 @@ class DateStencil:
         }
         return tuple(sorted(missing))
 
-    def _ordinals(self, reference_date: dt.date) -> Iterator[tuple[int, int]]:
-        """Yield the first and the last day of each element."""
-        return ((start.ordinal(reference_date), end.ordinal(reference_date)) for start, end in self._bounds)
+    def spans(self, reference_date: dt.date) -> Sequence[tuple[int, int]]:
+        """Return the first and the last day of each element as ordinals; none if the stencil cannot be resolved."""
+        latest = last_day(self.interval_ends)
+        try:
+            spans = [(start.ordinal(reference_date), end.ordinal(reference_date)) for start, end in self._bounds]
+        except ValueError:  # a period beyond the calendar
+            return ()
+        return spans if all(1 <= start <= end <= latest for start, end in spans) else ()
 
     def _bounds_of(self, element: StencilElement) -> tuple[_Bound, _Bound]:
         """Return the first and the last day of `element`."""
@@ -192,8 +191,6 @@ def _has_all_days(start: int, end: int, *, available_dates: AbstractSet[dt.date]
 
 
 def _walk_finds_all(start: int, end: int, *, available_dates: AbstractSet[dt.date]) -> bool:
-    if start < 1:
-        return False
     return all(dt.date.fromordinal(day) in available_dates for day in range(start, end + 1))
 
 

@@ -1,10 +1,10 @@
 """Queries of the run store: histories of workflows, and records of runs."""
 
-import datetime
 import json
+import operator
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import sqlalchemy as sa
 
@@ -12,6 +12,7 @@ from autoflow.dates.periods import Every
 from autoflow.model.output_paths import OutputFinder
 from autoflow.model.tables import is_claimed, runs_table
 from autoflow.runs.records import (
+    CLAIMED_STATES,
     Attempt,
     Histories,
     History,
@@ -23,57 +24,58 @@ from autoflow.runs.records import (
 )
 from autoflow.runs.stuck import Durations
 
+if TYPE_CHECKING:
+    import datetime
+
 _Name: TypeAlias = tuple[str, str, str]
 """Workflow, parameters and `every` as in the table."""
 
 
 def read_histories(connection: sa.Connection, with_starts: Collection[WorkflowKey] = ()) -> Histories:
-    """Return the histories of all workflows; it takes two queries, however long they are.
+    """Return the histories of all workflows; it takes one query, however long they are.
 
-    Those of `with_starts` say when the successes started, too; it takes one more query.
+    Those of `with_starts` say when the successes started, too.
     """
-    of_run = runs_table.c
-    columns = (of_run.workflow, of_run.parameters, of_run.every, of_run.reference_date, of_run.state)
-    dates: dict[tuple[_Name, str], set[datetime.date]] = defaultdict(set)
+    dates: dict[_Name, dict[str, set[datetime.date]]] = defaultdict(lambda: defaultdict(set))
     attempts: dict[_Name, dict[datetime.date, list[Attempt]]] = defaultdict(lambda: defaultdict(list))
-    for workflow, parameters, every, date, state in connection.execute(sa.select(*columns).where(is_claimed)):
-        dates[(workflow, parameters, every), state].add(date)
-    unforgiven = ~is_claimed & of_run.forgiven_at.is_(None)
-    statement = sa.select(*columns, of_run.started_at, of_run.finished_at).where(unforgiven).order_by(of_run.id)
-    for workflow, parameters, every, date, state, started_at, finished_at in connection.execute(statement):
+    starts: dict[_Name, dict[datetime.date, datetime.datetime]] = {_name(key): {} for key in with_starts}
+    unclaimed = []
+    for workflow, parameters, every, date, state, started, *more in connection.execute(_of_histories(with_starts)):
         name = (workflow, parameters, every)
+        if state not in CLAIMED_STATES:
+            unclaimed.append((more, name, date, state, started))
+            continue
+        dates[name][state].add(date)
+        if started and name in starts:
+            starts[name][date] = started
+    for (_, finished), name, date, state, started in sorted(unclaimed, key=operator.itemgetter(0)):
         if state == RunState.RERUNNING:
-            dates[name, RunState.RUNNING].add(date)
-        attempts[name][date].append(Attempt(RunState(state), started_at, finished_at))
-    starts = _read_starts(connection, with_starts)
-    found = {}
-    for name in {name for name, _ in dates} | attempts.keys():
-        key = WorkflowKey(name[0], name[1], Every(name[2]))
-        done = frozenset(dates[name, RunState.SUCCEEDED])
-        found[key] = History(
-            done=done,
-            running=frozenset(dates[name, RunState.RUNNING]),
+            dates[name][RunState.RUNNING].add(date)
+        attempts[name][date].append(Attempt(RunState(state), started, finished))
+    return {
+        WorkflowKey(name[0], name[1], Every(name[2])): History(
+            done=frozenset(dates[name][RunState.SUCCEEDED]),
+            running=frozenset(dates[name][RunState.RUNNING]),
             failures={date: count_failures(of_date) for date, of_date in attempts[name].items()},
-            started=starts.get(key, {}),
-            attempts={date: attempts[name][date] for date in done & attempts[name].keys()} if key in starts else {},
+            started=starts.get(name, {}),
+            attempts={date: attempts[name][date] for date in starts.get(name, {}).keys() & attempts[name].keys()},
         )
-    return found
+        for name in dates.keys() | attempts.keys()
+    }
 
 
-def _read_starts(
-    connection: sa.Connection, keys: Collection[WorkflowKey]
-) -> dict[WorkflowKey, dict[datetime.date, datetime.datetime]]:
-    """Return when the runs started that have done the dates of `keys`."""
-    found: dict[WorkflowKey, dict[datetime.date, datetime.datetime]] = {key: {} for key in keys}
-    if not found:
-        return found
+def _name(key: WorkflowKey) -> _Name:
+    return key.workflow, key.parameters, key.every.value
+
+
+def _of_histories(with_starts: Collection[WorkflowKey]) -> sa.Select[Any]:
+    """Return the query for all runs that count; times only where they are needed, because they are slow to read."""
     of_run = runs_table.c
-    is_wanted = of_run.workflow.in_({key.workflow for key in keys}) & (of_run.state == RunState.SUCCEEDED.value)
-    columns = (of_run.workflow, of_run.parameters, of_run.every, of_run.reference_date, of_run.started_at)
-    for workflow, parameters, every, date, started_at in connection.execute(sa.select(*columns).where(is_wanted)):
-        if (key := WorkflowKey(workflow, parameters, Every(every))) in found:
-            found[key][date] = started_at
-    return found
+    is_wanted = of_run.workflow.in_({key.workflow for key in with_starts}) & (of_run.state == RunState.SUCCEEDED.value)
+    started = sa.case((~is_claimed | is_wanted if with_starts else ~is_claimed, of_run.started_at))
+    finished = sa.case((~is_claimed, of_run.finished_at))
+    columns = (of_run.workflow, of_run.parameters, of_run.every, of_run.reference_date, of_run.state)
+    return sa.select(*columns, started, of_run.id, finished).where(is_claimed | of_run.forgiven_at.is_(None))
 
 
 def read_durations(connection: sa.Connection, keys: Iterable[WorkflowKey], *, limit: int) -> Durations:

@@ -137,11 +137,9 @@ class RunStore:
         """Renew the heartbeat of `claims`; return those that are still valid. The others were marked as crashed."""
         by_id = {claim.id: claim for claim in claims}
         with self._database.writing("cannot renew claims") as connection:
+            is_valid = runs_table.c.id.in_(by_id) & runs_table.c.state.in_(ACTIVE_STATES)
             statement = (
-                sa.update(runs_table)
-                .where(runs_table.c.id.in_(by_id), runs_table.c.state.in_(ACTIVE_STATES))
-                .values(heartbeat_at=self._now())
-                .returning(runs_table.c.id)
+                sa.update(runs_table).where(is_valid).values(heartbeat_at=self._now()).returning(runs_table.c.id)
             )
             return frozenset(by_id[run_id] for run_id in connection.execute(statement).scalars())
 
@@ -179,10 +177,9 @@ class RunStore:
     def ask_to_cancel(self, run_id: int) -> bool:
         """Ask the process that executes a run to cancel it; return False if the run is not active."""
         columns = runs_table.c
+        asked_at = sa.func.coalesce(columns.cancel_asked_at, self._now())  # the first request counts
         statement = sa.update(runs_table).where(columns.id == run_id, columns.state.in_(ACTIVE_STATES))
         with self._database.writing("cannot be written") as connection:
-            # The first request counts.
-            asked_at = sa.func.coalesce(columns.cancel_asked_at, self._now())
             return connection.execute(statement.values(cancel_asked_at=asked_at)).rowcount == 1
 
     def asked_to_cancel(self, claims: Iterable[Claim]) -> frozenset[Claim]:
@@ -217,10 +214,9 @@ class RunStore:
 
     def heartbeats(self) -> Mapping[int, datetime.datetime]:
         """Return when each active run, by id, last renewed its heartbeat."""
-        columns = (runs_table.c.id, runs_table.c.heartbeat_at)
+        statement = sa.select(runs_table.c.id, runs_table.c.heartbeat_at).where(runs_table.c.state.in_(ACTIVE_STATES))
         with self._database.reading() as connection:
-            found = connection.execute(sa.select(*columns).where(runs_table.c.state.in_(ACTIVE_STATES)))
-            return {row.id: row.heartbeat_at for row in found}
+            return dict(connection.execute(statement).tuples().all())
 
     def histories(self, with_starts: Collection[WorkflowKey] = ()) -> Histories:
         """Return the histories of all workflows, those of `with_starts` with the starts of the runs that succeeded."""
@@ -321,13 +317,12 @@ def _stuck_runs(connection: sa.Connection, now: Any, finder: OutputFinder) -> li
 
 def _mark_crashed(connection: sa.Connection, is_overdue: sa.ColumnElement[bool], *, now: Any, silence: str) -> int:
     """Mark the active runs that are overdue as crashed, or as cancelled if that was requested."""
-    overdue = sa.update(runs_table).where(runs_table.c.state.in_(ACTIVE_STATES), is_overdue)
+    was_asked = runs_table.c.cancel_asked_at.is_not(None)
     cancelled = {
         "state": RunState.CANCELLED.value,
         "error_class": "Cancelled",
         "error_message": CANCELLED_FROM_COMMAND_LINE,
     }
-    connection.execute(overdue.where(runs_table.c.cancel_asked_at.is_not(None)).values(**cancelled, finished_at=now))
     crashed = {
         "state": RunState.CRASHED.value,
         "error_class": "Crashed",
@@ -335,7 +330,14 @@ def _mark_crashed(connection: sa.Connection, is_overdue: sa.ColumnElement[bool],
             f"its heartbeat stopped: no sign of life for {silence}; the process or the machine that ran it is gone"
         ),
     }
-    return connection.execute(overdue.values(**crashed, finished_at=now)).rowcount
+    values = {name: sa.case((was_asked, cancelled[name]), else_=crashed[name]) for name in crashed}
+    statement = (
+        sa.update(runs_table)
+        .where(runs_table.c.state.in_(ACTIVE_STATES), is_overdue)
+        .values(**values, finished_at=now)
+        .returning(runs_table.c.state)
+    )
+    return sum(state == RunState.CRASHED for state in connection.execute(statement).scalars())
 
 
 def _pull_back_times(connection: sa.Connection, now: Any) -> Mapping[int, datetime.datetime]:

