@@ -46,11 +46,11 @@ def test_what_is_hard_to_read_is_bounded(tmp_path: Path) -> None:
 
 
 MUCH: dict[str, list[NotebookNode | str]] = {
-    "formulas": [" ".join(f"$\\sqrt{{x_{{{number}}}}}$" for number in range(800))],
-    "footnotes": ["\n\n".join(f"text[^{number}]\n\n[^{number}]: note" for number in range(2_000))],
-    "links": [" ".join(f"[{number}](http://x.y)" for number in range(100))] * 20,
-    "outputs": [code(*[prints(f"{number}\n") for number in range(5_000)])],
-    "figures": [code(*[shows(image_png=PIXEL) for _ in range(3_000)])],
+    "formulas": [" ".join(f"$\\sqrt{{x_{{{number}}}}}$" for number in range(250))],
+    "footnotes": ["\n\n".join(f"text[^{number}]\n\n[^{number}]: note" for number in range(400))],
+    "links": [" ".join(f"[{number}](http://x.y)" for number in range(100))] * 11,
+    "figures": [code(*[shows(image_png=PIXEL) for _ in range(400)])],
+    "outputs": [code(*[prints(f"{number}\n") for number in range(2_000)])],
 }
 
 
