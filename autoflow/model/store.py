@@ -235,19 +235,28 @@ class RunStore:
     def runs(
         self,
         *,
-        workflow: str | None = None,
+        workflow: str | WorkflowKey | None = None,
+        label: str | None = None,
         state: RunState | None = None,
         first: datetime.date | None = None,
         last: datetime.date | None = None,
         ended_before: datetime.datetime | None = None,
         limit: int | None = None,
     ) -> list[RunRecord]:
-        """Return the runs that match, newest first; `first` and `last` bound the reference date, both included."""
+        """Return the runs that match, newest first.
+
+        `workflow` is a name, or the key of an entry. `label` is the one that the runs had when they started. `first`
+        and `last` bound the reference date, both included.
+        """
         columns = runs_table.c
+        key = workflow if isinstance(workflow, WorkflowKey) else None
         conditions = [
             compare(column, value)
             for column, compare, value in (
-                (columns.workflow, operator.eq, workflow),
+                (columns.workflow, operator.eq, key.workflow if key else workflow),
+                (columns.parameters_hash, operator.eq, key and key.parameters_hash),
+                (columns.every, operator.eq, key and key.every.value),
+                (columns.label, operator.eq, label),
                 (columns.state, operator.eq, state),
                 (columns.reference_date, operator.ge, first),
                 (columns.reference_date, operator.le, last),

@@ -8,7 +8,7 @@ from typing import Any
 from autoflow.dates.availability import Availability
 from autoflow.dates.completeness import readiness
 from autoflow.dates.intervals import DateInterval
-from autoflow.dates.periods import Every, is_last_day, nearest_last_days
+from autoflow.dates.periods import Every, describe_period, is_last_day, nearest_last_days
 from autoflow.dates.stencil import UnresolvableStencilError
 from autoflow.errors import AutoflowError
 from autoflow.runs.naming import name_among
@@ -156,8 +156,8 @@ def date_ranges(trigger: TriggerSpec, reference_date: datetime.date) -> tuple[Da
     if not is_last_day(reference_date, trigger.every):
         before, after = nearest_last_days(reference_date, trigger.every)
         raise AutoflowError(
-            f"workflow '{name}' runs every {trigger.every}, and none ends on {reference_date}: the nearest dates are "
-            f"{before} and {after}"
+            f"'{named_entry(name, trigger.label)}' runs every {trigger.every}, and no {trigger.every.noun} ends on "
+            f"{reference_date}: the nearest dates are {before} and {after}"
         )
     try:
         return trigger.date_stencil.resolve(reference_date)
@@ -174,7 +174,9 @@ def check_available(trigger: TriggerSpec, reference_date: datetime.date, availab
         missing = sorted({*missing, reference_date})
     if missing:
         them = "it" if len(missing) == 1 else "them"
+        name = f"{named_entry(trigger.workflow.name, trigger.label)} {describe_period(reference_date, trigger.every)}"
+        short = f", which leaves too few for 'enough: {trigger.needs.enough}'" if trigger.needs.enough else ""
         raise AutoflowError(
-            f"{trigger.workflow.name} {reference_date} cannot run: FlowAPI has no data for {in_ranges(missing)}; "
+            f"{name} cannot run: FlowAPI has no data for {in_ranges(missing)}{short}; "
             f"wait for {them}, or use 'autoflow run --force'"
         )

@@ -45,7 +45,7 @@ class ActiveRun:
     Three nested signals stop it, for different reasons: `cancel` when someone cancels what the run is part of,
     `watched.stop` when someone cancels the run itself, in Prefect or with 'autoflow cancel', `stop` when its claim is
     lost. `shutdown` stops them all. `was_cancelled` is whether the run had been cancelled when its notebooks ended.
-    `end` is None until the end has been recorded.
+    `end` is None until the end has been recorded. `is_lost`: it cannot be, because the database is gone.
     """
 
     run: WorkflowRun
@@ -58,6 +58,7 @@ class ActiveRun:
     outcome: Outcome = field(default_factory=Outcome)
     was_cancelled: bool = False
     end: End | None = None
+    is_lost: bool = False
 
     def __post_init__(self) -> None:
         """Make the signal for the loss of the claim."""
@@ -76,7 +77,7 @@ class ActiveRun:
             flow_runs.run(workflow, self._flow_parameters(), name=str(self.run), tags=tags)
         except Exception as error:  # noqa: BLE001 - whatever Prefect raises, the run has ended and has to be recorded
             problem = error
-        if self.end is None:
+        if self.end is None and not self.is_lost:
             self._record(self._or_cancelled(self._judged(problem)))
 
     def record_if_complete(self) -> None:
@@ -148,6 +149,7 @@ class ActiveRun:
                     logger.warning("%s ended as %s after its claim was marked as crashed", self.run, end.state)
             except RunStoreGoneError as problem:
                 outage.begin("%s ended as %s: %s", self.run, end.state, problem)
+                self.is_lost = True
                 return
             except RunStoreError as problem:
                 outage.begin("%s ended as %s, could not record it yet: %s", self.run, end.state, problem)
