@@ -244,7 +244,7 @@ class RunStore:
     ) -> list[RunRecord]:
         """Return the runs that match, newest first.
 
-        `workflow` is a name or the key of an entry; `label` is as recorded; the date is from `first` to `last`, included.
+        `workflow` is a name or the key of an entry, `label` is as recorded. `first` and `last` are included.
         """
         wanted = (
             (runs_table.c.label, operator.eq, label),
