@@ -52,17 +52,7 @@ def retry(session: Session, *, run_id: int | None, failed: bool, as_json: bool) 
         store.forgive(keys)
     problems = {key: _why_never_due(file, key) for key in keys}
     if as_json:
-        print_json(
-            [
-                {
-                    "workflow": key.workflow,
-                    "label": label_of(key.workflow_key, file.sensor.triggers),
-                    "reference_date": key.reference_date,
-                    "never_due": problem,
-                }
-                for key, problem in problems.items()
-            ]
-        )
+        print_json([_as_json(key, problem, file) for key, problem in problems.items()])
         return
     for key, problem in problems.items():
         is_due = "is due again if its dates are available"
@@ -70,6 +60,15 @@ def retry(session: Session, *, run_id: int | None, failed: bool, as_json: bool) 
         click.echo(f"{name} {f'may be retried, but no tick will run it: {problem}' if problem else is_due}")
     if not keys:
         click.echo("there are no failed runs")
+
+
+def _as_json(key: RunKey, problem: str | None, file: WorkflowsFile) -> dict[str, object]:
+    return {
+        "workflow": key.workflow,
+        "label": label_of(key.workflow_key, file.sensor.triggers),
+        "reference_date": key.reference_date,
+        "never_due": problem,
+    }
 
 
 def _failed_key(store: RunStore, run_id: int, file: WorkflowsFile) -> RunKey:
