@@ -116,7 +116,11 @@ def _shown_outputs(outputs: list[NotebookNode], shelf: PictureShelf, ledger: Led
     has_picture = any(is_picture(kind) for output in outputs for kind in output.get("data", {}))
     for output in outputs:
         if "data" not in output:
-            if output.get("name") != "stderr" and ledger.takes("outputs"):
+            # Only a template of the user's shows what is on stderr, so it uses up nothing that others need.
+            if output.get("name") == "stderr":
+                output.text = plain_output(_text(output.get("text", "")))
+                yield output
+            elif ledger.takes("outputs"):
                 output.text = _printed(_text(output.get("text", "")), ledger)
                 yield output
             continue
