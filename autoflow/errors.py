@@ -99,11 +99,15 @@ class NotebookError(AutoflowError):
 
 
 class ReportError(AutoflowError):
-    """An executed notebook could not be converted to a report."""
+    """An executed notebook could not be converted to a report.
 
-    def __init__(self, message: str, *, is_death: bool = False) -> None:
+    `is_timeout` is whether it took too long.
+    """
+
+    def __init__(self, message: str, *, is_death: bool = False, is_timeout: bool = False) -> None:
         super().__init__(message)
         self.is_death = is_death
+        self.is_timeout = is_timeout
 
 
 class PrefectApiError(AutoflowError):

@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import json
 import ssl
-import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from autoflow.dates.availability import Availability
 from autoflow.errors import FlowApiError, TokenError
 from autoflow.settings import Settings
 from autoflow.system.lean_imports import postponed
-from autoflow.utils import redact
+from autoflow.utils import redact, without_warnings
 
 # flowclient needs pandas for results of queries, not for dates.
 with postponed("pandas", annotations=["DataFrame"]):
@@ -100,9 +99,8 @@ class FlowApi:
         if not (self.token.isascii() and self.token.isprintable()):
             # It cannot be sent in a header, and the error from trying would quote it.
             raise _invalid_token()
-        with warnings.catch_warnings():
-            # flowclient warns about every URL without https, such as one within a docker network.
-            warnings.simplefilter("ignore")
+        # flowclient warns about every URL without https, such as one within a docker network.
+        with without_warnings():
             connection = flowclient.connect(url=self.url, token=self.token, ssl_certificate=self._trusted())
         connection.session.timeout = self.timeout
         connection.session.event_hooks = {"response": [self._refuse]}

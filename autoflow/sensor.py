@@ -27,6 +27,7 @@ from autoflow.orchestration.flow_runs import result_storage
 from autoflow.orchestration.history import replace_parameter
 from autoflow.parser import read_workflows
 from autoflow.parser.secret_values import check_for_secrets
+from autoflow.parser.value_checks import unexpected_values
 from autoflow.runs.plan import DueWork, given_up_keys, keys_with_reruns
 from autoflow.runs.records import RunKey, RunState, utc_now
 from autoflow.runs.requests import check_available, date_ranges, merged_parameters, requested_run, requested_trigger
@@ -239,6 +240,8 @@ def _check_request(
     file = read_workflows(settings)
     parameters = merged_parameters(file, workflow, given)
     trigger = requested_trigger(file, workflow, parameters)
+    for line in unexpected_values(trigger.workflow, given):
+        logger.warning("%s", line)
     date_ranges(trigger, reference_date)
     availability = FlowApi.of(settings).available_dates().only(file.sensor.cdr_types)
     check_available(trigger, reference_date, availability)

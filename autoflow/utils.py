@@ -14,10 +14,12 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import time
 import unicodedata
 import urllib.parse
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,6 +161,20 @@ def _is_abandoned(descriptor: int) -> bool:
 def _is_old(descriptor: int) -> bool:
     """Return whether a file was last written over a day ago, or while a clock was ahead by over a day."""
     return abs(time.time() - os.fstat(descriptor).st_mtime) > _A_DAY
+
+
+_warnings_lock = threading.Lock()
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Ignore warnings for the duration of the block.
+
+    With Python's own way alone, warnings would stay ignored if the blocks of two threads overlapped.
+    """
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def as_yaml(value: object) -> str:

@@ -7,6 +7,7 @@ require 'timeout'
 module Pictures
   # For one drawing. AutoFlow has removed drawings that take far longer.
   SECONDS = 20
+  FROM_POINT = %w[line_to curve_to close_path].freeze
   NOTE = 'is left out: it cannot be drawn'
 
   module_function
@@ -41,11 +42,17 @@ Prawn::SVG::Interface.prepend (Module.new do
     super
   end
 
+  # Without the point that a path starts from, whose number may be none, the rest of the path is not valid.
   def issue_prawn_command prawn, calls
+    has_point = false
     calls.each do |call|
-      next if call[0] != 'save' && call[0] != 'restore' && Pictures.now > @drawn_until
+      name = call[0]
+      next if !has_point && (Pictures::FROM_POINT.include? name)
+      next if Pictures.now > @drawn_until && name != 'save' && name != 'restore'
       super prawn, [call]
+      has_point ||= name == 'move_to'
     rescue StandardError, SystemStackError => e
+      has_point &&= name != 'move_to'
       @document.warnings << "an element is left out: #{e.class}"
     end
   end

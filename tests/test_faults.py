@@ -2,8 +2,10 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import sqlite3
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -387,3 +389,88 @@ def prefect_server_of(pid: int) -> int:
                 servers.append(child)
     (server,) = servers
     return int(server.pid)
+
+
+PANDOC = """#!{python}
+import os, pathlib, subprocess, sys, time
+given = sys.stdin.buffer.read()
+if b"never ends" in given:
+    pathlib.Path({pid!r}).write_text(str(os.getpid()))
+    time.sleep(600)
+sys.exit(subprocess.run([{pandoc!r}, *sys.argv[1:]], input=given).returncode)
+"""
+
+DAEMONIZES = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        time.sleep(600)
+    os._exit(0)
+open("started", "w").close()
+time.sleep(600)
+"""
+
+
+def suspended_asciidoctor(place: str) -> psutil.Process:
+    """Return a process that makes a report in the folder `place`, forked by the one that has asciidoctor-pdf loaded."""
+    found: list[psutil.Process] = []
+
+    def suspend() -> bool:
+        for process in psutil.process_iter(["cmdline"]):
+            with suppress(psutil.Error):
+                is_server = "report_server.rb" in " ".join(process.info["cmdline"] or ())
+                for report in process.children() if is_server and place in str(process.environ()) else ():
+                    report.suspend()
+                    found.append(report)
+                    return True
+        return False
+
+    wait_for(suspend)
+    return found[0]
+
+
+@pytest.mark.usefixtures("migrated_prefect")
+def test_everything_ends_with_a_daemon_that_is_killed_inside_conversions_and_the_next_one_cleans_up(
+    deployed: Deployed, example_flowapi: ExampleFlowApi, tmp_path: Path
+) -> None:
+    pandoc = shutil.which("pandoc")
+    assert pandoc
+    pid, program = tmp_path / "pid", tmp_path / "bin" / "pandoc"
+    program.parent.mkdir()
+    program.write_text(PANDOC.format(python=sys.executable, pid=str(pid), pandoc=pandoc))
+    program.chmod(0o755)
+    for name, text in (("pandoc", "This never ends."), ("asciidoctor", "A long text.\n\n" * 2000)):
+        write_notebook(deployed.inputs / f"{name}.ipynb", f"from IPython.display import *\nMarkdown({text!r})")
+    write_notebook(deployed.inputs / "kernel.ipynb", DAEMONIZES)
+    deployed.write_workflows("""
+        workflows:
+          - name: one
+            notebooks:
+              pandoc: {filename: pandoc.ipynb, output: {format: pdf}}
+              asciidoctor: {filename: asciidoctor.ipynb, output: {format: pdf}}
+              kernel: {filename: kernel.ipynb}
+        available_dates_sensor:
+          schedule: null
+          workflows: [{workflow_name: one, earliest_date: 2016-01-12}]
+    """)
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+        environ = environment(deployed, example_flowapi, TMPDIR=place, PATH=path)
+
+        def at_work() -> list[str]:
+            return [*processes_with(place), *processes_with(str(deployed.outputs))]
+
+        with running(environ, tmp_path / "log") as process:
+            report = suspended_asciidoctor(place)
+            wait_for(lambda: pid.exists() and (deployed.inputs / "started").exists())
+            assert report.status() == psutil.STATUS_STOPPED
+            process.kill()
+            process.wait()
+            wait_for(lambda: not at_work())
+
+        left = {path.name for path in Path(place).glob("autoflow-*")}
+        assert len(left) >= 2
+        with running(environ, tmp_path / "log"):
+            wait_for(lambda: not left & {path.name for path in Path(place).iterdir()})
+        wait_for(lambda: not at_work())

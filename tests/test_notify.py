@@ -67,7 +67,8 @@ def test_one_message_is_sent_for_a_run_that_is_given_up_even_after_a_restart_and
     message = receiver.messages.get_nowait()
     assert message["title"] == "AutoFlow: flows 2016-01-05 was given up"
     assert "notebook 'n', cell 3: ValueError: no data [secret]" in message["message"]
-    assert "https://reports.example.org/x/notebooks/a%20b.ipynb" in message["message"]
+    assert "Cell 3: https://reports.example.org/x/notebooks/a%20b.html#cell-3" in message["message"]
+    assert "Executed notebook: https://reports.example.org/x/notebooks/a%20b.ipynb" in message["message"]
 
     with Notifier(settings) as notifier:
         notifier.given_up([given_up.run.key])
@@ -122,7 +123,8 @@ def test_a_message_names_what_tells_a_run_apart_why_it_failed_and_where(deployed
     assert message["title"] == "AutoFlow: flows (region=north) 2016-01-05 and 1 more were given up"
     for key, region in zip(keys, ("north", "south"), strict=True):
         assert f"flows (region={region}) 2016-01-05\nnotebook 'n', cell 3: ValueError: zzz" in message["message"]
-        assert f"https://reports.example.org/notebooks/{key.parameters_hash[:4]}.ipynb" in message["message"]
+        for end in (".ipynb", ".html#cell-3"):
+            assert f"https://reports.example.org/notebooks/{key.parameters_hash[:4]}{end}" in message["message"]
     assert TOKEN_OF_NO_USE[:12] not in message["message"]
 
 

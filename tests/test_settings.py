@@ -311,6 +311,16 @@ def test_config_file_alone_can_say_everything_but_the_token(deployed: Deployed, 
 
 
 @pytest.mark.parametrize(
+    "key",
+    ["flows.checkpointing", "logging.format", "engine.executor.default_class", "context.secrets.NAME", "home_dir"],
+)
+def test_keys_that_older_versions_of_prefect_read_have_no_effect(deployed: Deployed, tmp_path: Path, key: str) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f"{key} = ['anything']")
+    assert deployed.settings(PREFECT__USER_CONFIG_PATH=str(config)).flowapi_url == deployed.settings().flowapi_url
+
+
+@pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("flowapi_ulr = 'http://x'", "config.toml: unknown key 'flowapi_ulr'; the keys are inputs.inputs_dir, "),
@@ -318,6 +328,7 @@ def test_config_file_alone_can_say_everything_but_the_token(deployed: Deployed, 
         ("db_uri = '$'", "config.toml: db_uri: '$' must be followed by a name or by another '$'"),
         ("db_uri = 'sqlite:///$NO_SUCH'", "NO_SUCH is not set: config.toml uses it for db_uri"),
         ("zz = 1\naa = 2", "config.toml: unknown key 'aa', 'zz'; the keys are "),
+        ("backend = 'server'\nlogging.levle = 'INFO'", "config.toml: unknown key 'logging.levle'; the keys are "),
         ("flowapi_url = ''", "config.toml: flowapi_url is empty"),
         ("flowapi_url = '$NO_SUCH'", "NO_SUCH is not set: config.toml uses it for flowapi_url"),
         ("inputs = 'here'", "config.toml: unknown key 'inputs'"),

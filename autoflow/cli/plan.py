@@ -1,6 +1,6 @@
 """`autoflow plan`: show which dates are due, and why others are not."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -8,11 +8,13 @@ import click
 from autoflow.cli.options import as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import iso_time, print_json, print_table
+from autoflow.dates.periods import Every
 from autoflow.flowapi import FlowApi
 from autoflow.parser import read_workflows
+from autoflow.runs.naming import entry_name
 from autoflow.runs.plan import TriggerPlan, keys_with_reruns, make_plan
-from autoflow.runs.records import utc_now
-from autoflow.runs.statuses import PLAN_STATUSES
+from autoflow.runs.records import WorkflowKey, utc_now
+from autoflow.specs import TriggerSpec
 
 
 @click.command
@@ -38,26 +40,48 @@ def plan(session: Session, *, dates: bool, as_json: bool) -> None:
         return
     _print_plans(plans)
     for each in plans if dates else ():
-        rows = ((date.date, date.status, date.why) for date in each.dates)
-        print_table(["date", "status", "why"], rows, title=_title(each))
+        _print_dates(each, sensor.triggers)
 
 
-def _print_plans(plans: Iterable[TriggerPlan]) -> None:
-    plans = list(plans)
-    shown = [status for status in PLAN_STATUSES if any(each.counts[status] for each in plans)]
-    rows = ([_title(each), *(each.counts[status] or "" for status in shown)] for each in plans)
-    print_table(["workflow", *(f"{status}#" for status in shown)], rows)
+def _print_plans(plans: Sequence[TriggerPlan]) -> None:
+    triggers = [each.trigger for each in plans]
+    rows = ((_title(each, triggers), _summary(each)) for each in plans)
+    print_table(["workflow", "dates"], rows)
 
 
-def _title(plan: TriggerPlan) -> str:
-    """Return the name of an entry; entries of the same workflow differ in their parameters."""
-    parameters = ", ".join(f"{name}={value}" for name, value in plan.trigger.parameters.items())
-    return f"{plan.trigger.workflow.name} ({parameters})" if parameters else plan.trigger.workflow.name
+def _summary(plan: TriggerPlan) -> str:
+    """Return how many dates have each status."""
+    return ", ".join(f"{number} {status}" for status, number in plan.counts.items() if number) or "none"
+
+
+def _print_dates(plan: TriggerPlan, triggers: Sequence[TriggerSpec]) -> None:
+    is_long, has_arrivals = plan.trigger.every is not Every.DAY, any(each.arrived for each in plan.dates)
+    columns = [
+        *(["first day"] if is_long else []),
+        "date",
+        "status",
+        *(["arrived (UTC)"] if has_arrivals else []),
+        "why",
+    ]
+    rows = []
+    for each in plan.dates:
+        first = [each.period.start if each.period else None] if is_long else []
+        arrived = [f"{each.arrived:%Y-%m-%d %H:%M}" if each.arrived else None] if has_arrivals else []
+        rows.append([*first, each.date, each.status, *arrived, each.why])
+    every = f", every {plan.trigger.every}" if is_long else ""
+    print_table(columns, rows, title=f"{_title(plan, triggers)}{every}")
+
+
+def _title(plan: TriggerPlan, triggers: Sequence[TriggerSpec]) -> str:
+    """Return the name of an entry: with its label, or with what distinguishes it from others of its workflow."""
+    return entry_name(WorkflowKey.of_trigger(plan.trigger), triggers)
 
 
 def _plan_json(plan: TriggerPlan, *, dates: bool) -> dict[str, Any]:
     content: dict[str, Any] = {
         "workflow": plan.trigger.workflow.name,
+        "label": plan.trigger.label,
+        "every": plan.trigger.every,
         "parameters": plan.trigger.parameters,
         "counts": plan.counts,
     }
@@ -69,6 +93,8 @@ def _plan_json(plan: TriggerPlan, *, dates: bool) -> dict[str, Any]:
                 "failures": each.failures,
                 "next_attempt": iso_time(each.next_attempt),
                 "missing": each.missing,
+                "arrived": iso_time(each.arrived),
+                "is_rerun": each.is_rerun,
             }
             for each in plan.dates
         ]

@@ -48,7 +48,7 @@ def prune(session: Session, *, days: int, dry_run: bool, as_json: bool) -> None:
         ids = [each.record.flow_run_id for each in found if each.record.flow_run_id]
         flow_runs = len(ids)
         if not dry_run:
-            flow_runs = app.prune_prefect(settings, ids, before=before) if _has_prefect(settings) else 0
+            flow_runs = app.prune_prefect(settings, ids, before=before) if has_prefect(settings) else 0
             for each in found:
                 delete_files(each, store)
     if as_json:
@@ -79,10 +79,15 @@ def old_runs(store: RunStore, settings: Settings, before: datetime.datetime) -> 
     """
     found = []
     for record in reversed(store.runs(ended_before=before)):
-        files = tuple(path for path in _paths(record.outputs) if _is_ours(path, settings))
+        files = own_files(record, settings)
         if files or record.flow_run_id:
             found.append(OldRun(record=record, files=files))
     return found
+
+
+def own_files(record: RunRecord, settings: Settings) -> tuple[Path, ...]:
+    """Return the files that a run has left in the outputs folders."""
+    return tuple(path for path in _paths(record.outputs) if _is_ours(path, settings))
 
 
 def _paths(outputs: object) -> Iterator[Path]:
@@ -101,7 +106,8 @@ def _is_ours(path: Path, settings: Settings) -> bool:
     return path.parent.resolve() in folders and path.is_file()
 
 
-def _has_prefect(settings: Settings) -> bool:
+def has_prefect(settings: Settings) -> bool:
+    """Return whether there is a Prefect to delete from."""
     return bool(settings.prefect_api_url) or (settings.prefect_home / "prefect.db").exists()
 
 

@@ -13,14 +13,23 @@ from autoflow.cli.show import console, print_json
 from autoflow.dates.availability import Availability
 from autoflow.errors import AutoflowError, ExitCode, FlowApiError
 from autoflow.flowapi import FlowApi
+from autoflow.log import logger
 from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
 from autoflow.parser.secret_values import check_for_secrets
 from autoflow.parser.single_value import parse_value
+from autoflow.parser.value_checks import unexpected_values
 from autoflow.runs.plan import recorded_status
 from autoflow.runs.records import RunKey, RunRecord, WorkflowKey
-from autoflow.runs.requests import check_available, date_ranges, merged_parameters, requested_run, requested_trigger
+from autoflow.runs.requests import (
+    check_available,
+    date_ranges,
+    entries_named,
+    merged_parameters,
+    requested_run,
+    requested_trigger,
+)
 from autoflow.runs.statuses import DateStatus
 from autoflow.specs import Json, TriggerSpec, WorkflowsFile
 
@@ -94,6 +103,8 @@ def _parameters(file: WorkflowsFile, workflow: str, given: Sequence[str], secret
         values[name] = parse_value(value)
     parameters = merged_parameters(file, workflow, values)
     check_for_secrets(parameters, secrets)
+    for line in unexpected_values(entries_named(file, workflow)[0], values):
+        logger.warning("%s", line)
     return parameters
 
 

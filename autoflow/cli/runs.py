@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,15 @@ import click
 from autoflow.cli.options import DATE, RUN_ID, as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, iso_time, print_json, print_table
+from autoflow.dates.periods import describe_period
 from autoflow.errors import AutoflowError, place_of
 from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.daemon_files import DaemonFiles
+from autoflow.runs.naming import entry_name, label_of
 from autoflow.runs.records import RunRecord, RunState
+from autoflow.runs.run import named_entry
+from autoflow.specs import TriggerSpec
 
 MOST_RUNS = 1_000_000
 """The highest number of runs that can be listed at once."""
@@ -66,10 +70,10 @@ def runs(  # noqa: PLR0913 - an argument for each option
         )
     redaction = Redaction(session.settings.secrets)
     if as_json:
-        print_json([_record_json(record, redaction) for record in records])
+        print_json([_record_json(record, redaction, session.triggers) for record in records])
         return
     columns = ["id#", "workflow", "date", "attempt#", "state", "started (UTC)", "took", "error"]
-    print_table(columns, (_row(record, redaction) for record in records))
+    print_table(columns, (_row(record, redaction, session.triggers) for record in records))
 
 
 @runs.command()
@@ -90,19 +94,19 @@ def show(session: Session, run_id: int, *, as_json: bool) -> None:
         raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists the runs")
     url = session.settings.prefect_api_url or DaemonFiles(home=session.settings.prefect_home).api_url
     redaction = Redaction(session.settings.secrets)
-    content = _record_json(record, redaction) | redaction.of_value(_details(record, url))
+    content = _record_json(record, redaction, session.triggers) | redaction.of_value(_details(record, url))
     if as_json:
         print_json(content)
     else:
         _print_details(content)
 
 
-def _row(record: RunRecord, redaction: Redaction) -> list[object]:
+def _row(record: RunRecord, redaction: Redaction, triggers: Sequence[TriggerSpec]) -> list[object]:
     error = f"{record.error.notebook or ''} {record.error.error_class}: {record.error.message}" if record.error else ""
     line = redaction.of_text(" ".join(error.split()))
     return [
         record.id,
-        record.key.workflow,
+        redaction.of_text(entry_name(record.key.workflow_key, triggers, label=record.label)),
         record.key.reference_date,
         record.attempt,
         record.state,
@@ -118,11 +122,13 @@ def _took(record: RunRecord) -> str:
     return str(datetime.timedelta(seconds=round((record.finished_at - record.started_at).total_seconds())))
 
 
-def _record_json(record: RunRecord, redaction: Redaction) -> dict[str, Any]:
+def _record_json(record: RunRecord, redaction: Redaction, triggers: Sequence[TriggerSpec]) -> dict[str, Any]:
     """Return what the run store has about a run; rows of old versions may have secrets."""
     return {
         "id": record.id,
         "workflow": record.key.workflow,
+        "label": label_of(record.key.workflow_key, triggers, label=record.label),
+        "every": record.key.every,
         "reference_date": record.key.reference_date,
         "parameters": redaction.of_parameters(json.loads(record.key.parameters)),
         "attempt": record.attempt,
@@ -156,9 +162,14 @@ def _details(record: RunRecord, prefect_url: str | None) -> dict[str, Any]:
     }
 
 
+def _name(content: Mapping[str, Any]) -> str:
+    entry = named_entry(content["workflow"], content["label"])
+    return f"{entry} {describe_period(content['reference_date'], content['every'])}"
+
+
 def _print_details(content: Mapping[str, Any]) -> None:
     lines = {
-        "run": f"{content['id']}: {content['workflow']} {content['reference_date']}, attempt {content['attempt']}",
+        "run": f"{content['id']}: {_name(content)}, attempt {content['attempt']}",
         "state": content["state"],
         "parameters": ", ".join(f"{name}={value!r}" for name, value in content["parameters"].items()) or "none",
         "started": content["started_at"],

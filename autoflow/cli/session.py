@@ -9,10 +9,13 @@ from typing import Any, TypeVar
 import click
 
 from autoflow.cli.invocation import Invocation
+from autoflow.errors import AutoflowError
 from autoflow.log import set_up_logging
 from autoflow.model.opening import open_run_store
 from autoflow.model.store import RunStore
+from autoflow.parser import read_workflows
 from autoflow.settings import Settings
+from autoflow.specs import TriggerSpec
 
 R = TypeVar("R")
 
@@ -31,6 +34,14 @@ class Session:
         self.invocation.secrets = settings.secrets
         set_up_logging("WARNING", lambda: settings.secrets)
         return settings
+
+    @cached_property
+    def triggers(self) -> tuple[TriggerSpec, ...]:
+        """The entries in workflows.yml, for the names of runs; none if the file is invalid."""
+        try:
+            return read_workflows(self.settings).sensor.triggers
+        except AutoflowError:
+            return ()
 
     @contextmanager
     def store(self, *, create: bool = False) -> Iterator[RunStore]:

@@ -41,7 +41,7 @@ LARGEST_FRAME = 100_000_000
 LONGEST_QUEUE = 50_000
 """How many messages of a kernel may wait to be handled; it silently drops further ones."""
 
-QUEUE_OF_WAITING_KERNEL = 2
+QUEUE_OF_WAITING_KERNEL = 1
 """How many messages ZeroMQ receives ahead of a kernel that waits: each may be as long as `LONGEST_MESSAGE`."""
 
 _SCRAP = re.compile(SCRAP_TYPE.encode())
@@ -117,6 +117,14 @@ class BoundedChannel(AsyncZMQSocketChannel):
         """Receive few messages ahead, because the kernel waits until they are received."""
         self._kernel_waits = True
         self.socket.setsockopt(zmq.RCVHWM, QUEUE_OF_WAITING_KERNEL)
+
+    def send(self, msg: dict[str, Any]) -> None:
+        """Send a message, and wake up who waits for one.
+
+        jupyter_client would send it behind the back of the socket, which may miss then that a message has arrived.
+        """
+        parts: list[Any] = self.session.serialize(msg)
+        self.socket.send_multipart([*parts, *msg.get("buffers", ())])
 
     async def get_msg(  # type: ignore[override]
         self,

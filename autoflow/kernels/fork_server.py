@@ -304,6 +304,7 @@ class ForkServer:
             self._log(f"cannot start a process: {error.strerror}")
 
     def _read_reports(self) -> None:
+        self._retired = [each for each in self._retired if not each.has_ended()]
         process = self._process
         if process is None:
             return
@@ -358,7 +359,7 @@ class ForkServer:
         """Fork no more kernels from `process`, which guards those that are running."""
         self._process = None
         process.retire()
-        self._retired = [each for each in (*self._retired, process) if not each.has_ended()]
+        self._retired.append(process)
 
     def _end(self, process: _WarmProcess) -> int | None:
         """End `process`, unless another thread has ended it; return its exit status."""

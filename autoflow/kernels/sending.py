@@ -5,6 +5,7 @@ has received what it sent. A kernel can belong to another Python, so this code n
 """
 
 import inspect
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -92,10 +93,15 @@ class BoundedSession:
             msg = {**msg, "content": _clipped(msg["content"])}
         parts: list[bytes] = self._serialize(msg, ident)
         size = sum(map(len, parts))
-        if size > self._longest:
+        if size > self._longest or self._takes_much_to_read(parts[-1], size):
             parts = self._serialize(self._replacement(msg, size), ident)
         self._unsent += sum(map(len, parts))
         return parts
+
+    def _takes_much_to_read(self, content: bytes, size: int) -> bool:
+        """Return whether a message is short, but not once it is text: one emoji makes that four times as large."""
+        is_small = 4 * size <= 2 * self._longest or content.isascii()
+        return not is_small and sys.getsizeof(content.decode("utf-8", "replace")) > 2 * self._longest
 
     def _replacement(self, message: Message, size: int) -> Message:
         content = message["content"]

@@ -279,6 +279,11 @@ class RunStore:
                 unforgiven = (*_is(key), ~is_claimed, ~is_rerunning, runs_table.c.forgiven_at.is_(None))
                 connection.execute(sa.update(runs_table).where(*unforgiven).values(forgiven_at=self._now()))
 
+    def delete(self, run_id: int) -> None:
+        """Delete a run."""
+        with self._database.writing("cannot be written") as connection:
+            connection.execute(sa.delete(runs_table).where(runs_table.c.id == run_id))
+
     def forget_outputs(self, run_id: int, *, keep_paths: bool = False) -> None:
         """Record that the outputs of a run (with `keep_paths`, not all) and its flow run in Prefect were deleted."""
         with self._database.writing("cannot be written") as connection:

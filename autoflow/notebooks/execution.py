@@ -12,6 +12,7 @@ from typing import Any
 
 import nbformat
 from nbclient.exceptions import DeadKernelError
+from nbformat.v4.rwbase import split_lines, strip_transient
 
 from autoflow.errors import NotebookError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
@@ -237,6 +238,13 @@ class _Run:
         """The source of the current cell; empty if there is none."""
         return "" if self.position is None else str(self.node.cells[self.position].source)
 
+    @property
+    def traceback(self) -> str:
+        """The tracebacks in the outputs of the current cell; empty if there is none."""
+        outputs = [] if self.position is None else self.node.cells[self.position].get("outputs", [])
+        lines = [line for output in outputs for line in output.get("traceback", ())]
+        return without_ansi_codes("\n".join(lines))
+
     def place(self) -> tuple[int | None, str | None]:
         """Return the number of the current cell and its beginning; None if it is not one of the author's."""
         number = None if self.position is None else self.numbers[self.position]
@@ -259,7 +267,8 @@ def _explained(error: Exception, label: str, run: _Run, parameters: Mapping[str,
     note = run.redaction.of_text(scrap_hint(*run.reason(error), run.source, parameters))
     error_class, message = (run.redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
     sources = (cell.source for cell in run.node.cells)
-    message = with_hint(error_class, message, sources, has_own_python=run.kernel_name == PYTHON_KERNEL)
+    is_own = run.kernel_name == PYTHON_KERNEL
+    message = with_hint(error_class, message, sources, has_own_python=is_own, traceback=run.traceback)
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[:LONGEST_MESSAGE]}..."
     message = with_note(message, note)
@@ -297,7 +306,10 @@ def _isoformat(value: object) -> str:
 
 
 def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Write `notebook` to `path`, completely or not at all."""
-    with whole_file(path) as temporary:
-        # A notebook can print lone surrogates, which UTF-8 cannot encode.
-        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", errors="replace")
+    """Write `notebook`, which is changed, to `path`, completely or not at all."""
+    # Not with `nbformat.write`, which makes several copies of the whole text.
+    options: dict[str, Any] = {"indent": 1, "sort_keys": True, "separators": (",", ": "), "ensure_ascii": False}
+    # A notebook can print lone surrogates, which UTF-8 cannot encode.
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace") as file:
+        json.dump(strip_transient(split_lines(notebook)), file, **options)
+        file.write("\n")

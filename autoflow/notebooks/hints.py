@@ -24,6 +24,9 @@ _REFUSED_HINT = (
     "passes date_ranges to flowclient needs 'interval_ends: excluded' in workflows.yml"
 )
 
+_EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception): .+$", re.MULTILINE)
+"""The line of a traceback with the class and the message of an exception."""
+
 LONGEST_BEFORE_HINT = 300
 """The longest beginning of an error before a hint, in characters: messages and pages cut long errors."""
 
@@ -37,17 +40,20 @@ _EXECUTING_HINT = (
 )
 
 
-def with_hint(error_class: str, message: str, code: Iterable[str], *, has_own_python: bool = True) -> str:
+def with_hint(
+    error_class: str, message: str, code: Iterable[str], *, has_own_python: bool = True, traceback: str = ""
+) -> str:
     """Return `message`, with a hint on its first line if it is known what to do; a long line is cut before it.
 
-    `code` is that of the notebook's cells, and `has_own_python` whether they run in AutoFlow's own Python. The message
-    must have no secrets: a cut one would not be found later.
+    `code` is that of the notebook's cells, and `has_own_python` whether they run in AutoFlow's own Python. The
+    `traceback` also names the errors that have caused this one. The message must have no secrets: a cut one would not
+    be found later.
     """
     if error_class == TIMEOUT:
         hint = _EXECUTING_HINT if any("flowclient" in source for source in code) else ""
     elif _REFUSED in message:
         hint = _REFUSED_HINT
-    elif _ERRORED.search(message):
+    elif any(map(_ERRORED.search, (message, *_EXCEPTION.findall(traceback)))):
         hint = _ERRORED_HINT
     else:
         hint = replacement(message, has_own_python=has_own_python)

@@ -43,6 +43,9 @@ _OUTPUT_COST = 1000
 LONGEST_UNSETTLED = 200_000
 """How much text is printed before what a progress bar has overwritten is forgotten, in characters."""
 
+_NUMBER_COST = 20
+"""How long a number is."""
+
 Message = dict[str, Any]
 
 
@@ -312,7 +315,7 @@ def _cost(value: Any) -> int:
         return sum(_cost(key) + _cost(item) for key, item in value.items()) + _LINE_COST
     if isinstance(value, list | tuple):
         return sum(map(_cost, value)) + _LINE_COST
-    return 8
+    return _NUMBER_COST
 
 
 def _is_deep(value: Any, levels: int = DEEPEST_OUTPUT) -> bool:

@@ -2,14 +2,13 @@
 
 import ast
 import re
-import threading
 import unicodedata
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from autoflow.notebooks.value_types import accepts, type_of
 from autoflow.specs import Json
+from autoflow.utils import without_warnings
 
 _LONGEST_SHOWN = 60
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -18,8 +17,6 @@ _BLANK_LINES = re.compile(r"(?:[ \t]*\n)*")
 _TYPE_COMMENT = re.compile(r"\s*#\s*type:\s*(?!ignore)(\S+)")
 _TOO_COMPLEX = "line 1: it is too complex, or nested too deeply"
 _OWN_SCOPE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
-
-_catching = threading.Lock()
 
 
 class InvalidCellError(ValueError):
@@ -101,8 +98,7 @@ def _read(source: str) -> tuple[str, ast.Module]:
 def _parsed(source: str) -> ast.Module:
     try:
         # Python warns about escapes such as "\d".
-        with _catching, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_warnings():
             return ast.parse(source)
     except SyntaxError as error:
         raise InvalidCellError(f"line {error.lineno or 1}: {error.msg}") from error
@@ -119,7 +115,8 @@ def _without_magics(source: str) -> str:
     from IPython.core.inputtransformer2 import TransformerManager  # noqa: PLC0415 - see above
 
     try:
-        code = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call] # untyped in IPython
+        with without_warnings():
+            code = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call] # untyped in IPython
     except SyntaxError:
         return source
     blank = _BLANK_LINES.match(source)  # IPython removes these lines

@@ -181,11 +181,10 @@ class Redaction:
         found = list(outputs)
         for name in ("stdout", "stderr"):
             places = [place for place, output in enumerate(found) if output.get("name") == name]
-            whole = _JOINT.join("".join(found[place]["text"]) for place in places)
-            if len(places) > 1 and (clean := self.of_text(whole)) != whole:
-                texts = clean.split(_JOINT)
-                for place, text in zip(places, [*texts, *[""] * (len(places) - len(texts))], strict=True):
-                    found[place] = {**found[place], "text": text}
+            if len(places) > 1:
+                texts = self._of_texts(["".join(found[place]["text"]) for place in places])
+                for place in places:
+                    found[place] = {**found[place], "text": texts.pop(0) if texts else ""}
         return found
 
     def _of_pictures(self, bundle: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,14 +195,13 @@ class Redaction:
         }
 
     def _of_list(self, items: list[Any]) -> list[Any]:
-        clean = [self.of_value(item) for item in items]
-        if not all(isinstance(item, str) for item in clean):
-            return clean
-        for separator in ("", "\n"):
-            whole = separator.join(clean)
-            if (redacted := self.of_text(whole)) != whole:
-                return [redacted]
-        return clean
+        if not all(isinstance(item, str) for item in items):
+            return [self.of_value(item) for item in items]
+        return self._of_texts(items)
+
+    def _of_texts(self, texts: Sequence[str]) -> list[str]:
+        """Return the texts without the secrets; they are fewer if a secret begins in one and ends in a later one."""
+        return self.of_text(_JOINT.join(texts)).split(_JOINT) if texts else []
 
 
 def _forms(secret: str) -> set[str]:

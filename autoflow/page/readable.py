@@ -63,14 +63,14 @@ _STYLE = """
 body{max-width:64rem;margin:0 auto;padding:1rem;font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
 h1{font-size:1.5rem;margin:.5rem 0}
 pre{margin:.5rem 0;padding:.6rem .8rem;overflow-x:auto;font:.85rem/1.45 ui-monospace,monospace;white-space:pre-wrap}
-.source{background:#8881;border:1px solid #8884;border-radius:.3rem}
+.source{background:#8881;border:1px solid #8884;border-radius:.3rem;break-inside:avoid}
 .quiet,.number{color:var(--quiet)}
 .cell{display:grid;grid-template-columns:4.5rem minmax(0,1fr);gap:0 .8rem;padding:.3rem;scroll-margin-top:1rem}
 .cell:target{outline:2px solid #58f;border-radius:.3rem}
 .number{font-size:.8rem;text-align:right;text-decoration:none;padding-top:1.1rem}
 a.number:hover{text-decoration:underline}
-.number b{display:block;font-size:.95rem}.number code{font-size:.75rem;white-space:nowrap}
-.failed>.number,.failed>.number b,.notice{color:var(--bad)}
+.number strong{display:block;font-size:.95rem}.number code{font-size:.75rem;white-space:nowrap}
+.failed>.number,.failed>.number strong,.notice{color:var(--bad)}
 .error,.failed .source{border-left:3px solid var(--bad)}
 .out{overflow-x:auto}.out pre{margin:.2rem 0;padding:.2rem .8rem}
 table{border-collapse:collapse;font-size:.9rem}th,td{padding:.2rem .6rem;border:1px solid #8885;text-align:right}
@@ -80,7 +80,7 @@ img{max-width:100%;background:#fff}
 .ansi-magenta-fg,.ansi-magenta-intense-fg{color:#b04fb0}.ansi-cyan-fg,.ansi-cyan-intense-fg{color:#1a868c}
 .ansi-bold{font-weight:bold}.ansi-underline{text-decoration:underline}
 @media(max-width:40rem){.cell{display:block}.number{display:block;text-align:left;padding:.4rem 0 0}
-.number b,.number code{display:inline;margin-right:.5rem}}
+.number strong,.number code{display:inline;margin-right:.5rem}}
 @media screen and (prefers-color-scheme:dark){:root{--quiet:#aaa;--bad:#f77}}
 @media print{:root{color-scheme:light}body{max-width:none;padding:0}.out,pre{overflow:visible}.cell:target{outline:none}
 }
@@ -185,7 +185,7 @@ def _cell(cell: Mapping[str, Any], number: int | None, highlighted: Callable[[st
     if number is None:
         return f'<section class="{style}"><div class="number">added {prompt}</div><div>{content}</div></section>'
     anchor = cell_anchor(number)
-    label = f'<a class="number" href="{anchor}" title="Cell {number}"><b>{number}</b> {prompt}</a>'
+    label = f'<a class="number" href="{anchor}" title="Cell {number}"><strong>{number}</strong> {prompt}</a>'
     return f'<section class="{style}" id="{anchor[1:]}">{label}<div>{content}</div></section>'
 
 

@@ -19,7 +19,7 @@ from typing import Any, Self
 import jinja2
 
 from autoflow.errors import RunStoreError
-from autoflow.log import Outage
+from autoflow.log import Outage, logger
 from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
@@ -84,20 +84,17 @@ def write_page(
     series = read_series(store, triggers)
     redaction = Redaction(settings.secrets)
     compact = Compact(links, redaction)
-    content = {
-        "states": STATUSES,
-        "series": [_without_secrets(compact.series(each), redaction) for each in series],
-        "reasons": _without_secrets(list(compact.reasons), redaction),
-        "places": _without_secrets(compact.places, redaction),
-    }
+    shown = [_without_secrets(compact.series(each), redaction) for each in series]
+    reasons = {"reasons": list(compact.reasons), "places": compact.places}
+    content = {"states": STATUSES, "series": shown, **_without_secrets(reasons, redaction)}
     warning = given_up(given_up_dates(series), looked_at, name=partial(run_name, triggers=triggers))
     banner = _banner([*conditions, *([warning] if warning else [])], clock(), redaction)
     latest = _without_secrets(latest_reports(series, links), redaction)
     html = _rendered(content, latest, clock(), banner=banner)
     with whole_file(settings.outputs_dir / PAGE_NAME) as unfinished:
         unfinished.write_text(html, encoding="utf-8")
-    titles = ((path, f"{run_name(key, triggers)}: {label}") for path, (key, label) in links.unreadable.items())
-    return [(path, redaction.of_text(title)) for path, title in titles]
+    unreadable = links.unreadable.items()
+    return [(path, redaction.of_text(f"{run_name(key, triggers)}: {label}")) for path, (key, label) in unreadable]
 
 
 def write_banner(
@@ -285,12 +282,16 @@ class PageWriter:
         with self._lock_of_child:
             if self._thread.is_ending:
                 return False
-            self._child = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
+            self._child = subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            )
         with self._child as child:
             try:
-                child.communicate(
+                _, said = child.communicate(
                     "\0".join(f"{path}\0{title}" for path, title in notebooks).encode(), timeout=SECONDS_FOR_NOTEBOOKS
                 )
+                for line in said.decode(errors="replace").splitlines():
+                    logger.warning("%s", line)
             except subprocess.TimeoutExpired:
                 child.kill()
         self._child = None

@@ -12,7 +12,7 @@ from autoflow.parser.problems import Problems
 from autoflow.parser.reader import Reader
 from autoflow.parser.schemas import NotebookSchema, OutputSchema
 from autoflow.parser.values import report_format, source
-from autoflow.parser.wording import did_you_mean
+from autoflow.parser.wording import did_you_mean, show
 from autoflow.specs import NO_TIMEOUT, RESERVED_NAMES, NotebookSpec, OutputSpec, ReportFormat
 
 
@@ -24,7 +24,8 @@ def read_notebook(value: object, place: Place, *, reader: Reader, folder: Inputs
     path = reader.value(folder.notebook, keys["filename"], (*place, "filename")) if "filename" in keys else None
     parameters = _read_sources(keys.get("parameters", {}), (*place, "parameters"), reader)
     if path:
-        _check_declared(parameters, folder.declared(path), place=place, problems=reader.problems)
+        _check_can_run(folder.declared(path), path, (*place, "filename"), reader.problems)
+        _check_declared(parameters, folder.declared(path), place=(*place, "parameters"), problems=reader.problems)
     return NotebookSpec(
         label=label,
         path=path or Path(),
@@ -55,14 +56,17 @@ def _read_sources(values: dict[str, object], place: Place, reader: Reader) -> di
     return {name: found for name, found in sources.items() if found is not None}
 
 
-def _check_declared(names: Collection[str], declared: DeclaredParameters, *, place: Place, problems: Problems) -> None:
+def _check_can_run(declared: DeclaredParameters, path: Path, place: Place, problems: Problems) -> None:
+    """Find notebooks that cannot run, although the file is valid."""
     if declared.missing_kernel:
         hint = "install one where AutoFlow runs, or choose another kernel in the notebook and save it"
-        problems.find((*place, "filename"), f"{declared.missing_kernel}; {hint}", fails_runs=True)
+        problems.find(place, f"{show(path.name)} cannot run: {declared.missing_kernel}; {hint}", fails_runs=True)
     if declared.invalid_cell:
-        message = f"the notebook's cell tagged 'parameters' is not valid Python: {declared.invalid_cell}"
-        problems.find((*place, "filename"), message, fails_runs=not declared.has_own_kernel)
-    place = (*place, "parameters")
+        message = f"the cell tagged 'parameters' in {show(path.name)} is not valid Python: {declared.invalid_cell}"
+        problems.find(place, message, fails_runs=not declared.has_own_kernel)
+
+
+def _check_declared(names: Collection[str], declared: DeclaredParameters, *, place: Place, problems: Problems) -> None:
     for name in names if declared.names is not None else ():
         if problem := _undeclared(name, declared.names or frozenset(), has_cell=declared.has_cell):
             problems.add((*place, name), problem, at_key=True)

@@ -5,13 +5,16 @@ These are no mistakes in the file: it stays valid.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from autoflow.notebooks.parameters import Declaration, normal_name
+from autoflow.notebooks.reading import DeclaredParameters, InvalidNotebookError, declared_parameters
 from autoflow.parser.drafts import TriggerDraft, WorkflowDraft
 from autoflow.parser.inputs_folder import InputsFolder
 from autoflow.parser.problems import Problems
 from autoflow.parser.wording import show
-from autoflow.specs import RESERVED_NAMES, Json, NotebookSpec
+from autoflow.specs import RESERVED_NAMES, Json, NotebookSpec, WorkflowSpec
 
 _AUTOMATIC: Mapping[str, Json] = {
     "reference_date": "2016-01-01",
@@ -64,26 +67,37 @@ def _check_notebook(
 
 
 def _check_trigger(trigger: TriggerDraft, workflow: WorkflowDraft, *, folder: InputsFolder, problems: Problems) -> None:
+    declared = {notebook.path: folder.declared(notebook.path) for notebook in workflow.notebooks}
     for parameter, value in trigger.parameters.items():
-        for notebook, declared in _users(parameter, workflow, folder):
-            if found := _mismatch(declared, value):
-                message = (
-                    f"{show(value)} is {_kind(value)}, but notebook {show(notebook.label)} declares another type: "
-                    f"{_place_of(found, notebook)}{_did_you_mean(value, declared)}"
-                )
-                problems.find((*trigger.place, "parameters", parameter), message)
-                break
+        if message := _unexpected(parameter, value, workflow.notebooks, declared):
+            problems.find((*trigger.place, "parameters", parameter), message)
 
 
-def _users(
-    parameter: str, workflow: WorkflowDraft, folder: InputsFolder
-) -> Iterator[tuple[NotebookSpec, tuple[Declaration, ...]]]:
-    """Yield the notebooks that use a parameter of the workflow, with their declarations of it."""
+def unexpected_values(workflow: WorkflowSpec, parameters: Mapping[str, Json]) -> list[str]:
+    """Return a line for each of some parameters of `workflow` whose value has another type than a notebook declares."""
+    declared = {}
     for notebook in workflow.notebooks:
-        declared = folder.declared(notebook.path).declarations
+        # A notebook that became invalid after workflows.yml was read fails its run.
+        with suppress(InvalidNotebookError, OSError):
+            declared[notebook.path] = declared_parameters(notebook.path)
+    found = {name: _unexpected(name, value, workflow.notebooks, declared) for name, value in parameters.items()}
+    return [f"parameter '{name}': {message}" for name, message in found.items() if message]
+
+
+def _unexpected(
+    parameter: str, value: Json, notebooks: Iterable[NotebookSpec], declared: Mapping[Path, DeclaredParameters]
+) -> str | None:
+    """Return a message if the value of a parameter does not have the type that a notebook declares."""
+    for notebook in notebooks:
         for name, source in notebook.parameters.items():
-            if source == parameter:
-                yield notebook, declared.get(normal_name(name), ())
+            known = declared[notebook.path].declarations if notebook.path in declared else {}
+            declarations = known.get(normal_name(name), ()) if source == parameter else ()
+            if found := _mismatch(declarations, value):
+                return (
+                    f"{show(value)} is {_kind(value)}, but notebook {show(notebook.label)} declares another type: "
+                    f"{_place_of(found, notebook)}{_did_you_mean(value, declarations)}"
+                )
+    return None
 
 
 def _mismatch(declared: tuple[Declaration, ...], value: Json) -> Declaration | None:

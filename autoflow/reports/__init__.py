@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nbformat
@@ -16,6 +16,7 @@ from autoflow.reports.asciidoctor import asciidoctor
 from autoflow.reports.document import Document, Workplace, write_document
 from autoflow.reports.every_output import notebook_with_every_output
 from autoflow.reports.fonts import font_theme, missing_fonts
+from autoflow.reports.limits import SHARE_IN_FULL
 from autoflow.reports.markup import escape_line
 from autoflow.reports.programs import missing_tools
 from autoflow.reports.template_places import complaints, refused
@@ -104,12 +105,10 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
             whole_file(report) as unfinished,
         ):
             workplace = Workplace(folder.resolve(), inputs_dir, template, config_dir, deadline, stop)
-            made, warnings = _made(notebook, workplace, report_format, context)
+            made, warnings = _made_in_time(notebook, workplace, report_format, context)
             shutil.copyfile(made, unfinished)
     except OSError as error:
         raise ReportError(f"cannot convert {notebook} to {report}: {error}") from error
-    except RecursionError:
-        raise ReportError(f"cannot convert {notebook} to {report}: tables or HTML are nested too deeply") from None
     if warnings:
         _log.warning("asciidoctor-pdf warned about %s: %s", notebook, warnings, extra={"action": "report_warned"})
 
@@ -144,14 +143,38 @@ def remove_abandoned_report_folders() -> None:
     remove_abandoned_folders(Path(tempfile.gettempdir()), _FOLDER)
 
 
-def _made(
+def _made_in_time(
     notebook: Path, workplace: Workplace, report_format: ReportFormat, context: ReportContext
+) -> tuple[Path, str]:
+    """Make the report, or one in plain text if that takes too long or the notebook is nested too deeply."""
+    in_full = replace(workplace, deadline=workplace.deadline - (1 - SHARE_IN_FULL) * workplace.seconds_left)
+    try:
+        return _made(notebook, in_full, report_format, context)
+    except RecursionError:
+        reason = "tables or HTML are nested too deeply"
+    except ReportError as error:
+        if not error.is_timeout:
+            raise
+        reason = str(error)
+    made = _made(notebook, workplace, report_format, context, is_plain=True)
+    _log.warning("the report of %s has plain text only: %s", notebook, reason, extra={"action": "report_plain"})
+    return made
+
+
+def _made(
+    notebook: Path,
+    workplace: Workplace,
+    report_format: ReportFormat,
+    context: ReportContext,
+    *,
+    is_plain: bool = False,
 ) -> tuple[Path, str]:
     """Make the report in the workplace's folder; return its path and asciidoctor's warnings."""
     folder = workplace.folder
     source, made = folder / _SOURCE, folder / f"report.{report_format}"
     tool = asciidoctor(workplace.config_dir)  # it loads while the document is written
-    document = write_document(notebook, workplace, subtitle=str(context), paged=report_format is ReportFormat.PDF)
+    paged = report_format is ReportFormat.PDF
+    document = write_document(notebook, workplace, subtitle=str(context), paged=paged, is_plain=is_plain)
     source.write_text(document.text, encoding="utf-8")
     if report_format is ReportFormat.PDF:
         _write_theme(document, workplace)
@@ -161,7 +184,7 @@ def _made(
     try:
         return made, tool.make(arguments, folder=folder, timeout=workplace.seconds_left, stop=workplace.stop)
     except ReportError as error:
-        if workplace.has_own_template:
+        if workplace.has_own_template or error.is_timeout:
             raise
         raise refused(error, document.text, workplace.template) from error
 

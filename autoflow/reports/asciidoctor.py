@@ -99,7 +99,7 @@ class Asciidoctor:
                 ours.sendall(json.dumps(order).encode() + b"\n")
                 status = _line_from(ours, deadline)
         except TimeoutError as error:
-            raise ReportError(took_too_long(_PROGRAM)) from error
+            raise ReportError(took_too_long(_PROGRAM), is_timeout=True) from error
         except OSError:
             pass  # the process has ended; its message says why
         finally:
@@ -110,7 +110,8 @@ class Asciidoctor:
             stop.raise_if_set()
         message = self._message(folder)
         if status != "0":
-            raise ReportError(f"{_PROGRAM} failed: {message or 'no message'}", is_death=not status)
+            message = f"{_PROGRAM} failed: {message or 'no message'}"
+            raise ReportError(message, is_death=not status)
         return message
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Write an executed notebook as an asciidoc document."""
 
 import datetime
+import html
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from autoflow.errors import ReportError
 from autoflow.reports.exporting import OWN_TEMPLATE, fill
 from autoflow.reports.hypertext import clean_html
 from autoflow.reports.inlines import InlineWriter, missing_picture
+from autoflow.reports.limits import Ledger, plain_notebook
 from autoflow.reports.marks import as_blocks, as_text, as_title, lacks_title, laid_out
 from autoflow.reports.markup import Asciidoc, escape_line
 from autoflow.reports.nodes import Node, nodes
@@ -28,7 +30,11 @@ from autoflow.reports.writing import BlockWriter, picture_block
 from autoflow.stop_signal import StopSignal
 
 _LONGEST_TITLE = 300
-_PICTURES = {"image/png": ".png", "image/jpeg": ".jpg", "image/svg+xml": ".svg"}
+_NOTE = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="640" height="20"><text y="15" font-size="12">{note}</text></svg>'
+)
+"""In the place of a picture that cannot be shown."""
+_PICTURES = frozenset({"image/png", "image/jpeg", "image/svg+xml"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +70,13 @@ class Workplace:
         return self.template.resolve() == (self.config_dir / OWN_TEMPLATE).resolve()
 
 
-def write_document(notebook: Path, workplace: Workplace, *, subtitle: str, paged: bool) -> Document:
+def write_document(
+    notebook: Path, workplace: Workplace, *, subtitle: str, paged: bool, is_plain: bool = False
+) -> Document:
     """Return the asciidoc of `notebook`, and write its pictures to the workplace's folder.
 
-    `subtitle` is a line below the title; a report is `paged` if it becomes a PDF.
+    `subtitle` is a line below the title; a report is `paged` if it becomes a PDF, and `is_plain` if it shows
+    nothing but text.
 
     Raises
     ------
@@ -76,9 +85,11 @@ def write_document(notebook: Path, workplace: Workplace, *, subtitle: str, paged
 
     """
     contents = _read(notebook)
-    shelf = PictureShelf(folder=workplace.folder, inputs_dir=workplace.inputs_dir)
-    reduce_to_shown(contents, shelf)
-    texts = _Texts(workplace, shelf)
+    if is_plain:
+        contents = plain_notebook(contents, plain_output)
+    shelf, ledger = PictureShelf(folder=workplace.folder, inputs_dir=workplace.inputs_dir), Ledger()
+    reduce_to_shown(contents, shelf, ledger)
+    texts = _Texts(workplace, shelf, ledger)
     with ThreadPoolExecutor(max_workers=1) as meanwhile:
         pictures = meanwhile.submit(shelf.finish, timeout=workplace.seconds_left, stop=workplace.stop)
         read = texts.pandoc(fragments_of(contents))
@@ -94,7 +105,8 @@ def write_document(notebook: Path, workplace: Workplace, *, subtitle: str, paged
         text = fill(workplace.template, contents, config_dir=workplace.config_dir, filters=filters, resources=resources)
         if not lacks_title(text):
             break
-    return Document(text=laid_out(text), colours=writer.text.colours)
+    notes = "".join(f"\n\n[.clipped]\n{escape_line(note)}\n" for note in ledger.notes())
+    return Document(text=laid_out(text) + notes, colours=writer.text.colours)
 
 
 def _resources(contents: NotebookNode, notebook: Path, *, title: str, subtitle: str) -> dict[str, Any]:
@@ -130,9 +142,12 @@ def _name_pictures(contents: NotebookNode, shelf: PictureShelf, workplace: Workp
     shelf.finish(timeout=workplace.seconds_left, stop=workplace.stop)
     for (place, number, kind), content in pictures.items():
         picture = shelf.picture(content)
-        name = f"output_{place}_{number}{Path(picture.name).suffix if picture else _PICTURES[kind]}"
+        name = f"output_{place}_{number}{Path(picture.name).suffix if picture else '.svg'}"
         if picture:
             shutil.copyfile(workplace.folder / picture.name, workplace.folder / name)
+        else:
+            note = html.escape(f"[{shelf.problem(content) or 'a picture that cannot be shown'}]")
+            (workplace.folder / name).write_text(_NOTE.format(note=note), encoding="utf-8")
         metadata = contents.cells[place].outputs[number].metadata
         metadata["filenames"] = {**metadata.get("filenames", {}), kind: Asciidoc(name)}
 
@@ -147,8 +162,9 @@ def _read(notebook: Path) -> NotebookNode:
 class _Texts:
     """The notebook's markdown, HTML and LaTeX, as read by pandoc."""
 
-    def __init__(self, workplace: Workplace, shelf: PictureShelf) -> None:
+    def __init__(self, workplace: Workplace, shelf: PictureShelf, ledger: Ledger) -> None:
         self._workplace = workplace
+        self._ledger = ledger
         self._shelf = shelf
         self._reader = workplace.config_dir / "report_reader.lua"
         self._blocks: dict[Fragment, Sequence[Node]] = {}
@@ -159,14 +175,15 @@ class _Texts:
         return read_fragments(fragments, reader=self._reader, folder=folder, timeout=timeout, stop=self._workplace.stop)
 
     def keep(self, read: Mapping[Fragment, Sequence[Node]]) -> None:
-        """Keep the blocks read, and make their pictures and formulas."""
-        for node in nodes(list(read.values())):
+        """Keep the blocks read that the report has room for, and make their pictures and formulas."""
+        kept = {fragment: self._ledger.bounded(blocks) for fragment, blocks in read.items()}
+        for node in nodes(list(kept.values())):
             if formula := formula_of(node):
                 self._shelf.add_formula(formula)
             elif node["t"] == "Image" and (picture := self._shelf.find(node["c"][2][0])):
                 self._shelf.add(picture)
         self._shelf.finish(timeout=self._workplace.seconds_left, stop=self._workplace.stop)
-        self._blocks |= read
+        self._blocks |= kept
 
     def blocks(self, dialect: Dialect, text: str) -> Sequence[Node]:
         """Return the blocks of a text; read it now if a template has changed it."""
@@ -234,7 +251,10 @@ def _filters(texts: _Texts, writer: BlockWriter) -> dict[str, Any]:
 
 
 def _beside(workplace: Workplace, name: str) -> Asciidoc:
-    """Copy a file beside the template into the workplace, and return its name there."""
+    """Copy a file beside the template, or below it, into the workplace; return its name there."""
+    folder = workplace.template.resolve().parent
+    if not (folder / name).resolve().is_relative_to(folder):
+        raise ValueError(f"{name} is not in the folder of the template")
     copied = workplace.folder / f"template-{Path(name).name}"
     shutil.copyfile(workplace.template.parent / name, copied)
     return Asciidoc(copied.name)

@@ -1,5 +1,6 @@
 """Fill an asciidoc template, AutoFlow's own or an operator's, with a notebook through nbconvert."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,15 +24,23 @@ OWN_TEMPLATE = "asciidoc_extended.tpl"
 _Source: TypeAlias = tuple[str, str | None, Callable[[], bool] | None]
 
 _REQUESTED = "the report's template"
-_NBCONVERTS_NAMES = frozenset({"asciidoc/index.asciidoc.j2", "asciidoc/index", "index.asciidoc.j2", "index"})
+_NBCONVERTS = "nbconvert's template"
+_FULL_NAME = "nbconvert/templates/asciidoc/index.asciidoc.j2"
+_NBCONVERTS_NAMES = frozenset(
+    {_FULL_NAME, "asciidoc/index.asciidoc.j2", "asciidoc/index", "index.asciidoc.j2", "index"}
+)
 _OLD_NAMES = frozenset({"asciidoc.tpl", "asciidoc", "asciidoc.j2", "asciidoc.asciidoc.j2", OWN_TEMPLATE})
-_OLD_PARENTS = {
+_PARENTS = {
+    _NBCONVERTS: _FULL_NAME,
     "null.tpl": "base/null.j2",
     "null": "base/null.j2",
     "display_priority.tpl": "base/display_priority.j2",
     "display_priority": "base/display_priority.j2",
 }
-"""Templates of nbconvert 5, and their names in nbconvert 7."""
+"""Other names of nbconvert's templates, such as those of nbconvert 5."""
+
+_MARK_OF_A_COPY = "replaces("
+"""Only AutoFlow's template calls this function, so a template that calls it began as a copy of AutoFlow's."""
 
 _WITHIN_LINES = (
     "add_prompts",
@@ -106,6 +115,7 @@ class _Exporter(ASCIIDocExporter):
         environment.filters["filter_data_type"] = _first_form(loader, environment.filters["filter_data_type"])
         environment.globals.update(report_group=(GROUP, GROUP_END), report_output=OUTPUT, replaces=loader.replaces)
         make_asciidoc(environment, loader.is_own)
+        environment.join_path = loader.joined  # type: ignore[method-assign]
         environment.filters.update({name: _of_text(own) for name, own in self._own_filters.items()})
         return environment
 
@@ -119,27 +129,39 @@ class _Loader(BaseLoader):
         self._beside = FileSystemLoader(template.parent)
         self._others = others
         self._operators: set[str] = set()
+        self._own_names: set[str] = set()
         self.files: set[str] = set()
 
     def get_source(self, environment: Environment, template: str) -> _Source:
-        source = self._source_of(environment, template)
+        source = self._operators_source(environment, template) or self._other_source(environment, template)
         self.files.add(str(source[1]))
+        if source[1] == str(self._own):
+            self._own_names.add(template)
         return source
 
-    def _source_of(self, environment: Environment, template: str) -> _Source:
+    def _operators_source(self, environment: Environment, template: str) -> _Source | None:
+        """Return the template if it is the operator's."""
+        source = None
         if template == _REQUESTED:
-            return self._operators_source(*_source(self._template))
-        if template in _NBCONVERTS_NAMES:
+            source = _source(self._template)
+        elif template not in _NBCONVERTS_NAMES:
+            with contextlib.suppress(TemplateNotFound):
+                source = self._beside.get_source(environment, template)
+        own = {self._own.resolve(), *([] if template == _REQUESTED else [self._template.resolve()])}
+        if source is None or Path(str(source[1])).resolve() in own:
+            return None
+        if _MARK_OF_A_COPY not in source[0]:
+            self._operators.add(str(source[1]))
+        return source
+
+    def _other_source(self, environment: Environment, template: str) -> _Source:
+        if template in {_REQUESTED, *_NBCONVERTS_NAMES, *_OLD_NAMES}:
             return _source(self._own)
-        try:
-            source = self._beside.get_source(environment, template)
-            if Path(str(source[1])).resolve() not in {self._template.resolve(), self._own.resolve()}:
-                return self._operators_source(*source)
-        except TemplateNotFound:
-            pass
-        if template in _OLD_NAMES:
-            return _source(self._own)
-        return self._others.get_source(environment, _OLD_PARENTS.get(template, template))
+        return self._others.get_source(environment, _PARENTS.get(template, template))
+
+    def joined(self, template: str, parent: str) -> str:
+        """Return the name of the template that `parent` calls `template`."""
+        return _NBCONVERTS if template == _FULL_NAME and parent in self._own_names else str(template)
 
     def is_own(self, block: Callable[..., Any]) -> bool:
         """Return whether a block is AutoFlow's."""
@@ -154,11 +176,6 @@ class _Loader(BaseLoader):
             return any(_file_of(context.blocks[name][0]) in self._operators for name in names)
 
         return replaces
-
-    def _operators_source(self, source: str, file: str | None, is_current: Callable[[], bool] | None) -> _Source:
-        if file and Path(file).resolve() != self._own.resolve():
-            self._operators.add(file)
-        return source, file, is_current
 
 
 def _source(path: Path) -> tuple[str, str, Callable[[], bool]]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from html import escape
 from html.parser import HTMLParser
 
+from autoflow.reports.limits import MOST_ELEMENTS, MOST_NESTED
 from autoflow.reports.spans import Spans
 from autoflow.reports.tables import MOST_ROWS
 
@@ -62,7 +63,7 @@ _ENDED_BY: dict[str, tuple[frozenset[str], frozenset[str]]] = {
 }
 _CELLS, _SECTIONS = frozenset({"td", "th"}), frozenset({"thead", "tbody", "tfoot"})
 _UNTRUSTED_MAP = "Make this Notebook Trusted to load map"
-_RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
+_DECLARATION = re.compile(r"<!--|<[!?]")
 _ROW_END = re.compile(r"</tr\s*>", re.IGNORECASE)
 
 
@@ -75,9 +76,10 @@ def clean_html(html: str, attach: Callable[[str, bytes], str]) -> str:
     """
     if _UNTRUSTED_MAP in html:
         return ""
-    short, rows_cut = _without_far_rows(html)
-    cleaner = _Cleaner(attach, rows_cut)
-    cleaner.feed(short[:MOST_CHARACTERS])
+    short, rows_cut = _without_far_rows(_without_comments(html))
+    start, rest = _divided(short)
+    cleaner = _Cleaner(attach, rows_cut + len(_ROW_END.findall(rest)))
+    cleaner.feed(start)
     cleaner.close()
     if len(short) > MOST_CHARACTERS:
         cleaner.add_note(f"The first {MOST_CHARACTERS:,} of {len(short):,} characters are shown.")
@@ -92,6 +94,32 @@ def _without_far_rows(html: str) -> tuple[str, int]:
     if len(ends) <= _ROWS_KEPT:
         return html, 0
     return html[: ends[_ROWS_KEPT]] + html[ends[-1] :], len(ends) - _ROWS_KEPT - 1
+
+
+def _without_comments(html: str) -> str:
+    """Return `html` without comments and declarations, and with no start of a tag that does not end.
+
+    Python's parser would read all the rest of the text again for each that does not end.
+    """
+    parts: list[str] = []
+    place = 0
+    while (found := _DECLARATION.search(html, place)) is not None:
+        parts.append(html[place : found.start()])
+        end = "-->" if found[0] == "<!--" else ">"
+        place = html.find(end, found.end()) + len(end)
+        if place < found.end():  # it does not end, so it is the rest
+            return "".join(parts)
+    rest = html[place:]
+    tail = rest.rfind(">") + 1
+    return "".join([*parts, rest[:tail], rest[tail:].replace("<", "&lt;")])
+
+
+def _divided(html: str) -> tuple[str, str]:
+    """Return the beginning of `html` that is shown, which does not end within a tag, and the rest."""
+    start = html[:MOST_CHARACTERS]
+    if len(html) > MOST_CHARACTERS and start.rfind("<") > start.rfind(">"):
+        start = start[: start.rfind("<")]
+    return start, html[len(start) :]
 
 
 class _Cleaner(HTMLParser):
@@ -111,21 +139,28 @@ class _Cleaner(HTMLParser):
         self._cells: dict[int, tuple[str, dict[str, str]]] = {}
         self._rows_cut = rows_cut
         self._svg_start = 0
+        self._line_starts: list[int] = []
+        self._elements = 0
         self._has_content = False
+        self._notes: list[str] = []
 
     def cleaned(self) -> str:
         """Return the HTML written; empty if it has no visible content."""
+        if self._is_full:
+            self.add_note(f"The first {MOST_ELEMENTS:,} elements are shown.")
         while self._open:
             self._end(self._open[-1])
-        return "".join(self._parts) if self._has_content else ""
+        return "".join([*self._parts, *self._notes]) if self._has_content else ""
 
     def add_note(self, note: str) -> None:
-        """Write a line about omitted content."""
-        self._parts.append(f'<p><span class="clipped">{escape(note)}</span></p>')
+        """Write a line about omitted content, at the end."""
+        self._notes.append(f'<p><span class="clipped">{escape(note)}</span></p>')
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Write a start tag, after closing the elements that it implicitly closes."""
         given = {name: value or "" for name, value in attrs}
+        if self._is_full or (len(self._open) >= MOST_NESTED and tag not in _VOID):
+            return
         if self._left_out or tag in _LEFT_OUT or "display:none" in given.get("style", "").replace(" ", ""):
             self._leave_out(tag)
             return
@@ -139,8 +174,12 @@ class _Cleaner(HTMLParser):
         if self._is_beyond():
             return
         if self._spans:
+            if tag in _CELLS and self._spans[-1].is_beyond():
+                self._leave_out(tag)
+                return
             self._place(tag, given)
         self._has_content = self._has_content or tag == "img"
+        self._elements += 1
         self._parts.append(f"<{tag}{self._attributes(given)}>")
         if tag not in _VOID:
             self._open.append(tag)
@@ -175,9 +214,13 @@ class _Cleaner(HTMLParser):
         if self._left_out:
             if self._left_out[-1] == "style":
                 self._sheet.append(data)
-        elif not self._is_beyond():
+        elif not self._is_beyond() and not self._is_full:
             self._has_content = self._has_content or bool(data.strip())
             self._parts.append(escape(data, quote=False))
+
+    @property
+    def _is_full(self) -> bool:
+        return self._elements >= MOST_ELEMENTS
 
     def _is_beyond(self) -> bool:
         return bool(self._rows) and self._rows[-1] > _ROWS_KEPT
@@ -207,13 +250,13 @@ class _Cleaner(HTMLParser):
     def _offset(self) -> int:
         """Return the offset in the text of the tag being read."""
         line, column = self.getpos()
-        start = 0
-        for _ in range(line - 1):
-            start = self.rawdata.index("\n", start) + 1
-        return start + column
+        if not self._line_starts:
+            self._line_starts = [0, *(found.end() for found in re.finditer("\n", self.rawdata))]
+        return self._line_starts[line - 1] + column
 
     def _read_sheet(self, sheet: str) -> None:
-        for selectors, declarations in _RULE.findall(sheet):
+        for rule in sheet.split("}")[:-1]:
+            selectors, _, declarations = rule.rpartition("{")
             for selector in selectors.split(","):
                 if found := re.fullmatch(r"#([\w-]+)", selector.strip()):
                     self._styles[found[1]] = f"{self._styles.get(found[1], '')};{declarations.strip()}"
@@ -236,11 +279,18 @@ class _Cleaner(HTMLParser):
         if tag == "tr" and self._spans:
             self._spans[-1].end_row(len(self._parts) - 1)
         elif tag == "table" and self._rows:
-            self._correct(self._spans.pop())
-            count, start = self._rows.pop() + self._rows_cut, self._table_starts.pop()
-            self._rows_cut = 0
-            if count > _ROWS_KEPT:
-                self._parts[start] = self._parts[start].replace("<table", f'<table data-rows="{count}"', 1)
+            self._end_table(self._spans.pop(), self._table_starts.pop())
+
+    def _end_table(self, spans: Spans, start: int) -> None:
+        self._correct(spans)
+        counts = {"data-rows": self._rows.pop() + self._rows_cut, "data-columns": spans.count}
+        self._rows_cut = 0
+        if counts["data-rows"] <= _ROWS_KEPT:
+            del counts["data-rows"]
+        if not spans.count:
+            del counts["data-columns"]
+        noted = "".join(f' {name}="{count}"' for name, count in counts.items())
+        self._parts[start] = self._parts[start].replace("<table", f"<table{noted}", 1)
 
     def _correct(self, spans: Spans) -> None:
         """Write the spans of a table's cells as a browser reads them."""

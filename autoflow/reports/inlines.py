@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from autoflow.reports.colours import colour_of, declarations_of
+from autoflow.reports.limits import MOST_COLOURS
 from autoflow.reports.markup import escape_line
 from autoflow.reports.nodes import Node, lines_of, plain_text
 from autoflow.reports.outline import Outline
@@ -77,8 +78,10 @@ class InlineWriter:
             self._marks.pop()
 
     def role(self, colour: str, background: str) -> str:
-        """Return the role for a text colour and a background, and note it in `colours`."""
+        """Return the role for a text colour and a background, and note it in `colours`; empty if there are too many."""
         role = f"colour-{colour or 'same'}-{background or 'same'}"
+        if role not in self.colours and len(self.colours) >= MOST_COLOURS:
+            return ""
         self.colours[role] = (colour, background)
         return role
 

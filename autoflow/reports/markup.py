@@ -5,6 +5,8 @@ from typing import Any, Self
 
 from markupsafe import Markup
 
+from autoflow.reports.limits import with_few_marks
+
 _UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufdd0-\ufdef\ufeff\ufffe\uffff\ud800-\udfff]"  # \ufdd0 on: see marks.py
 )
@@ -30,7 +32,7 @@ class Asciidoc(Markup):
 
 def printable(text: str) -> str:
     """Return `text` without control characters, some of which asciidoctor uses internally."""
-    return _UNPRINTABLE.sub("", text.replace("\r\n", "\n"))
+    return with_few_marks(_UNPRINTABLE.sub("", text.replace("\r\n", "\n")))
 
 
 def escape(text: str) -> str:

@@ -32,8 +32,8 @@ def text_with_lines(inlines: Sequence[Node]) -> str:
     return "".join(_words(inlines, line_break="\n"))
 
 
-def in_parts(inlines: Sequence[Node], most: int) -> Iterator[list[Node]]:
-    """Yield parts of `inlines` of at most `most` characters; each ends at the latest with a line break."""
+def in_parts(inlines: Sequence[Node], most: int, *, by_lines: bool = True) -> Iterator[list[Node]]:
+    """Yield parts of `inlines` of at most `most` characters, and if they are `by_lines` of one line."""
     part: list[Node] = []
     length = 0
     for inline in _small(inlines, most):
@@ -43,7 +43,7 @@ def in_parts(inlines: Sequence[Node], most: int) -> Iterator[list[Node]]:
             part, length = [], 0
         part.append(inline)
         length += len(text)
-        if text.endswith("\n"):
+        if by_lines and text.endswith("\n"):
             yield part
             part, length = [], 0
     if part:

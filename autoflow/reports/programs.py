@@ -72,11 +72,12 @@ class Program:
         try:
             output, warnings = self._child.communicate(given, timeout=max(timeout, 0.001))
         except subprocess.TimeoutExpired as error:
-            raise ReportError(took_too_long(self._name)) from error
+            raise ReportError(took_too_long(self._name), is_timeout=True) from error
         message = own_message(warnings, self._folder)
         if status := self._child.returncode:
             self._stop.raise_if_set()
-            raise ReportError(f"{self._name} failed: {message or ended_with(status)}", is_death=status < 0)
+            message = f"{self._name} failed: {message or ended_with(status)}"
+            raise ReportError(message, is_death=status < 0)
         return output, message
 
 
@@ -84,7 +85,8 @@ class Program:
 def started(command: Sequence[str], *, folder: Path, stop: StopSignal) -> Iterator[Program]:
     """Start `command` in `folder`, without the daemon's environment.
 
-    When the block ends or `stop` is set, kill it and every process it started.
+    When the block ends or `stop` is set, kill it and every process it started. If AutoFlow is killed, the system kills
+    it as well; it sees to that when the thread ends that started the command, so the block must be in one thread.
 
     Raises
     ------
@@ -98,7 +100,7 @@ def started(command: Sequence[str], *, folder: Path, stop: StopSignal) -> Iterat
         raise ReportError("; ".join(missing_tools()) or f"{command[0]} is not on PATH")
     pipe = subprocess.PIPE
     child = subprocess.Popen(
-        [program, *command[1:]],
+        [*_killed_with_this_process(), program, *command[1:]],
         cwd=folder,
         env=environment(Path(program).parent, folder),
         stdin=pipe,
@@ -112,6 +114,12 @@ def started(command: Sequence[str], *, folder: Path, stop: StopSignal) -> Iterat
     finally:
         kill_group(child.pid)
         child.communicate()
+
+
+def _killed_with_this_process() -> tuple[str, ...]:
+    """Return the beginning of a command that is to be killed with this process; empty where there is no `setpriv`."""
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL") if setpriv else ()
 
 
 def took_too_long(name: str) -> str:

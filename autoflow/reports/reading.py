@@ -10,6 +10,7 @@ from pathlib import Path
 
 from autoflow.errors import ReportError
 from autoflow.reports.dollars import with_dollars_hidden, with_dollars_shown
+from autoflow.reports.limits import readable_markdown
 from autoflow.reports.markup import printable
 from autoflow.reports.nodes import Node
 from autoflow.reports.programs import run
@@ -85,7 +86,7 @@ def _given(fragment: Fragment) -> str:
 def _source(fragment: Fragment) -> str:
     text = printable(fragment.text)
     if fragment.dialect is Dialect.MARKDOWN:
-        return with_dollars_hidden(with_delimited_formulas(text))
+        return with_dollars_hidden(with_delimited_formulas(readable_markdown(text)))
     return text
 
 
@@ -124,5 +125,6 @@ def _blocks(div: Node, fragment: Fragment) -> Sequence[Node]:
     (_, classes, attributes), blocks = div["c"]
     if "failed" in classes:
         start = " ".join(fragment.text.split())[:60]
-        raise ReportError(f"pandoc cannot read the {fragment.dialect.name} '{start}…': {dict(attributes)['message']}")
+        message = f"pandoc cannot read the {fragment.dialect.name} '{start}…': {dict(attributes)['message']}"
+        raise ReportError(message)
     return tuple(blocks)

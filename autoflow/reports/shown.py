@@ -8,7 +8,9 @@ from nbformat import NotebookNode, from_dict
 
 from autoflow.notebooks.terminal import as_shown
 from autoflow.notebooks.widgets import Widgets
+from autoflow.reports.elided import with_note_in_html, with_note_in_text
 from autoflow.reports.hypertext import clean_html
+from autoflow.reports.limits import Ledger
 from autoflow.reports.pictures import (
     PictureShelf,
     attachments_of,
@@ -55,8 +57,8 @@ _ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07
 _INLINE_DISPLAY = re.compile(r"^\$\s*\\displaystyle(?![A-Za-z])\s*(.*?)\s*\$$", re.DOTALL)
 
 
-def reduce_to_shown(notebook: NotebookNode, shelf: PictureShelf) -> None:
-    """Reduce `notebook` to what the report shows, and add its pictures to `shelf`.
+def reduce_to_shown(notebook: NotebookNode, shelf: PictureShelf, ledger: Ledger) -> None:
+    """Reduce `notebook` to what the report shows, and add its pictures to `shelf`; `ledger` limits both.
 
     The first form of each output is the one to show. A custom template can use the others.
     """
@@ -69,7 +71,7 @@ def reduce_to_shown(notebook: NotebookNode, shelf: PictureShelf) -> None:
             cell.source = beginning(shelf.with_data_attached(cell.source), MOST_MARKDOWN)
         elif cell.cell_type == "code":
             outputs = () if _tags(cell) & _REMOVED_OUTPUT else _without_widgets(cell.outputs, widgets)
-            cell.outputs = list(_shown_outputs(list(outputs), shelf))
+            cell.outputs = list(_shown_outputs(list(outputs), shelf, ledger))
 
 
 def fragments_of(notebook: NotebookNode) -> Iterator[Fragment]:
@@ -108,23 +110,39 @@ def _without_widgets(outputs: list[NotebookNode], widgets: Widgets) -> Iterator[
         yield from [output] if shown is None else map(from_dict, shown)
 
 
-def _shown_outputs(outputs: list[NotebookNode], shelf: PictureShelf) -> Iterator[NotebookNode]:
+def _shown_outputs(outputs: list[NotebookNode], shelf: PictureShelf, ledger: Ledger) -> Iterator[NotebookNode]:
     has_picture = any(is_picture(kind) for output in outputs for kind in output.get("data", {}))
     for output in outputs:
         if "data" not in output:
-            yield output
+            if output.get("name") != "stderr" and ledger.takes("outputs"):
+                output.text = _printed(_text(output.get("text", "")), ledger)
+                yield output
             continue
         data = {kind: _text(content) for kind, content in output.data.items() if _is_text(content)}
         if has_picture and set(data) == {"text/plain"} and data["text/plain"].startswith(_RETURNED_BY_PLOTTING):
             continue
         kind, text = _shown_form(data, output.data, shelf)
+        if not kind or not ledger.takes("outputs") or (is_picture(kind) and not ledger.takes("figures")):
+            continue
+        if kind == "text/plain":
+            text = _printed(text, ledger)
         if is_picture(kind):
             others = (content_of(data[form]) for form in PRIORITY if form in data and is_picture(form) and form != kind)
             shelf.add(content_of(text), tuple(others))
             kind = kind if kind in _TEMPLATES_HAVE else "image/png"
-        if kind:
-            output.data = NotebookNode({kind: text} | {other: data[other] for other in data if other != kind})
-            yield output
+        output.data = NotebookNode({kind: text} | {other: data[other] for other in data if other != kind})
+        yield output
+
+
+def _printed(text: str, ledger: Ledger) -> str:
+    """Return `text` as it was printed, or as much of it as a report and `ledger` have room for."""
+    text = with_note_in_text(text)
+    shown = plain_output(text)
+    room = ledger.room("characters")
+    if ledger.takes("characters", len(shown)):
+        return text
+    ledger.takes("characters", room)
+    return beginning(shown, room)
 
 
 def _is_text(content: object) -> bool:
@@ -148,7 +166,7 @@ def _shown_form(data: _Data, given: Mapping[str, object], shelf: PictureShelf) -
 
 def _printable_form(kind: str, text: str, shelf: PictureShelf) -> str:
     if kind == "text/html":
-        return clean_html(shelf.with_data_attached(text), shelf.attach)
+        return clean_html(with_note_in_html(shelf.with_data_attached(text)), shelf.attach)
     if kind == "text/plain":
         return "" if _OBJECT.fullmatch(text.strip()) else text
     if kind == "text/latex":

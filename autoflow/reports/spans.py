@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 _MOST_COLUMNS = 100
-"""Of a cell; pandoc makes as many columns as a cell claims to span."""
+"""Of a table; pandoc makes as many columns as a cell claims to span."""
 _MOST_ROWS = 65534
 """Of a cell, as in browsers."""
 
@@ -29,6 +29,8 @@ class Spans:
     A row without cells is lost in pandoc, and so are cells in columns that are only there because of cells above.
     """
 
+    count: int = 0
+    """The number of columns if some of them are left out, otherwise 0."""
     _cells: list[_Span] = field(default_factory=list)
     _sections: list[int] = field(default_factory=lambda: [0])
     _taken: dict[int, int] = field(default_factory=dict)
@@ -37,6 +39,7 @@ class Spans:
     """The number of the end tag of each row."""
     _row: int = -1
     _column: int = 0
+    _beyond: int = 0
 
     def begin_section(self) -> None:
         """Begin a head, body or foot, which no cell from above reaches into."""
@@ -46,11 +49,19 @@ class Spans:
     def begin_row(self) -> None:
         """Begin a row."""
         self._row += 1
-        self._column = 0
+        self._column = self._beyond = 0
 
     def end_row(self, tag: int) -> None:
         """End the row, at the end tag with this number."""
         self._ends[self._row] = tag
+
+    def is_beyond(self) -> bool:
+        """Return whether the next cell is in a column that is left out, and count it."""
+        if self._column < _MOST_COLUMNS:
+            return False
+        self._beyond += 1
+        self.count = max(self.count, self._column + self._beyond)
+        return True
 
     def add(self, tag: int, attributes: Mapping[str, str]) -> None:
         """Add a cell whose start tag has this number and these attributes."""

@@ -68,7 +68,7 @@ def table_of(contents: Node, cell_of: Callable[[Node], Cell]) -> Table:
         index=index,
         notes=tuple(notes),
     )
-    return _clipped(table)
+    return _clipped(table, max(int(dict(attributes).get("data-columns", 0)), len(columns)))
 
 
 def alignment_sign(pandoc_name: str) -> str:
@@ -107,9 +107,8 @@ def _with_index(row: Sequence[Cell | None], index: int) -> Row:
     return (*(cell and replace(cell, is_header=True) for cell in row[:index]), *row[index:])
 
 
-def _clipped(table: Table) -> Table:
-    """Return `table` without the columns after the last that is shown."""
-    count = len(table.alignments)
+def _clipped(table: Table, count: int) -> Table:
+    """Return `table` without the columns after the last that is shown; there were `count`."""
     if count <= MOST_COLUMNS:
         return table
     note = f"The first {MOST_COLUMNS:,} of {count:,} columns are shown."

@@ -27,15 +27,10 @@ def make_asciidoc(environment: jinja2.Environment, is_own: Callable[[Callable[..
     environment.template_class = _Template
     environment.context_class = _Context
     environment.bytecode_cache = _compiled
-    environment.join_path = _plain_name  # type: ignore[method-assign]
     environment.filters.update(replace=_replaced, join=_joined, **dict.fromkeys(_HTML_FILTERS, _unchanged))
 
 
 _HTML_FILTERS = ("safe", "e", "escape", "forceescape", "escape_html", "escape_html_keep_quotes")
-
-
-def _plain_name(template: str, parent: str) -> str:  # noqa: ARG001 - as Jinja calls it
-    return str(template)
 
 
 @jinja2.pass_context

@@ -18,6 +18,8 @@ _DEEPEST_BLOCK = 5
 """Of blocks within blocks: asciidoctor-pdf lays each out twice, so every level takes twice as long."""
 _DEEPEST_INDENTATION = 10
 """Of lists and blocks within each other: asciidoctor-pdf fails if no room is left on the page."""
+_LONGEST_PARAGRAPH = 4000
+"""In characters. The time to lay out a paragraph grows with the square of its length."""
 _LONGEST_PIECE = 100
 """Of a cell's content, in characters."""
 _WIDE = 1.6
@@ -53,8 +55,8 @@ class BlockWriter:
             return self._figure(seen[0]["c"])
         if len(seen) == 1 and (formula := formula_of(seen[0])) and formula.is_display:
             return self._formula(formula)
-        text = self.text.lines(inlines)
-        return f"{text}\n\n" if text else ""
+        parts = in_parts(inlines, _LONGEST_PARAGRAPH, by_lines=False) if _is_long(inlines) else [inlines]
+        return "".join(f"{text}\n\n" for part in parts if (text := self.text.lines(part)))
 
     _write_plain = _write_para
 
@@ -199,6 +201,10 @@ class BlockWriter:
             return f"{missing_picture(alt, self.text.problem(address))}\n\n"
         caption = title.removeprefix("fig:") or ("" if _FILE_NAME.fullmatch(alt) else alt)
         return picture_block(picture, alt=alt, caption=caption, may_turn=not self._depth and not self._list_level)
+
+
+def _is_long(inlines: Sequence[Node]) -> bool:
+    return len(text_with_lines(inlines)) > _LONGEST_PARAGRAPH
 
 
 def _simple_list(block: Node) -> tuple[str, Sequence[Sequence[Node]]] | None:

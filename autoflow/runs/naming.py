@@ -5,7 +5,7 @@ from its other entries.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from autoflow.dates.periods import describe_period
 from autoflow.runs.records import RunKey, WorkflowKey
@@ -13,7 +13,7 @@ from autoflow.runs.run import named_entry
 from autoflow.specs import TriggerSpec
 
 
-def run_name(key: RunKey, triggers: Iterable[TriggerSpec] = (), *, label: str | None = None) -> str:
+def run_name(key: RunKey, triggers: Sequence[TriggerSpec] = (), *, label: str | None = None) -> str:
     """Return the name of a run: that of its entry, and its period.
 
     `triggers` are the entries of the sensor. `label` is the label that the run had when it started, which counts if the
@@ -23,14 +23,19 @@ def run_name(key: RunKey, triggers: Iterable[TriggerSpec] = (), *, label: str | 
     return f"{entry} {describe_period(key.reference_date, key.every)}"
 
 
-def entry_name(key: WorkflowKey, triggers: Iterable[TriggerSpec] = (), *, label: str | None = None) -> str:
+def entry_name(key: WorkflowKey, triggers: Sequence[TriggerSpec] = (), *, label: str | None = None) -> str:
     """Return the name of an entry among `triggers`; `label` counts if it is none of them."""
-    entries = {WorkflowKey.of_trigger(each): each for each in triggers if each.workflow.name == key.workflow}
-    known = entries[key].label if key in entries else label
-    if known:
+    entries = [WorkflowKey.of_trigger(each) for each in triggers if each.workflow.name == key.workflow]
+    if known := label_of(key, triggers, label=label):
         return named_entry(key.workflow, known)
     apart = what_differs(key, [each for each in entries if each != key])
     return f"{key.workflow} ({', '.join(apart)})" if apart else key.workflow
+
+
+def label_of(key: WorkflowKey, triggers: Iterable[TriggerSpec], *, label: str | None = None) -> str | None:
+    """Return the label of an entry among `triggers`, None if it has none; `label` if it is none of them."""
+    entries = (trigger for trigger in triggers if trigger.workflow.name == key.workflow)
+    return next((each.label for each in entries if WorkflowKey.of_trigger(each) == key), label)
 
 
 def what_differs(key: WorkflowKey, others: Iterable[WorkflowKey]) -> list[str]:

@@ -3,6 +3,7 @@
 Variables are docker secrets or environment variables; a blank one counts as not set.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,13 @@ MAX_CONFIG_BYTES = 256 * 1024
 
 CONFIG_FILE = "PREFECT__USER_CONFIG_PATH"
 """The variable that names the config.toml to read."""
+
+
+_KEYS_OF_PREFECT = re.compile(
+    r"(?:agent|cloud|context|engine|flows|server|tasks)\..+|backend|debug|home_dir"
+    r"|logging\.(?:datefmt|extra_loggers|format|log_attributes|log_to_cloud)"
+)
+"""Keys that Prefect read from the same file before its version 2."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +98,9 @@ def _read(file: str | Problem) -> dict[str, object]:
 
 
 def _unknown_keys(given: Mapping[str, object], known: Sequence[str]) -> Problem | None:
-    names = ", ".join(f"'{name}'" for name in sorted(given.keys() - set(known)))
-    return Problem(f"config.toml: unknown key {names}; the keys are {', '.join(known)}") if names else None
+    unknown = [name for name in sorted(given.keys() - set(known)) if not _KEYS_OF_PREFECT.fullmatch(name)]
+    names = ", ".join(f"'{name}'" for name in unknown)
+    return Problem(f"config.toml: unknown key {names}; the keys are {', '.join(known)}") if unknown else None
 
 
 def _flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -78,15 +78,15 @@ class ActiveRun:
             self._record(self._or_cancelled(self._judged(problem)))
 
     def record_if_complete(self) -> None:
-        """Record the end of the notebooks before Prefect learns of it, unless they were stopped.
+        """Record the end of the notebooks before Prefect learns of it, unless someone may have cancelled them.
 
-        Why they were stopped is decided at the end of the flow: it may take a query to Prefect, which may not respond.
+        That is decided at the end of the flow: it may take a query to Prefect, which may not respond.
         """
         # Later, the flow is shown as cancelled in Prefect for other reasons, too.
         self.was_cancelled = self.cancel.is_set_directly or self.watched.stop.is_set_directly
         end = self._judged()
-        if not self._was_perhaps_cancelled(end):
-            self._record(end)
+        if self._is_stopped_by_us or not self._was_perhaps_cancelled(end):
+            self._record(self._or_cancelled(end))
 
     def _flow_parameters(self) -> Mapping[str, Any]:
         return {
@@ -121,13 +121,19 @@ class ActiveRun:
         is_stopped = end.state.is_stopped or self.outcome.was_stopped
         return not end.state.is_success and (is_stopped or self.was_cancelled)
 
+    @property
+    def _is_stopped_by_us(self) -> bool:
+        """Whether AutoFlow has stopped the run, because it shuts down or has lost the claim."""
+        return self.shutdown.stop.is_set or self.stop.is_set_directly
+
     def _or_cancelled(self, end: End) -> End:
         """Return `end`, or the end of a cancelled run if someone cancelled it."""
         if not self._was_perhaps_cancelled(end):
             return end
         # A run that AutoFlow stops itself is shown as cancelled in Prefect, too.
-        is_stopped_by_us = self.shutdown.stop.is_set or self.stop.is_set_directly
-        if self.was_cancelled or (not is_stopped_by_us and (self.cancel.is_set_directly or self.watched.is_cancelled)):
+        if self.was_cancelled or (
+            not self._is_stopped_by_us and (self.cancel.is_set_directly or self.watched.is_cancelled)
+        ):
             return End(RunState.CANCELLED, RunError("Cancelled", self.watched.stop.reason))
         return end
 

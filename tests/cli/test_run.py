@@ -51,6 +51,15 @@ def test_run_needs_available_dates_or_force(running_cli: Cli) -> None:
     assert unreachable.json("run", "simple", "--date", "2016-01-01", "--force")["state"] == "succeeded"
 
 
+def test_given_value_of_another_type_than_the_default_gives_a_warning(cli: Cli) -> None:
+    error = cli.fails("run", "simple", "--date", "2016-01-13", "-p", "level=2,5")
+    assert (
+        "parameter 'level': '2,5' is text, but notebook 'n' declares another type: `level = 1` in n.ipynb, line 1 of "
+        "the cell tagged 'parameters'\n"
+    ) in error
+    assert "declares another type" not in cli.fails("run", "simple", "--date", "2016-01-13", "-p", "level=2")
+
+
 def test_date_that_is_running_elsewhere_is_not_run(cli: Cli) -> None:
     with cli.store() as store:
         store.claim(RunKey.of("simple", {"level": 2}, datetime.date(2016, 1, 5)))

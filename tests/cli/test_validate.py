@@ -61,6 +61,31 @@ def test_unchecked_subject_is_not_reported_as_a_problem(cli: Cli, deployed: Depl
     assert "-      templates      not fully checked, because workflows.yml has problems" in lines
 
 
+def test_validate_tries_templates_on_every_kind_of_output(cli: Cli, deployed: Deployed) -> None:
+    folder = deployed.inputs
+    (folder / "good.tpl").write_text("{% extends 'asciidoc.tpl' %}{% block footer %}\nThe end\n{% endblock %}")
+    (folder / "svg.tpl").write_text(
+        "{% extends 'asciidoc.tpl' %}\n{% block data_svg %}\n{{ 1 | nothing }}{% endblock %}"
+    )
+    (folder / "default.tpl").write_text("{% extends 'asciidoc.tpl' %}\n{% block stream %}\n\n= {{ 1 }}{% endblock %}")
+    deployed.write_workflows("""
+        workflows:
+          - name: simple
+            notebooks:
+              n: {filename: n.ipynb, output: {format: pdf, template: good.tpl}}
+              o: {filename: n.ipynb, output: {format: [pdf, html], template: svg.tpl}}
+              p: {filename: n.ipynb, output: {format: html}}
+        available_dates_sensor: {schedule: null, workflows: [{workflow_name: simple}]}
+    """)
+    default = cli.with_environ(PREFECT__ASCIIDOC_TEMPLATE_PATH=str(folder / "default.tpl"))
+
+    checks = {check["subject"]: check for check in default.json("validate", "--offline", code=1)["checks"]}
+
+    refused, undefined = checks["templates"]["problems"]
+    assert refused.startswith(f"{folder / 'default.tpl'}:4: asciidoctor: level 0 sections")
+    assert undefined.startswith(f"{folder / 'svg.tpl'}:3: No filter named 'nothing': correct the name")
+
+
 def test_validate_shows_problems_of_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate"], {"PATH": "/usr/bin:/bin"}) == 1
     assert "AUTOFLOW_INPUTS_DIR is not set" in capsys.readouterr().out
@@ -118,8 +143,8 @@ def test_validate_reports_a_kernel_that_is_not_installed(cli: Cli, deployed: Dep
     (notebooks,) = [check for check in found["checks"] if check["subject"] == "notebooks"]
     assert notebooks["problems"] == [
         (
-            "workflows.yml:4: workflows[0].notebooks.n.filename: no kernel named 'ir' is installed; install one where "
-            "AutoFlow runs, or choose another kernel in the notebook and save it"
+            "workflows.yml:4: workflows[0].notebooks.n.filename: 'n.ipynb' cannot run: no kernel named 'ir' is "
+            "installed; install one where AutoFlow runs, or choose another kernel in the notebook and save it"
         )
     ]
 

@@ -390,6 +390,39 @@ def test_module_that_is_preloaded_is_imported_again_when_it_changes(tmp_path: Pa
             assert Kernels(server, tmp_path).say(code, environment=environment) == [f"{value}\n"]
 
 
+def test_process_that_is_outdated_ends_with_its_last_kernel_and_without_kernels_at_once(tmp_path: Path) -> None:
+    library = tmp_path / "library" / "my_library.py"
+    library.parent.mkdir()
+    environment = {**steady_environ(), "PYTHONPATH": str(library.parent)}
+
+    async def run(server: ForkServer, kernels: Kernels) -> None:
+        with new_kernel("python3", server) as kernel:
+            await kernel.connect(environment, tmp_path, start_timeout=LONG)
+            old = server.pid
+            assert old
+            library.write_text("value = 'second'")
+            assert await asyncio.to_thread(kernels.is_forked, environment)
+            assert server.pid != old
+            assert psutil.pid_exists(old)
+            await kernel.end()
+        wait_for(lambda: is_gone(old))
+
+    library.write_text("value = 1")
+    with ForkServer(["my_library"], idle_seconds=600) as server, asyncio.Runner() as runner:
+        kernels = Kernels(server, tmp_path)
+        runner.run(run(server, kernels))
+        assert server.wait_until_warm(LONG)
+        without_kernels = server.pid
+        assert without_kernels
+        library.write_text("value = 'the third'")
+        assert kernels.is_forked(environment)
+        assert server.pid != without_kernels
+        wait_for(lambda: is_gone(without_kernels))
+        # Not even a zombie stays.
+        server.warm_up(environment)
+        assert not psutil.pid_exists(without_kernels)
+
+
 def test_matplotlibrc_beside_a_notebook_counts(kernels: Kernels, tmp_path: Path, logged: list[str]) -> None:
     code = "import matplotlib; print(matplotlib.rcParams['lines.linewidth'])"
     (tmp_path / "matplotlibrc").write_text("lines.linewidth: 7")

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autoflow.kernels.connection import LONGEST_MESSAGE, TOO_LONG, KernelConnection
+from autoflow.kernels.connection import LARGEST_FRAME, LONGEST_MESSAGE, TOO_LONG, KernelConnection
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.kernels.kernel import (
     SHUTDOWN_GRACE,
@@ -303,11 +303,38 @@ def test_message_that_is_too_long_is_replaced_by_its_size(tmp_path: Path, fork_s
         assert replacement["content"]["size"] > LONGEST_MESSAGE  # type: ignore[index]
         messages = await messages_of(connection, f"raise ValueError('x' * {LONGEST_MESSAGE})")
         [error] = [message for message in messages if message["msg_type"] == "error"]
-        assert error["content"]["ename"] == "ExceptionTooLong"  # type: ignore[index]
+        assert error["content"]["ename"] == "ValueError"  # type: ignore[index]
         await kernel.end()
 
     with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
         runner.run(run(kernel))
+
+
+OF_ANOTHER_LANGUAGE = """
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.kernelapp import launch_new_instance
+IPythonKernel.language_info = {"name": "other"}
+launch_new_instance()
+"""
+
+
+def test_outputs_of_a_kernel_of_another_language_are_bounded(
+    install_kernel: Callable[..., str], tmp_path: Path
+) -> None:
+    async def run(kernel: Kernel) -> list[dict[str, object]]:
+        connection = await kernel.connect(steady_environ(), tmp_path, start_timeout=LONG)
+        printed = f"for _ in range(12): print('x' * {LONGEST_MESSAGE - 10_000}, flush=True)"
+        messages = await messages_of(connection, f"{printed}\nprint('x' * {LONGEST_MESSAGE}, flush=True)")
+        connection.execute(f"print('x' * {LARGEST_FRAME + 1})")
+        await asyncio.wait_for(kernel.ended.wait(), LONG)
+        assert kernel.death() == "it sent an output of more than 100 MB"
+        await kernel.end()
+        return messages
+
+    name = install_kernel(sys.executable, "-c", OF_ANOTHER_LANGUAGE, "-f", "{connection_file}", language="other")
+    with asyncio.Runner() as runner, new_kernel(name) as kernel:
+        messages = runner.run(run(kernel))
+    assert [message["msg_type"] for message in messages if message["msg_type"] == TOO_LONG]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from autoflow.notebooks.dropped_names import DROPPED, SEABORN_STYLES, replacemen
 from autoflow.notebooks.hints import with_hint
 
 PREAMBLE = """
-import asyncio, collections, collections.abc, datetime, inspect, io, pickle, time
+import asyncio, base64, collections, collections.abc, datetime, inspect, io, pickle, threading, time, yaml
 import flowclient, geopandas as gpd, IPython.display, jinja2, markupsafe, matplotlib, matplotlib_inline.backend_inline
 import matplotlib.cbook, matplotlib.cm, matplotlib.dates, matplotlib.mlab, matplotlib.pyplot as plt
 import numpy as np, pandas as pd, papermill, pandas.core.common, PIL.Image, PIL.ImageDraw, PIL.ImageFont, pyproj
@@ -30,6 +30,77 @@ array = np.array([1])
 """
 
 OLD: dict[str, tuple[str, str]] = {
+    "DataFrame.sort": ("df.sort('a')", "df.sort_values('a')"),
+    "DataFrame.to_msgpack": ("df.to_msgpack('x')", "df.to_parquet; df.to_pickle"),
+    "Series.from_csv": ("pd.Series.from_csv('x')", "pd.read_csv"),
+    "Series.order": ("df.a.order()", "df.a.sort_values()"),
+    "Series.reshape": ("df.a.reshape(1, 2)", "df.a.to_numpy().reshape(1, 2)"),
+    "Series.sort": ("df.a.sort()", "df.a.sort_values()"),
+    "Index.to_datetime": ("dates.to_datetime()", "pd.to_datetime(dates)"),
+    "Timestamp.to_datetime": ("dates[0].to_datetime()", "dates[0].to_pydatetime()"),
+    "pandas.read_gbq": ("pd.read_gbq('x')", ""),
+    "pandas.read_msgpack": ("pd.read_msgpack('x')", "pd.read_parquet; pd.read_pickle"),
+    "describe(datetime_is_numeric=)": ("df.describe(datetime_is_numeric=True)", ""),
+    "drop_duplicates(take_last=)": ("df.drop_duplicates(take_last=True)", "df.drop_duplicates(keep='last')"),
+    "groupby(squeeze=)": ("df.groupby('a', squeeze=True)", ""),
+    "read_excel(parse_cols=)": (
+        "pd.read_excel('x', parse_cols='A')",
+        "inspect.signature(pd.read_excel).bind('x', usecols='A')",
+    ),
+    "read_excel(sheetname=)": (
+        "pd.read_excel('x', sheetname='x')",
+        "inspect.signature(pd.read_excel).bind('x', sheet_name='x')",
+    ),
+    "set_axis(inplace=)": ("df.set_axis(['x', 'y'], axis=1, inplace=True)", "df.set_axis(['x', 'y'], axis=1)"),
+    "sort_index(by=)": ("df.sort_index(by='a')", "df.sort_values('a')"),
+    "to_datetime(box=)": ("pd.to_datetime(['2016-01-01'], box=False)", ""),
+    "DatetimeIndex(start=)": (
+        "pd.DatetimeIndex(start='2016-01-01', periods=2, freq='D')",
+        "pd.date_range(start='2016-01-01', periods=2, freq='D')",
+    ),
+    "nested dictionaries in agg": (
+        "df.groupby('a').agg({'b': {'x': 'sum'}})",
+        "df.groupby('a').agg(x=('b', 'sum'))",
+    ),
+    'errors="ignore"': ("pd.to_numeric('x', errors='ignore')", "pd.to_numeric('x', errors='coerce')"),
+    "numpy.ComplexWarning": ("np.ComplexWarning", "np.exceptions.ComplexWarning"),
+    "numpy.RankWarning": ("np.RankWarning", "np.exceptions.RankWarning"),
+    "numpy.VisibleDeprecationWarning": (
+        "np.VisibleDeprecationWarning",
+        "np.exceptions.VisibleDeprecationWarning",
+    ),
+    "numpy.bool8": ("np.bool8", "np.bool_"),
+    "numpy.warnings": ("np.warnings.simplefilter('ignore')", "import warnings"),
+    "matplotlib.cm.cmap_d": ("matplotlib.cm.cmap_d", "matplotlib.colormaps"),
+    "matplotlib.colors.DivergingNorm": (
+        "from matplotlib.colors import DivergingNorm",
+        "from matplotlib.colors import TwoSlopeNorm",
+    ),
+    **{
+        f"Axes.{name}": (f"plt.gca().{name}()", f"plt.subplots()[1].get_subplotspec().{name}()")
+        for name in ("is_first_col", "is_first_row", "is_last_col", "is_last_row")
+    },
+    "Axes.set_color_cycle": ("plt.gca().set_color_cycle(['r'])", "plt.gca().set_prop_cycle(color=['r'])"),
+    "GeoSeries.geom_almost_equals": (
+        "gdf.geometry.geom_almost_equals(gdf.geometry)",
+        "gdf.geometry.geom_equals_exact(gdf.geometry, 1e-6)",
+    ),
+    "overlay(use_sindex=)": ("gpd.overlay(gdf, gdf, use_sindex=True)", ""),
+    "plot(colormap=)": ("gdf.plot(colormap='viridis')", "gdf.plot(cmap='viridis')"),
+    "CRS as a dictionary": (
+        "gdf.set_crs('epsg:4326').crs['init']",
+        "gdf.set_crs('epsg:4326').crs.to_epsg(); gdf.set_crs('epsg:4326').crs.to_dict()",
+    ),
+    "InteractiveShell.magic": (
+        "IPython.InteractiveShell.magic('matplotlib inline')",
+        "IPython.InteractiveShell.run_line_magic",
+    ),
+    "IPython.nbformat": ("from IPython.nbformat import current", "import nbformat"),
+    "yaml.load without a Loader": ("yaml.load('a: 1')", "yaml.safe_load('a: 1')"),
+    "base64.encodestring": ("base64.encodestring(b'')", "base64.encodebytes(b'')"),
+    "cgi.escape": ("from cgi import escape", "from html import escape"),
+    "fractions.gcd": ("from fractions import gcd", "from math import gcd"),
+    "Thread.isAlive": ("threading.Thread().isAlive()", "threading.Thread().is_alive()"),
     "Styler.hide_index": ("df.style.hide_index()", 'df.style.hide(axis="index")'),
     "Styler.hide_columns": ('df.style.hide_columns(["a"])', 'df.style.hide(["a"], axis="columns")'),
     "Styler.set_precision": ("df.style.set_precision(2)", "df.style.format(precision=2)"),
@@ -165,7 +236,7 @@ OLD: dict[str, tuple[str, str]] = {
     ),
     **{
         f"{name}(level=)": (f"leveled.{name}(level=0)", f"leveled.groupby(level=0).{name}()")
-        for name in ("count", "max", "mean", "median", "min", "std", "sum")
+        for name in ("all", "any", "count", "max", "mean", "median", "min", "std", "sum")
     },
     "display.max_colwidth = -1": (
         "pd.set_option('display.max_colwidth', -1)",
@@ -347,6 +418,13 @@ OLD: dict[str, tuple[str, str]] = {
 """For each name in the table, code that uses it, and code that uses what replaces it."""
 
 MORE = {
+    "df.groupby('a').pad()": "pandas {pandas} no longer has DataFrameGroupBy.pad; use DataFrame.ffill",
+    "from matplotlib.cm import get_cmap": (
+        "matplotlib {matplotlib} no longer has matplotlib.cm.get_cmap; use plt.get_cmap, or matplotlib.colormaps[name]"
+    ),
+    "pd.to_datetime('x', errors='ignore')": (
+        'pandas {pandas} no longer has errors="ignore"; use errors="coerce", or try and except'
+    ),
     "gdf.append(gdf)": "pandas {pandas} no longer has GeoDataFrame.append; use pd.concat([df, other])",
     "gdf.geometry.append(df.a)": "pandas {pandas} no longer has GeoSeries.append; use pd.concat([series, other])",
     "gdf.iteritems()": "pandas {pandas} no longer has GeoDataFrame.iteritems; use DataFrame.items",

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from autoflow.errors import RunStopped
+from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.notebooks.execution import execute
 from autoflow.stop_signal import StopSignal
 from tests.conftest import PYTHON, write_notebook
@@ -105,6 +106,31 @@ def test_notebook_may_end_itself_in_its_last_cell(run: Runner, code: str) -> Non
     ran = run("1", code, "")
     assert ran.error is None
     assert ran.states == ["completed"] * 3
+
+
+def test_error_names_the_cell_as_its_author_counts_it_and_quotes_its_first_line(run: Runner, tmp_path: Path) -> None:
+    path = write_notebook(tmp_path / "n.ipynb", "1", "# total\ntotal = 1 / 0", parameters="value = 1")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell("# Title"))
+    nbformat.write(notebook, path)
+    seen: list[tuple[int, int]] = []
+    ran = run.run(path, values={"value": 2}, on_cell=lambda *numbers: seen.append(numbers))
+    assert str(ran.error) == "notebook 'flows', cell 4 (In [4]: # total): ZeroDivisionError: division by zero"
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    executed = ExecutedNotebook.read(ran.executed)
+    assert executed
+    assert executed.source(4) == "# total\ntotal = 1 / 0"
+
+    # The author goes on with the executed copy, whose added cell is one of the notebook's own now.
+    path.write_text(ran.executed.read_text())
+    again = run.run(path, values={"value": 3})
+    assert str(again.error).startswith("notebook 'flows', cell 5 (In [4]: # total): ")
+
+
+def test_quoted_line_is_short_and_has_no_secret(run: Runner) -> None:
+    ran = run(f"x = 'a.token.of.no.use' + 3 # {'long' * 50}", secrets=["a.token.of.no.use"])
+    assert str(ran.error).startswith("notebook 'flows', cell 1 (In [1]: x = '[secret]' + 3 # long")
+    assert len(str(ran.error)) < 250
 
 
 def test_exit_with_a_status_is_a_failure(run: Runner) -> None:

@@ -74,6 +74,24 @@ def test_error_of_a_query_over_no_days_says_which_notebooks_need_half_open_inter
     assert "needs 'interval_ends: excluded' in workflows.yml" in hinted
 
 
+def test_an_error_that_an_errored_query_has_caused_says_how_to_reset_it(run: Runner) -> None:
+    ran = run("""
+        class FlowclientConnectionError(Exception): pass
+        try:
+            raise FlowclientConnectionError("Something went wrong: . API returned with status 'errored'")
+        except Exception as error:
+            raise RuntimeError('no flows for the north') from error
+    """)
+    _, error_class, message = ran.failure()
+    assert error_class == "RuntimeError"
+    assert message.startswith("no flows for the north (FlowMachine remembers this query as errored")
+
+
+def test_code_in_a_traceback_that_names_the_state_gets_no_hint(run: Runner) -> None:
+    _, _, message = run("1 / 0  # or raise ValueError: status 'errored'").failure()
+    assert message == "division by zero"
+
+
 def test_a_long_error_leaves_room_for_the_hint_wherever_it_names_the_state() -> None:
     hinted = with_hint("RuntimeError", f"{'x ' * 20_000}and status 'errored'", [])
     assert "FlowMachine remembers" in hinted[:500]

@@ -4,6 +4,7 @@ import ast
 import dis
 import json
 import keyword
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -110,3 +111,35 @@ def _stored_names(source: str) -> set[str]:
     """Return the names that the code of a module stores, as Python's compiler sees them."""
     code = dis.Bytecode(compile(source, "cell", "exec"))
     return {str(each.argval) for each in code if each.opname == "STORE_NAME"} - {"__annotations__"}
+
+
+PIECES = st.sampled_from(
+    [
+        *"xy=:,;|()[]{}\n\t'\"#%!?*@\\\0\f\r\ud800é\u2028",
+        "    ",
+        "%%time\n",
+        "f'",
+        "if ",
+        "class C:",
+        ":=",
+        " # type: ",
+        ">>> ",
+    ]
+)
+
+
+def refusal(source: str) -> str | None:
+    """Return why a cell is refused; None if it is read."""
+    try:
+        found = declarations(source)
+    except InvalidCellError as error:
+        return str(error)
+    assert all(isinstance(each.accepts([1]), bool) for declared in found.values() for each in declared)
+    return None
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(PIECES, max_size=25).map("".join))
+def test_any_text_is_read_or_refused_with_a_line(source: str) -> None:
+    reason = refusal(source)
+    assert reason is None or re.fullmatch(r"line \d+: [^\n]+", reason)

@@ -115,6 +115,15 @@ def test_no_part_of_a_token_is_left_where_its_signature_is_a_secret_of_its_own(d
         assert re.sub(r"\x1b\[\d+m|</?[bi]>", "", clean) == "it is [secret] and so on"
 
 
+def test_a_secret_in_several_lines_of_a_list_is_redacted_and_other_lines_stay(deployed: Deployed) -> None:
+    redaction = Redaction(deployed.settings(FLOWAPI_TOKEN=LONG_TOKEN).secrets)
+    lines = ["first\n", f"T = {LONG_TOKEN[:100]}", f"{LONG_TOKEN[100:]}\n", "last"]
+    assert redaction.of_value(lines) == ["first\n", "T = [secret]\n", "last"]
+    assert redaction.of_value(["a", LONG_TOKEN, "b"]) == ["a", "[secret]", "b"]
+    assert redaction.of_value(["a", 1, [LONG_TOKEN], ""]) == ["a", 1, ["[secret]"], ""]
+    assert redaction.of_value([]) == []
+
+
 def test_a_secret_that_another_stream_interrupts_is_redacted(run: Runner) -> None:
     pause = "sys.{}.flush(); time.sleep(0.5)"
     ran = run(
@@ -154,7 +163,7 @@ def test_error_that_is_cut_within_a_secret_has_no_part_of_it(run: Runner) -> Non
     )
     text = ran.executed.read_text()
 
-    assert "more characters]" in text
+    assert f"[cut after {LONGEST_ERROR} characters]" in text
     assert "p_-" not in text
     assert "h" * 20 not in text
 

@@ -2,11 +2,11 @@
 
 import datetime
 
-from autoflow.errors import ReportError
+from autoflow.errors import NotebookError, ReportError
 from autoflow.orchestration.artifacts import LONGEST_MESSAGE, summary
 from autoflow.runs.run import NotebookOutputs, Outcome, WorkflowRun
 from autoflow.specs import NotebookSpec, WorkflowSpec
-from tests.conftest import Deployed
+from tests.conftest import Deployed, write_notebook
 
 
 def the_run(deployed: Deployed) -> WorkflowRun:
@@ -35,3 +35,13 @@ def test_error_that_is_too_long_is_cut_between_words_and_says_so(deployed: Deplo
     assert len(line) <= LONGEST_MESSAGE + 2
     assert words[-1] == "…"
     assert set(words[:-1]) == {path}
+
+
+def test_a_failed_notebook_has_a_link_to_its_cell(deployed: Deployed) -> None:
+    executed = write_notebook(deployed.outputs / "notebooks" / "n.ipynb", "1", "2 / 0")
+    error = NotebookError("n", 2, "ZeroDivisionError", "division by zero", code="In [2]: 2 / 0")
+    outcome = Outcome({"n": NotebookOutputs(executed)}, {"n": error})
+    settings = deployed.settings(AUTOFLOW_REPORT_URL_BASE="https://reports.example.org")
+    with_address = summary(the_run(deployed), outcome, settings)
+    assert "(<https://reports.example.org/notebooks/n.html#cell-2>):\n\n```python\n2 / 0\n```" in with_address
+    assert "The cell, `notebooks/n.html#cell-2`:" in summary(the_run(deployed), outcome, deployed.settings())

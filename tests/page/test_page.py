@@ -24,7 +24,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from autoflow.dates.stencil import DateStencil
 from autoflow.model.opening import PAGE_NAME, open_run_store
 from autoflow.model.store import RunStore
-from autoflow.page.readable import readable_html
+from autoflow.page.readable import LONGEST_HIGHLIGHTED, readable_html
 from autoflow.page.writer import BANNER_BEGIN, BANNER_END, PageWriter, write_page
 from autoflow.runs.attention import Condition, Need
 from autoflow.runs.records import RunError, RunKey, RunState, utc_now
@@ -294,7 +294,8 @@ def test_a_browser_shows_calendars_and_links_that_lead_to_files(
 ) -> None:
     settings = deployed.settings()
     notebook = finish(store, 1, RunState.SUCCEEDED, settings)
-    finish(store, 2, RunState.FAILED, settings, error=RunError("ValueError", "no data", "n", 3))
+    broken = finish(store, 2, RunState.FAILED, settings, error=RunError("ValueError", "no data", "n", 3, "In [3]: x"))
+    broken.with_suffix(".html").write_text(readable_html(json.loads(broken.read_text()), title="n"))
     write_page(settings, store, triggers=[TriggerSpec(workflow=SPEC)])
 
     browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
@@ -304,7 +305,10 @@ def test_a_browser_shows_calendars_and_links_that_lead_to_files(
     assert len(browser.find_elements(By.CSS_SELECTOR, '[tabindex="0"]')) == 2  # of all days one, and the table
     assert not re.search(r'(src|href)="(https?:)?//', browser.page_source)
     failed.click()
-    assert "no data" in shown(browser, ".details pre").text
+    assert shown(browser, ".details pre").text == "notebook 'n', cell 3 (In [3]: x): ValueError: no data"
+    link = browser.find_element(By.LINK_TEXT, "Show cell 3 of n").get_attribute("href") or ""
+    assert Path(unquote(urlsplit(link).path)) == broken.with_suffix(".html")
+    assert urlsplit(link).fragment == "cell-3"
     failed.send_keys(Keys.ARROW_UP)
     done = browser.switch_to.active_element
     assert done.get_attribute("aria-label") == "2016-01-01: done"
@@ -327,7 +331,9 @@ def test_executed_notebooks_are_converted_to_html_in_the_background(deployed: De
 
     assert states(settings) == {1: "done", 2: "done"}
     for notebook in (before, after):
-        assert "print(1)" in notebook.with_suffix(".html").read_text()
+        html = notebook.with_suffix(".html").read_text()
+        assert ">print</span>" in html
+        assert f"<title>flows &amp; &lt;more&gt; {notebook.name.split('__')[2]}: n</title>" in html
     (series,) = content(settings)["series"]
     assert series["sets"] == [
         [
@@ -338,6 +344,19 @@ def test_executed_notebooks_are_converted_to_html_in_the_background(deployed: De
                 ["reports/flows%20100%25%20%231__n__{d}__abcdef01__{t}.pdf"],
             ]
         ]
+    ]
+
+
+def test_a_notebook_that_cannot_be_converted_is_a_line_in_the_log(
+    deployed: Deployed, store: RunStore, logged: list[str]
+) -> None:
+    broken = finish(store, 1, RunState.SUCCEEDED, deployed.settings())
+    broken.write_text("{")
+    with PageWriter(deployed.settings(), store, shortest_pause=0.0) as page:
+        page.follow([TriggerSpec(workflow=SPEC)])
+        page.finish()
+    assert [line for line in logged if "could not convert" in line] == [
+        f"could not convert {broken} to HTML: JSONDecodeError"
     ]
 
 
@@ -373,7 +392,7 @@ def test_a_notebook_as_html_has_its_outputs_and_nothing_that_runs() -> None:
     html = readable_html(notebook, title="a<b")
     for shown in (
         "<h1>A <em>title</em></h1>",
-        "1 &lt; 2",
+        '<span class="o">&lt;</span>',
         "<td>7</td>",
         "data:image/png;base64,iVBORw0KGgo=",
         "&lt;no&gt;",
@@ -383,3 +402,66 @@ def test_a_notebook_as_html_has_its_outputs_and_nothing_that_runs() -> None:
         assert hidden not in html
     assert "default-src 'none'" in html
     assert "<title>a&lt;b</title>" in html
+
+
+def test_cells_of_a_notebook_as_html_are_numbered_as_its_author_counts_them() -> None:
+    new_code: Any = nbformat.v4.new_code_cell
+    parameters = {"tags": ["injected-parameters"]}
+    failure = nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=["ValueError: no"])
+    cells = [
+        nbformat.v4.new_markdown_cell('# Title <b id="cell-3">b</b>'),
+        new_code("a = 1", execution_count=1),
+        new_code("a = 2", execution_count=2, metadata=parameters),
+        new_code("def f(x):\n    return '<&'", execution_count=3),
+        new_code("f(1", execution_count=4, outputs=[failure], metadata={"papermill": {"status": "failed"}}),
+        nbformat.v4.new_raw_cell("<raw>"),
+    ]
+    record = {"start_time": "2026-11-23T04:00:00.123456+00:00", "duration": 12.3}
+    html = readable_html(
+        nbformat.v4.new_notebook(cells=cells, metadata={"papermill": record}), title="flows 2016-01-05"
+    )
+
+    assert re.findall(r'<section class="([^"]*)"(?: id="([^"]*)")?>', html) == [
+        ("cell", "cell-1"),
+        ("cell", "cell-2"),
+        ("cell", ""),
+        ("cell", "cell-3"),
+        ("cell failed", "cell-4"),
+        ("cell", "cell-5"),
+    ]
+    assert html.count("id=") == 5
+    assert re.findall(r"<strong>(\d)</strong> <code>(In \[\d\])</code>", html) == [
+        ("2", "In [1]"),
+        ("3", "In [3]"),
+        ("4", "In [4]"),
+    ]
+    assert '<a href="#cell-4">cell 4</a>' in html
+    assert "Started 2026-11-23 04:00 UTC, took 12 s" in html
+    assert '<span class="k">def</span>' in html
+    assert "&lt;&amp;" in html
+    assert "&lt;raw&gt;" in html
+    assert "prefers-color-scheme:dark" in html
+
+
+@pytest.mark.parametrize("language", [None, {"name": "R"}, {"name": "<no language>"}, 3])
+@pytest.mark.parametrize("length", [0, LONGEST_HIGHLIGHTED])
+def test_code_of_any_language_and_length_is_shown(language: object, length: int) -> None:
+    cell = nbformat.v4.new_code_cell("x <- 1 %in% y" + "\n#" * length)
+    html = readable_html({"cells": [cell], "metadata": {"language_info": language}}, title="t")
+    text = re.sub(r"<[^<>]*>", "", html[html.index("<main>") :])
+    assert "x &lt;- 1 %in% y" in text
+
+
+def test_a_notebook_as_html_shows_widgets_and_printed_text_as_they_ended() -> None:
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "m"}, "text/plain": "IntSlider(value=7)"}
+    states = {"m": {"model_name": "HTMLModel", "state": {"value": "<b>9</b><script>evil()</script>"}}}
+    outputs = [
+        nbformat.v4.new_output("display_data", data=view),
+        nbformat.v4.new_output("stream", text=" 50 %\r100 %\n"),
+    ]
+    metadata = {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": states}}}
+    html = readable_html({"cells": [nbformat.v4.new_code_cell("", outputs=outputs)], "metadata": metadata}, title="t")
+    assert "<b>9</b>" in html
+    assert "100 %" in html
+    for hidden in ("IntSlider", "<script", "evil()<", " 50 %"):
+        assert hidden not in html

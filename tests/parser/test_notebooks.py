@@ -154,7 +154,9 @@ def test_notebook_in_another_language_without_a_tagged_cell_is_accepted_with_a_f
     write_notebook(inputs / "bash.ipynb", "x=1", kernelspec=BASH)
     text = changed(("{filename: plain.ipynb}", "{filename: bash.ipynb, parameters: {x: date_ranges}}"))
     kernel, tag = parse(inputs, text).findings
-    assert kernel.text.startswith(f"workflows.yml:17: {ONLY}.filename: no kernel named 'bash' is installed; ")
+    assert kernel.text.startswith(
+        f"workflows.yml:17: {ONLY}.filename: 'bash.ipynb' cannot run: no kernel named 'bash' is installed; "
+    )
     assert tag.text.startswith(f"workflows.yml:17: {ONLY}.parameters: the notebook has no cell tagged 'parameters'; ")
     assert not tag.fails_runs
 
@@ -193,8 +195,8 @@ def test_kernel_of_another_language_that_is_not_installed_is_found(
     nbformat.write(notebook, path)
     assert fatal_findings(inputs) == [
         (
-            f"17: {ONLY}.filename: {reason}; install one where AutoFlow runs, or choose another kernel in the notebook "
-            "and save it"
+            f"17: {ONLY}.filename: 'plain.ipynb' cannot run: {reason}; install one where AutoFlow runs, or choose "
+            "another kernel in the notebook and save it"
         )
     ]
 
@@ -211,7 +213,7 @@ def test_cell_that_is_not_valid_python_is_found_and_keeps_no_other_workflow_from
     write_notebook(inputs / "plain.ipynb", parameters="x = 1\ny = (2")
     assert fatal_findings(inputs) == [
         (
-            f"17: {ONLY}.filename: the notebook's cell tagged 'parameters' is not valid Python: "
+            f"17: {ONLY}.filename: the cell tagged 'parameters' in 'plain.ipynb' is not valid Python: "
             "line 2: '(' was never closed"
         )
     ]

@@ -14,7 +14,17 @@ from autoflow.errors import ReportError
 from autoflow.reports import try_template
 from autoflow.reports.every_output import notebook_with_every_output
 from autoflow.specs import ReportFormat
-from tests.reports.convert import code, images_in, notebook, prints, report_of, shows, text_of, words_of
+from tests.reports.convert import (
+    DEFAULT_TEMPLATE,
+    code,
+    images_in,
+    notebook,
+    prints,
+    report_of,
+    shows,
+    text_of,
+    words_of,
+)
 
 FIVE = """{%- extends 'asciidoc.tpl' -%}
 {% block header %}
@@ -67,9 +77,11 @@ def test_a_template_for_nbconvert_5_shows_pictures_listings_and_the_first_headin
 
 
 def test_pictures_that_a_template_names_are_in_html_reports(tmp_path: Path) -> None:
-    report = report_of(every_output(), tmp_path, template=written(FIVE, tmp_path), report_format=ReportFormat.HTML)
-    page = html.unescape(report.read_text())
+    template = written(FIVE, tmp_path)
 
+    report = report_of(every_output(), tmp_path, template=template, report_format=ReportFormat.HTML)
+
+    page = html.unescape(report.read_text())
     assert len(re.findall(r'<img src="data:image/(?:png|jpe?g);base64', page)) >= 3
     assert "<pre>[1,\n 2]</pre>" in page
 
@@ -185,6 +197,15 @@ def test_a_template_extends_any_template_of_nbconvert_for_asciidoc(parent: str, 
 
     assert "CODE x = 1" in text
     assert "The end of 2 cells" in text
+
+
+def test_a_copy_of_autoflows_template_shows_what_that_shows(tmp_path: Path) -> None:
+    copy = written(DEFAULT_TEMPLATE.read_text() + "{%- block footer %}\nThe end\n{% endblock -%}", tmp_path)
+    ours = words_of(report_of(every_output(), tmp_path, report_format=ReportFormat.HTML))
+
+    words = words_of(report_of(every_output(), tmp_path, template=copy, report_format=ReportFormat.HTML))
+
+    assert words.replace(" The end", "") == ours
 
 
 PLAIN = """{%- extends 'PARENT' -%}

@@ -13,12 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from autoflow.errors import RunStopped
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
+from autoflow.orchestration.cancellation import Cancellations
 from autoflow.parser import read_workflows
 from autoflow.runs.records import RunRecord, RunState
 from autoflow.runs.run import WorkflowRun
+from autoflow.specs import NotebookSpec, WorkflowSpec
 from autoflow.stop_signal import Shutdown, StopSignal
+from autoflow.workflows.active_run import ActiveRun
 from autoflow.workflows.runner import WorkflowRunner
 from tests.conftest import Deployed, write_notebook
 from tests.waiting import wait_for
@@ -157,6 +161,24 @@ def test_a_run_that_is_stopped_has_not_failed(
 
     # A conversion that is killed while it loads may succeed: it is started again.
     assert record.state in ({state, RunState.SUCCEEDED} if "real" in at_work else {state})
+
+
+def test_the_end_of_a_run_that_autoflow_stops_is_recorded_before_prefect_learns_of_it(deployed: Deployed) -> None:
+    shutdown = Shutdown()
+    cancel = StopSignal(shutdown.stop)
+    workflow = WorkflowSpec(name="one", notebooks=(NotebookSpec(label="n", path=deployed.inputs / "n.ipynb"),))
+    run = WorkflowRun(workflow=workflow, parameters={}, reference_date=DATE, date_ranges=())
+    with closing(RunStore(deployed.settings().db_uri)) as store, Cancellations().of(StopSignal(cancel)) as watched:
+        store.migrate()
+        claim = store.claim(run.key)
+        assert claim
+        active = ActiveRun(run=run, claim=claim, store=store, shutdown=shutdown, cancel=cancel, watched=watched)
+        shutdown.close_at_once("AutoFlow was stopped")
+        active.outcome.errors["n"] = RunStopped("AutoFlow was stopped")
+        # Prefect may not answer for longer than AutoFlow waits.
+        active.record_if_complete()
+        (record,) = store.runs()
+    assert record.state is RunState.INTERRUPTED
 
 
 def test_a_notebook_that_cannot_be_written_while_the_run_is_stopped_has_not_failed(stopped: Stopped) -> None:

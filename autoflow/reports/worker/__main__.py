@@ -16,6 +16,7 @@ from documents import page_of  # type: ignore[import-not-found]
 from drawings import drawing  # type: ignore[import-not-found]
 from images import Made, raster  # type: ignore[import-not-found]
 from isolated import isolated  # type: ignore[import-not-found]
+from PIL import Image
 
 
 def main() -> None:
@@ -24,6 +25,7 @@ def main() -> None:
     folder = Path.cwd()
     deadline = time.monotonic() + order["seconds"]
     made: dict[str, Made] = {}
+    Image.preinit()  # once, not in the process of each picture
     for key in order["pictures"]:
         made[key] = isolated(partial(finished, folder, key), seconds=deadline - time.monotonic())
     if order["formulas"]:

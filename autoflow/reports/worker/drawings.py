@@ -6,7 +6,7 @@ import math
 import re
 import urllib.parse
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +134,7 @@ def _repeated(element: ET.Element, by_id: Mapping[str, ET.Element]) -> Iterator[
 
 def _quieten(root: ET.Element) -> None:
     """Remove whatever could run, or refer to another file."""
-    for parent in list(root.iter()):
-        for child in list(parent):
-            name = _name(child)
-            if not name or name in _ACTIVE or name.startswith("animate"):
-                parent.remove(child)
+    _remove(root, lambda element: not (name := _name(element)) or name in _ACTIVE or name.startswith("animate"))
     for element in root.iter():
         name = _name(element)
         if name == "style" and element.text:
@@ -147,6 +143,18 @@ def _quieten(root: ET.Element) -> None:
             element.set("d", "M0 0")  # the glyph of a space; prawn-svg warns about a path without data
         for attribute, value in list(element.attrib.items()):
             _quieten_attribute(element, attribute, value)
+    _remove(root, _shows_nothing)
+
+
+def _remove(root: ET.Element, is_unwanted: Callable[[ET.Element], bool]) -> None:
+    for parent in list(root.iter()):
+        for child in filter(is_unwanted, list(parent)):
+            parent.remove(child)
+
+
+def _shows_nothing(element: ET.Element) -> bool:
+    """Return whether an element refers to nothing, about which prawn-svg would warn."""
+    return _name(element) in {"image", "use"} and not (element.get("href") or element.get(f"{{{_XLINK}}}href"))
 
 
 def _quieten_attribute(element: ET.Element, attribute: str, value: str) -> None:

@@ -1,0 +1,81 @@
+import datetime
+
+import pytest
+
+from autoflow.runs.records import RunKey
+from tests.cli.conftest import Cli
+
+WORKFLOWS = """
+workflows:
+  - name: simple
+    notebooks: {n: {filename: n.ipynb, parameters: {level: level, missing: missing_dates}}}
+available_dates_sensor:
+  schedule: null
+  workflows:
+    - {workflow_name: simple, for_each: {level: [1, 2]}, every: week, enough: 60%, wait: 0}
+    - {workflow_name: simple, parameters: {level: 3}, label: daily, latest_date: 2016-01-02}
+"""
+
+
+@pytest.fixture
+def weekly(cli: Cli) -> Cli:
+    """Return verbs with weekly entries, whose first date is the third of January, and a daily one."""
+    notebook = cli.deployed.inputs / "n.ipynb"
+    notebook.write_text(notebook.read_text().replace("level = 1", "level = 1\\nmissing = []"))
+    cli.deployed.write_workflows(WORKFLOWS)
+    return cli
+
+
+def test_plan_shows_periods_as_such(weekly: Cli) -> None:
+    plans = weekly.json("plan", "--dates")["workflows"]
+    assert [(plan["label"], plan["every"]) for plan in plans] == [("1", "week"), ("2", "week"), ("daily", "day")]
+    dates = {each["date"]: each["standing"] for each in plans[0]["dates"]}
+    assert list(dates) == ["2016-01-03", "2016-01-10", "2016-01-17"]
+    assert weekly("plan", "--dates") == 0
+    printed = weekly.printed()
+    assert "simple:1, every week" in printed
+    assert "2015-12-28   2016-01-03   dates missing" in printed
+    assert "2016-01-04   2016-01-10   due" in printed
+    assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_a_date_within_a_period_is_refused_with_the_nearest_ones(weekly: Cli) -> None:
+    problem = weekly.fails("run", "simple:1", "--date", "2016-01-09")
+    assert "workflow 'simple' runs every week, and none ends on 2016-01-09" in problem
+    assert "the nearest dates are 2016-01-03 and 2016-01-10" in problem
+
+
+def test_ambiguous_workflow_is_refused_with_its_labels(weekly: Cli) -> None:
+    problem = weekly.fails("run", "simple", "--date", "2016-01-10")
+    assert "'simple' has 3 entries in workflows.yml: choose one of simple:1, simple:2, simple:daily" in problem
+    assert "has no entry labelled 'x' in workflows.yml, but 1, 2, daily" in weekly.fails(
+        "run", "simple:x", "--date", "2016-01-10"
+    )
+
+
+def test_backfill_accounts_for_every_period(weekly: Cli) -> None:
+    content = weekly.json("backfill", "simple:1", "--from", "2015-12-20", "--to", "2016-01-31", "--dry-run")
+    assert content["would_run"] == ["2016-01-10"]
+    assert sum(content["left_out"].values()) == 6
+    assert content["left_out"]["without data in FlowAPI"] == 4
+
+
+def test_run_of_an_entry_with_a_label_is_listed_by_it_and_forgotten_on_request(running_cli: Cli, weekly: Cli) -> None:
+    ran = running_cli.json("run", "simple:2", "--date", "2016-01-10")
+    (run,) = running_cli.json("runs")
+    assert (run["label"], run["every"], run["parameters"]) == ("2", "week", {"level": 2})
+    assert "simple--2__n__2016-01-10__week__" in ran["outputs"]["n"]["notebook"]
+    assert running_cli("runs", "show", "1") == 0
+    assert "1: simple:2 week 2016-01-04 to 2016-01-10, attempt 1" in running_cli.printed()
+
+    assert "its date may become due" in running_cli.fails("forget", "1")
+    assert running_cli.json("forget", "1", "--force") == {"id": 1, "files": 1}
+    assert running_cli.json("runs") == []
+    assert not list((weekly.deployed.outputs / "notebooks").glob("*.ipynb"))
+
+
+def test_run_that_belongs_to_no_entry_is_forgotten_without_more_ado(cli: Cli) -> None:
+    run_id = cli.record_failure(RunKey.of("simple", {"level": 7}, datetime.date(2016, 1, 10)))
+    assert cli("forget", str(run_id)) == 0
+    assert cli.printed() == f"run {run_id} of simple (level=7) 2016-01-10 is forgotten; 0 files deleted\n"
+    assert "there is no run" in cli.fails("forget", str(run_id))
