@@ -104,25 +104,22 @@ class RunStore:
         """
         return migration.describe(self._database, made_at_start=made_at_start, traces=traces)
 
-    def claim(self, key: RunKey, *, again: bool = False, label: str | None = None) -> Claim | None:
+    def claim(
+        self,
+        key: RunKey,
+        *,
+        again: bool = False,
+        label: str | None = None,
+        missing_days: int | None = None,
+        is_try_out: bool = False,
+    ) -> Claim | None:
         """Claim the run with this `key`, of an entry with this `label`; return None if it is done or running anywhere.
 
-        With `again`, claim it even if it is done. The date then stays done, however the new run ends.
+        With `again`, claim it even if it is done; the date then stays done, however the new run ends. For the others
+        see `RunRecord`.
         """
-        now = self._now()
-        attempts = sa.select(sa.func.count() + 1).where(*_is(key)).scalar_subquery()
-        row = {
-            "workflow": key.workflow,
-            "parameters_hash": key.parameters_hash,
-            "parameters": key.parameters,
-            "reference_date": key.reference_date,
-            "every": key.every.value,
-            "label": label,
-            "attempt": attempts,
-            "holder": self.holder,
-            "started_at": now,
-            "heartbeat_at": now,
-        }
+        row = _values_of_start(key, self._now()) | {"label": label, "holder": self.holder}
+        row |= {"missing_days": missing_days, "is_try_out": is_try_out}
         try:
             with self._database.writing("cannot take a claim") as connection:
                 is_rerun = again and connection.execute(_done(key)).first() is not None
@@ -137,11 +134,9 @@ class RunStore:
         """Renew the heartbeat of `claims`; return those that are still valid. The others were marked as crashed."""
         by_id = {claim.id: claim for claim in claims}
         with self._database.writing("cannot renew claims") as connection:
+            is_valid = runs_table.c.id.in_(by_id) & runs_table.c.state.in_(ACTIVE_STATES)
             statement = (
-                sa.update(runs_table)
-                .where(runs_table.c.id.in_(by_id), runs_table.c.state.in_(ACTIVE_STATES))
-                .values(heartbeat_at=self._now())
-                .returning(runs_table.c.id)
+                sa.update(runs_table).where(is_valid).values(heartbeat_at=self._now()).returning(runs_table.c.id)
             )
             return frozenset(by_id[run_id] for run_id in connection.execute(statement).scalars())
 
@@ -161,8 +156,7 @@ class RunStore:
         """Record how a run ended; `outputs` are the files that it produced.
 
         Return False and change nothing if the run was marked as crashed in the meantime. A success is recorded even
-        then, unless another run has been started. A run that was stopped after a request to cancel it is recorded
-        as cancelled.
+        then, unless another run has been started. A run that stopped on a request to cancel it has been cancelled.
         """
         values = _values_of_end(state, error) | _stored(outputs, self._folders)
         values |= dict.fromkeys(("finished_at", "heartbeat_at"), self._now())
@@ -179,10 +173,9 @@ class RunStore:
     def ask_to_cancel(self, run_id: int) -> bool:
         """Ask the process that executes a run to cancel it; return False if the run is not active."""
         columns = runs_table.c
+        asked_at = sa.func.coalesce(columns.cancel_asked_at, self._now())  # the first request counts
         statement = sa.update(runs_table).where(columns.id == run_id, columns.state.in_(ACTIVE_STATES))
         with self._database.writing("cannot be written") as connection:
-            # The first request counts.
-            asked_at = sa.func.coalesce(columns.cancel_asked_at, self._now())
             return connection.execute(statement.values(cancel_asked_at=asked_at)).rowcount == 1
 
     def asked_to_cancel(self, claims: Iterable[Claim]) -> frozenset[Claim]:
@@ -217,10 +210,9 @@ class RunStore:
 
     def heartbeats(self) -> Mapping[int, datetime.datetime]:
         """Return when each active run, by id, last renewed its heartbeat."""
-        columns = (runs_table.c.id, runs_table.c.heartbeat_at)
+        statement = sa.select(runs_table.c.id, runs_table.c.heartbeat_at).where(runs_table.c.state.in_(ACTIVE_STATES))
         with self._database.reading() as connection:
-            found = connection.execute(sa.select(*columns).where(runs_table.c.state.in_(ACTIVE_STATES)))
-            return {row.id: row.heartbeat_at for row in found}
+            return dict(connection.execute(statement).tuples().all())
 
     def histories(self, with_starts: Collection[WorkflowKey] = ()) -> Histories:
         """Return the histories of all workflows, those of `with_starts` with the starts of the runs that succeeded."""
@@ -243,19 +235,28 @@ class RunStore:
     def runs(
         self,
         *,
-        workflow: str | None = None,
+        workflow: str | WorkflowKey | None = None,
+        label: str | None = None,
         state: RunState | None = None,
         first: datetime.date | None = None,
         last: datetime.date | None = None,
         ended_before: datetime.datetime | None = None,
         limit: int | None = None,
     ) -> list[RunRecord]:
-        """Return the runs that match, newest first; `first` and `last` bound the reference date, both included."""
+        """Return the runs that match, newest first.
+
+        `workflow` is a name, or the key of an entry. `label` is the one that the runs had when they started. `first`
+        and `last` bound the reference date, both included.
+        """
         columns = runs_table.c
+        key = workflow if isinstance(workflow, WorkflowKey) else None
         conditions = [
             compare(column, value)
             for column, compare, value in (
-                (columns.workflow, operator.eq, workflow),
+                (columns.workflow, operator.eq, key.workflow if key else workflow),
+                (columns.parameters_hash, operator.eq, key and key.parameters_hash),
+                (columns.every, operator.eq, key and key.every.value),
+                (columns.label, operator.eq, label),
                 (columns.state, operator.eq, state),
                 (columns.reference_date, operator.ge, first),
                 (columns.reference_date, operator.le, last),
@@ -358,6 +359,20 @@ def _supersede(connection: sa.Connection, claim: Claim) -> None:
     if connection.execute(own.values(state=RunState.RERUNNING.value)).rowcount:
         old = sa.update(table).where(*_is(claim.key), table.c.state == RunState.SUCCEEDED.value)
         connection.execute(old.values(state=RunState.SUPERSEDED.value))
+
+
+def _values_of_start(key: RunKey, now: Any) -> dict[str, object]:
+    """Return the values of the columns for a new run with this `key`."""
+    return {
+        "workflow": key.workflow,
+        "parameters_hash": key.parameters_hash,
+        "parameters": key.parameters,
+        "reference_date": key.reference_date,
+        "every": key.every.value,
+        "attempt": sa.select(sa.func.count() + 1).where(*_is(key)).scalar_subquery(),
+        "started_at": now,
+        "heartbeat_at": now,
+    }
 
 
 def _values_of_end(state: RunState, error: RunError | None) -> dict[str, object]:

@@ -132,7 +132,7 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
             return super().output(outs, msg, display_id, cell_index) if self._pays(_cost(content)) else None
         if msg["msg_type"] == "stream":
             self._refund(self._stream.settle())
-            text = content["text"]
+            text = _without_overwritten(content["text"])
             content["text"] = self._affordable(text)
             rest = text[len(content["text"]) :]
             if self._stream.goes_on(outs, content, rest) or not content["text"]:
@@ -265,9 +265,7 @@ class _Stream:
             return 0
         self._pending = 0
         text = "".join(self._pieces)
-        shown = as_shown(text)
-        # A carriage return at the beginning is for the output before.
-        self._pieces = ["\r" + shown if text.startswith("\r") and shown != text else shown]
+        self._pieces = [_without_overwritten(text)]
         return max(0, _cost(text) - _cost(self._pieces[0]))
 
     def close(self) -> None:
@@ -275,6 +273,17 @@ class _Stream:
             text = "".join(self._pieces)
             self._output.text = self._redaction.kept(text, self._rest) if self._rest else text
         self._output, self._pieces, self._rest, self._pending = None, [], "", 0
+
+
+def _without_overwritten(text: str) -> str:
+    """Return a long text, which other text may precede and follow, without what it overwrites itself.
+
+    Before its first carriage return it goes on with a line, and after its last one a line may go on.
+    """
+    if len(text) < LONGEST_UNSETTLED or moves_cursor(text.replace("\r", "")):
+        return text
+    first, last = text.find("\r"), text.rfind("\r")
+    return f"{text[: first + 1]}{as_shown(text[first + 1 : last])}{text[last:]}" if first < last else text
 
 
 def _settled(outputs: Iterable[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:

@@ -80,7 +80,7 @@ def fill(
     exporter = _Exporter(template, config_dir, filters)
     try:
         document, _ = exporter.from_notebook_node(notebook, dict(resources))
-    except (ReportError, RunStopped):
+    except (ReportError, RunStopped, RecursionError):
         raise
     except Exception as error:  # a template can call anything
         raise ReportError(explained(error, template, exporter.files)) from error

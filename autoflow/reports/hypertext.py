@@ -64,6 +64,7 @@ _ENDED_BY: dict[str, tuple[frozenset[str], frozenset[str]]] = {
 _CELLS, _SECTIONS = frozenset({"td", "th"}), frozenset({"thead", "tbody", "tfoot"})
 _UNTRUSTED_MAP = "Make this Notebook Trusted to load map"
 _DECLARATION = re.compile(r"<!--|<[!?]")
+_ROW_START = re.compile(r"<tr[\s>]", re.IGNORECASE)
 _ROW_END = re.compile(r"</tr\s*>", re.IGNORECASE)
 
 
@@ -78,7 +79,7 @@ def clean_html(html: str, attach: Callable[[str, bytes], str]) -> str:
         return ""
     short, rows_cut = _without_far_rows(_without_comments(html))
     start, rest = _divided(short)
-    cleaner = _Cleaner(attach, rows_cut + len(_ROW_END.findall(rest)))
+    cleaner = _Cleaner(attach, rows_cut + len(_ROW_START.findall(rest)))
     cleaner.feed(start)
     cleaner.close()
     if len(short) > MOST_CHARACTERS:

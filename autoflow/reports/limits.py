@@ -38,7 +38,7 @@ MOST_ELEMENTS = 20_000
 MOST_QUOTES = 20
 """Quotes within each other."""
 
-MOST_DELIMITERS = 1_500
+MOST_DELIMITERS = 5_000
 """Of a paragraph: signs that can begin or end Markdown's marks. The time to match them grows with their square."""
 
 MOST_MARKS = 8

@@ -68,7 +68,7 @@ def table_of(contents: Node, cell_of: Callable[[Node], Cell]) -> Table:
         index=index,
         notes=tuple(notes),
     )
-    return _clipped(table, max(int(dict(attributes).get("data-columns", 0)), len(columns)))
+    return _clipped(table, max(int(dict(attributes).get("columns", 0)), len(columns)))
 
 
 def alignment_sign(pandoc_name: str) -> str:

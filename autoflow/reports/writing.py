@@ -236,10 +236,14 @@ def picture_block(picture: Picture, *, alt: str = "", caption: str = "", may_tur
 
 
 def _in_parts(picture: Picture, *, alt: str, title: str) -> str:
-    """Return the parts of a picture, after a line that says so."""
-    is_wide = picture.width > picture.height
-    long = picture.natural * (1 if is_wide else picture.height / picture.width)
-    side, order = ("wide", "from left to right") if is_wide else ("high", "from top to bottom")
-    note = f"This picture is {long / 96:.0f} inches {side}. Its {len(picture.parts)} parts follow, {order}."
+    """Return the parts of a picture: of a wide one after a line that says so, of a high one each with a caption."""
+    count = len(picture.parts)
     blocks = [f"image::{part.name}[{picture_attributes(part, alt)}]\n\n" for part in picture.parts]
-    return f"{{empty}}[.clipped]##{escape_line(note)}##\n\n{''.join(blocks[:-1])}{title}{blocks[-1]}"
+    if picture.width > picture.height:
+        note = f"This picture is {picture.natural / 96:.0f} inches wide. Its {count} parts follow, from left to right."
+        return f"{{empty}}[.clipped]##{escape_line(note)}##\n\n{''.join(blocks[:-1])}{title}{blocks[-1]}"
+    inches = f"{picture.natural * picture.height / picture.width / 96:.0f}"
+    notes = (f"Part {number} of {count} of a picture that is {inches} inches high" for number in range(1, count + 1))
+    return "".join(f".{escape_line(note)}\n{block}" for note, block in zip(notes, blocks, strict=True)) + (
+        f"{title.removeprefix('.')}\n" if title else ""
+    )
