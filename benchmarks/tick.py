@@ -19,6 +19,7 @@ from autoflow.dates.stencil import DateStencil
 from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.model.tables import arrivals_table, runs_table
+from autoflow.runs.changes import changes, due_anew
 from autoflow.runs.plan import due_work, given_up_keys, keys_with_reruns, make_plan
 from autoflow.runs.records import RunState, WorkflowKey, utc_now
 from autoflow.runs.statuses import DateStatus
@@ -75,7 +76,7 @@ def with_all_keys(number: int) -> TriggerSpec:
         date_stencil=stencil,
         needs=NEEDS,
         requires_all_of=TYPES[:2] if number % 3 else None,
-        on_change=OnChange.RERUN,
+        on_change=OnChange.RERUN if number % 5 else OnChange.NOTIFY,
         after_previous=number % 2 == 0,
     )
 
@@ -168,9 +169,12 @@ def tick(store: RunStore, triggers: Sequence[TriggerSpec], found: Availability) 
     store.give_up_crashed()
     available = Availability(types=dict(found.types)).with_arrivals(store.note_dates(found.types))
     histories = store.histories(keys_with_reruns(triggers))
-    due = due_work(triggers, available, histories, utc_now())
+    now = utc_now()
+    assert not due_anew(triggers, available, histories, now).counts
+    due = due_work(triggers, available, histories, now)
     assert not due.total, due
     assert not given_up_keys(triggers, histories)
+    assert not changes(triggers, available, histories, now)
 
 
 def main() -> int:
