@@ -212,7 +212,7 @@ class RunStore:
         """Return when each active run, by id, last renewed its heartbeat."""
         statement = sa.select(runs_table.c.id, runs_table.c.heartbeat_at).where(runs_table.c.state.in_(ACTIVE_STATES))
         with self._database.reading() as connection:
-            return dict(connection.execute(statement).tuples().all())
+            return {row.id: row.heartbeat_at for row in connection.execute(statement)}
 
     def histories(self, with_starts: Collection[WorkflowKey] = ()) -> Histories:
         """Return the histories of all workflows, those of `with_starts` with the starts of the runs that succeeded."""
