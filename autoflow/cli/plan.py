@@ -33,7 +33,7 @@ def plan(session: Session, *, dates: bool, as_json: bool) -> None:
     with session.store() as store:
         store.give_up_crashed()
         histories = store.histories(keys_with_reruns(sensor.triggers))
-        availability = found.with_arrivals(store.arrivals()).only(sensor.cdr_types)
+        availability = found.with_arrivals(store.preview_arrivals(found.types)).only(sensor.cdr_types)
         plans = make_plan(sensor.triggers, availability, histories, utc_now())
     available = availability.to().dates
     if as_json:

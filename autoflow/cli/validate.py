@@ -24,7 +24,7 @@ from autoflow.runs.changes import due_anew
 from autoflow.runs.plan import due_work, keys_with_reruns
 from autoflow.runs.records import utc_now
 from autoflow.settings import Settings
-from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowsFile
+from autoflow.specs import NotebookSpec, WorkflowsFile
 from autoflow.system.disk import disk_problem, full_disk
 
 ACTIONS = ("get_available_dates", "run", "get_result")
@@ -169,27 +169,29 @@ def _check_prefect(url: str) -> Check:
 
 def _check_flowapi(flowapi: FlowApi, file: WorkflowsFile | None, settings: Settings) -> Iterator[Check]:
     try:
-        availability = flowapi.available_dates().only(file.sensor.cdr_types if file else None)
+        found = flowapi.available_dates()
     except FlowApiError as error:
         yield Check(subject="FlowAPI", problems=(str(error),))
         return
-    dates = availability.to().dates
+    dates = found.only(file.sensor.cdr_types if file else None).to().dates
     span = f" from {min(dates)} to {max(dates)}" if dates else ""
     yield Check(subject="FlowAPI", note=f"{flowapi.url} has {count(len(dates), 'date')}{span}")
     if file:
-        yield _check_due(file.sensor.triggers, availability, settings)
+        yield _check_due(file, found, settings)
 
 
-def _check_due(triggers: Sequence[TriggerSpec], availability: Availability, settings: Settings) -> Check:
+def _check_due(file: WorkflowsFile, found: Availability, settings: Settings) -> Check:
     """Check how many dates are due, and warn if that is because of an edit of workflows.yml."""
+    triggers = file.sensor.triggers
     try:
         # The check of the database reports an error.
         with closing(RunStore(settings.db_uri)) as store:
             is_old = store.exists
             histories = store.histories(keys_with_reruns(triggers)) if is_old else {}
-            availability = availability.with_arrivals(store.arrivals() if is_old else {})
+            arrivals = store.preview_arrivals(found.types) if is_old else {}
     except RunStoreError:
         return Check(subject="due dates", note="unknown without the database", is_open=True)
+    availability = found.with_arrivals(arrivals).only(file.sensor.cdr_types)
     now = utc_now()
     total = due_work(triggers, availability, histories, now, most=0).total
     anew = due_anew(triggers, availability, histories, now)

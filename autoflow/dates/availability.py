@@ -122,10 +122,14 @@ class AvailableDates:
 
 @dataclass(frozen=True, kw_only=True)
 class Availability:
-    """The dates that FlowAPI has of each type that counts, and when they arrived."""
+    """The dates that FlowAPI has of each type that counts, and when they arrived.
+
+    `is_limited`: only the types in `types` count; otherwise, those in `arrivals` do, too.
+    """
 
     types: Mapping[str, frozenset[dt.date]]
     arrivals: Arrivals = field(default_factory=dict)
+    is_limited: bool = False
     _views: dict[object, AvailableDates] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
@@ -134,17 +138,19 @@ class Availability:
         return cls(types={"calls": frozenset(dates)})
 
     def with_arrivals(self, arrivals: Arrivals) -> Self:
-        """Return the same dates with the times at which they arrived; do this before `only`.
+        """Return the same dates with the times at which they arrived.
 
-        A type that had dates and has none now still counts: its dates did not arrive with another type.
+        A type that is missing from FlowAPI's answer still counts: dates that it had do not arrive with another type.
         """
-        return replace(self, types={**dict.fromkeys(arrivals, frozenset[dt.date]()), **self.types}, arrivals=arrivals)
+        absent = {} if self.is_limited else dict.fromkeys(arrivals, frozenset[dt.date]())
+        return replace(self, types={**absent, **self.types}, arrivals=arrivals)
 
     def only(self, cdr_types: Iterable[str] | None) -> Self:
         """Return the dates of `cdr_types` alone; of all types if that is None."""
         if cdr_types is None:
             return self
-        return replace(self, types={name: self.types.get(name, frozenset()) for name in cdr_types})
+        types = {name: self.types.get(name, frozenset()) for name in cdr_types}
+        return replace(self, types=types, is_limited=True)
 
     def to(self, requires_all_of: Sequence[str] | None = None) -> AvailableDates:
         """Return the dates that are available to an entry.

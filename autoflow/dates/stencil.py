@@ -1,6 +1,7 @@
 """Date stencils: the dates that must be available before a workflow runs for a reference date."""
 
 import datetime as dt
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -9,7 +10,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from autoflow.dates.intervals import DateInterval, IntervalEnds, last_day
-from autoflow.dates.periods import MOST_PERIODS_AWAY, Every, period_of
+from autoflow.dates.periods import MOST_PERIODS_AWAY, Every, last_days, period_of
 from autoflow.utils import as_yaml
 
 
@@ -116,6 +117,9 @@ class DateStencil:
         elements = tuple(_element(element, self.interval_ends) for element in self.elements)
         object.__setattr__(self, "elements", elements)
         object.__setattr__(self, "_bounds", tuple(self._bounds_of(element) for element in elements))
+        for element, ends in zip(elements, self._bounds, strict=True):
+            if _is_always_empty(ends, self.every):
+                raise InvalidStencilError(f"{as_yaml(element)} has no days, whatever the reference date")
 
     def __str__(self) -> str:
         """Write the stencil as in YAML."""
@@ -180,6 +184,19 @@ class DateStencil:
         if isinstance(last, _Day) and self.interval_ends is IntervalEnds.EXCLUDED:
             last = replace(last, days=last.days - 1)
         return _bound(start, self.every, is_first=True), last
+
+
+def _is_always_empty(ends: tuple[_Bound, _Bound], every: Every) -> bool:
+    """Return whether a pair of an offset and a period is backwards or empty for every reference date."""
+    if type(ends[0]) is type(ends[1]) or any(isinstance(end, _Day) and not end.is_offset for end in ends):
+        return False
+    start, end = ends
+    # Four years have months and years of every length.
+    reference_dates = itertools.islice(last_days(dt.date(2016, 1, 1), dt.date(2019, 12, 31), every), 48)
+    try:
+        return all(start.ordinal(date) > end.ordinal(date) for date in reference_dates)
+    except ValueError:  # a period beyond the calendar
+        return False
 
 
 def _has_all_days(start: int, end: int, *, available_dates: AbstractSet[dt.date]) -> bool:

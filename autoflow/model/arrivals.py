@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,10 +18,19 @@ _FIRST_LOOK = ""
 _columns = arrivals_table.c
 
 
-def read_arrivals(database: Database) -> Arrivals:
-    """Return when each date arrived that a tick has found."""
+def preview_arrivals(database: Database, found: Mapping[str, frozenset[dt.date]], now: dt.datetime) -> Arrivals:
+    """Return what `note_dates` would return now, without recording anything."""
     with database.reading() as connection:
-        return _without_first_look(_read(connection))
+        known = _read(connection)
+    differences = _Differences.between(known, found)
+    arrivals = {name: dict(rows) for name, rows in _without_first_look(known).items()}
+    for name, date in differences.new:
+        arrivals.setdefault(name, {})[date] = Arrival(now if _FIRST_LOOK in known else LONG_AGO)
+    for name, date in differences.gone:
+        arrivals[name][date] = replace(arrivals[name][date], vanished=now)
+    for name, date in differences.back:
+        arrivals[name][date] = replace(arrivals[name][date], last_seen=now)
+    return arrivals
 
 
 def note_dates(database: Database, found: Mapping[str, frozenset[dt.date]], now: Any) -> Arrivals:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from autoflow.dates.availability import Arrivals
 from autoflow.model import migration
-from autoflow.model.arrivals import note_dates, read_arrivals
+from autoflow.model.arrivals import note_dates, preview_arrivals
 from autoflow.model.output_paths import OutputFinder, OutputFolders
 from autoflow.model.queries import read_durations, read_histories, read_runs
 from autoflow.model.tables import is_claimed, is_rerunning, runs_table
@@ -219,9 +219,9 @@ class RunStore:
         with self._database.reading() as connection:
             return read_histories(connection, with_starts)
 
-    def arrivals(self) -> Arrivals:
-        """Return when each date arrived in FlowAPI, as ticks have found it."""
-        return read_arrivals(self._database)
+    def preview_arrivals(self, dates: Mapping[str, frozenset[datetime.date]]) -> Arrivals:
+        """Return when each date arrived, as `note_dates` would, but record nothing."""
+        return preview_arrivals(self._database, dates, self._clock() if self._clock else utc_now())
 
     def note_dates(self, dates: Mapping[str, frozenset[datetime.date]]) -> Arrivals:
         """Record the dates that FlowAPI has now, by type of CDR; return when each arrived."""

@@ -64,6 +64,7 @@ def test_a_type_that_is_missing_from_the_answer_keeps_dates_of_others_from_arriv
     assert found.to().dates == {DAY}
     assert found.to().arrived(DAY) == hour(1)
     assert found.only(["calls"]).to().arrived(DAY) == hour(2)
+    assert found.only(["calls"]).with_arrivals(arrivals).to().arrived(DAY) == hour(2)
 
 
 @given(st.dictionaries(st.integers(0, 60), st.integers(0, 23), max_size=30), st.integers(-5, 65), st.integers(0, 65))

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoflow.dates.intervals import DateInterval, IntervalEnds
+from autoflow.dates.periods import Every
 from autoflow.dates.stencil import DateStencil, UnresolvableStencilError
 
 DATES = st.dates(dt.date(2010, 1, 1), dt.date(2012, 12, 31))
@@ -200,6 +201,39 @@ def test_notebooks_get_half_open_ranges_where_ends_are_excluded() -> None:
         ["2016-01-05", "2016-01-07"],
         ["2016-01-01", "2016-01-04"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("element", "every", "ends"),
+    [
+        ([{"period": 0}, -7], Every.WEEK, IntervalEnds.INCLUDED),
+        ([{"period": 0}, -6], Every.WEEK, IntervalEnds.EXCLUDED),
+        ([0, {"period": -1}], Every.MONTH, IntervalEnds.INCLUDED),
+        ([{"period": 0}, -31], Every.MONTH, IntervalEnds.INCLUDED),
+        ([{"period": 0}, 0], Every.DAY, IntervalEnds.EXCLUDED),
+        ([{"period": 0}, -366], Every.YEAR, IntervalEnds.INCLUDED),
+    ],
+)
+def test_pair_of_a_period_and_an_offset_that_never_has_days_is_refused(
+    element: list[object], every: Every, ends: IntervalEnds
+) -> None:
+    with pytest.raises(ValueError, match=r"has no days, whatever the reference date$"):
+        DateStencil([element], ends, every)
+
+
+@pytest.mark.parametrize(
+    ("element", "every"),
+    [
+        ([{"period": 0}, -30], Every.MONTH),  # of the months with 31 days
+        ([{"period": 0}, -365], Every.YEAR),  # of the leap years
+        ([{"period": -36525}, 0], Every.YEAR),  # of none, because of the calendar
+        (["2016-01-01", {"period": 0}], Every.WEEK),
+    ],
+)
+def test_pair_of_a_period_and_an_offset_may_be_empty_for_some_reference_dates(
+    element: list[object], every: Every
+) -> None:
+    assert not DateStencil([element], every=every).is_available(day("2015-06-30"), days("2015-06-01", "2015-06-30"))
 
 
 def test_day_that_an_excluded_end_names_need_not_be_available() -> None:

@@ -27,7 +27,7 @@ def test_first_look_finds_what_arrived_long_ago(store: RunStore, clock: Clock) -
     assert store.note_dates(found(FIRST)) == {"calls": {FIRST: Arrival(LONG_AGO)}}
     clock.now += MINUTE
     assert store.note_dates(found(FIRST, SECOND))["calls"][SECOND] == Arrival(clock.now)
-    assert store.arrivals() == {"calls": {FIRST: Arrival(LONG_AGO), SECOND: Arrival(clock.now)}}
+    assert store.note_dates(found(FIRST, SECOND)) == {"calls": {FIRST: Arrival(LONG_AGO), SECOND: Arrival(clock.now)}}
 
 
 def test_a_first_look_that_finds_nothing_counts(store: RunStore, clock: Clock) -> None:
@@ -56,6 +56,14 @@ def test_a_type_that_is_missing_from_the_answer_has_not_vanished(store: RunStore
     clock.now += MINUTE
     for answer in (found(FIRST), {**found(FIRST), "sms": frozenset()}):
         assert store.note_dates(answer)["sms"] == {FIRST: Arrival(LONG_AGO)}
+
+
+def test_preview_shows_what_a_look_would_find_and_records_nothing(store: RunStore, clock: Clock) -> None:
+    for dates in ([FIRST, SECOND], [FIRST], [FIRST, SECOND, THIRD], [THIRD], [THIRD]):
+        assert store.preview_arrivals(found(*dates)) == store.preview_arrivals(found(*dates))
+        preview = store.preview_arrivals(found(*dates))
+        assert store.note_dates(found(*dates)) == preview
+        clock.now += MINUTE
 
 
 def test_two_daemons_agree(uri: str, store: RunStore, clock: Clock) -> None:
