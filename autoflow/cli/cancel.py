@@ -1,7 +1,6 @@
 """`autoflow cancel`: end a run, whichever process on whichever machine executes it."""
 
 import time
-from collections.abc import Sequence
 
 import click
 
@@ -10,9 +9,7 @@ from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import print_json
 from autoflow.errors import AutoflowError
 from autoflow.model.store import RunStore
-from autoflow.runs.naming import run_name
 from autoflow.runs.records import RunRecord
-from autoflow.specs import TriggerSpec
 
 POLL_SECONDS = 0.5
 """How often the run store is read while the run has not ended."""
@@ -36,9 +33,9 @@ def cancel(session: Session, *, run_id: int, as_json: bool) -> None:
     """
     with session.store() as store:
         if not store.ask_to_cancel(run_id):
-            raise AutoflowError(_why_not_running(store, run_id, session.triggers))
-        record = _wait_for_end(store, run_id, session.triggers)
-    name = _name(record, session.triggers)
+            raise AutoflowError(_why_not_running(store, run_id, session))
+        record = _wait_for_end(store, run_id, session)
+    name = _name(record, session)
     if as_json:
         print_json({"id": record.id, "state": record.state})
     elif record.state.is_cancelled:
@@ -47,7 +44,7 @@ def cancel(session: Session, *, run_id: int, as_json: bool) -> None:
         click.echo(f"run {run_id} of {name} had {record.state.as_predicate} before it could be cancelled")
 
 
-def _wait_for_end(store: RunStore, run_id: int, triggers: Sequence[TriggerSpec]) -> RunRecord:
+def _wait_for_end(store: RunStore, run_id: int, session: Session) -> RunRecord:
     """Return the record of the run once it has ended; raise AutoflowError if it does not end."""
     deadline = time.monotonic() + PATIENCE + store.crashed_after.total_seconds()
     while True:
@@ -57,19 +54,19 @@ def _wait_for_end(store: RunStore, run_id: int, triggers: Sequence[TriggerSpec])
             return record
         if time.monotonic() > deadline:
             raise AutoflowError(
-                f"run {run_id} of {_name(record, triggers)} has not ended yet: the process that executes it "
+                f"run {run_id} of {_name(record, session)} has not ended yet: the process that executes it "
                 f"({record.holder}) is alive but has not ended it; stop that process"
             )
         time.sleep(POLL_SECONDS)
 
 
-def _why_not_running(store: RunStore, run_id: int, triggers: Sequence[TriggerSpec]) -> str:
+def _why_not_running(store: RunStore, run_id: int, session: Session) -> str:
     record = _record(store, run_id)
-    return f"run {run_id} of {_name(record, triggers)} is not running: it has {record.state.as_predicate}"
+    return f"run {run_id} of {_name(record, session)} is not running: it has {record.state.as_predicate}"
 
 
-def _name(record: RunRecord, triggers: Sequence[TriggerSpec]) -> str:
-    return run_name(record.key, triggers, label=record.label)
+def _name(record: RunRecord, session: Session) -> str:
+    return session.run_name(record.key, label=record.label)
 
 
 def _record(store: RunStore, run_id: int) -> RunRecord:

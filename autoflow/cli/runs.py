@@ -14,6 +14,7 @@ from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, iso_time, print_json, print_table
 from autoflow.dates.periods import describe_period
 from autoflow.errors import AutoflowError, place_of
+from autoflow.model.queries import LastLabel
 from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.daemon_files import DaemonFiles
@@ -62,7 +63,7 @@ def runs(  # noqa: PLR0913 - an argument for each option
         return
     with session.store() as store:
         records = store.runs(
-            **_of_entry(workflow, session.triggers),
+            workflow=_of_entry(workflow, session.triggers),
             state=RunState(state) if state else None,
             first=first.date() if first else None,
             last=last.date() if last else None,
@@ -74,20 +75,20 @@ def runs(  # noqa: PLR0913 - an argument for each option
         return
     print_table(
         ["id#", "workflow", "date", "state", "started (UTC)", "took"],
-        (_row(record, redaction, session.triggers) for record in records),
+        (_row(record, session) for record in records),
     )
     for record in records:
         if record.error:
             console().print(f"{record.id}: {_error_line(record.error, redaction)}", markup=False)
 
 
-def _of_entry(name: str | None, triggers: Sequence[TriggerSpec]) -> dict[str, Any]:
-    """Return how to find the runs of a workflow, or of the entry WORKFLOW:LABEL, which may have been removed since."""
+def _of_entry(name: str | None, triggers: Sequence[TriggerSpec]) -> str | WorkflowKey | LastLabel | None:
+    """Return whose runs to list: those of a workflow, or of WORKFLOW:LABEL, which may have been removed since."""
     workflow, colon, label = (name or "").rpartition(":")
     if not colon or any(each.workflow.name == name for each in triggers):
-        return {"workflow": name}
+        return name
     entries = [each for each in triggers if (each.workflow.name, each.label) == (workflow, label)]
-    return {"workflow": WorkflowKey.of_trigger(entries[0])} if entries else {"workflow": workflow, "label": label}
+    return WorkflowKey.of_trigger(entries[0]) if entries else LastLabel(workflow, label)
 
 
 @runs.command()
@@ -115,10 +116,11 @@ def show(session: Session, run_id: int, *, as_json: bool) -> None:
         _print_details(content)
 
 
-def _row(record: RunRecord, redaction: Redaction, triggers: Sequence[TriggerSpec]) -> list[object]:
+def _row(record: RunRecord, session: Session) -> list[object]:
+    key = session.without_secrets(record.key).workflow_key
     return [
         record.id,
-        redaction.of_text(entry_name(record.key.workflow_key, triggers, label=record.label)),
+        entry_name(key, session.triggers, label=record.label),
         record.key.reference_date,
         record.state if record.attempt == 1 else f"{record.state}, attempt {record.attempt}",
         f"{record.started_at:%Y-%m-%d %H:%M}",

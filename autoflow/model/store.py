@@ -17,7 +17,7 @@ from autoflow.dates.availability import Arrivals
 from autoflow.model import migration
 from autoflow.model.arrivals import note_dates, read_arrivals
 from autoflow.model.output_paths import OutputFinder, OutputFolders
-from autoflow.model.queries import read_durations, read_histories, read_runs
+from autoflow.model.queries import LastLabel, of_workflow, read_durations, read_histories, read_runs
 from autoflow.model.tables import is_claimed, is_rerunning, runs_table
 from autoflow.model.transactions import Database
 from autoflow.runs.records import (
@@ -216,7 +216,7 @@ class RunStore:
         """Return when each active run, by id, last renewed its heartbeat."""
         statement = sa.select(runs_table.c.id, runs_table.c.heartbeat_at).where(runs_table.c.state.in_(ACTIVE_STATES))
         with self._database.reading() as connection:
-            return dict(connection.execute(statement).tuples().all())
+            return {row.id: row.heartbeat_at for row in connection.execute(statement)}
 
     def histories(self, with_starts: Collection[WorkflowKey] = ()) -> Histories:
         """Return the histories of all workflows, those of `with_starts` with the starts of the runs that succeeded."""
@@ -239,28 +239,18 @@ class RunStore:
     def runs(
         self,
         *,
-        workflow: str | WorkflowKey | None = None,
-        label: str | None = None,
+        workflow: str | WorkflowKey | LastLabel | None = None,
         state: RunState | None = None,
         first: datetime.date | None = None,
         last: datetime.date | None = None,
         ended_before: datetime.datetime | None = None,
         limit: int | None = None,
     ) -> list[RunRecord]:
-        """Return the runs that match, newest first.
-
-        `workflow` is a name, or the key of an entry. `label` is the one that the runs had when they started. `first`
-        and `last` bound the reference date, both included.
-        """
+        """Return the runs that match, newest first; `first` and `last` bound the reference date, both included."""
         columns = runs_table.c
-        key = workflow if isinstance(workflow, WorkflowKey) else None
-        conditions = [
+        conditions = of_workflow(workflow) + [
             compare(column, value)
             for column, compare, value in (
-                (columns.workflow, operator.eq, key.workflow if key else workflow),
-                (columns.parameters_hash, operator.eq, key and key.parameters_hash),
-                (columns.every, operator.eq, key and key.every.value),
-                (columns.label, operator.eq, label),
                 (columns.state, operator.eq, state),
                 (columns.reference_date, operator.ge, first),
                 (columns.reference_date, operator.le, last),

@@ -4,13 +4,18 @@ An entry with a label is named ``workflow:label``. Others are named by their wor
 from its other entries.
 """
 
+import itertools
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from autoflow.dates.periods import describe_period
 from autoflow.runs.records import RunKey, WorkflowKey
 from autoflow.runs.run import named_entry
 from autoflow.specs import TriggerSpec
+
+LONGEST_VALUE = 32
+"""How long a value may be that is shown as a whole, in characters."""
 
 
 def run_name(key: RunKey, triggers: Sequence[TriggerSpec] = (), *, label: str | None = None) -> str:
@@ -44,9 +49,26 @@ def what_differs(key: WorkflowKey, others: Iterable[WorkflowKey]) -> list[str]:
     missing = object()
     sets: list[Mapping[str, object]] = [json.loads(each.parameters) for each in others]
     differing = [
-        f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        f"{name}={_shortened(_text(value), [_text(each[name]) for each in sets if name in each])}"
         for name, value in json.loads(key.parameters).items()
         if any(each.get(name, missing) != value for each in sets)
     ]
     is_other_period = any(each.every is not key.every for each in others)
     return [*differing, f"every {key.every}"] if is_other_period else differing
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _shortened(text: str, others: Iterable[str]) -> str:
+    """Return `text` if it is short; otherwise the beginning of what differs from `others`, with an ellipsis."""
+    if len(text) <= LONGEST_VALUE:
+        return text
+    differing = [other for other in others if other != text]
+    same = itertools.takewhile(lambda characters: len(set(characters)) == 1, zip(text, *differing, strict=False))
+    start = len(list(same)) if differing else 0
+    # From the beginning of the word.
+    rest = text[len(re.sub(r"\w*$", "", text[:start])) :]
+    cut = rest if len(rest) <= LONGEST_VALUE else f"{rest[:LONGEST_VALUE]}…"
+    return cut if len(rest) == len(text) else f"…{cut}"
