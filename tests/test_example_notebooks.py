@@ -1,6 +1,7 @@
 """The example's workflow: what workflows.yml says, and its notebooks, run against the example FlowAPI."""
 
 import datetime
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ import papermill
 import pytest
 
 from autoflow.dates.availability import Availability
+from autoflow.page.readable import readable_html
 from autoflow.parser import parse_workflows_file
+from autoflow.reports import ReportContext, convert
 from autoflow.runs.plan import make_plan
 from autoflow.runs.statuses import DateStatus
+from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat, TriggerSpec
 from examples.flowapi import ExampleFlowApi, first_dates
 from examples.run import LOST_DAY
@@ -224,6 +228,21 @@ def test_report_explains_its_method(report: Executed) -> None:
     method = report.markdown("method")
     assert "Friday 1 January 2016" in method
     assert "below 16 subscribers is unknown" in method
+
+
+def test_reports_and_readable_html_are_complete(run_flows: Executed, report: Executed, tmp_path: Path) -> None:
+    context = ReportContext(workflow="flows_above_normal", dates="2016-01-12")
+    template = CONFIG_DIR / "asciidoc_extended.tpl"
+    for executed in (run_flows, report):
+        made = tmp_path / f"{executed.path.stem}.html"
+        convert(
+            executed.path, made, report_format=ReportFormat.HTML, context=context, template=template, inputs_dir=INPUTS
+        )
+        readable = readable_html(json.loads(executed.path.read_text(encoding="utf-8")), title="T")
+
+        shown = made.read_text(encoding="utf-8")
+        assert not re.search(r"not complete|not shown|plain text only|more (characters|marks|lines|columns)", shown)
+        assert "(truncated)" not in readable
 
 
 def test_report_explains_that_all_numbers_are_too_small(trigger: TriggerSpec, tmp_path: Path) -> None:

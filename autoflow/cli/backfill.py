@@ -20,7 +20,7 @@ from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
 from autoflow.runs.backfill import LeftOutDate, Reprocess, WantedDate, left_out, triggers_of, wanted_dates
-from autoflow.runs.naming import entry_name
+from autoflow.runs.naming import entry_name, entry_names
 from autoflow.runs.plan import TriggerPlan, make_plan
 from autoflow.runs.records import RunKey, WorkflowKey, utc_now
 from autoflow.runs.requests import requested_run
@@ -121,7 +121,9 @@ def backfill(  # noqa: PLR0913 - an argument for each option
         if dry_run or not wanted:
             return _print_plan(wanted, account, as_json=as_json)
         runs = ForegroundRuns(session, store, again=reprocess == "all")
-        code = runs.carry_out(file, [requested_run(each.trigger, each.date, availability) for each in wanted])
+        names = entry_names(file.sensor.triggers)
+        requested = [requested_run(each.trigger, each.date, availability, names=names) for each in wanted]
+        code = runs.carry_out(file, requested)
     _print_summary(runs.states, len(wanted), account, as_json=as_json, interrupted=code is ExitCode.INTERRUPTED)
     return code
 

@@ -29,12 +29,13 @@ def plan(session: Session, *, dates: bool, as_json: bool) -> None:
     Example: autoflow plan --dates
     """
     sensor = read_workflows(session.settings).sensor
-    availability = FlowApi.of(session.settings).available_dates().only(sensor.cdr_types)
-    available = availability.to().dates
+    found = FlowApi.of(session.settings).available_dates()
     with session.store() as store:
         store.give_up_crashed()
         histories = store.histories(keys_with_reruns(sensor.triggers))
-        plans = make_plan(sensor.triggers, availability.with_arrivals(store.arrivals()), histories, utc_now())
+        availability = found.with_arrivals(store.arrivals()).only(sensor.cdr_types)
+        plans = make_plan(sensor.triggers, availability, histories, utc_now())
+    available = availability.to().dates
     if as_json:
         print_json({"available_dates": len(available), "workflows": [_plan_json(each, dates=dates) for each in plans]})
         return

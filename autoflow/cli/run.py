@@ -20,7 +20,7 @@ from autoflow.parser import read_workflows
 from autoflow.parser.secret_values import check_for_secrets
 from autoflow.parser.single_value import parse_value
 from autoflow.parser.value_checks import unexpected_values
-from autoflow.runs.naming import run_name
+from autoflow.runs.naming import entry_names, run_name
 from autoflow.runs.plan import recorded_status
 from autoflow.runs.records import RunKey, RunRecord, WorkflowKey
 from autoflow.runs.requests import (
@@ -72,7 +72,8 @@ def run(
         _refuse(store, key, run_name(key, file.sensor.triggers), force=force)
         availability = _availability(session, file, trigger, key, force=force)
         runs = ForegroundRuns(session, store, again=force)
-        code = runs.carry_out(file, [requested_run(trigger, key.reference_date, availability)])
+        names = entry_names(file.sensor.triggers)
+        code = runs.carry_out(file, [requested_run(trigger, key.reference_date, availability, names=names)])
         record = next(iter(store.runs(workflow=key.workflow_key, first=date.date(), last=date.date(), limit=1)), None)
     if record is None or code is ExitCode.INTERRUPTED:
         return code or ExitCode.FAILURE

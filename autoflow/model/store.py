@@ -104,25 +104,22 @@ class RunStore:
         """
         return migration.describe(self._database, made_at_start=made_at_start, traces=traces)
 
-    def claim(self, key: RunKey, *, again: bool = False, label: str | None = None) -> Claim | None:
+    def claim(
+        self,
+        key: RunKey,
+        *,
+        again: bool = False,
+        label: str | None = None,
+        missing_days: int | None = None,
+        is_try_out: bool = False,
+    ) -> Claim | None:
         """Claim the run with this `key`, of an entry with this `label`; return None if it is done or running anywhere.
 
-        With `again`, claim it even if it is done. The date then stays done, however the new run ends.
+        With `again`, claim it even if it is done; the date then stays done, however the new run ends. For the others
+        see `RunRecord`.
         """
-        now = self._now()
-        attempts = sa.select(sa.func.count() + 1).where(*_is(key)).scalar_subquery()
-        row = {
-            "workflow": key.workflow,
-            "parameters_hash": key.parameters_hash,
-            "parameters": key.parameters,
-            "reference_date": key.reference_date,
-            "every": key.every.value,
-            "label": label,
-            "attempt": attempts,
-            "holder": self.holder,
-            "started_at": now,
-            "heartbeat_at": now,
-        }
+        row = _values_of_start(key, self._now()) | {"label": label, "holder": self.holder}
+        row |= {"missing_days": missing_days, "is_try_out": is_try_out}
         try:
             with self._database.writing("cannot take a claim") as connection:
                 is_rerun = again and connection.execute(_done(key)).first() is not None
@@ -159,8 +156,7 @@ class RunStore:
         """Record how a run ended; `outputs` are the files that it produced.
 
         Return False and change nothing if the run was marked as crashed in the meantime. A success is recorded even
-        then, unless another run has been started. A run that was stopped after a request to cancel it is recorded
-        as cancelled.
+        then, unless another run has been started. A run that stopped on a request to cancel it has been cancelled.
         """
         values = _values_of_end(state, error) | _stored(outputs, self._folders)
         values |= dict.fromkeys(("finished_at", "heartbeat_at"), self._now())
@@ -353,6 +349,20 @@ def _supersede(connection: sa.Connection, claim: Claim) -> None:
     if connection.execute(own.values(state=RunState.RERUNNING.value)).rowcount:
         old = sa.update(table).where(*_is(claim.key), table.c.state == RunState.SUCCEEDED.value)
         connection.execute(old.values(state=RunState.SUPERSEDED.value))
+
+
+def _values_of_start(key: RunKey, now: Any) -> dict[str, object]:
+    """Return the values of the columns for a new run with this `key`."""
+    return {
+        "workflow": key.workflow,
+        "parameters_hash": key.parameters_hash,
+        "parameters": key.parameters,
+        "reference_date": key.reference_date,
+        "every": key.every.value,
+        "attempt": sa.select(sa.func.count() + 1).where(*_is(key)).scalar_subquery(),
+        "started_at": now,
+        "heartbeat_at": now,
+    }
 
 
 def _values_of_end(state: RunState, error: RunError | None) -> dict[str, object]:

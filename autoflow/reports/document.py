@@ -4,6 +4,7 @@ import datetime
 import html
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ class _Texts:
         self._ledger = ledger
         self._shelf = shelf
         self._reader = workplace.config_dir / "report_reader.lua"
-        self._blocks: dict[Fragment, Sequence[Node]] = {}
+        self._blocks: dict[Fragment, list[Sequence[Node]]] = {}
 
     def pandoc(self, fragments: Iterable[Fragment]) -> Mapping[Fragment, Sequence[Node]]:
         """Read `fragments` with one pandoc."""
@@ -183,16 +184,19 @@ class _Texts:
             elif node["t"] == "Image" and (picture := self._shelf.find(node["c"][2][0])):
                 self._shelf.add(picture)
         self._shelf.finish(timeout=self._workplace.seconds_left, stop=self._workplace.stop)
-        self._blocks |= kept
+        self._blocks |= {fragment: [blocks] for fragment, blocks in kept.items()}
 
-    def blocks(self, dialect: Dialect, text: str) -> Sequence[Node]:
-        """Return the blocks of a text; read it now if a template has changed it."""
+    def blocks(self, dialect: Dialect, text: str, uses: int = 0) -> Sequence[Node]:
+        """Return the blocks of a text after so many uses of it; read it now if a template has changed it."""
         fragment = Fragment(dialect, text)
         if fragment not in self._blocks:
             if dialect is Dialect.HTML:
                 fragment = Fragment(dialect, clean_html(text, self._shelf.attach))
             self.keep(self.pandoc([fragment]))
-        return self._blocks[fragment]
+        shown = self._blocks[fragment]
+        while len(shown) <= uses:
+            shown.append(self._ledger.bounded(shown[0]))
+        return shown[uses]
 
     def converted(self, dialect: Dialect, text: str, to_format: str) -> str:
         """Return a text in another of pandoc's formats."""
@@ -217,14 +221,17 @@ class _Texts:
 
     def all_blocks(self) -> list[Node]:
         """Return the blocks of all texts, in the order of the report."""
-        return [block for blocks in self._blocks.values() for block in blocks]
+        return [block for first, *_ in self._blocks.values() for block in first]
 
 
 def _filters(texts: _Texts, writer: BlockWriter) -> dict[str, Any]:
     """Return the filters for templates, by name."""
+    uses: Counter[Fragment] = Counter()
 
     def written(dialect: Dialect, text: str) -> Asciidoc:
-        return as_blocks(writer.blocks(texts.blocks(dialect, text)))
+        fragment = Fragment(dialect, text)
+        uses[fragment] += 1
+        return as_blocks(writer.blocks(texts.blocks(dialect, text, uses[fragment] - 1)))
 
     def convert_pandoc(text: str, from_format: str, to_format: str, extra_args: object = None) -> str:  # noqa: ARG001
         dialect = Dialect.HTML if from_format.startswith("html") else Dialect.MARKDOWN

@@ -11,7 +11,7 @@ from nbformat import NotebookNode, v4
 from autoflow.reports.nodes import Node
 
 MOST_OF_A_REPORT: Mapping[str, int] = {
-    "characters": 400_000,
+    "characters": 250_000,
     "characters in tables": 150_000,
     "blocks": 4_000,
     "headings": 1_000,
@@ -107,9 +107,12 @@ class Ledger:
         self.shown[what] += count if has_room else 0
         return has_room
 
-    def room(self, what: str) -> int:
-        """Return how many more of `what` the report has room for."""
-        return self.most[what] - self.shown[what]
+    def beginning(self, what: str, text: str) -> str:
+        """Return as much of `text` as the report has room for, and count its characters."""
+        kept = text[: self.most[what] - self.shown[what]]
+        self.asked[what] += len(text)
+        self.shown[what] += len(kept)
+        return kept
 
     def notes(self) -> Iterator[str]:
         """Yield a line about each kind of content that is not shown completely."""
@@ -154,14 +157,13 @@ class Ledger:
         return {**node, "c": [item for item in self._bounded(node["c"]) if item]}
 
     def _bound_str(self, node: Node) -> Node:
-        return node if self.takes(self._characters, len(node["c"])) else {"t": "Str", "c": ""}
+        return {"t": "Str", "c": self._beginning(node["c"])}
 
     def _bound_code(self, node: Node) -> Node:
-        return node if self.takes(self._characters, len(node["c"][1])) else {**node, "c": [node["c"][0], ""]}
+        return {**node, "c": [node["c"][0], self._beginning(node["c"][1])]}
 
-    @property
-    def _characters(self) -> str:
-        return "characters in tables" if self._in_table else "characters"
+    def _beginning(self, text: str) -> str:
+        return self.beginning("characters in tables" if self._in_table else "characters", text)
 
     _bound_codeblock = _bound_code
 

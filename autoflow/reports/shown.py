@@ -40,6 +40,7 @@ PRIORITY = (
 MOST_MARKDOWN = 50_000
 MOST_LINES = 400
 MOST_IN_A_LINE = 2_000
+MOST_PRINTED = 50_000
 INTERACTIVE = "Interactive content, which cannot be shown on a printed page."
 
 _TEMPLATES_HAVE = {"image/svg+xml", "image/png", "image/jpeg"}
@@ -86,12 +87,13 @@ def fragments_of(notebook: NotebookNode) -> Iterator[Fragment]:
 
 
 def plain_output(text: str) -> str:
-    """Return `text` as a terminal would show it, cut to a page or two."""
+    """Return `text` as a terminal would show it, cut to a few pages."""
     shown = _ESCAPE_SEQUENCE.sub("", as_shown(text).replace("\r\n", "\n"))
     lines = [line.expandtabs() for line in shown.split("\n")]
     rest = len(lines) - MOST_LINES
     note = [f"[{rest:,} more lines]"] if rest > 0 else []
-    return "\n".join([*(beginning(line, MOST_IN_A_LINE) for line in lines[:MOST_LINES]), *note])
+    shorter = "\n".join(beginning(line, MOST_IN_A_LINE) for line in lines[:MOST_LINES])
+    return "\n".join([beginning(shorter, MOST_PRINTED), *note])
 
 
 def beginning(text: str, most: int) -> str:
@@ -138,11 +140,8 @@ def _printed(text: str, ledger: Ledger) -> str:
     """Return `text` as it was printed, or as much of it as a report and `ledger` have room for."""
     text = with_note_in_text(text)
     shown = plain_output(text)
-    room = ledger.room("characters")
-    if ledger.takes("characters", len(shown)):
-        return text
-    ledger.takes("characters", room)
-    return beginning(shown, room)
+    kept = ledger.beginning("characters", shown)
+    return text if kept == shown else beginning(shown, len(kept))
 
 
 def _is_text(content: object) -> bool:

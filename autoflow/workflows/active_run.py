@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect.client.schemas.objects import FlowRun
 
+from autoflow.dates.periods import Every
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, RunStopped, RunStoreError, RunStoreGoneError
 from autoflow.log import Outage, logger
 from autoflow.model.store import RunStore
@@ -69,7 +70,8 @@ class ActiveRun:
         """Run the notebooks as the flow `workflow`, which calls `record_if_complete`, and record the end."""
         workflow.on_running(self._flow_run_started)
         label = (self.run.label,) if self.run.label else ()
-        tags = (self.run.workflow.name, *label, self.run.reference_date.isoformat())
+        every = () if self.run.every is Every.DAY else (self.run.every.value,)
+        tags = (self.run.workflow.name, *label, *every, self.run.reference_date.isoformat())
         problem: Exception | None = None
         try:
             flow_runs.run(workflow, self._flow_parameters(), name=str(self.run), tags=tags)

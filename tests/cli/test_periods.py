@@ -82,6 +82,16 @@ def test_run_that_belongs_to_no_entry_is_forgotten_without_more_ado(cli: Cli) ->
     assert "there is no run" in cli.fails("forget", str(run_id))
 
 
+@pytest.mark.usefixtures("weekly")
+def test_try_out_and_missing_days_are_recorded(running_cli: Cli) -> None:
+    running_cli.json("run", "simple:1", "--date", "2016-01-17", "--force")
+    running_cli.json("run", "simple:1", "--date", "2016-01-10", "-p", "level=9")
+    found = {run["parameters"]["level"]: (run["missing_days"], run["is_try_out"]) for run in running_cli.json("runs")}
+    assert found == {1: (5, False), 9: (0, True)}
+    assert running_cli("runs", "show", "2") == 0
+    assert "its parameters were those of no entry" in running_cli.printed()
+
+
 def test_run_is_refused_with_the_days_that_are_missing_from_its_period(weekly: Cli) -> None:
     assert (
         "simple:1 week 2015-12-28 to 2016-01-03 cannot run: FlowAPI has no data for 2015-12-28 to 2015-12-31, "
