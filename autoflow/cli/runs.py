@@ -14,7 +14,6 @@ from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, iso_time, print_json, print_table
 from autoflow.dates.periods import describe_period
 from autoflow.errors import AutoflowError, place_of
-from autoflow.model.queries import LastLabel
 from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.daemon_files import DaemonFiles
@@ -63,7 +62,7 @@ def runs(  # noqa: PLR0913 - an argument for each option
         return
     with session.store() as store:
         records = store.runs(
-            workflow=_of_entry(workflow, session.triggers),
+            **_of_entry(workflow, session.triggers),
             state=RunState(state) if state else None,
             first=first.date() if first else None,
             last=last.date() if last else None,
@@ -82,13 +81,13 @@ def runs(  # noqa: PLR0913 - an argument for each option
             console().print(f"{record.id}: {_error_line(record.error, redaction)}", markup=False)
 
 
-def _of_entry(name: str | None, triggers: Sequence[TriggerSpec]) -> str | WorkflowKey | LastLabel | None:
-    """Return whose runs to list: those of a workflow, or of WORKFLOW:LABEL, which may have been removed since."""
+def _of_entry(name: str | None, triggers: Sequence[TriggerSpec]) -> dict[str, Any]:
+    """Return how to find the runs of a workflow, or of the entry WORKFLOW:LABEL, which may have been removed since."""
     workflow, colon, label = (name or "").rpartition(":")
     if not colon or any(each.workflow.name == name for each in triggers):
-        return name
+        return {"workflow": name}
     entries = [each for each in triggers if (each.workflow.name, each.label) == (workflow, label)]
-    return WorkflowKey.of_trigger(entries[0]) if entries else LastLabel(workflow, label)
+    return {"workflow": WorkflowKey.of_trigger(entries[0])} if entries else {"workflow": workflow, "label": label}
 
 
 @runs.command()

@@ -4,7 +4,6 @@ import json
 import operator
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import sqlalchemy as sa
@@ -77,31 +76,6 @@ def _of_histories(with_starts: Collection[WorkflowKey]) -> sa.Select[Any]:
     finished = sa.case((~is_claimed, of_run.finished_at))
     columns = (of_run.workflow, of_run.parameters, of_run.every, of_run.reference_date, of_run.state)
     return sa.select(*columns, started, of_run.id, finished).where(is_claimed | of_run.forgiven_at.is_(None))
-
-
-@dataclass(frozen=True)
-class LastLabel:
-    """The runs of a workflow whose entry had a certain label when they started; the entry may be gone since."""
-
-    workflow: str
-    label: str
-
-
-def of_workflow(wanted: str | WorkflowKey | LastLabel | None) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions for the runs of a workflow, of an entry, or of one that was removed; None is all."""
-    columns = runs_table.c
-    match wanted:
-        case WorkflowKey():
-            return [
-                columns.workflow == wanted.workflow,
-                columns.parameters_hash == wanted.parameters_hash,
-                columns.every == wanted.every.value,
-            ]
-        case LastLabel():
-            return [columns.workflow == wanted.workflow, columns.label == wanted.label]
-        case None:
-            return []
-    return [columns.workflow == wanted]
 
 
 def read_durations(connection: sa.Connection, keys: Iterable[WorkflowKey], *, limit: int) -> Durations:

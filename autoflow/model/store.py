@@ -17,7 +17,7 @@ from autoflow.dates.availability import Arrivals
 from autoflow.model import migration
 from autoflow.model.arrivals import note_dates, read_arrivals
 from autoflow.model.output_paths import OutputFinder, OutputFolders
-from autoflow.model.queries import LastLabel, of_workflow, read_durations, read_histories, read_runs
+from autoflow.model.queries import read_durations, read_histories, read_runs
 from autoflow.model.tables import is_claimed, is_rerunning, runs_table
 from autoflow.model.transactions import Database
 from autoflow.runs.records import (
@@ -235,33 +235,38 @@ class RunStore:
     def runs(
         self,
         *,
-        workflow: str | WorkflowKey | LastLabel | None = None,
+        workflow: str | WorkflowKey | None = None,
+        label: str | None = None,
         state: RunState | None = None,
         first: datetime.date | None = None,
         last: datetime.date | None = None,
-        ended_before: datetime.datetime | None = None,
         limit: int | None = None,
     ) -> list[RunRecord]:
-        """Return the runs that match, newest first; `first` and `last` bound the reference date, both included."""
-        columns = runs_table.c
-        conditions = of_workflow(workflow) + [
-            compare(column, value)
-            for column, compare, value in (
-                (columns.state, operator.eq, state),
-                (columns.reference_date, operator.ge, first),
-                (columns.reference_date, operator.le, last),
-                (columns.finished_at, operator.lt, ended_before),
-            )
-            if value is not None
-        ]
+        """Return the runs that match, newest first.
+
+        `workflow` is a name or the key of an entry, `label` is as recorded. `first` and `last` are included.
+        """
+        wanted = (
+            (runs_table.c.label, operator.eq, label),
+            (runs_table.c.state, operator.eq, state),
+            (runs_table.c.reference_date, operator.ge, first),
+            (runs_table.c.reference_date, operator.le, last),
+        )
+        conditions = [compare(column, value) for column, compare, value in wanted if value is not None]
+        conditions += _is_of(workflow)
         with self._database.reading() as connection:
             return read_runs(connection, *conditions, finder=OutputFinder(self._folders), limit=limit)
+
+    def runs_ended_before(self, time: datetime.datetime) -> list[RunRecord]:
+        """Return the runs that ended before `time` (UTC), newest first."""
+        with self._database.reading() as connection:
+            return read_runs(connection, runs_table.c.finished_at < time, finder=OutputFinder(self._folders))
 
     def run(self, run_id: int) -> RunRecord | None:
         """Return the run with this number, None if there is none."""
         with self._database.reading() as connection:
-            finder = OutputFinder(self._folders)
-            return next(iter(read_runs(connection, runs_table.c.id == run_id, finder=finder)), None)
+            found = read_runs(connection, runs_table.c.id == run_id, finder=OutputFinder(self._folders))
+        return next(iter(found), None)
 
     def forgive(self, keys: Iterable[RunKey]) -> None:
         """Stop counting past failures and cancellations of `keys`, so that their dates are due again."""
@@ -290,6 +295,15 @@ def _is(key: RunKey) -> tuple[sa.ColumnElement[bool], ...]:
         runs_table.c.reference_date == key.reference_date,
         runs_table.c.every == key.every.value,
     )
+
+
+def _is_of(workflow: str | WorkflowKey | None) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions for runs of a workflow or, with a key, of one entry; none for all runs."""
+    columns = runs_table.c
+    if isinstance(workflow, WorkflowKey):
+        is_same = columns.parameters_hash == workflow.parameters_hash
+        return [columns.workflow == workflow.workflow, is_same, columns.every == workflow.every.value]
+    return [] if workflow is None else [columns.workflow == workflow]
 
 
 def _stuck_runs(connection: sa.Connection, now: Any, finder: OutputFinder) -> list[StuckRun]:

@@ -2,14 +2,13 @@
 
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from autoflow.dates.availability import Availability
 from autoflow.runs.naming import entry_names
 from autoflow.runs.plan import planners
 from autoflow.runs.records import Histories, RunKey, WorkflowKey
 from autoflow.runs.retries import RetryPolicy
-from autoflow.runs.statuses import DateStatus
 from autoflow.specs import OnChange, TriggerSpec
 
 MOST_ANEW = 30
@@ -88,8 +87,8 @@ def due_anew(
     ]
     counts = {}
     for planner in planners(edited, availability, histories, now):
-        statuses = (each.status for each in planner.plan())
-        number = sum(status in {DateStatus.DUE, DateStatus.BLOCKED} for status in statuses)
-        if number:
+        # Those that only wait for dates before them will run, too.
+        every_date = replace(planner, trigger=replace(planner.trigger, after_previous=False))
+        if number := len(every_date.due_dates().dates):
             counts[names[WorkflowKey.of_trigger(planner.trigger)]] = number
     return DueAnew(counts)
