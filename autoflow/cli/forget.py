@@ -10,7 +10,6 @@ from autoflow.cli.prune import OldRun, delete_files, has_prefect, own_files
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import count, print_json
 from autoflow.errors import AutoflowError
-from autoflow.runs.naming import run_name
 from autoflow.runs.records import RunRecord, WorkflowKey, utc_now
 from autoflow.specs import TriggerSpec
 
@@ -34,7 +33,7 @@ def forget(session: Session, *, run_id: int, force: bool, as_json: bool) -> None
         record = store.run(run_id)
         if record is None:
             raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists the runs")
-        name = run_name(record.key, triggers, label=record.label)
+        name = session.run_name(record.key, label=record.label)
         _refuse(record, name, triggers, force=force)
         run = OldRun(record=record, files=own_files(record, settings))
         delete_files(run, store)

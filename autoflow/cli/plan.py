@@ -67,13 +67,13 @@ def _print_dates(plan: TriggerPlan, triggers: Sequence[TriggerSpec]) -> None:
         *(["first day"] if is_long else []),
         "date",
         "status",
-        *(["arrived (UTC)"] if has_arrivals else []),
+        *(["arrived"] if has_arrivals else []),
         "why",
     ]
     rows = []
     for each in plan.dates:
         first = [each.period.start if each.period else None] if is_long else []
-        arrived = [f"{each.arrived:%Y-%m-%d %H:%M}" if each.arrived else None] if has_arrivals else []
+        arrived = [each.arrived.date() if each.arrived else None] if has_arrivals else []
         rows.append([*first, each.date, each.status, *arrived, each.why])
     every = f", every {plan.trigger.every}" if is_long else ""
     print_table(columns, rows, title=f"{_title(plan, triggers)}{every}")

@@ -3,6 +3,7 @@
 import json
 import shlex
 import time
+from collections.abc import Iterable
 
 import click
 
@@ -13,14 +14,14 @@ from autoflow.errors import AutoflowError
 from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
-from autoflow.runs.naming import label_of, run_name
+from autoflow.parser.secret_values import check_for_secrets
+from autoflow.runs.naming import label_of
 from autoflow.runs.plan import failed_keys, recorded_status, why_never_due
 from autoflow.runs.records import RunKey, WorkflowKey
 from autoflow.runs.requests import date_ranges, requested_trigger
 from autoflow.runs.run import check_parameters, named_entry
 from autoflow.runs.statuses import DateStatus
 from autoflow.specs import WorkflowsFile
-from autoflow.utils import redact
 
 
 @click.command
@@ -44,25 +45,23 @@ def retry(session: Session, *, run_id: int | None, failed: bool, as_json: bool) 
     with session.store() as store:
         settle_times(store, time.sleep)
         store.give_up_crashed()
-        keys = (
-            [_failed_key(store, run_id, file)]
-            if run_id is not None
-            else failed_keys(file.sensor.triggers, store.histories())
-        )
+        keys = failed_keys(file.sensor.triggers, store.histories()) if failed else []
+        if run_id is not None:
+            keys = [_failed_key(store, run_id, session)]
         store.forgive(keys)
-    problems = {key: _why_never_due(file, key) for key in keys}
+    problems = {key: _why_never_due(file, key, session.settings.secrets) for key in keys}
     if as_json:
-        print_json([_as_json(key, problem, file) for key, problem in problems.items()])
+        print_json([_as_json(key, file, problem) for key, problem in problems.items()])
         return
     for key, problem in problems.items():
         is_due = "is due again if its dates are available"
-        name = redact(run_name(key, file.sensor.triggers), session.settings.secrets)
+        name = session.run_name(key)
         click.echo(f"{name} {f'may be retried, but no tick will run it: {problem}' if problem else is_due}")
     if not keys:
         click.echo("there are no failed runs")
 
 
-def _as_json(key: RunKey, problem: str | None, file: WorkflowsFile) -> dict[str, object]:
+def _as_json(key: RunKey, file: WorkflowsFile, problem: str | None) -> dict[str, object]:
     return {
         "workflow": key.workflow,
         "label": label_of(key.workflow_key, file.sensor.triggers),
@@ -71,12 +70,12 @@ def _as_json(key: RunKey, problem: str | None, file: WorkflowsFile) -> dict[str,
     }
 
 
-def _failed_key(store: RunStore, run_id: int, file: WorkflowsFile) -> RunKey:
+def _failed_key(store: RunStore, run_id: int, session: Session) -> RunKey:
     record = store.run(run_id)
     if record is None:
         raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists the runs")
     status = recorded_status(store.histories(), record.key)
-    name = run_name(record.key, file.sensor.triggers, label=record.label)
+    name = session.run_name(record.key, label=record.label)
     if status is DateStatus.RUNNING:
         raise AutoflowError(f"{name} is running")
     if status is DateStatus.DONE:
@@ -84,17 +83,17 @@ def _failed_key(store: RunStore, run_id: int, file: WorkflowsFile) -> RunKey:
     return record.key
 
 
-def _why_never_due(file: WorkflowsFile, key: RunKey) -> str | None:
+def _why_never_due(file: WorkflowsFile, key: RunKey, secrets: Iterable[str]) -> str | None:
     """Return why no tick will run `key`, whichever dates FlowAPI has, and what to do about it."""
     entries = {WorkflowKey.of_trigger(each): each for each in file.sensor.triggers}
     problem = why_never_due(entries.get(key.workflow_key), key.reference_date)
     if problem is None:
         return None
-    command = _command(file, key)
+    command = _command(file, key, secrets)
     return f"{problem}; to run it now: {shlex.join(command)}" if command else problem
 
 
-def _command(file: WorkflowsFile, key: RunKey) -> list[str] | None:
+def _command(file: WorkflowsFile, key: RunKey, secrets: Iterable[str]) -> list[str] | None:
     """Return the command that runs `key` now; None if none can."""
     parameters = json.loads(key.parameters)
     triggers = file.triggers_of(key.workflow)
@@ -103,6 +102,7 @@ def _command(file: WorkflowsFile, key: RunKey) -> list[str] | None:
         name = named_entry(key.workflow, label)
         try:
             trigger = requested_trigger(file, name, parameters)
+            check_for_secrets(parameters, secrets)
             check_parameters(trigger.workflow, parameters)
             date_ranges(trigger, key.reference_date)
         except AutoflowError:

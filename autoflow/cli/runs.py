@@ -74,7 +74,7 @@ def runs(  # noqa: PLR0913 - an argument for each option
         return
     print_table(
         ["id#", "workflow", "date", "state", "started (UTC)", "took"],
-        (_row(record, redaction, session.triggers) for record in records),
+        (_row(record, session) for record in records),
     )
     for record in records:
         if record.error:
@@ -115,10 +115,11 @@ def show(session: Session, run_id: int, *, as_json: bool) -> None:
         _print_details(content)
 
 
-def _row(record: RunRecord, redaction: Redaction, triggers: Sequence[TriggerSpec]) -> list[object]:
+def _row(record: RunRecord, session: Session) -> list[object]:
+    key = session.without_secrets(record.key).workflow_key
     return [
         record.id,
-        redaction.of_text(entry_name(record.key.workflow_key, triggers, label=record.label)),
+        entry_name(key, session.triggers, label=record.label),
         record.key.reference_date,
         record.state if record.attempt == 1 else f"{record.state}, attempt {record.attempt}",
         f"{record.started_at:%Y-%m-%d %H:%M}",

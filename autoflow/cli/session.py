@@ -1,6 +1,7 @@
 """The settings and the run store, as verbs use them."""
 
 import functools
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,7 +14,10 @@ from autoflow.errors import AutoflowError
 from autoflow.log import set_up_logging
 from autoflow.model.opening import open_run_store
 from autoflow.model.store import RunStore
+from autoflow.notebooks.redaction import Redaction
 from autoflow.parser import read_workflows
+from autoflow.runs.naming import run_name
+from autoflow.runs.records import RunKey
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
 
@@ -42,6 +46,15 @@ class Session:
             return read_workflows(self.settings).sensor.triggers
         except AutoflowError:
             return ()
+
+    def without_secrets(self, key: RunKey) -> RunKey:
+        """Return the key of a run for people: runs of old versions may have secrets in their parameters."""
+        parameters = Redaction(self.settings.secrets).of_parameters(json.loads(key.parameters))
+        return RunKey.of(key.workflow, parameters, key.reference_date, key.every)
+
+    def run_name(self, key: RunKey, *, label: str | None = None) -> str:
+        """Return the name of a run for people; `label` is the one that it had when it started."""
+        return run_name(self.without_secrets(key), self.triggers, label=label)
 
     @contextmanager
     def store(self, *, create: bool = False) -> Iterator[RunStore]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 from rich import box
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -43,9 +43,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     lines = [["" if value is None else str(value) for value in row] for row in rows]
     for place, column in enumerate(columns):
         name = column.removesuffix("#")
-        longest = max((len(line[place]) for line in lines), default=0)
-        min_width = longest if longest <= SHORT else None
-        table.add_column(name, justify="right" if name != column else "left", overflow="fold", min_width=min_width)
+        is_short = all(len(line[place]) <= SHORT for line in lines)
+        overflow: OverflowMethod = "ellipsis" if is_short else "fold"
+        table.add_column(name, justify="right" if name != column else "left", no_wrap=is_short, overflow=overflow)
     for line in lines:
         table.add_row(*(Text(text, style=COLOURS.get(text.partition(",")[0], "")) for text in line))
     console().print(table)

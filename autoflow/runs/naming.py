@@ -4,7 +4,9 @@ An entry with a label is named ``workflow:label``. Others are named by their wor
 from its other entries. Readers see titles instead.
 """
 
+import itertools
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -96,7 +98,11 @@ def what_differs(keys: Iterable[WorkflowKey]) -> dict[WorkflowKey, list[str]]:
         differing = _differing_names(sets.values())
         has_other_periods = len({key.every for key in sets}) > 1
         for key, parameters in sets.items():
-            found[key] = [f"{name}={_text(value)}" for name, value in parameters.items() if name in differing]
+            found[key] = [
+                f"{name}={_text(value, (each[name] for each in sets.values() if name in each))}"
+                for name, value in parameters.items()
+                if name in differing
+            ]
             found[key] += [f"every {key.every}"] if has_other_periods else []
     return found
 
@@ -118,6 +124,23 @@ def _with_differences(workflow: str, differences: Sequence[str]) -> str:
     return f"{workflow} ({', '.join(differences)})" if differences else workflow
 
 
-def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+def _text(value: Any, others: Iterable[Any] = ()) -> str:
+    """Return a value for people; if it is long, the beginning of what differs from `others`."""
+    text = _whole(value)
+    if len(text) <= LONGEST_VALUE:
+        return text
+    start = _end_of_what_is_common([text, *(_whole(other) for other in others if other != value)])
+    rest = f"…{text[start:]}" if start else text
+    return rest if len(rest) <= LONGEST_VALUE else f"{rest[: LONGEST_VALUE - 1]}…"
+
+
+def _whole(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _end_of_what_is_common(texts: Sequence[str]) -> int:
+    """Return the place of the first word in which `texts` differ; 0 for a single text."""
+    if len(texts) == 1:
+        return 0
+    same = itertools.takewhile(lambda characters: len(set(characters)) == 1, zip(*texts, strict=False))
+    return len(re.sub(r"\w*$", "", texts[0][: len(list(same))]))

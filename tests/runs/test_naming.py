@@ -1,8 +1,18 @@
 import datetime
 
+import pytest
+
 from autoflow.dates.periods import Every
 from autoflow.dates.stencil import DateStencil
-from autoflow.runs.naming import entry_name, entry_names, entry_titles, name_among, parameters_text, run_name
+from autoflow.runs.naming import (
+    entry_name,
+    entry_names,
+    entry_titles,
+    name_among,
+    parameters_text,
+    run_name,
+    what_differs,
+)
 from autoflow.runs.records import WorkflowKey
 from autoflow.specs import Json, TriggerSpec, WorkflowSpec
 
@@ -59,6 +69,24 @@ def test_titles_are_for_people_and_differ() -> None:
         "gone",
     ]
     assert list(entry_titles([NORTH]).values()) == ["Mobility of people"]
+
+
+REGIONS = ["one", "two", "three", "four", "five", "six", "seven"]
+LONG = "0123456789 " * 10
+
+
+@pytest.mark.parametrize(
+    ("value", "other", "expected"),
+    [
+        (["a", 1], ["a", 2], 'a=["a", 1]'),
+        ([*REGIONS, "thirteen"], [*REGIONS, "three"], 'a=…thirteen"]'),
+        (LONG, f"x{LONG}", f"a={LONG[:39]}…"),
+        (f"{LONG}first {LONG}", f"{LONG}second {LONG}", f"a=…first {LONG[:32]}…"),
+    ],
+)
+def test_long_values_in_names_begin_where_they_differ(value: Json, other: Json, expected: str) -> None:
+    names = what_differs([key("w", {"a": value, "same": LONG}), key("w", {"a": other, "same": LONG})])
+    assert names[key("w", {"a": value, "same": LONG})] == [expected]
 
 
 def test_long_values_are_cut_in_names() -> None:
