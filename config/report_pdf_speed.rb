@@ -59,3 +59,9 @@ Prawn::Table::Cell::Text.prepend (Module.new do
     @plain_width ||= with_font { @pdf.width_of @content, size: @text_options[:size], kerning: @text_options[:kerning] }
   end
 end)
+
+# Font files: read each once, also for what is laid out on trial.
+Prawn::Fonts::TTF.prepend (Module.new do
+  read = {}
+  define_method(:read_ttf_file) { @name.is_a?(String) ? (read[@name] ||= super()) : super() }
+end)
