@@ -14,12 +14,15 @@ from typing import Any, Self
 
 import apprise
 
+from autoflow.dates.periods import Every
 from autoflow.errors import SettingsError
 from autoflow.log import Outage, logger
 from autoflow.runs.attention import Attention, Condition, Need, as_text, stuck_condition
+from autoflow.runs.changes import Change
 from autoflow.runs.naming import run_name
 from autoflow.runs.records import RunKey, RunRecord, utc_now
 from autoflow.runs.run import EndedRun
+from autoflow.runs.statuses import in_ranges
 from autoflow.runs.stuck import StuckRun
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
@@ -42,6 +45,8 @@ MOST_LISTED = 20
 """The highest number of runs that are listed in one message."""
 
 NOT_RETRIED = "AutoFlow will not retry on its own; 'autoflow retry' does."
+
+NOT_RERUN = "AutoFlow will not run it again on its own; 'autoflow run --force' does."
 
 
 @dataclass(frozen=True)
@@ -97,13 +102,31 @@ class Notifier:
         """Notify people if the run was given up, or if it succeeded after that."""
         if ended.is_given_up:
             # Again if it was given up before: someone has asked for a retry since.
-            self._notify_given_up({ended.run.key: _failure(ended, self._settings)}, again=True)
+            hint = NOT_RERUN if ended.run.is_rerun else NOT_RETRIED
+            self._notify_given_up({ended.run.key: _failure(ended, self._settings)}, again=True, hint=hint)
         elif ended.state.is_success:
             self._notify_recovered(ended)
 
     def given_up(self, keys: Iterable[RunKey]) -> None:
         """Notify people of those `keys` that are new among all given-up runs, such as crashed ones."""
         self._notify_given_up(dict.fromkeys(keys))
+
+    def days_changed(self, changes: Iterable[Change]) -> None:
+        """Notify people of those `changes` that are new, in one message."""
+        if not self._settings.notify_urls:
+            return
+        with self._lock, self._notices.changing() as notices:
+            known = notices["changes"]
+            new = [each for each in changes if known.get(_notice(each.key), "") < each.time.isoformat()]
+            known |= {_notice(each.key): each.time.isoformat() for each in new}
+        if not new:
+            return
+        names = [run_name(each.key, self._triggers) for each in new]
+        lines = [f"{name}: {in_ranges(each.days)}" for name, each in zip(names, new, strict=True)]
+        more = f" and {len(new) - 1} more" if len(new) > 1 else ""
+        first = "Days that have arrived or changed since the run started:"
+        body = f"{first}\n\n{_list(lines)}\n\n{NOT_RERUN}"
+        self._send(f"AutoFlow: the data of {names[0]}{more} has changed", body, apprise.NotifyType.WARNING)
 
     def attend(self, attention: Attention) -> None:
         """Notify people of each condition that is new, and of each that is over.
@@ -130,7 +153,9 @@ class Notifier:
         for key, notice in over.items():
             self._send(*_recovery(key, notice), apprise.NotifyType.SUCCESS)
 
-    def _notify_given_up(self, runs: Mapping[RunKey, Sequence[str] | None], *, again: bool = False) -> None:
+    def _notify_given_up(
+        self, runs: Mapping[RunKey, Sequence[str] | None], *, again: bool = False, hint: str = NOT_RETRIED
+    ) -> None:
         """Notify people of the new ones of `runs`, each with the reason and the links, or None to look them up."""
         if not self._settings.notify_urls:
             return
@@ -149,7 +174,7 @@ class Notifier:
         else:
             body = "\n".join(*why.values())
         was = "were" if more else "was"
-        self._send(f"AutoFlow: {title} {was} given up", f"{body}\n{NOT_RETRIED}", apprise.NotifyType.FAILURE)
+        self._send(f"AutoFlow: {title} {was} given up", f"{body}\n{hint}", apprise.NotifyType.FAILURE)
 
     def _why(self, key: RunKey) -> list[str]:
         """Return why the last run of a date failed, and where its notebooks are."""
@@ -224,12 +249,14 @@ class _Notices:
 
 def _sound(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the valid part of the file's content."""
-    given_up, conditions = found.get("given_up"), found.get("conditions")
-    notices: dict[str, Any] = {"given_up": [], "conditions": {}}
+    given_up, conditions, changes = (found.get(name) for name in ("given_up", "conditions", "changes"))
+    notices: dict[str, Any] = {"given_up": [], "conditions": {}, "changes": {}}
     if isinstance(given_up, list):
         notices["given_up"] = [each for each in given_up if isinstance(each, str)]
     if isinstance(conditions, dict):
         notices["conditions"] = {key: str(notice) for key, notice in conditions.items()}
+    if isinstance(changes, dict):
+        notices["changes"] = {key: str(time) for key, time in changes.items()}
     if found.get("flowapi_told") is True:  # written by an older version
         notices["conditions"].setdefault(Need.FLOWAPI.name.lower(), "")
     return notices
@@ -288,7 +315,8 @@ def _sent(service: apprise.Apprise, message: Message) -> bool:
 
 
 def _notice(key: RunKey) -> str:
-    return f"{key.workflow} {key.parameters_hash[:16]} {key.reference_date.isoformat()}"
+    every = "" if key.every is Every.DAY else f" {key.every}"
+    return f"{key.workflow} {key.parameters_hash[:16]} {key.reference_date.isoformat()}{every}"
 
 
 def _notice_of(condition: Condition, now: datetime.datetime) -> str:
@@ -343,5 +371,7 @@ def _failure(ended: EndedRun, settings: Settings) -> list[str]:
     """Return why a run failed, and where to look."""
     attempts = ended.run.failures + 1
     lines = ["Its only attempt failed." if attempts == 1 else f"All {attempts} attempts failed."]
+    if ended.run.is_rerun:
+        lines.append(f"{in_ranges(ended.run.changed)} arrived or changed after the last run, whose report stays.")
     lines.append(_excerpt(str(ended.outcome.error or ""), settings))
     return lines + _links(ended.failed_notebooks, ended.failed_cells, settings)

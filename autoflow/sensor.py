@@ -28,6 +28,8 @@ from autoflow.orchestration.history import replace_parameter
 from autoflow.parser import read_workflows
 from autoflow.parser.secret_values import check_for_secrets
 from autoflow.parser.value_checks import unexpected_values
+from autoflow.runs.changes import Change, DueAnew, changes, due_anew
+from autoflow.runs.naming import entry_names
 from autoflow.runs.plan import DueWork, given_up_keys, keys_with_reruns
 from autoflow.runs.records import RunKey, RunState, utc_now
 from autoflow.runs.requests import check_available, date_ranges, merged_parameters, requested_run, requested_trigger
@@ -46,12 +48,14 @@ TOKEN_WARNING_DAYS = 7
 class Tick:
     """The result of one run of the sensor.
 
-    `file` is the present workflows.yml. `given_up` are the runs that have been given up. `dates` and `due` count the
-    available dates and the runs that are due.
+    `file` is the present workflows.yml. `given_up` are the runs that have been given up, and `changes` those for which
+    people are to be notified of days that have changed. `dates` and `due` count the available dates and the runs that
+    are due.
     """
 
     file: WorkflowsFile
     given_up: tuple[RunKey, ...] = ()
+    changes: tuple[Change, ...] = ()
     dates: int = 0
     due: int = 0
 
@@ -78,6 +82,19 @@ class TokenWatch:
         logger.warning("FLOWAPI_TOKEN %s (%s UTC): get a new one from FlowAuth", text, f"{expiry:%Y-%m-%d %H:%M}")
 
 
+class EditWatch:
+    """Warns once of each edit of workflows.yml that makes many dates due."""
+
+    def __init__(self) -> None:
+        self._last = DueAnew()
+
+    def look(self, found: DueAnew) -> None:
+        """Warn of the dates `found` if they are many, and of other entries than before."""
+        if found.is_large and found.counts.keys() - self._last.counts.keys():
+            logger.warning("workflows.yml: %s", found)
+        self._last = found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sensor:
     """Looks for what is due, and hands it to the dispatcher.
@@ -91,6 +108,7 @@ class Sensor:
     wait: Callable[[float], object]
     clock: Callable[[], datetime.datetime] = utc_now
     token_watch: TokenWatch = field(default_factory=TokenWatch)
+    edit_watch: EditWatch = field(default_factory=EditWatch)
 
     def tick(self) -> Tick:
         """Read workflows.yml, the token and the available dates; hand over what is due, without waiting for it.
@@ -119,11 +137,14 @@ class Sensor:
         give_up_crashed(self.store)
         availability = self._noted(found).only(file.sensor.cdr_types)
         histories = self.store.histories(keys_with_reruns(triggers))
+        now = self.clock()
+        self.edit_watch.look(due_anew(triggers, availability, histories, now))
         work = self.dispatcher.hand_over(Targets(triggers=triggers, availability=availability), histories)
         dates = len(availability.to().dates)
         logger.info("tick: %s available, %s", _count(dates, "date"), _due_text(work))
         given_up = tuple(given_up_keys(triggers, histories))
-        return Tick(file=file, given_up=given_up, dates=dates, due=work.total)
+        changed = tuple(changes(triggers, availability, histories, now))
+        return Tick(file=file, given_up=given_up, changes=changed, dates=dates, due=work.total)
 
     def _noted(self, found: Availability) -> Availability:
         """Record the dates that FlowAPI has; return them with the times at which they arrived."""
@@ -245,7 +266,7 @@ def _check_request(
     date_ranges(trigger, reference_date)
     availability = FlowApi.of(settings).available_dates().only(file.sensor.cdr_types)
     check_available(trigger, reference_date, availability)
-    return requested_run(trigger, reference_date, availability)
+    return requested_run(trigger, reference_date, availability, names=entry_names(file.sensor.triggers))
 
 
 def _refuse_secrets(settings: Settings, parameters: Mapping[str, Any]) -> None:

@@ -73,6 +73,7 @@ class _TickFollowers:
         self.watch.tick_ended(result if isinstance(result, AutoflowError) else None)
         if isinstance(result, Tick):
             self.notifier.given_up(result.given_up)
+            self.notifier.days_changed(result.changes)
 
 
 def _serve_once(sensor: Sensor, runner: WorkflowRunner, shutdown: Shutdown, followers: _TickFollowers) -> bool:

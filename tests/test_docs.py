@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
+import yaml
 
 from autoflow.cli import autoflow
+from autoflow.parser import parse_workflows_file
 from autoflow.parser.schemas import (
     FileSchema,
     NotebookSchema,
@@ -24,7 +27,7 @@ from autoflow.parser.schemas import (
 )
 from autoflow.settings import CONFIG_KEYS, Settings
 from examples.flowapi import EXAMPLE_SCOPES
-from tests.conftest import Deployed
+from tests.conftest import Deployed, write_notebook
 
 if TYPE_CHECKING:
     from marshmallow import Schema
@@ -210,6 +213,34 @@ def test_broken_link_or_unlisted_page_fails_the_build(tmp_path: Path, pages: Map
     built = build(tmp_path / "site", config=config)
     assert built.returncode == 1
     assert complaint in built.stderr.partition("WARNING")[2]
+
+
+PAGES = sorted(file.relative_to(ROOT).as_posix() for file in (ROOT / "docs").rglob("*.md"))
+
+
+def yaml_blocks(text: str) -> list[str]:
+    """Return the blocks of YAML on a page, without indentation; no block is made of another file."""
+    blocks = re.findall(r"^( *)```yaml\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for _, block in blocks if "--8<--" not in block]
+
+
+@pytest.mark.parametrize("name", ["README.md", *PAGES])
+def test_documented_yaml_is_valid(tmp_path: Path, name: str) -> None:
+    """Where entries of the sensor stand alone, they are read with a workflow that takes their parameters."""
+    for block in yaml_blocks((ROOT / name).read_text(encoding="utf-8")):
+        content = yaml.safe_load(block)
+        entries = content.get("workflows") if isinstance(content, dict) else None
+        if not entries or "workflow_name" not in entries[0]:
+            continue
+        taken = {key for each in entries for part in ("parameters", "for_each") for key in each.get(part, {})}
+        write_notebook(tmp_path / "n.ipynb", parameters="\n".join(f"{key} = ''" for key in sorted(taken)))
+        notebook = {"filename": "n.ipynb", "parameters": {key: key for key in sorted(taken)}}
+        workflows = [{"name": entries[0]["workflow_name"], "notebooks": {"n": notebook}}]
+        # The sensor is the text of the page: YAML that was read and written would hide mistakes in it.
+        sensor = "available_dates_sensor:\n  schedule: null\n" + textwrap.indent(block, "  ")
+        file = tmp_path / "workflows.yml"
+        file.write_text(yaml.safe_dump({"workflows": workflows}) + sensor, encoding="utf-8")
+        assert parse_workflows_file(file).sensor.triggers
 
 
 class Loaded(HTMLParser):

@@ -13,12 +13,16 @@ import nbformat
 import papermill
 import pytest
 
+from autoflow.dates.availability import Availability
 from autoflow.page.readable import readable_html
 from autoflow.parser import parse_workflows_file
 from autoflow.reports import ReportContext, convert
+from autoflow.runs.plan import make_plan
+from autoflow.runs.statuses import DateStatus
 from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat, TriggerSpec
 from examples.flowapi import ExampleFlowApi, first_dates
+from examples.run import LOST_DAY
 
 INPUTS = Path(__file__).parents[1] / "examples" / "inputs"
 NOTEBOOKS = ("run_flows.ipynb", "flows_report.ipynb")
@@ -27,7 +31,7 @@ NOTEBOOKS = ("run_flows.ipynb", "flows_report.ipynb")
 @pytest.fixture(scope="module")
 def trigger() -> TriggerSpec:
     workflows_file = parse_workflows_file(INPUTS / "workflows.yml")
-    (trigger,) = workflows_file.sensor.triggers
+    trigger, *_ = workflows_file.sensor.triggers
     assert workflows_file.sensor.schedule is None
     return trigger
 
@@ -86,6 +90,19 @@ class Analyst:
             values[notebook.label] = str(executed)
         return Executed(self.folder / NOTEBOOKS[0]), Executed(self.folder / NOTEBOOKS[1])
 
+    def execute_one(self, reference_date: datetime.date, missing_dates: list[str]) -> Executed:
+        """Run the only notebook of a workflow."""
+        (notebook,) = self.trigger.workflow.notebooks
+        executed = self.folder / notebook.path.name
+        values: dict[str, Any] = {
+            **self.trigger.parameters,
+            "flowapi_url": self.api.url,
+            "date_ranges": [interval.as_strings() for interval in self.trigger.date_stencil.resolve(reference_date)],
+            "missing_dates": missing_dates,
+        }
+        self._papermill(notebook.path, executed, {name: values[source] for name, source in notebook.parameters.items()})
+        return Executed(executed)
+
     def _papermill(self, notebook: Path, executed: Path, parameters: Mapping[str, Any]) -> None:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("FLOWAPI_TOKEN", self.api.token())
@@ -131,7 +148,7 @@ def test_workflow_reports_as_pdf(trigger: TriggerSpec) -> None:
 
 
 def test_four_of_the_examples_dates_are_due(trigger: TriggerSpec) -> None:
-    dates = first_dates(12)
+    dates = [day for day in first_dates(12) if day != LOST_DAY]
     assert trigger.earliest_date is not None
     due = [
         date for date in dates if date >= trigger.earliest_date and trigger.date_stencil.is_available(date, set(dates))
@@ -139,7 +156,7 @@ def test_four_of_the_examples_dates_are_due(trigger: TriggerSpec) -> None:
     assert due == [datetime.date(2016, 1, day) for day in (9, 10, 11, 12)]
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", [*NOTEBOOKS, "week_report.ipynb"])
 def test_notebooks_are_stored_without_outputs(name: str) -> None:
     notebook = nbformat.read(INPUTS / name, as_version=4)
     nbformat.validate(notebook)
@@ -149,7 +166,7 @@ def test_notebooks_are_stored_without_outputs(name: str) -> None:
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", [*NOTEBOOKS, "week_report.ipynb"])
 def test_notebooks_connect_as_the_readme_tells(name: str) -> None:
     source = "\n".join(cell.source for cell in nbformat.read(INPUTS / name, as_version=4).cells)
     assert "import flowclient\n" in source
@@ -246,4 +263,37 @@ def test_report_of_an_ordinary_day_has_no_flows_to_draw(
     assert report.markdown("flows-map") == "There is no flow above normal to draw."
     assert report.outputs["flows-table"] == []
     assert len(report.shown("regions-map", "image/png")) == 1
+    assert report.streams() == []
+
+
+SUNDAY = datetime.date(2016, 1, 10)
+
+
+def test_week_is_due_for_each_region_although_the_day_of_the_cyclone_is_missing() -> None:
+    _, east, west = parse_workflows_file(INPUTS / "workflows.yml").sensor.triggers
+    assert [(each.label, each.shown_title) for each in (east, west)] == [
+        ("east", "A week in the east"),
+        ("west", "A week in the west"),
+    ]
+    days = Availability.of(day for day in first_dates(12) if day != LOST_DAY)
+    now = datetime.datetime(2026, 1, 1)
+    for plan in make_plan([east, west], days, {}, now):
+        found = {each.date: (each.status, each.missing) for each in plan.dates}
+        assert found[SUNDAY] == (DateStatus.DUE, (LOST_DAY,))
+        assert [each.date for each in plan.dates if each.status is DateStatus.DUE] == [SUNDAY]
+
+
+def test_report_of_a_week_shows_people_in_the_region_and_the_missing_day(api: ExampleFlowApi, tmp_path: Path) -> None:
+    _, east, _ = parse_workflows_file(INPUTS / "workflows.yml").sensor.triggers
+    report = Analyst(api, east, tmp_path).execute_one(SUNDAY, [str(LOST_DAY)])
+    summary = report.markdown("summary")
+    assert summary.startswith("**The east of Velmara, Monday 4 January to Sunday 10 January 2016.**")
+    assert summary.endswith("There is no data for Friday 8 January.")
+    (table,) = report.shown("table", "text/html")
+    days = re.findall(r"<th>(\w+day \d+ January)</th>\s*<td>([\d,]+|no data)</td>", table)
+    counts = dict(days)
+    assert len(days) == 7
+    assert counts["Friday 8 January"] == "no data"
+    assert int(counts["Sunday 10 January"].replace(",", "")) < int(counts["Thursday 7 January"].replace(",", ""))
+    assert len(report.shown("chart", "image/png")) == 1
     assert report.streams() == []

@@ -2,17 +2,21 @@ import datetime
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from autoflow.cli import main
+from autoflow.dates.periods import Every
+from autoflow.dates.stencil import DateStencil, PeriodOffset
 from autoflow.errors import AutoflowError, NotebookError, SettingsError
 from autoflow.model.store import RunStore
 from autoflow.notify import LONGEST_REASON, NOTICES_FILE, Notifier
 from autoflow.runs.attention import Attention, Condition, Need, stuck_condition
-from autoflow.runs.records import RunError, RunKey, RunState, utc_now
+from autoflow.runs.changes import Change
+from autoflow.runs.records import RunError, RunKey, RunState, WorkflowKey, utc_now
 from autoflow.runs.retries import RetryPolicy
 from autoflow.runs.run import EndedRun, NotebookOutputs, Outcome, WorkflowRun
 from autoflow.runs.stuck import StuckRun
@@ -126,6 +130,45 @@ def test_a_message_names_what_tells_a_run_apart_why_it_failed_and_where(deployed
         for end in (".ipynb", ".html#cell-3"):
             assert f"https://reports.example.org/notebooks/{key.parameters_hash[:4]}{end}" in message["message"]
     assert TOKEN_OF_NO_USE[:12] not in message["message"]
+
+
+def test_one_message_is_sent_for_each_change_of_days_even_after_restarts(
+    deployed: Deployed, receiver: Receiver
+) -> None:
+    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
+    stencil = DateStencil([PeriodOffset(0)], every=Every.WEEK)
+    weekly = TriggerSpec(workflow=SPEC, label="north", every=Every.WEEK, date_stencil=stencil)
+    key = WorkflowKey.of_trigger(weekly)
+    days = [datetime.date(2016, 1, number) for number in (5, 6, 8)]
+    first = Change(key.on(datetime.date(2016, 1, 10)), days, NOW)
+    for found in ([first], [first], [], [first]):
+        with Notifier(settings) as notifier:
+            notifier.follow([weekly])
+            notifier.days_changed(found)
+    (message,) = receiver.taken()
+    name = "flows:north week 2016-01-04 to 2016-01-10"
+    assert message["title"] == f"AutoFlow: the data of {name} has changed"
+    assert f"{name}: 2016-01-05 to 2016-01-06, 2016-01-08" in message["message"]
+
+    again = replace(first, time=NOW + datetime.timedelta(days=1))
+    daily = Change(RunKey.of("flows", {}, datetime.date(2016, 1, 10)), days[:1], NOW)
+    for _ in range(2):
+        with Notifier(settings) as notifier:
+            notifier.follow([weekly])
+            notifier.days_changed([again, daily])
+    assert receiver.titles() == [f"AutoFlow: the data of {name} and 1 more has changed"]
+
+
+def test_a_message_about_a_rerun_that_was_given_up_says_that_the_old_report_stays(
+    deployed: Deployed, receiver: Receiver
+) -> None:
+    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
+    failed = ended(RunState.FAILED, settings, failures=1, error=NotebookError("n", 3, "ValueError", "no"))
+    rerun = replace(failed.run, is_rerun=True, changed=[datetime.date(2016, 1, 4)])
+    with Notifier(settings) as notifier:
+        notifier.run_ended(replace(failed, run=rerun))
+    (message,) = receiver.taken()
+    assert "2016-01-04 arrived or changed after the last run, whose report stays." in message["message"]
 
 
 def flowapi(*, fails: bool = True, error: str = "it is gone") -> Attention:

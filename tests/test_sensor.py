@@ -1,10 +1,60 @@
 import datetime
+from contextlib import closing
 
 import pytest
 
-from autoflow.sensor import TokenWatch
+from autoflow.model.heartbeat import Heartbeat
+from autoflow.model.store import RunStore
+from autoflow.runs.changes import DueAnew
+from autoflow.runs.records import RunKey, RunState
+from autoflow.sensor import EditWatch, Sensor, TokenWatch
+from autoflow.stop_signal import Shutdown
+from autoflow.workflows.dispatcher import Dispatcher
+from autoflow.workflows.runner import WorkflowRunner
+from examples.flowapi import ExampleFlowApi, first_dates
+from tests.conftest import Deployed, write_notebook
 
 NOW = datetime.datetime(2016, 2, 1, 12)
+
+
+def test_a_tick_warns_of_an_edit_before_its_dates_run_and_reports_days_that_changed(
+    deployed: Deployed, logged: list[str]
+) -> None:
+    write_notebook(deployed.inputs / "n.ipynb", "1", parameters="level = 0")
+    workflows = """
+        workflows: [{name: one, notebooks: {n: {filename: n.ipynb, parameters: {level: level}}}}]
+        available_dates_sensor:
+          schedule: null
+          workflows: [{workflow_name: one, label: it, parameters: {level: 1}, on_change: notify}]
+    """
+    deployed.write_workflows(workflows)
+    dates = first_dates(31)
+    last = dates[-1]
+    with ExampleFlowApi(dates) as flowapi:
+        settings = deployed.settings(FLOWAPI_URL=flowapi.url, FLOWAPI_TOKEN=flowapi.token())
+        with closing(RunStore(settings.db_uri)) as store, Heartbeat(store) as heartbeat:
+            store.migrate()
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+            # It starts nothing, as its thread does not run.
+            dispatcher = Dispatcher(runner, shutdown=Shutdown())
+            sensor = Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=lambda _: False)
+            assert sensor.tick().changes == ()
+            key = RunKey.of("one", {"level": 1}, last)
+            claim = store.claim(key)
+            assert claim
+            store.finish(claim, RunState.SUCCEEDED)
+            for change in (flowapi.remove_date, flowapi.add_date):
+                change(last)
+                tick = sensor.tick()
+            assert [(each.key, each.days) for each in tick.changes] == [(key, (last,))]
+            assert not any(line.startswith("workflows.yml") for line in logged)
+
+            deployed.write_workflows(workflows.replace("level: 1", "level: 2"))
+            assert [sensor.tick().due for _ in range(2)] == [31, 31]
+    (warning,) = (line for line in logged if line.startswith("workflows.yml"))
+    assert warning.startswith(
+        "workflows.yml: 31 dates are due that no run has done with these names and parameters: one:it (31)"
+    )
 
 
 class TestTokenWatch:
@@ -37,3 +87,16 @@ class TestTokenWatch:
     def test_a_token_that_never_expires_is_not_warned_about(self, logged: list[str]) -> None:
         TokenWatch().look(None, NOW)
         assert logged == []
+
+
+class TestEditWatch:
+    def test_an_edit_that_makes_many_dates_due_is_warned_about_once(self, logged: list[str]) -> None:
+        watch = EditWatch()
+        few, many = DueAnew({"flows:north": 30}), DueAnew({"flows:north": 20, "flows:south": 11})
+        for found in (few, many, many, DueAnew({"flows:south": 31}), DueAnew()):
+            watch.look(found)
+        (line,) = logged
+        assert line.startswith("workflows.yml: 31 dates are due that no run has done with these names and parameters")
+        assert ": flows:north (20), flows:south (11); " in line
+        watch.look(many)
+        assert len(logged) == 2

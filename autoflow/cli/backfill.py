@@ -2,8 +2,10 @@
 
 import datetime
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -17,12 +19,59 @@ from autoflow.flowapi import FlowApi
 from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
-from autoflow.runs.backfill import Reprocess, WantedDate, left_out, triggers_of, wanted_dates
+from autoflow.runs.backfill import LeftOutDate, Reprocess, WantedDate, left_out, triggers_of, wanted_dates
+from autoflow.runs.naming import entry_name, entry_names
 from autoflow.runs.plan import TriggerPlan, make_plan
-from autoflow.runs.records import RunKey, utc_now
+from autoflow.runs.records import RunKey, WorkflowKey, utc_now
 from autoflow.runs.requests import requested_run
 from autoflow.runs.statuses import in_ranges
-from autoflow.specs import WorkflowsFile
+from autoflow.specs import TriggerSpec, WorkflowsFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What becomes of each date of the range, for each of `entries`."""
+
+    entries: Sequence[TriggerSpec]
+    wanted: Sequence[WantedDate]
+    others: Sequence[LeftOutDate]
+
+    def print(self, states: Mapping[RunKey, str] | None = None) -> None:
+        """Print a line for each entry and each reason; `states` are the ends of the runs, if they have run."""
+        rows = [row for trigger in self.entries for row in self._rows(trigger, states)]
+        has_missing = any(row[-1] for row in rows)
+        columns = ["workflow", "", "dates#", "which", *(["missing days"] if has_missing else [])]
+        print_table(columns, (row[: len(columns)] for row in rows))
+
+    def _rows(self, trigger: TriggerSpec, states: Mapping[RunKey, str] | None) -> Iterator[list[object]]:
+        name = entry_name(WorkflowKey.of_trigger(trigger), self.entries)
+        dates: dict[str, list[datetime.date]] = defaultdict(list)
+        missing: dict[str, set[datetime.date]] = defaultdict(set)
+        for each in self.wanted:
+            if each.trigger is trigger:
+                what = "to run" if states is None else states.get(each.key, "not started")
+                dates[what].append(each.date)
+        for other in self.others:
+            if other.trigger is trigger:
+                dates[other.reason].append(other.date)
+                missing[other.reason].update(other.missing)
+        for what, found in dates.items():
+            which = in_ranges(sorted(found), trigger.every)
+            yield [name, what, len(found), which, in_ranges(sorted(missing[what]))]
+        if not dates:
+            yield [name, f"no {trigger.every.noun} ends in the range", 0, "", ""]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what becomes of each date, and the number of those that are left out, by the reason."""
+        dates = [_date_json(each.trigger, each.date, "to run") for each in self.wanted]
+        dates += [_date_json(each.trigger, each.date, each.reason, each.missing) for each in self.others]
+        return {"left_out": Counter(each.reason for each in self.others), "dates": dates}
+
+
+def _date_json(
+    trigger: TriggerSpec, date: datetime.date, what: str, missing: Sequence[datetime.date] = ()
+) -> dict[str, Any]:
+    return {"workflow": trigger.workflow.name, "label": trigger.label, "date": date, "what": what, "missing": missing}
 
 
 @click.command
@@ -68,11 +117,14 @@ def backfill(  # noqa: PLR0913 - an argument for each option
         plans = _plans(file, store, workflow, availability)
         wanted = wanted_dates(plans, first=start, last=end, reprocess=Reprocess(reprocess), newest_first=newest_first)
         others = left_out(plans, wanted, first=start, last=end)
+        account = Account(entries=[each.trigger for each in plans], wanted=wanted, others=others)
         if dry_run or not wanted:
-            return _print_plan(wanted, others, as_json=as_json)
+            return _print_plan(wanted, account, as_json=as_json)
         runs = ForegroundRuns(session, store, again=reprocess == "all")
-        code = runs.carry_out(file, [requested_run(each.trigger, each.date, availability) for each in wanted])
-    _print_summary(runs.states, len(wanted), others, as_json=as_json, interrupted=code is ExitCode.INTERRUPTED)
+        names = entry_names(file.sensor.triggers)
+        requested = [requested_run(each.trigger, each.date, availability, names=names) for each in wanted]
+        code = runs.carry_out(file, requested)
+    _print_summary(runs.states, len(wanted), account, as_json=as_json, interrupted=code is ExitCode.INTERRUPTED)
     return code
 
 
@@ -83,35 +135,26 @@ def _plans(file: WorkflowsFile, store: RunStore, workflow: str, availability: Av
     return make_plan(triggers, availability, store.histories(), utc_now())
 
 
-def _print_plan(wanted: Sequence[WantedDate], others: Mapping[str, int], *, as_json: bool) -> ExitCode:
-    dates = [each.date for each in wanted]
+def _print_plan(wanted: Sequence[WantedDate], account: Account, *, as_json: bool) -> ExitCode:
     if as_json:
-        print_json({"would_run": dates, "left_out": others})
+        print_json({"would_run": [each.date for each in wanted], **account.as_json()})
         return ExitCode.SUCCESS
-    out = console()
-    what = f"{len(dates)} to run: {in_ranges(sorted(set(dates)))}" if dates else "nothing to run"
-    out.print(what, markup=False)
-    _print_left_out(others)
+    console().print(f"{len(wanted)} to run" if wanted else "nothing to run", markup=False)
+    account.print()
     return ExitCode.SUCCESS
 
 
 def _print_summary(
-    states: Mapping[RunKey, str], total: int, others: Mapping[str, int], *, as_json: bool, interrupted: bool
+    states: Mapping[RunKey, str], total: int, account: Account, *, as_json: bool, interrupted: bool
 ) -> None:
     counts = Counter(states.values())
     if as_json:
-        print_json({"wanted": total, "states": counts, "left_out": others, "interrupted": interrupted})
+        print_json({"wanted": total, "states": counts, **account.as_json(), "interrupted": interrupted})
         return
     rows = [*counts.items()]
     if total > len(states):
         rows.append(("not started", total - len(states)))
     print_table(["", "dates#"], rows)
-    _print_left_out(others)
+    account.print(states)
     if interrupted:
         console().print("interrupted; run the same command again to continue", markup=False)
-
-
-def _print_left_out(others: Mapping[str, int]) -> None:
-    if others:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in others.items())
-        console().print(f"left out: {reasons}", markup=False)

@@ -9,7 +9,9 @@ from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import print_json
 from autoflow.errors import AutoflowError
 from autoflow.model.store import RunStore
+from autoflow.runs.naming import run_name
 from autoflow.runs.records import RunRecord
+from autoflow.utils import redact
 
 POLL_SECONDS = 0.5
 """How often the run store is read while the run has not ended."""
@@ -33,17 +35,26 @@ def cancel(session: Session, *, run_id: int, as_json: bool) -> None:
     """
     with session.store() as store:
         if not store.ask_to_cancel(run_id):
-            raise AutoflowError(_why_not_running(store, run_id))
-        record = _wait_for_end(store, run_id)
+            record = _record(store, run_id)
+            name = _name(session, record)
+            raise AutoflowError(f"run {run_id} of {name} is not running: it has {record.state.as_predicate}")
+        record = _wait_for_end(session, store, run_id)
     if as_json:
         print_json({"id": record.id, "state": record.state})
-    elif record.state.is_cancelled:
-        click.echo(f"run {run_id} of {record.key} is cancelled; 'autoflow retry {run_id}' makes its date due again")
+        return
+    name = _name(session, record)
+    if record.state.is_cancelled:
+        click.echo(f"run {run_id} of {name} is cancelled; 'autoflow retry {run_id}' makes its date due again")
     else:
-        click.echo(f"run {run_id} of {record.key} had {record.state.as_predicate} before it could be cancelled")
+        click.echo(f"run {run_id} of {name} had {record.state.as_predicate} before it could be cancelled")
 
 
-def _wait_for_end(store: RunStore, run_id: int) -> RunRecord:
+def _name(session: Session, record: RunRecord) -> str:
+    """Return the name of a run; rows of old versions may have a secret as a parameter."""
+    return redact(run_name(record.key, session.triggers, label=record.label), session.settings.secrets)
+
+
+def _wait_for_end(session: Session, store: RunStore, run_id: int) -> RunRecord:
     """Return the record of the run once it has ended; raise AutoflowError if it does not end."""
     deadline = time.monotonic() + PATIENCE + store.crashed_after.total_seconds()
     while True:
@@ -53,15 +64,10 @@ def _wait_for_end(store: RunStore, run_id: int) -> RunRecord:
             return record
         if time.monotonic() > deadline:
             raise AutoflowError(
-                f"run {run_id} of {record.key} has not ended yet: the process that executes it ({record.holder}) is "
-                "alive but has not ended it; stop that process"
+                f"run {run_id} of {_name(session, record)} has not ended yet: the process that executes it "
+                f"({record.holder}) is alive but has not ended it; stop that process"
             )
         time.sleep(POLL_SECONDS)
-
-
-def _why_not_running(store: RunStore, run_id: int) -> str:
-    record = _record(store, run_id)
-    return f"run {run_id} of {record.key} is not running: it has {record.state.as_predicate}"
 
 
 def _record(store: RunStore, run_id: int) -> RunRecord:

@@ -14,6 +14,7 @@ from autoflow.parser import read_workflows
 from autoflow.runs.naming import entry_name
 from autoflow.runs.plan import TriggerPlan, keys_with_reruns, make_plan
 from autoflow.runs.records import WorkflowKey, utc_now
+from autoflow.runs.statuses import DateStatus
 from autoflow.specs import TriggerSpec
 
 
@@ -28,12 +29,13 @@ def plan(session: Session, *, dates: bool, as_json: bool) -> None:
     Example: autoflow plan --dates
     """
     sensor = read_workflows(session.settings).sensor
-    availability = FlowApi.of(session.settings).available_dates().only(sensor.cdr_types)
-    available = availability.to().dates
+    found = FlowApi.of(session.settings).available_dates()
     with session.store() as store:
         store.give_up_crashed()
         histories = store.histories(keys_with_reruns(sensor.triggers))
-        plans = make_plan(sensor.triggers, availability.with_arrivals(store.arrivals()), histories, utc_now())
+        availability = found.with_arrivals(store.arrivals()).only(sensor.cdr_types)
+        plans = make_plan(sensor.triggers, availability, histories, utc_now())
+    available = availability.to().dates
     if as_json:
         print_json({"available_dates": len(available), "workflows": [_plan_json(each, dates=dates) for each in plans]})
         return
@@ -44,13 +46,19 @@ def plan(session: Session, *, dates: bool, as_json: bool) -> None:
 
 def _print_plans(plans: Sequence[TriggerPlan]) -> None:
     triggers = [each.trigger for each in plans]
-    rows = ((_title(each, triggers), _summary(each)) for each in plans)
-    print_table(["workflow", "dates"], rows)
+    if any(trigger.every is not Every.DAY for trigger in triggers):
+        rows = [(_title(each, triggers), each.trigger.every, _summary(each)) for each in plans]
+        print_table(["workflow", "every", "dates"], rows)
+        return
+    print_table(["workflow", "dates"], [(_title(each, triggers), _summary(each)) for each in plans])
 
 
 def _summary(plan: TriggerPlan) -> str:
     """Return how many dates have each status."""
-    return ", ".join(f"{number} {status}" for status, number in plan.counts.items() if number) or "none"
+    # "3 dates missing" would read as if three dates were missing.
+    texts = {DateStatus.INCOMPLETE: "with dates missing"}
+    counts = ((texts.get(status, status), number) for status, number in plan.counts.items() if number)
+    return ", ".join(f"{number} {text}" for text, number in counts) or "none"
 
 
 def _print_dates(plan: TriggerPlan, triggers: Sequence[TriggerSpec]) -> None:

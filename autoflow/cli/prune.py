@@ -78,7 +78,7 @@ def old_runs(store: RunStore, settings: Settings, before: datetime.datetime) -> 
     database says.
     """
     found = []
-    for record in reversed(store.runs(ended_before=before)):
+    for record in reversed(store.runs_ended_before(before)):
         files = own_files(record, settings)
         if files or record.flow_run_id:
             found.append(OldRun(record=record, files=files))

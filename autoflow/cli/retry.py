@@ -13,12 +13,14 @@ from autoflow.errors import AutoflowError
 from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
+from autoflow.runs.naming import label_of, run_name
 from autoflow.runs.plan import failed_keys, recorded_status, why_never_due
 from autoflow.runs.records import RunKey, WorkflowKey
 from autoflow.runs.requests import date_ranges, requested_trigger
-from autoflow.runs.run import check_parameters
+from autoflow.runs.run import check_parameters, named_entry
 from autoflow.runs.statuses import DateStatus
 from autoflow.specs import WorkflowsFile
+from autoflow.utils import redact
 
 
 @click.command
@@ -43,34 +45,42 @@ def retry(session: Session, *, run_id: int | None, failed: bool, as_json: bool) 
         settle_times(store, time.sleep)
         store.give_up_crashed()
         keys = (
-            [_failed_key(store, run_id)] if run_id is not None else failed_keys(file.sensor.triggers, store.histories())
+            [_failed_key(store, run_id, file)]
+            if run_id is not None
+            else failed_keys(file.sensor.triggers, store.histories())
         )
         store.forgive(keys)
     problems = {key: _why_never_due(file, key) for key in keys}
     if as_json:
-        print_json(
-            [
-                {"workflow": key.workflow, "reference_date": key.reference_date, "never_due": problem}
-                for key, problem in problems.items()
-            ]
-        )
+        print_json([_as_json(key, problem, file) for key, problem in problems.items()])
         return
     for key, problem in problems.items():
         is_due = "is due again if its dates are available"
-        click.echo(f"{key} {f'may be retried, but no tick will run it: {problem}' if problem else is_due}")
+        name = redact(run_name(key, file.sensor.triggers), session.settings.secrets)
+        click.echo(f"{name} {f'may be retried, but no tick will run it: {problem}' if problem else is_due}")
     if not keys:
         click.echo("there are no failed runs")
 
 
-def _failed_key(store: RunStore, run_id: int) -> RunKey:
+def _as_json(key: RunKey, problem: str | None, file: WorkflowsFile) -> dict[str, object]:
+    return {
+        "workflow": key.workflow,
+        "label": label_of(key.workflow_key, file.sensor.triggers),
+        "reference_date": key.reference_date,
+        "never_due": problem,
+    }
+
+
+def _failed_key(store: RunStore, run_id: int, file: WorkflowsFile) -> RunKey:
     record = store.run(run_id)
     if record is None:
         raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists the runs")
     status = recorded_status(store.histories(), record.key)
+    name = run_name(record.key, file.sensor.triggers, label=record.label)
     if status is DateStatus.RUNNING:
-        raise AutoflowError(f"{record.key} is running")
+        raise AutoflowError(f"{name} is running")
     if status is DateStatus.DONE:
-        raise AutoflowError(f"{record.key} is done; 'autoflow run --force' runs it again")
+        raise AutoflowError(f"{name} is done; 'autoflow run --force' runs it again")
     return record.key
 
 
@@ -80,14 +90,26 @@ def _why_never_due(file: WorkflowsFile, key: RunKey) -> str | None:
     problem = why_never_due(entries.get(key.workflow_key), key.reference_date)
     if problem is None:
         return None
+    command = _command(file, key)
+    return f"{problem}; to run it now: {shlex.join(command)}" if command else problem
+
+
+def _command(file: WorkflowsFile, key: RunKey) -> list[str] | None:
+    """Return the command that runs `key` now; None if none can."""
     parameters = json.loads(key.parameters)
-    try:
-        trigger = requested_trigger(file, key.workflow, parameters)
-        check_parameters(trigger.workflow, parameters)
-        date_ranges(trigger, key.reference_date)
-    except AutoflowError:
-        return problem
-    words = ["autoflow", "run", key.workflow, "--date", str(key.reference_date)]
-    for name, value in parameters.items():
-        words += ["-p", f"{name}={json.dumps(value, ensure_ascii=False)}"]
-    return f"{problem}; to run it now: {shlex.join(words)}"
+    triggers = file.triggers_of(key.workflow)
+    own = label_of(key.workflow_key, triggers)
+    for label in (own, None, *(each.label for each in triggers)):
+        name = named_entry(key.workflow, label)
+        try:
+            trigger = requested_trigger(file, name, parameters)
+            check_parameters(trigger.workflow, parameters)
+            date_ranges(trigger, key.reference_date)
+        except AutoflowError:
+            continue
+        if trigger.every is key.every:
+            given = {} if label and label == own else parameters
+            values = (f"{each}={json.dumps(value, ensure_ascii=False)}" for each, value in given.items())
+            options = [word for value in values for word in ("-p", value)]
+            return ["autoflow", "run", name, "--date", str(key.reference_date), *options]
+    return None

@@ -20,6 +20,7 @@ from autoflow.parser import read_workflows
 from autoflow.parser.secret_values import check_for_secrets
 from autoflow.parser.single_value import parse_value
 from autoflow.parser.value_checks import unexpected_values
+from autoflow.runs.naming import entry_names, run_name
 from autoflow.runs.plan import recorded_status
 from autoflow.runs.records import RunKey, RunRecord, WorkflowKey
 from autoflow.runs.requests import (
@@ -68,11 +69,12 @@ def run(
     with session.store(create=True) as store:
         settle_times(store, time.sleep)
         store.give_up_crashed()
-        _refuse(store, key, force=force)
+        _refuse(store, key, run_name(key, file.sensor.triggers), force=force)
         availability = _availability(session, file, trigger, key, force=force)
         runs = ForegroundRuns(session, store, again=force)
-        code = runs.carry_out(file, [requested_run(trigger, key.reference_date, availability)])
-        record = next(iter(store.runs(workflow=key.workflow, first=date.date(), last=date.date(), limit=1)), None)
+        names = entry_names(file.sensor.triggers)
+        code = runs.carry_out(file, [requested_run(trigger, key.reference_date, availability, names=names)])
+        record = next(iter(store.runs(workflow=key.workflow_key, first=date.date(), last=date.date(), limit=1)), None)
     if record is None or code is ExitCode.INTERRUPTED:
         return code or ExitCode.FAILURE
     _print_end(record, runs.states[key], as_json=as_json)
@@ -108,13 +110,13 @@ def _parameters(file: WorkflowsFile, workflow: str, given: Sequence[str], secret
     return parameters
 
 
-def _refuse(store: RunStore, key: RunKey, *, force: bool) -> None:
+def _refuse(store: RunStore, key: RunKey, name: str, *, force: bool) -> None:
     """Raise AutoflowError if the date is done or running, before a Prefect server is started."""
     status = recorded_status(store.histories(), key)
     if status is DateStatus.RUNNING:
-        raise AutoflowError(f"{key} is running already: see 'autoflow runs --state running'")
+        raise AutoflowError(f"{name} is running already: see 'autoflow runs --state running'")
     if status is DateStatus.DONE and not force:
-        raise AutoflowError(f"{key} is done already; --force runs it again")
+        raise AutoflowError(f"{name} is done already; --force runs it again")
 
 
 def _availability(

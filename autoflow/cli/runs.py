@@ -18,19 +18,19 @@ from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.runs.naming import entry_name, label_of
-from autoflow.runs.records import RunRecord, RunState
+from autoflow.runs.records import RunError, RunRecord, RunState, WorkflowKey
 from autoflow.runs.run import named_entry
 from autoflow.specs import TriggerSpec
 
 MOST_RUNS = 1_000_000
 """The highest number of runs that can be listed at once."""
 
-LONGEST_ERROR = 80
+LONGEST_ERROR = 74
 """How much of an error the list shows, in characters."""
 
 
 @click.group(invoke_without_command=True)
-@click.option("--workflow", metavar="NAME", help="Only runs of this workflow.")
+@click.option("--workflow", metavar="NAME", help="Only runs of this workflow, or of its entry WORKFLOW:LABEL.")
 @click.option("--state", type=click.Choice([state.value for state in RunState]), help="Only runs in this state.")
 @click.option("--from", "first", type=DATE, metavar="DATE", help="Only reference dates from DATE on.")
 @click.option("--to", "last", type=DATE, metavar="DATE", help="Only reference dates up to DATE, inclusive.")
@@ -62,7 +62,7 @@ def runs(  # noqa: PLR0913 - an argument for each option
         return
     with session.store() as store:
         records = store.runs(
-            workflow=workflow,
+            **_of_entry(workflow, session.triggers),
             state=RunState(state) if state else None,
             first=first.date() if first else None,
             last=last.date() if last else None,
@@ -72,8 +72,22 @@ def runs(  # noqa: PLR0913 - an argument for each option
     if as_json:
         print_json([_record_json(record, redaction, session.triggers) for record in records])
         return
-    columns = ["id#", "workflow", "date", "attempt#", "state", "started (UTC)", "took", "error"]
-    print_table(columns, (_row(record, redaction, session.triggers) for record in records))
+    print_table(
+        ["id#", "workflow", "date", "state", "started (UTC)", "took"],
+        (_row(record, redaction, session.triggers) for record in records),
+    )
+    for record in records:
+        if record.error:
+            console().print(f"{record.id}: {_error_line(record.error, redaction)}", markup=False)
+
+
+def _of_entry(name: str | None, triggers: Sequence[TriggerSpec]) -> dict[str, Any]:
+    """Return how to find the runs of a workflow, or of the entry WORKFLOW:LABEL, which may have been removed since."""
+    workflow, colon, label = (name or "").rpartition(":")
+    if not colon or any(each.workflow.name == name for each in triggers):
+        return {"workflow": name}
+    entries = [each for each in triggers if (each.workflow.name, each.label) == (workflow, label)]
+    return {"workflow": WorkflowKey.of_trigger(entries[0])} if entries else {"workflow": workflow, "label": label}
 
 
 @runs.command()
@@ -102,18 +116,20 @@ def show(session: Session, run_id: int, *, as_json: bool) -> None:
 
 
 def _row(record: RunRecord, redaction: Redaction, triggers: Sequence[TriggerSpec]) -> list[object]:
-    error = f"{record.error.notebook or ''} {record.error.error_class}: {record.error.message}" if record.error else ""
-    line = redaction.of_text(" ".join(error.split()))
     return [
         record.id,
         redaction.of_text(entry_name(record.key.workflow_key, triggers, label=record.label)),
         record.key.reference_date,
-        record.attempt,
-        record.state,
-        f"{record.started_at:%Y-%m-%d %H:%M:%S}",
+        record.state if record.attempt == 1 else f"{record.state}, attempt {record.attempt}",
+        f"{record.started_at:%Y-%m-%d %H:%M}",
         _took(record),
-        line if len(line) <= LONGEST_ERROR else line[: LONGEST_ERROR - 1] + "…",
     ]
+
+
+def _error_line(error: RunError, redaction: Redaction) -> str:
+    text = f"{error.notebook or ''} {error.error_class}: {error.message}"
+    line = redaction.of_text(" ".join(text.split()))
+    return line if len(line) <= LONGEST_ERROR else line[: LONGEST_ERROR - 1] + "…"
 
 
 def _took(record: RunRecord) -> str:
@@ -132,6 +148,8 @@ def _record_json(record: RunRecord, redaction: Redaction, triggers: Sequence[Tri
         "reference_date": record.key.reference_date,
         "parameters": redaction.of_parameters(json.loads(record.key.parameters)),
         "attempt": record.attempt,
+        "missing_days": record.missing_days,
+        "is_try_out": record.is_try_out,
         "state": record.state,
         "started_at": iso_time(record.started_at),
         "finished_at": iso_time(record.finished_at),
@@ -172,6 +190,8 @@ def _print_details(content: Mapping[str, Any]) -> None:
         "run": f"{content['id']}: {_name(content)}, attempt {content['attempt']}",
         "state": content["state"],
         "parameters": ", ".join(f"{name}={value!r}" for name, value in content["parameters"].items()) or "none",
+        "missing days": content["missing_days"] or None,
+        "try-out": "yes, its parameters were those of no entry" if content["is_try_out"] else None,
         "started": content["started_at"],
         "ended": content["finished_at"],
         "run by": content["holder"],

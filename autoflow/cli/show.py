@@ -26,6 +26,9 @@ COLOURS = {
 }
 """Colours of states; others have the terminal's own colour."""
 
+SHORT = 20
+"""How many characters a text may have that is not wrapped, however narrow the terminal is, such as a date."""
+
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console that colours and wraps only on a terminal."""
@@ -37,12 +40,14 @@ def console(*, stderr: bool = False) -> Console:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
     """Print a table; a column whose name ends with `#`, which is not printed, holds numbers."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
+    lines = [["" if value is None else str(value) for value in row] for row in rows]
+    for place, column in enumerate(columns):
         name = column.removesuffix("#")
-        table.add_column(name, justify="right" if name != column else "left", overflow="fold")
-    for row in rows:
-        texts = ["" if value is None else str(value) for value in row]
-        table.add_row(*(Text(text, style=COLOURS.get(text, "")) for text in texts))
+        longest = max((len(line[place]) for line in lines), default=0)
+        min_width = longest if longest <= SHORT else None
+        table.add_column(name, justify="right" if name != column else "left", overflow="fold", min_width=min_width)
+    for line in lines:
+        table.add_row(*(Text(text, style=COLOURS.get(text.partition(",")[0], "")) for text in line))
     console().print(table)
 
 

@@ -4,6 +4,7 @@ import datetime
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -12,13 +13,18 @@ from autoflow.cli.checks import Check, check_database, print_checks
 from autoflow.cli.options import as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import count
-from autoflow.errors import ExitCode, FlowApiError, ReportError, SettingsError, WorkflowsFileError
+from autoflow.dates.availability import Availability
+from autoflow.errors import ExitCode, FlowApiError, ReportError, RunStoreError, SettingsError, WorkflowsFileError
 from autoflow.flowapi import FlowApi
+from autoflow.model.store import RunStore
 from autoflow.orchestration.server_process import is_ready
 from autoflow.parser import read_workflows
 from autoflow.reports import missing_fonts, missing_tools, try_template
+from autoflow.runs.changes import due_anew
+from autoflow.runs.plan import due_work, keys_with_reruns
+from autoflow.runs.records import utc_now
 from autoflow.settings import Settings
-from autoflow.specs import NotebookSpec, WorkflowsFile
+from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowsFile
 from autoflow.system.disk import disk_problem, full_disk
 
 ACTIONS = ("get_available_dates", "run", "get_result")
@@ -64,7 +70,7 @@ def all_checks(settings: Settings, now: datetime.datetime, *, offline: bool = Fa
         yield _check_prefect(settings.prefect_api_url)
     flowapi = FlowApi.of(settings)
     if not offline:
-        yield _check_flowapi(flowapi, file)
+        yield from _check_flowapi(flowapi, file, settings)
     yield _check_token(flowapi, now)
 
 
@@ -161,13 +167,33 @@ def _check_prefect(url: str) -> Check:
     return Check(subject="Prefect API", problems=problems, note=url)
 
 
-def _check_flowapi(flowapi: FlowApi, file: WorkflowsFile | None) -> Check:
+def _check_flowapi(flowapi: FlowApi, file: WorkflowsFile | None, settings: Settings) -> Iterator[Check]:
     try:
-        dates = flowapi.available_dates().only(file.sensor.cdr_types if file else None).to().dates
+        availability = flowapi.available_dates().only(file.sensor.cdr_types if file else None)
     except FlowApiError as error:
-        return Check(subject="FlowAPI", problems=(str(error),))
+        yield Check(subject="FlowAPI", problems=(str(error),))
+        return
+    dates = availability.to().dates
     span = f" from {min(dates)} to {max(dates)}" if dates else ""
-    return Check(subject="FlowAPI", note=f"{flowapi.url} has {count(len(dates), 'date')}{span}")
+    yield Check(subject="FlowAPI", note=f"{flowapi.url} has {count(len(dates), 'date')}{span}")
+    if file:
+        yield _check_due(file.sensor.triggers, availability, settings)
+
+
+def _check_due(triggers: Sequence[TriggerSpec], availability: Availability, settings: Settings) -> Check:
+    """Check how many dates are due, and warn if that is because of an edit of workflows.yml."""
+    try:
+        # The check of the database reports an error.
+        with closing(RunStore(settings.db_uri)) as store:
+            is_old = store.exists
+            histories = store.histories(keys_with_reruns(triggers)) if is_old else {}
+            availability = availability.with_arrivals(store.arrivals() if is_old else {})
+    except RunStoreError:
+        return Check(subject="due dates", note="unknown without the database", is_open=True)
+    now = utc_now()
+    total = due_work(triggers, availability, histories, now, most=0).total
+    anew = due_anew(triggers, availability, histories, now)
+    return Check(subject="due dates", note=count(total, "run"), warnings=(str(anew),) if anew.is_large else ())
 
 
 def _check_token(flowapi: FlowApi, now: datetime.datetime) -> Check:

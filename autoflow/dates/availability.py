@@ -134,8 +134,11 @@ class Availability:
         return cls(types={"calls": frozenset(dates)})
 
     def with_arrivals(self, arrivals: Arrivals) -> Self:
-        """Return the same dates with the times at which they arrived."""
-        return replace(self, arrivals=arrivals)
+        """Return the same dates with the times at which they arrived; do this before `only`.
+
+        A type that had dates and has none now still counts: its dates did not arrive with another type.
+        """
+        return replace(self, types={**dict.fromkeys(arrivals, frozenset[dt.date]()), **self.types}, arrivals=arrivals)
 
     def only(self, cdr_types: Iterable[str] | None) -> Self:
         """Return the dates of `cdr_types` alone; of all types if that is None."""

@@ -70,9 +70,12 @@ BoundedSession(kernel, {LONGEST_MESSAGE}, {TOO_LONG!r}, {SCRAP_TYPE!r})
 """
 
 
-def set_bounds(context: zmq.Context[Any]) -> None:
-    """Set the options of the sockets that will be made in `context`."""
-    context.setsockopt(zmq.RCVHWM, LONGEST_QUEUE)
+def set_bounds(context: zmq.Context[Any], *, can_wait: bool) -> None:
+    """Set the options of the sockets that will be made in `context`, for a kernel that can or cannot be made to wait.
+
+    ZeroMQ can stall if the length of a queue is changed later.
+    """
+    context.setsockopt(zmq.RCVHWM, QUEUE_OF_WAITING_KERNEL if can_wait else LONGEST_QUEUE)
     context.setsockopt(zmq.MAXMSGSIZE, LARGEST_FRAME)
     context.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MILLISECONDS)
 
@@ -114,9 +117,8 @@ class BoundedChannel(AsyncZMQSocketChannel):
         self._kernel_waits = False
 
     def let_kernel_wait(self) -> None:
-        """Receive few messages ahead, because the kernel waits until they are received."""
-        self._kernel_waits = True
-        self.socket.setsockopt(zmq.RCVHWM, QUEUE_OF_WAITING_KERNEL)
+        """Leave messages in ZeroMQ, if it receives few ahead, because the kernel waits until they are received."""
+        self._kernel_waits = self.socket.getsockopt(zmq.RCVHWM) == QUEUE_OF_WAITING_KERNEL
 
     def send(self, msg: dict[str, Any]) -> None:
         """Send a message, and wake up who waits for one.

@@ -101,7 +101,7 @@ class Kernel(AsyncKernelManager):
             cache_ports=False,
             client_factory=KernelConnection,
         )
-        set_bounds(self.context)
+        set_bounds(self.context, can_wait=bool(self.kernel_spec and LAUNCHER in self.kernel_spec.argv))
         self.folder = folder
         self._server = server
         self._killed = False

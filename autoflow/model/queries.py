@@ -128,4 +128,6 @@ def _record(row: Any, finder: OutputFinder) -> RunRecord:
         pruned_at=row.pruned_at,
         cancel_asked_at=row.cancel_asked_at,
         label=row.label,
+        missing_days=row.missing_days,
+        is_try_out=row.is_try_out,
     )

@@ -104,25 +104,22 @@ class RunStore:
         """
         return migration.describe(self._database, made_at_start=made_at_start, traces=traces)
 
-    def claim(self, key: RunKey, *, again: bool = False, label: str | None = None) -> Claim | None:
+    def claim(
+        self,
+        key: RunKey,
+        *,
+        again: bool = False,
+        label: str | None = None,
+        missing_days: int | None = None,
+        is_try_out: bool = False,
+    ) -> Claim | None:
         """Claim the run with this `key`, of an entry with this `label`; return None if it is done or running anywhere.
 
-        With `again`, claim it even if it is done. The date then stays done, however the new run ends.
+        With `again`, claim it even if it is done; the date then stays done, however the new run ends. For the others
+        see `RunRecord`.
         """
-        now = self._now()
-        attempts = sa.select(sa.func.count() + 1).where(*_is(key)).scalar_subquery()
-        row = {
-            "workflow": key.workflow,
-            "parameters_hash": key.parameters_hash,
-            "parameters": key.parameters,
-            "reference_date": key.reference_date,
-            "every": key.every.value,
-            "label": label,
-            "attempt": attempts,
-            "holder": self.holder,
-            "started_at": now,
-            "heartbeat_at": now,
-        }
+        row = _values_of_start(key, self._now()) | {"label": label, "holder": self.holder}
+        row |= {"missing_days": missing_days, "is_try_out": is_try_out}
         try:
             with self._database.writing("cannot take a claim") as connection:
                 is_rerun = again and connection.execute(_done(key)).first() is not None
@@ -159,8 +156,7 @@ class RunStore:
         """Record how a run ended; `outputs` are the files that it produced.
 
         Return False and change nothing if the run was marked as crashed in the meantime. A success is recorded even
-        then, unless another run has been started. A run that was stopped after a request to cancel it is recorded
-        as cancelled.
+        then, unless another run has been started. A run that stopped on a request to cancel it has been cancelled.
         """
         values = _values_of_end(state, error) | _stored(outputs, self._folders)
         values |= dict.fromkeys(("finished_at", "heartbeat_at"), self._now())
@@ -216,7 +212,7 @@ class RunStore:
         """Return when each active run, by id, last renewed its heartbeat."""
         statement = sa.select(runs_table.c.id, runs_table.c.heartbeat_at).where(runs_table.c.state.in_(ACTIVE_STATES))
         with self._database.reading() as connection:
-            return dict(connection.execute(statement).tuples().all())
+            return {row.id: row.heartbeat_at for row in connection.execute(statement)}
 
     def histories(self, with_starts: Collection[WorkflowKey] = ()) -> Histories:
         """Return the histories of all workflows, those of `with_starts` with the starts of the runs that succeeded."""
@@ -239,34 +235,38 @@ class RunStore:
     def runs(
         self,
         *,
-        workflow: str | None = None,
+        workflow: str | WorkflowKey | None = None,
+        label: str | None = None,
         state: RunState | None = None,
         first: datetime.date | None = None,
         last: datetime.date | None = None,
-        ended_before: datetime.datetime | None = None,
         limit: int | None = None,
     ) -> list[RunRecord]:
-        """Return the runs that match, newest first; `first` and `last` bound the reference date, both included."""
-        columns = runs_table.c
-        conditions = [
-            compare(column, value)
-            for column, compare, value in (
-                (columns.workflow, operator.eq, workflow),
-                (columns.state, operator.eq, state),
-                (columns.reference_date, operator.ge, first),
-                (columns.reference_date, operator.le, last),
-                (columns.finished_at, operator.lt, ended_before),
-            )
-            if value is not None
-        ]
+        """Return the runs that match, newest first.
+
+        `workflow` is a name or the key of an entry, `label` is as recorded. `first` and `last` are included.
+        """
+        wanted = (
+            (runs_table.c.label, operator.eq, label),
+            (runs_table.c.state, operator.eq, state),
+            (runs_table.c.reference_date, operator.ge, first),
+            (runs_table.c.reference_date, operator.le, last),
+        )
+        conditions = [compare(column, value) for column, compare, value in wanted if value is not None]
+        conditions += _is_of(workflow)
         with self._database.reading() as connection:
             return read_runs(connection, *conditions, finder=OutputFinder(self._folders), limit=limit)
+
+    def runs_ended_before(self, time: datetime.datetime) -> list[RunRecord]:
+        """Return the runs that ended before `time` (UTC), newest first."""
+        with self._database.reading() as connection:
+            return read_runs(connection, runs_table.c.finished_at < time, finder=OutputFinder(self._folders))
 
     def run(self, run_id: int) -> RunRecord | None:
         """Return the run with this number, None if there is none."""
         with self._database.reading() as connection:
-            finder = OutputFinder(self._folders)
-            return next(iter(read_runs(connection, runs_table.c.id == run_id, finder=finder)), None)
+            found = read_runs(connection, runs_table.c.id == run_id, finder=OutputFinder(self._folders))
+        return next(iter(found), None)
 
     def forgive(self, keys: Iterable[RunKey]) -> None:
         """Stop counting past failures and cancellations of `keys`, so that their dates are due again."""
@@ -295,6 +295,15 @@ def _is(key: RunKey) -> tuple[sa.ColumnElement[bool], ...]:
         runs_table.c.reference_date == key.reference_date,
         runs_table.c.every == key.every.value,
     )
+
+
+def _is_of(workflow: str | WorkflowKey | None) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions for runs of a workflow or, with a key, of one entry; none for all runs."""
+    columns = runs_table.c
+    if isinstance(workflow, WorkflowKey):
+        is_same = columns.parameters_hash == workflow.parameters_hash
+        return [columns.workflow == workflow.workflow, is_same, columns.every == workflow.every.value]
+    return [] if workflow is None else [columns.workflow == workflow]
 
 
 def _stuck_runs(connection: sa.Connection, now: Any, finder: OutputFinder) -> list[StuckRun]:
@@ -354,6 +363,20 @@ def _supersede(connection: sa.Connection, claim: Claim) -> None:
     if connection.execute(own.values(state=RunState.RERUNNING.value)).rowcount:
         old = sa.update(table).where(*_is(claim.key), table.c.state == RunState.SUCCEEDED.value)
         connection.execute(old.values(state=RunState.SUPERSEDED.value))
+
+
+def _values_of_start(key: RunKey, now: Any) -> dict[str, object]:
+    """Return the values of the columns for a new run with this `key`."""
+    return {
+        "workflow": key.workflow,
+        "parameters_hash": key.parameters_hash,
+        "parameters": key.parameters,
+        "reference_date": key.reference_date,
+        "every": key.every.value,
+        "attempt": sa.select(sa.func.count() + 1).where(*_is(key)).scalar_subquery(),
+        "started_at": now,
+        "heartbeat_at": now,
+    }
 
 
 def _values_of_end(state: RunState, error: RunError | None) -> dict[str, object]:

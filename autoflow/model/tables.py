@@ -41,6 +41,10 @@ runs_table = sa.Table(
     sa.Column("every", sa.String(16), nullable=False, server_default="day"),
     # The label of its entry when it started.
     sa.Column("label", sa.Text),
+    # How many days of its stencil were missing when it started; NULL in rows of older versions.
+    sa.Column("missing_days", sa.Integer),
+    # Whether a user started it with parameters that no entry had then.
+    sa.Column("is_try_out", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 arrivals_table = sa.Table(

@@ -9,6 +9,9 @@ from typing import Any
 _ADDED = frozenset({"injected-parameters", "papermill-error-cell-tag"})
 """Tags of cells that papermill adds to a notebook."""
 
+_NUMBER = "cell_number"
+"""The key of a cell's metadata with its number; "autoflow" would be redacted where that is the database's password."""
+
 LONGEST_CODE = 80
 """The longest excerpt from a cell in an error, in characters."""
 
@@ -44,7 +47,7 @@ class ExecutedNotebook:
 def number_cells(cells: Iterable[Any]) -> None:
     """Record the number of each cell of a notebook, as its author counts them, before others are added to it."""
     for number, cell in enumerate(cells, 1):
-        cell["metadata"]["autoflow"] = {"cell": number}
+        cell["metadata"][_NUMBER] = number
 
 
 def cell_numbers(cells: Sequence[Mapping[str, Any]]) -> list[int | None]:
@@ -74,8 +77,7 @@ def text_of(value: str | list[str]) -> str:
 
 
 def _number(cell: Mapping[str, Any]) -> int | None:
-    record = cell.get("metadata", {}).get("autoflow")
-    number = record.get("cell") if isinstance(record, Mapping) else None
+    number = cell.get("metadata", {}).get(_NUMBER)
     return number if isinstance(number, int) else None
 
 

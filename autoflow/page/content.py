@@ -1,18 +1,23 @@
-"""The content of the page, from the run store: for each workflow and set of parameters, the status of each date."""
+"""The content of the page, from the run store: the status of each date of each entry, and what users have tried."""
 
 import datetime
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from autoflow.dates.periods import Every, describe_period
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
-from autoflow.runs.plan import past_status
+from autoflow.runs.changes import given_up_reruns
+from autoflow.runs.naming import entry_names, entry_titles, name_among, parameters_text
+from autoflow.runs.plan import keys_with_reruns, past_status
 from autoflow.runs.records import RunKey, RunRecord, WorkflowKey
+from autoflow.runs.run import named_entry
 from autoflow.runs.statuses import DateStatus
 from autoflow.specs import TriggerSpec
 
@@ -29,6 +34,9 @@ STATUSES = (
 LONGEST_REASON = 600
 """Longest error message on the page, in characters. The executed notebook has all of it."""
 
+MOST_TRY_OUTS = 50
+"""The highest number of runs that the page lists besides those of entries."""
+
 _NUMBERS = {status: number for number, status in enumerate(STATUSES)}
 _EPOCH = datetime.date(1970, 1, 1)
 _STAMP = re.compile(r"\d{8}T\d{6}\.\d{3}Z")
@@ -36,18 +44,28 @@ _STAMP = re.compile(r"\d{8}T\d{6}\.\d{3}Z")
 
 @dataclass(frozen=True)
 class Day:
-    """A date that was run: its status, one of `STATUSES`, and the run that explains it."""
+    """A date that was run: its status, one of `STATUSES`, and the run that explains it.
+
+    `is_outdated`: days that the run used have changed since, and a new run with them was given up.
+    """
 
     date: datetime.date
     status: DateStatus
     record: RunRecord
+    is_outdated: bool = False
 
 
 @dataclass
 class Series:
-    """A workflow with its parameters, and its dates, newest first."""
+    """An entry of the sensor, present or removed, and its dates, newest first.
+
+    `title` and `description` are for readers, `name` is that in the log and on the command line.
+    """
 
     key: WorkflowKey
+    title: str
+    name: str
+    description: str = ""
     days: list[Day] = field(default_factory=list)
 
     @property
@@ -56,19 +74,50 @@ class Series:
         return next((day for day in self.days if day.status is DateStatus.DONE), None)
 
 
-def read_series(store: RunStore, triggers: Iterable[TriggerSpec]) -> list[Series]:
-    """Return the series of the page in the order of `triggers`; those without a trigger come last."""
+@dataclass(frozen=True)
+class Contents:
+    """The series of the page, and the try-outs: runs that a user started with parameters that no entry had or has."""
+
+    series: Sequence[Series]
+    try_outs: Sequence[Day]
+
+
+def read_contents(store: RunStore, triggers: Iterable[TriggerSpec]) -> Contents:
+    """Return the series in the order of `triggers`, those of removed entries last; and the try-outs, newest first."""
+    triggers = tuple(triggers)
     entries = {WorkflowKey.of_trigger(trigger): trigger for trigger in triggers}
-    histories = store.histories()
-    found: dict[WorkflowKey, Series] = {}
+    histories = store.histories(keys_with_reruns(triggers))
+    outdated = given_up_reruns(triggers, histories)
+    days: dict[WorkflowKey, list[Day]] = defaultdict(list)
+    try_outs = []
     for key, record in sorted(_telling_runs(store).items(), key=lambda item: item[0].reference_date, reverse=True):
         # A date stays done while it is run again: readers can open the older report.
         is_done = record.state.is_success
         status = DateStatus.DONE if is_done else past_status(histories, key, entries.get(key.workflow_key))
-        series = found.setdefault(key.workflow_key, Series(key.workflow_key))
-        series.days.append(Day(key.reference_date, status, record))
+        day = Day(key.reference_date, status, record, is_outdated=key in outdated)
+        if record.is_try_out and key.workflow_key not in entries:
+            try_outs.append(day)
+        else:
+            days[key.workflow_key].append(day)
     order = {key: number for number, key in enumerate(entries)}
-    return [found[key] for key in sorted(found, key=lambda key: (order.get(key, len(order)), key))]
+    keys = sorted(days, key=lambda key: (order.get(key, len(order)), key))
+    try_outs.sort(key=lambda day: day.record.id, reverse=True)
+    return Contents(_named_series({key: days[key] for key in keys}, triggers), try_outs)
+
+
+def _named_series(days: Mapping[WorkflowKey, list[Day]], triggers: Sequence[TriggerSpec]) -> list[Series]:
+    """Return a series for each key; removed entries keep their last label."""
+    entries = {WorkflowKey.of_trigger(trigger): trigger for trigger in triggers}
+    removed = {key: of_key[0].record.label for key, of_key in days.items() if key not in entries}
+    titles, names = entry_titles(triggers, removed), entry_names(triggers)
+    found = []
+    for key, of_key in days.items():
+        trigger = entries.get(key)
+        description = (trigger.description or trigger.workflow.description or "") if trigger else ""
+        label = of_key[0].record.label
+        name = named_entry(key.workflow, label) if label and not trigger else name_among(key, names)
+        found.append(Series(key, titles[key], name, description, of_key))
+    return found
 
 
 def given_up_dates(series: Iterable[Series]) -> list[tuple[RunKey, datetime.datetime]]:
@@ -145,7 +194,8 @@ class Compact:
         """Return a series for JSON.
 
         Each day has its number since 1970-01-01, the number of its status, the number of its set of outputs, the time
-        in their names, and the number of the reason why it failed (-1: none).
+        in their names, and the number of the reason why it failed (-1: none). Where one of them is not 0, two more
+        numbers follow: how many days were missing, and 1 if the date is outdated.
         """
         sets: dict[str, int] = {}
         templates: list[Any] = []
@@ -156,9 +206,21 @@ class Compact:
             if text not in sets:
                 sets[text] = len(sets)
                 templates.append(outputs)
-            days.append([(day.date - _EPOCH).days, _NUMBERS[day.status], sets[text], stamp, self._reason(day)])
-        name = {"workflow": series.key.workflow, "parameters": series.key.parameters}
-        return {**name, "sets": templates, "days": days}
+            notes = [day.record.missing_days or 0, int(day.is_outdated)]
+            number = (day.date - _EPOCH).days
+            more = notes if any(notes) else []
+            days.append([number, _NUMBERS[day.status], sets[text], stamp, self._reason(day), *more])
+        parameters = parameters_text(series.key)
+        every = "" if series.key.every is Every.DAY else f"every {series.key.every}"
+        return {
+            "title": series.title,
+            "description": series.description,
+            "name": series.name,
+            "about": "; ".join(filter(None, (every, parameters))),
+            "every": series.key.every.noun,
+            "sets": templates,
+            "days": days,
+        }
 
     def _template(self, day: Day) -> tuple[list[list[Any]], str]:
         """Return, for each notebook of a run: its label, its link, whether it exists as HTML, and links to reports.
@@ -205,14 +267,47 @@ class Compact:
         return self.reasons[text]
 
 
-def latest_reports(series: Iterable[Series], links: Links) -> list[Mapping[str, Any]]:
+def lists_of(contents: Contents, links: Links) -> Mapping[str, Any]:
+    """Return the lists of the page: the newest reports, and the newest try-outs with the number of the others."""
+    return {
+        "latest": _latest_reports(contents.series, links),
+        "try_outs": _listed_try_outs(contents.try_outs, links),
+        "more_try_outs": max(0, len(contents.try_outs) - MOST_TRY_OUTS),
+    }
+
+
+def _latest_reports(series: Iterable[Series], links: Links) -> list[Mapping[str, Any]]:
     """Return the newest date of each series that is done, with links to its reports, for the top of the page."""
     found: list[Mapping[str, Any]] = []
     for each in series:
         if day := each.latest:
-            name = {"workflow": each.key.workflow, "parameters": each.key.parameters, "date": day.date.isoformat()}
+            period = describe_period(day.date, each.key.every)
+            name = {"title": each.title, "description": each.description, "period": period, "note": _note(day)}
             found.append({**name, "links": _to_read(day.record.outputs, links)})
     return found
+
+
+def _note(day: Day) -> str:
+    """Return what a reader of the report of `day` should know; empty if there is nothing."""
+    missing = day.record.missing_days
+    texts = [f"{missing} day{'' if missing == 1 else 's'} missing" if missing else ""]
+    texts.append("data has changed since, and the new run failed" if day.is_outdated else "")
+    return "; ".join(filter(None, texts))
+
+
+def _listed_try_outs(try_outs: Sequence[Day], links: Links) -> list[Mapping[str, Any]]:
+    """Return the newest of `try_outs`, with their names and links, for the list of other runs."""
+    return [
+        {
+            "name": day.record.key.workflow,
+            "parameters": parameters_text(day.record.key.workflow_key),
+            "period": describe_period(day.date, day.record.key.every),
+            "status": str(day.status),
+            "note": _note(day),
+            "links": _to_read(day.record.outputs, links),
+        }
+        for day in try_outs[:MOST_TRY_OUTS]
+    ]
 
 
 def _to_read(outputs: Mapping[str, Any], links: Links) -> list[tuple[str, str, str]]:

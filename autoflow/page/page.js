@@ -12,6 +12,19 @@
   const weekday = (number) => (number + 3) % 7; // 1970-01-01 was a Thursday; 0 is Monday
   const firstDay = (year) => Date.UTC(year, 0, 1) / DAY;
   const NOT_RUN = "not run";
+  const OUTDATED = "Days that this report uses have changed since, and a new run with them failed: this is the old report.";
+  const HEADERS = {
+    month: ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"],
+    quarter: ["Q1", "Q2", "Q3", "Q4"],
+  };
+  // The first day of the period that ends on a day.
+  const FIRST_DAYS = {
+    day: (last) => last.getTime(),
+    week: (last) => last.getTime() - 6 * DAY,
+    month: (last) => Date.UTC(last.getUTCFullYear(), last.getUTCMonth(), 1),
+    quarter: (last) => Date.UTC(last.getUTCFullYear(), last.getUTCMonth() - 2, 1),
+    year: (last) => Date.UTC(last.getUTCFullYear(), 0, 1),
+  };
   const NAMES = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
   const filled = (link, number, time) => link.replaceAll("{d}", isoDate(number)).replaceAll("{t}", time);
@@ -42,88 +55,144 @@
     return parts;
   };
 
+  const period = (each, number) => {
+    const first = FIRST_DAYS[each.every](new Date(number * DAY));
+    return each.every === "day" ? isoDate(number) : `${each.every} ${isoDate(first / DAY)} to ${isoDate(number)}`;
+  };
+  const text = (each, number) => {
+    const day = each.byNumber.get(number);
+    if (!day) return NOT_RUN;
+    const [, state, , , , missing, isOutdated] = day;
+    const notes = [missing ? `${missing} day${missing === 1 ? "" : "s"} missing` : "", isOutdated ? "outdated" : ""];
+    return [states[state], ...notes.filter(Boolean)].join(", ");
+  };
+
   const show = (each, number, panel) => {
     const day = each.byNumber.get(number);
-    panel.replaceChildren(make("p", {}, make("strong", {}, isoDate(number)), ": " + (day ? states[day[1]] : NOT_RUN)));
+    const name = make("strong", {}, period(each, number));
+    panel.replaceChildren(make("p", {}, name, ": " + text(each, number)));
     if (!day) return;
+    if (day[6]) panel.append(make("p", { class: "note" }, OUTDATED));
     if (day[4] >= 0) panel.append(...reason(each.sets[day[2]], number, day[3], day[4]));
     if (each.sets[day[2]].length) panel.append(outputs(each.sets[day[2]], number, day[3]));
   };
 
-  // Tab reaches one day of each calendar; the arrow keys move on from it.
-  const calendar = (each, year, title, panel) => {
+  // A calendar of days has a row for each weekday, and one year; others have a row for each year.
+  const dayRows = (each, year) => {
     const first = firstDay(year), end = firstDay(year + 1), start = first - weekday(first);
-    const newest = each.days.find((day) => day[0] >= first && day[0] < end);
-    const buttons = new Map();
-    const table = make("table", { class: "calendar", role: "grid", "aria-label": `${title}, ${year}` });
-    for (let row = 0; row < 7; row++) {
-      const line = make("tr", { role: "row" });
-      const name = make("th", { scope: "row", role: "rowheader", abbr: NAMES[row] }, NAMES[row].slice(0, 3));
-      line.append(name);
-      for (let number = start + row; number < end; number += 7) {
+    return NAMES.map((name, row) => {
+      const numbers = [];
+      for (let number = start + row; number < end; number += 7) numbers.push(number >= first ? number : null);
+      return { name: name.slice(0, 3), abbr: name, numbers };
+    });
+  };
+  const lastDays = (each, year) => {
+    const months = { month: 1, quarter: 3, year: 12 }[each.every];
+    if (months) return Array.from({ length: 12 / months }, (_, index) => Date.UTC(year, (index + 1) * months, 0) / DAY);
+    const first = firstDay(year), numbers = [];
+    const start = first + ((each.days[0][0] - first) % 7 + 7) % 7;
+    for (let number = start; number < firstDay(year + 1); number += 7) numbers.push(number);
+    return numbers;
+  };
+  const periodRows = (each, years) =>
+    [...years].reverse().map((year) => ({ name: String(year), abbr: String(year), numbers: lastDays(each, year) }));
+
+  const button = (each, number) => {
+    const day = each.byNumber.get(number);
+    const label = `${period(each, number)}: ${text(each, number)}`;
+    const element = make("button", { type: "button", class: "day", tabindex: -1, "aria-label": label, title: label });
+    if (day) element.dataset.state = day[1];
+    if (day && (day[5] || day[6])) element.dataset.note = "";
+    element.dataset.number = number;
+    return element;
+  };
+
+  // Tab reaches one date of each calendar; the arrow keys move on from it.
+  const calendar = (each, rows, title, panel) => {
+    const places = new Map();
+    const table = make("table", { class: `calendar ${each.every}s`, role: "grid", "aria-label": title });
+    if (HEADERS[each.every]) {
+      const cells = HEADERS[each.every].map((name) => make("th", { scope: "col", role: "columnheader" }, name));
+      table.append(make("tr", { role: "row" }, make("th", { role: "columnheader" }), ...cells));
+    }
+    rows.forEach(({ name, abbr, numbers }, row) => {
+      const line = make("tr", { role: "row" }, make("th", { scope: "row", role: "rowheader", abbr }, name));
+      numbers.forEach((number, column) => {
         const cell = make("td", { role: "gridcell" });
-        if (number >= first) {
-          const day = each.byNumber.get(number);
-          const text = `${isoDate(number)}: ${day ? states[day[1]] : NOT_RUN}`;
-          const button = make("button", { type: "button", class: "day", tabindex: -1, "aria-label": text, title: text });
-          if (day) button.dataset.state = day[1];
-          button.dataset.number = number;
-          buttons.set(number, button);
-          cell.append(button);
+        if (number !== null) {
+          const element = button(each, number);
+          places.set(number, { element, row, column });
+          cell.append(element);
         }
         line.append(cell);
-      }
+      });
       table.append(line);
-    }
-    let current = newest ? newest[0] : first;
-    buttons.get(current).tabIndex = 0;
+    });
+    const order = [...places.keys()].sort((one, other) => one - other);
+    const newest = each.days.find((day) => places.has(day[0]));
+    let current = newest ? newest[0] : order[0];
+    places.get(current).element.tabIndex = 0;
     const go = (number) => {
-      if (!buttons.has(number)) return;
-      buttons.get(current).tabIndex = -1;
+      if (!places.has(number)) return;
+      places.get(current).element.tabIndex = -1;
       current = number;
-      buttons.get(current).tabIndex = 0;
-      buttons.get(current).focus();
+      places.get(current).element.tabIndex = 0;
+      places.get(current).element.focus();
     };
     table.addEventListener("click", (event) => {
-      const button = event.target.closest("button");
-      if (!button) return;
+      const element = event.target.closest("button");
+      if (!element) return;
       table.querySelectorAll('[aria-pressed="true"]').forEach((other) => other.removeAttribute("aria-pressed"));
-      button.setAttribute("aria-pressed", "true");
-      go(Number(button.dataset.number));
+      element.setAttribute("aria-pressed", "true");
+      go(Number(element.dataset.number));
       show(each, current, panel);
     });
-    const steps = { ArrowLeft: -7, ArrowRight: 7, ArrowUp: -1, ArrowDown: 1 };
+    // Along the time in both directions: by days and weeks, or by periods and years.
+    const next = (step) => order[order.indexOf(current) + step];
+    const beside = (step) => rows[places.get(current).row + step]?.numbers[places.get(current).column];
+    const keys = {
+      Home: () => order[0],
+      End: () => order[order.length - 1],
+      ArrowLeft: () => (each.every === "day" ? current - 7 : next(-1)),
+      ArrowRight: () => (each.every === "day" ? current + 7 : next(1)),
+      ArrowUp: () => (each.every === "day" ? current - 1 : beside(-1)),
+      ArrowDown: () => (each.every === "day" ? current + 1 : beside(1)),
+    };
     table.addEventListener("keydown", (event) => {
-      const to = { Home: first, End: end - 1 }[event.key] ?? current + (steps[event.key] || 0);
-      if (to === current) return;
+      if (!(event.key in keys)) return;
       event.preventDefault();
-      go(to);
+      go(keys[event.key]());
     });
     return table;
   };
 
   const section = (each, index) => {
-    const title = each.workflow + (each.parameters === "{}" ? "" : " " + each.parameters);
-    const heading = make("h3", { id: `series-${index}` }, each.workflow);
-    if (each.parameters !== "{}") heading.append(" ", make("code", {}, each.parameters));
+    const heading = make("h3", { id: `series-${index}` }, each.title);
     const years = [...new Set(each.days.map((day) => new Date(day[0] * DAY).getUTCFullYear()))];
-    const select = make("select", { "aria-label": `Year, ${title}` });
-    for (const year of years) select.append(make("option", { value: year }, year));
-    // Open the year of the newest date that is done: a failed date may be years off because of a typing mistake.
-    const opened = each.days.find((day) => day[1] === 0) || each.days[0];
-    select.value = new Date(opened[0] * DAY).getUTCFullYear();
     const counts = states.map((name, state) => [each.days.filter((day) => day[1] === state).length, name]);
     const summary = counts.filter(([count]) => count).map(([count, name]) => `${count} ${name}`).join(", ");
     const grid = make("div", { class: "wide" });
     const panel = make("div", { class: "details", role: "status" });
-    const draw = () => {
-      grid.replaceChildren(calendar(each, Number(select.value), title, panel));
-      panel.replaceChildren();
-    };
-    select.addEventListener("change", draw);
-    const whole = make("section", { class: "series", "aria-labelledby": `series-${index}` });
-    whole.append(make("div", { class: "top" }, heading, make("label", {}, "Year ", select)));
-    whole.append(make("p", { class: "quiet" }, summary), grid, panel);
+    const top = make("div", { class: "top" }, heading);
+    const whole = make("section", { class: "series", "aria-labelledby": `series-${index}` }, top);
+    if (each.description) whole.append(make("p", {}, each.description));
+    const name = make("code", {}, each.name);
+    whole.append(make("p", { class: "quiet" }, name, each.about ? `; ${each.about}` : "", ` – ${summary}`), grid, panel);
+    let draw = () => grid.replaceChildren(calendar(each, periodRows(each, years), each.title, panel));
+    if (each.every === "day") {
+      const select = make("select", { "aria-label": `Year, ${each.title}` });
+      for (const year of years) select.append(make("option", { value: year }, year));
+      // Open the year of the newest date that is done: a failed date may be years off because of a typing mistake.
+      const opened = each.days.find((day) => day[1] === 0) || each.days[0];
+      select.value = new Date(opened[0] * DAY).getUTCFullYear();
+      top.append(make("label", {}, "Year ", select));
+      draw = () => {
+        const year = Number(select.value);
+        grid.replaceChildren(calendar(each, dayRows(each, year), `${each.title}, ${year}`, panel));
+        panel.replaceChildren();
+      };
+      select.addEventListener("change", draw);
+    }
     // Draw a calendar only once it is near the visible part of the page.
     const watch = new IntersectionObserver((entries) => {
       if (!entries.some((entry) => entry.isIntersecting)) return;

@@ -23,7 +23,7 @@ from autoflow.log import Outage, logger
 from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
-from autoflow.page.content import STATUSES, Compact, Links, given_up_dates, latest_reports, read_series
+from autoflow.page.content import STATUSES, Compact, Links, given_up_dates, lists_of, read_contents
 from autoflow.runs.attention import Condition, as_text, given_up
 from autoflow.runs.naming import run_name
 from autoflow.runs.records import utc_now
@@ -81,7 +81,8 @@ def write_page(
 
     """
     links, triggers = Links(settings.outputs_dir, settings.notebooks_dir), tuple(triggers)
-    series = read_series(store, triggers)
+    contents = read_contents(store, triggers)
+    series = contents.series
     redaction = Redaction(settings.secrets)
     compact = Compact(links, redaction)
     shown = [_without_secrets(compact.series(each), redaction) for each in series]
@@ -89,8 +90,8 @@ def write_page(
     content = {"states": STATUSES, "series": shown, **_without_secrets(reasons, redaction)}
     warning = given_up(given_up_dates(series), looked_at, name=partial(run_name, triggers=triggers))
     banner = _banner([*conditions, *([warning] if warning else [])], clock(), redaction)
-    latest = _without_secrets(latest_reports(series, links), redaction)
-    html = _rendered(content, latest, clock(), banner=banner)
+    lists = _without_secrets(lists_of(contents, links), redaction)
+    html = _rendered(content, lists, clock(), banner=banner)
     with whole_file(settings.outputs_dir / PAGE_NAME) as unfinished:
         unfinished.write_text(html, encoding="utf-8")
     unreadable = links.unreadable.items()
@@ -151,12 +152,12 @@ def _template(name: str) -> jinja2.Template:
     return jinja2.Environment(autoescape=True).from_string((_FOLDER / name).read_text(encoding="utf-8"))
 
 
-def _rendered(content: Mapping[str, Any], latest: Any, made_at: datetime.datetime, *, banner: str) -> str:
+def _rendered(content: Mapping[str, Any], lists: Mapping[str, Any], made_at: datetime.datetime, *, banner: str) -> str:
     # A "<" could end the script element that contains the text.
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     return _template("page.html").render(
-        latest=latest,
+        **lists,
         banner=f"{BANNER_BEGIN}{_padded(banner)}{BANNER_END}",
         content=text,
         made=as_text(made_at),

@@ -10,7 +10,7 @@ from autoflow.errors import AutoflowError
 from autoflow.runs.plan import TriggerPlan
 from autoflow.runs.records import RunKey, WorkflowKey
 from autoflow.runs.requests import entries_named
-from autoflow.runs.statuses import DateStatus, PlannedDate
+from autoflow.runs.statuses import UNDONE, DateStatus, PlannedDate
 from autoflow.specs import OnChange, Order, TriggerSpec, WorkflowsFile
 
 NO_DATA = "without data in FlowAPI"
@@ -92,27 +92,42 @@ def wanted_dates(
 
 
 def _is_wanted(planned: PlannedDate, reprocess: Reprocess) -> bool:
-    if planned.status in {DateStatus.RUNNING, DateStatus.INCOMPLETE, DateStatus.TOO_EARLY}:
-        return False
     if reprocess is Reprocess.ALL:
-        return True
+        return planned.status in {DateStatus.DONE, *UNDONE}
     if reprocess is Reprocess.FAILED:
         return planned.has_failed
     return planned.status is DateStatus.DUE and not planned.has_failed
 
 
+@dataclass(frozen=True, kw_only=True)
+class LeftOutDate:
+    """A date that is not run, and the reason; `missing` are the days that its stencil lacks."""
+
+    trigger: TriggerSpec
+    date: datetime.date
+    reason: str
+    missing: tuple[datetime.date, ...] = ()
+
+
 def left_out(
     plans: Sequence[TriggerPlan], wanted: Sequence[WantedDate], *, first: datetime.date, last: datetime.date
-) -> dict[str, int]:
-    """Return how many dates from `first` to `last` are not run, by their status; those without any data, too."""
+) -> list[LeftOutDate]:
+    """Return the dates from `first` to `last` that are not run, also those that FlowAPI does not have."""
     chosen = {(id(each.trigger), each.date) for each in wanted}
-    counts: dict[str, int] = {}
+    found: list[LeftOutDate] = []
     for plan in plans:
-        for each in plan.dates:
-            if first <= each.date <= last and (id(plan.trigger), each.date) not in chosen:
-                reason = "failed before" if each.has_failed else str(each.status)
-                counts[reason] = counts.get(reason, 0) + 1
-        known = {each.date for each in plan.dates}
-        if absent := sum(date not in known for date in last_days(first, last, plan.trigger.every) if date <= last):
-            counts[NO_DATA] = counts.get(NO_DATA, 0) + absent
-    return counts
+        planned = {each.date: each for each in plan.dates}
+        dates = sorted({*planned, *last_days(first, last, plan.trigger.every)})
+        found += (
+            _left_out(plan.trigger, date, planned.get(date))
+            for date in dates
+            if first <= date <= last and (id(plan.trigger), date) not in chosen
+        )
+    return found
+
+
+def _left_out(trigger: TriggerSpec, date: datetime.date, planned: PlannedDate | None) -> LeftOutDate:
+    if planned is None:
+        return LeftOutDate(trigger=trigger, date=date, reason=NO_DATA)
+    reason = "failed before" if planned.has_failed else str(planned.status)
+    return LeftOutDate(trigger=trigger, date=date, reason=reason, missing=planned.missing)

@@ -1,16 +1,23 @@
 """Names of runs and of entries of the sensor, for people.
 
 An entry with a label is named ``workflow:label``. Others are named by their workflow, and by what distinguishes them
-from its other entries.
+from its other entries. Readers see titles instead.
 """
 
 import json
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from autoflow.dates.periods import describe_period
 from autoflow.runs.records import RunKey, WorkflowKey
 from autoflow.runs.run import named_entry
 from autoflow.specs import TriggerSpec
+
+LONGEST_VALUE = 40
+"""The longest value of a parameter in a name, in characters."""
+
+_ABSENT = object()
 
 
 def run_name(key: RunKey, triggers: Sequence[TriggerSpec] = (), *, label: str | None = None) -> str:
@@ -25,11 +32,27 @@ def run_name(key: RunKey, triggers: Sequence[TriggerSpec] = (), *, label: str | 
 
 def entry_name(key: WorkflowKey, triggers: Sequence[TriggerSpec] = (), *, label: str | None = None) -> str:
     """Return the name of an entry among `triggers`; `label` counts if it is none of them."""
-    entries = [WorkflowKey.of_trigger(each) for each in triggers if each.workflow.name == key.workflow]
     if known := label_of(key, triggers, label=label):
         return named_entry(key.workflow, known)
-    apart = what_differs(key, [each for each in entries if each != key])
-    return f"{key.workflow} ({', '.join(apart)})" if apart else key.workflow
+    entries = [WorkflowKey.of_trigger(each) for each in triggers if each.workflow.name == key.workflow]
+    return _with_differences(key.workflow, what_differs([*entries, key])[key])
+
+
+def entry_names(triggers: Iterable[TriggerSpec]) -> dict[WorkflowKey, str]:
+    """Return the names of all `triggers`, as `entry_name` does for one of them."""
+    labels: dict[WorkflowKey, str | None] = {}
+    for trigger in triggers:
+        labels.setdefault(WorkflowKey.of_trigger(trigger), trigger.label)
+    differences = what_differs(labels)
+    return {
+        key: named_entry(key.workflow, label) if label else _with_differences(key.workflow, differences[key])
+        for key, label in labels.items()
+    }
+
+
+def name_among(key: WorkflowKey, names: Mapping[WorkflowKey, str]) -> str:
+    """Return the name of `key` according to the `names` of all entries, whether it is one of them or not."""
+    return names.get(key) or _with_differences(key.workflow, what_differs([*names, key])[key])
 
 
 def label_of(key: WorkflowKey, triggers: Iterable[TriggerSpec], *, label: str | None = None) -> str | None:
@@ -38,15 +61,63 @@ def label_of(key: WorkflowKey, triggers: Iterable[TriggerSpec], *, label: str | 
     return next((each.label for each in entries if WorkflowKey.of_trigger(each) == key), label)
 
 
-def what_differs(key: WorkflowKey, others: Iterable[WorkflowKey]) -> list[str]:
-    """Return the parameters in which `key` differs from one of `others`, as ``name=value``, and its kind of period."""
-    others = list(others)
-    missing = object()
-    sets: list[Mapping[str, object]] = [json.loads(each.parameters) for each in others]
-    differing = [
-        f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-        for name, value in json.loads(key.parameters).items()
-        if any(each.get(name, missing) != value for each in sets)
-    ]
-    is_other_period = any(each.every is not key.every for each in others)
-    return [*differing, f"every {key.every}"] if is_other_period else differing
+def entry_titles(
+    triggers: Iterable[TriggerSpec], removed: Mapping[WorkflowKey, str | None] | None = None
+) -> dict[WorkflowKey, str]:
+    """Return the titles for readers of all `triggers`, and of entries that were `removed`, with their last labels.
+
+    Where several would have the same title, the label is added, or the parameters in which they differ.
+    """
+    titles: dict[WorkflowKey, str] = {}
+    labels: dict[WorkflowKey, str | None] = {}
+    of_workflows: dict[str, str] = {}
+    for trigger in triggers:
+        titles.setdefault(key := WorkflowKey.of_trigger(trigger), trigger.shown_title)
+        labels.setdefault(key, trigger.label)
+        of_workflows[trigger.workflow.name] = trigger.workflow.title or trigger.workflow.name
+    for key, label in (removed or {}).items():
+        titles.setdefault(key, of_workflows.get(key.workflow, key.workflow))
+        labels.setdefault(key, label)
+    differences, uses = what_differs(labels), Counter(titles.values())
+    details = {key: labels[key] or ", ".join(differences[key]) for key in titles if uses[titles[key]] > 1}
+    return {key: f"{title}: {details[key]}" if details.get(key) else title for key, title in titles.items()}
+
+
+def what_differs(keys: Iterable[WorkflowKey]) -> dict[WorkflowKey, list[str]]:
+    """Return, for each of `keys`, the parameters that are not the same in all keys of its workflow, as ``name=value``.
+
+    Its kind of period is added where that is not the same.
+    """
+    of_workflows: dict[str, dict[WorkflowKey, Mapping[str, Any]]] = defaultdict(dict)
+    for key in keys:
+        of_workflows[key.workflow][key] = json.loads(key.parameters)
+    found = {}
+    for sets in of_workflows.values():
+        differing = _differing_names(sets.values())
+        has_other_periods = len({key.every for key in sets}) > 1
+        for key, parameters in sets.items():
+            found[key] = [f"{name}={_text(value)}" for name, value in parameters.items() if name in differing]
+            found[key] += [f"every {key.every}"] if has_other_periods else []
+    return found
+
+
+def parameters_text(key: WorkflowKey) -> str:
+    """Return all parameters for people, as ``name=value, …``; empty if there are none."""
+    return ", ".join(f"{name}={_text(value)}" for name, value in json.loads(key.parameters).items())
+
+
+def _differing_names(sets: Iterable[Mapping[str, Any]]) -> set[str]:
+    values: dict[str, set[str]] = defaultdict(set)
+    sets = list(sets)
+    for name in {name for each in sets for name in each}:
+        values[name] = {repr(each.get(name, _ABSENT)) for each in sets}
+    return {name for name, found in values.items() if len(found) > 1}
+
+
+def _with_differences(workflow: str, differences: Sequence[str]) -> str:
+    return f"{workflow} ({', '.join(differences)})" if differences else workflow
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"

@@ -6,11 +6,12 @@ This wing alone decides a date's status. Whoever needs it (the sensor, the page,
 import datetime
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from autoflow.dates.availability import Availability
 from autoflow.dates.periods import Every, is_last_day
 from autoflow.dates.stencil import UnresolvableStencilError
+from autoflow.runs.naming import entry_names
 from autoflow.runs.planner import NO_FAILURES, Planner
 from autoflow.runs.planner import recorded_status as status_in_history
 from autoflow.runs.records import Failures, Histories, History, RunKey, WorkflowKey
@@ -46,8 +47,10 @@ def make_plan(
     now: datetime.datetime,
 ) -> list[TriggerPlan]:
     """Return the status of each date of each of `triggers` at `now` (UTC)."""
-    planners = _planners(triggers, availability, histories, now)
-    return [TriggerPlan(trigger=planner.trigger, dates=planner.plan()) for planner in planners]
+    return [
+        TriggerPlan(trigger=planner.trigger, dates=planner.plan())
+        for planner in planners(triggers, availability, histories, now)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +79,16 @@ def due_work(
     most: int = MOST_KEPT,
 ) -> DueWork:
     """Return what is due at `now` (UTC), with at most `most` runs of each of `triggers`, to bound the memory."""
+    triggers = tuple(triggers)
+    names = entry_names(triggers)
     runs: dict[WorkflowKey, Sequence[WorkflowRun]] = {}
     cut = set()
     found = []
-    for planner in _planners(triggers, availability, histories, now):
+    for planner in planners(triggers, availability, histories, now):
         key = WorkflowKey.of_trigger(planner.trigger)
         due = planner.due_dates()
         found.append(due)
-        runs[key] = [planner.run(date) for date in due.dates[:most]]
+        runs[key] = [replace(planner.run(date), entry=names[key]) for date in due.dates[:most]]
         if len(due.dates) > most:
             cut.add(key)
     return DueWork(
@@ -101,9 +106,10 @@ def keys_with_reruns(triggers: Iterable[TriggerSpec]) -> frozenset[WorkflowKey]:
     return frozenset(WorkflowKey.of_trigger(each) for each in triggers if each.on_change is not OnChange.IGNORE)
 
 
-def _planners(
+def planners(
     triggers: Iterable[TriggerSpec], availability: Availability, histories: Histories, now: datetime.datetime
 ) -> Iterator[Planner]:
+    """Yield the planner of each of `triggers` at `now` (UTC)."""
     for trigger in triggers:
         history = _history(histories, WorkflowKey.of_trigger(trigger))
         available = availability.to(trigger.requires_all_of)

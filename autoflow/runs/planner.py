@@ -79,7 +79,7 @@ class Planner:
 
     def rerun_status(self, date: datetime.date) -> DateStatus | None:
         """Return the status of a new run of `date`, which is done; None if no new run is wanted."""
-        changed = self._changed_at(date) if self.trigger.on_change is OnChange.RERUN else None
+        changed = self.changed_at(date) if self.trigger.on_change is OnChange.RERUN else None
         if changed is None or date in self.history.running:
             return None
         failures = self.history.failures_since(date, changed)
@@ -92,7 +92,7 @@ class Planner:
         """Return `date` with its status, and with what explains it, apart from the dates before it."""
         status = self.status(date)
         if status is DateStatus.DONE and (again := self.rerun_status(date)):
-            changed = self._changed_at(date) or LONG_AGO
+            changed = self.changed_at(date) or LONG_AGO
             failures = self.history.failures_since(date, changed)
             is_given_up = again is DateStatus.GIVEN_UP
             return self._explained(date, DateStatus.DONE if is_given_up else again, failures, is_rerun=True)
@@ -154,7 +154,7 @@ class Planner:
             status = self.rerun_status(date)
             if status is DateStatus.DUE:
                 yield date
-            elif status is DateStatus.WAITING and (changed := self._changed_at(date)):
+            elif status is DateStatus.WAITING and (changed := self.changed_at(date)):
                 retries += filter(None, [self.policy.next_attempt(self.history.failures_since(date, changed))])
             elif status is DateStatus.WAITING_FOR_DATA and (at := self._ready_at(date)):
                 waits.append(at)
@@ -164,7 +164,7 @@ class Planner:
         is_rerun = date in self.history.done
         failures = self._failures(date)
         if is_rerun:
-            failures = self.history.failures_since(date, self._changed_at(date) or LONG_AGO)
+            failures = self.history.failures_since(date, self.changed_at(date) or LONG_AGO)
         return WorkflowRun(
             workflow=self.trigger.workflow,
             parameters=self.trigger.parameters,
@@ -175,9 +175,21 @@ class Planner:
             failures=failures.count,
             retry=self.policy,
             is_rerun=is_rerun,
+            changed=self.changed_days(date) if is_rerun else (),
             label=self.trigger.label,
             title=self.trigger.shown_title,
         )
+
+    def changed_days(self, date: datetime.date) -> tuple[datetime.date, ...]:
+        """Return the days that the run of `date` used which arrived or returned after it started, sorted."""
+        started = self.history.started.get(date)
+        return tuple(sorted(day for day in self._days(date) if started and self.available.arrived(day) > started))
+
+    def changed_at(self, date: datetime.date) -> datetime.datetime | None:
+        """Return when a day that the run of `date` used arrived or returned after it started; None if none has."""
+        started = self.history.started.get(date)
+        arrived = self._arrived(date) if started else None
+        return arrived if started and arrived and arrived > started else None
 
     def _candidates(self) -> Iterator[datetime.date] | frozenset[datetime.date]:
         """Return the dates that the entry could run for, whatever their status."""
@@ -257,8 +269,6 @@ class Planner:
         last = max((self.available.last_arrival(*span) for span in spans), default=LONG_AGO)
         return None if last == LONG_AGO else last
 
-    def _changed_at(self, date: datetime.date) -> datetime.datetime | None:
-        """Return when a day that the run of `date` used arrived or returned after it started; None if none has."""
-        started = self.history.started.get(date)
-        arrived = self._arrived(date) if started else None
-        return arrived if started and arrived and arrived > started else None
+    def _days(self, date: datetime.date) -> set[datetime.date]:
+        """Return the days of the stencil that are available."""
+        return {day for element in self._elements(date) for day in element.dates() if day in self.available.dates}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
-from autoflow.dates.periods import Every
+from autoflow.dates.periods import Every, describe_period
 from autoflow.errors import place_of
 from autoflow.specs import Json, TriggerSpec
 
@@ -153,7 +153,7 @@ class RunKey:
 
     def __str__(self) -> str:
         """Return the name of the run in messages."""
-        return f"{self.workflow} {self.reference_date.isoformat()}"
+        return f"{self.workflow} {describe_period(self.reference_date, self.every)}"
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,8 @@ class RunRecord:
 
     `outputs` maps labels of notebooks to the paths of the executed notebook and its reports; it is empty after these
     were pruned. `holder` names the process that executed the run. `cancel_asked_at` is when someone asked to cancel it.
-    `label` is that of its entry when it started.
+    `label` is that of its entry when it started. `missing_days` counts the days of its stencil that were missing then;
+    None if that is unknown. `is_try_out`: a user started it with parameters that no entry had then.
     """
 
     id: int
@@ -214,6 +215,8 @@ class RunRecord:
     pruned_at: datetime.datetime | None
     cancel_asked_at: datetime.datetime | None = None
     label: str | None = None
+    missing_days: int | None = None
+    is_try_out: bool = False
 
 
 @dataclass(frozen=True)

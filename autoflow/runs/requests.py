@@ -8,9 +8,11 @@ from typing import Any
 from autoflow.dates.availability import Availability
 from autoflow.dates.completeness import readiness
 from autoflow.dates.intervals import DateInterval
-from autoflow.dates.periods import Every, is_last_day, nearest_last_days
+from autoflow.dates.periods import Every, describe_period, is_last_day, nearest_last_days
 from autoflow.dates.stencil import UnresolvableStencilError
 from autoflow.errors import AutoflowError
+from autoflow.runs.naming import name_among
+from autoflow.runs.records import WorkflowKey
 from autoflow.runs.run import WorkflowRun, check_parameters, named_entry
 from autoflow.runs.statuses import in_ranges
 from autoflow.specs import Json, TriggerSpec, WorkflowsFile, WorkflowSpec
@@ -64,9 +66,15 @@ def merged_parameters(file: WorkflowsFile, name: str, given: Mapping[str, Any]) 
 
 
 def requested_run(
-    trigger: TriggerSpec, reference_date: datetime.date, availability: Availability | None = None
+    trigger: TriggerSpec,
+    reference_date: datetime.date,
+    availability: Availability | None = None,
+    *,
+    names: Mapping[WorkflowKey, str] | None = None,
 ) -> WorkflowRun:
     """Return the run of an entry for `reference_date`; without `availability`, no date counts as missing.
+
+    `names` are those of the entries in workflows.yml, if they are known: a run of none of them is a try-out.
 
     Raises
     ------
@@ -77,6 +85,7 @@ def requested_run(
     check_parameters(trigger.workflow, trigger.parameters)
     ranges = date_ranges(trigger, reference_date)
     available = availability.to(trigger.requires_all_of) if availability else None
+    key = WorkflowKey.of_trigger(trigger)
     return WorkflowRun(
         workflow=trigger.workflow,
         parameters=trigger.parameters,
@@ -86,6 +95,8 @@ def requested_run(
         missing_dates=readiness(ranges, trigger.needs, available).missing if available else (),
         label=trigger.label,
         title=trigger.shown_title,
+        entry=name_among(key, names) if names is not None else None,
+        is_try_out=names is not None and key not in names,
     )
 
 
@@ -145,8 +156,8 @@ def date_ranges(trigger: TriggerSpec, reference_date: datetime.date) -> tuple[Da
     if not is_last_day(reference_date, trigger.every):
         before, after = nearest_last_days(reference_date, trigger.every)
         raise AutoflowError(
-            f"workflow '{name}' runs every {trigger.every}, and none ends on {reference_date}: the nearest dates are "
-            f"{before} and {after}"
+            f"'{named_entry(name, trigger.label)}' runs every {trigger.every}, and no {trigger.every.noun} ends on "
+            f"{reference_date}: the nearest dates are {before} and {after}"
         )
     try:
         return trigger.date_stencil.resolve(reference_date)
@@ -163,7 +174,9 @@ def check_available(trigger: TriggerSpec, reference_date: datetime.date, availab
         missing = sorted({*missing, reference_date})
     if missing:
         them = "it" if len(missing) == 1 else "them"
+        name = f"{named_entry(trigger.workflow.name, trigger.label)} {describe_period(reference_date, trigger.every)}"
+        short = f", which leaves too few for 'enough: {trigger.needs.enough}'" if trigger.needs.enough else ""
         raise AutoflowError(
-            f"{trigger.workflow.name} {reference_date} cannot run: FlowAPI has no data for {in_ranges(missing)}; "
+            f"{name} cannot run: FlowAPI has no data for {in_ranges(missing)}{short}; "
             f"wait for {them}, or use 'autoflow run --force'"
         )

@@ -19,7 +19,9 @@ class WorkflowRun:
 
     `date_ranges` are the dates of its stencil; `missing_dates` are those of them that are not available, sorted. The
     date has failed `failures` times before. `retry` is its policy; None if a user requested the run. `is_rerun`: the
-    date is done, and is run again because days that it used have changed. `label` and `title` are those of the entry.
+    date is done, and is run again because the days `changed`, which it used, have changed. `label` and `title` are
+    those of the entry, and `entry` is its name for people where the label is not enough. `is_try_out`: a user has
+    started the run with parameters that no entry has.
     """
 
     workflow: WorkflowSpec
@@ -33,6 +35,9 @@ class WorkflowRun:
     is_rerun: bool = False
     label: str | None = None
     title: str | None = None
+    entry: str | None = None
+    changed: Sequence[datetime.date] = ()
+    is_try_out: bool = False
 
     @property
     def key(self) -> RunKey:
@@ -41,7 +46,8 @@ class WorkflowRun:
 
     def __str__(self) -> str:
         """Return the name of the run in messages."""
-        return f"{named_entry(self.workflow.name, self.label)} {self.reference_date.isoformat()}"
+        entry = self.entry or named_entry(self.workflow.name, self.label)
+        return f"{entry} {describe_period(self.reference_date, self.every)}"
 
     @property
     def dates_text(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from autoflow.dates.intervals import DateInterval
+from autoflow.dates.periods import Every, period_of
 
 
 class DateStatus(enum.StrEnum):
@@ -81,7 +82,8 @@ class PlannedDate:
     def _why_missing(self) -> str:
         if self.status is DateStatus.INCOMPLETE and not self.missing:
             return "an interval of the stencil is empty for this date"
-        text = f"missing {in_ranges(self.missing)}" if self.missing else ""
+        is_needed = self.status not in {DateStatus.TOO_EARLY, DateStatus.TOO_LATE}
+        text = f"missing {in_ranges(self.missing)}" if self.missing and is_needed else ""
         if self.next_attempt and self.status is DateStatus.WAITING_FOR_DATA:
             starts = f"starts at {_minute(self.next_attempt)}"
             return f"{text}; {starts} without more" if text else starts
@@ -98,11 +100,11 @@ def _minute(time: datetime.datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def in_ranges(dates: Iterable[datetime.date]) -> str:
-    """Write sorted dates in short: consecutive days as ``FIRST to LAST``."""
+def in_ranges(dates: Iterable[datetime.date], every: Every = Every.DAY) -> str:
+    """Write sorted dates in short: consecutive days, or last days of consecutive periods, as ``FIRST to LAST``."""
     rows: list[list[datetime.date]] = []
     for date in dates:
-        if rows and date - rows[-1][-1] == datetime.timedelta(days=1):
+        if rows and period_of(date, every).start - rows[-1][-1] == datetime.timedelta(days=1):
             rows[-1] = [rows[-1][0], date]
         else:
             rows.append([date])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect.client.schemas.objects import FlowRun
 
+from autoflow.dates.periods import Every
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, RunStopped, RunStoreError, RunStoreGoneError
 from autoflow.log import Outage, logger
 from autoflow.model.store import RunStore
@@ -44,7 +45,7 @@ class ActiveRun:
     Three nested signals stop it, for different reasons: `cancel` when someone cancels what the run is part of,
     `watched.stop` when someone cancels the run itself, in Prefect or with 'autoflow cancel', `stop` when its claim is
     lost. `shutdown` stops them all. `was_cancelled` is whether the run had been cancelled when its notebooks ended.
-    `end` is None until the end has been recorded.
+    `end` is None until the end has been recorded. `is_lost`: it cannot be, because the database is gone.
     """
 
     run: WorkflowRun
@@ -57,6 +58,7 @@ class ActiveRun:
     outcome: Outcome = field(default_factory=Outcome)
     was_cancelled: bool = False
     end: End | None = None
+    is_lost: bool = False
 
     def __post_init__(self) -> None:
         """Make the signal for the loss of the claim."""
@@ -68,13 +70,14 @@ class ActiveRun:
         """Run the notebooks as the flow `workflow`, which calls `record_if_complete`, and record the end."""
         workflow.on_running(self._flow_run_started)
         label = (self.run.label,) if self.run.label else ()
-        tags = (self.run.workflow.name, *label, self.run.reference_date.isoformat())
+        every = () if self.run.every is Every.DAY else (self.run.every.value,)
+        tags = (self.run.workflow.name, *label, *every, self.run.reference_date.isoformat())
         problem: Exception | None = None
         try:
             flow_runs.run(workflow, self._flow_parameters(), name=str(self.run), tags=tags)
         except Exception as error:  # noqa: BLE001 - whatever Prefect raises, the run has ended and has to be recorded
             problem = error
-        if self.end is None:
+        if self.end is None and not self.is_lost:
             self._record(self._or_cancelled(self._judged(problem)))
 
     def record_if_complete(self) -> None:
@@ -146,6 +149,7 @@ class ActiveRun:
                     logger.warning("%s ended as %s after its claim was marked as crashed", self.run, end.state)
             except RunStoreGoneError as problem:
                 outage.begin("%s ended as %s: %s", self.run, end.state, problem)
+                self.is_lost = True
                 return
             except RunStoreError as problem:
                 outage.begin("%s ended as %s, could not record it yet: %s", self.run, end.state, problem)

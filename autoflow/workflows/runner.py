@@ -12,6 +12,7 @@ from autoflow.orchestration.cancellation import Cancellations
 from autoflow.orchestration.flow_runs import FlowRuns
 from autoflow.runs.records import Claim, RunError, RunState
 from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
+from autoflow.runs.statuses import in_ranges
 from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
@@ -67,7 +68,14 @@ class WorkflowRunner:
         cancel = cancel or StopSignal(shutdown.stop)
         if shutdown.is_closing or cancel.is_set or not self._has_room(shutdown, cancel):
             return None
-        if (claim := self.store.claim(run.key, again=again or run.is_rerun, label=run.label)) is None:
+        claim = self.store.claim(
+            run.key,
+            again=again or run.is_rerun,
+            label=run.label,
+            missing_days=len(run.missing_dates),
+            is_try_out=run.is_try_out,
+        )
+        if claim is None:
             return None
         return self._run_claimed(run, claim, shutdown, cancel, progress)
 
@@ -81,7 +89,8 @@ class WorkflowRunner:
     def _run_claimed(
         self, run: WorkflowRun, claim: Claim, shutdown: Shutdown, cancel: StopSignal, progress: Progress | None
     ) -> RunState:
-        logger.info("started %s%s", run, f" (attempt {claim.attempt})" if claim.attempt > 1 else "")
+        attempt = f" (attempt {claim.attempt})" if claim.attempt > 1 else ""
+        logger.info("started %s%s%s", run, attempt, _why_again(run))
         started = time.monotonic()
         if self.fork_server:
             self.fork_server.warm_up(self.settings.kernel_environ)
@@ -119,6 +128,14 @@ class WorkflowRunner:
     def _notify_followers(self, ended: EndedRun) -> None:
         for follower in self.followers:
             follower(ended)
+
+
+def _why_again(run: WorkflowRun) -> str:
+    """Return why a date that is done is run again, for the end of a line; empty if it is not."""
+    if not run.is_rerun:
+        return ""
+    days = in_ranges(run.changed)
+    return f", again: {days} {'has' if len(run.changed) == 1 else 'have'} arrived or changed since the last run"
 
 
 def _log_end(run: WorkflowRun, state: RunState, outcome: Outcome, error: RunError | None, *, seconds: float) -> None:

@@ -21,7 +21,14 @@ def test_backfill_runs_missing_dates_and_then_failed_ones(running_cli: Cli) -> N
     (cli.deployed.inputs / "fail").unlink()
 
     dry = cli.json(*whole, "--newest-first", "--dry-run")
-    assert dry == {"would_run": ["2016-01-04", "2016-01-02"], "left_out": {"dates missing": 1, "failed before": 1}}
+    assert dry["would_run"] == ["2016-01-04", "2016-01-02"]
+    assert dry["left_out"] == {"dates missing": 1, "failed before": 1}
+    assert sorted((each["date"], each["what"]) for each in dry["dates"]) == [
+        ("2016-01-01", "dates missing"),
+        ("2016-01-02", "to run"),
+        ("2016-01-03", "failed before"),
+        ("2016-01-04", "to run"),
+    ]
     assert cli.json(*whole)["states"] == {"succeeded": 2}
     assert cli.json(*whole)["would_run"] == []
     assert cli.json(*whole, "--reprocess", "failed")["states"] == {"succeeded": 1}

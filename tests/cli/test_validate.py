@@ -1,4 +1,5 @@
 import base64
+import datetime
 import gzip
 import json
 from pathlib import Path
@@ -7,6 +8,7 @@ import jwt
 import pytest
 
 from autoflow.cli import main
+from autoflow.runs.records import RunKey
 from tests.cli.conftest import Cli
 from tests.conftest import Deployed, write_notebook
 from tests.disks import fill, small_disk
@@ -160,3 +162,26 @@ def test_validate_refuses_a_notebook_of_two_gigabytes(cli: Cli, deployed: Deploy
             "and the limit is 100; clear its outputs and save it"
         )
     ]
+
+
+def test_validate_warns_of_an_edit_that_makes_many_dates_due(cli: Cli, deployed: Deployed) -> None:
+    deployed.write_workflows("""
+        workflows:
+          - name: simple
+            notebooks: {n: {filename: n.ipynb, parameters: {level: level}}}
+        available_dates_sensor:
+          schedule: null
+          workflows: [{workflow_name: simple, for_each: {level: [1, 2, 3]}}]
+    """)
+
+    def due() -> tuple[str, list[str]]:
+        checks = cli.json("validate")["checks"]
+        return next((check["note"], check["warnings"]) for check in checks if check["subject"] == "due dates")
+
+    assert due() == ("36 runs", [])
+    cli.record_failure(RunKey.of("simple", {"level": 0}, datetime.date(2016, 1, 5)))
+    note, (warning,) = due()
+    assert note == "36 runs"
+    assert warning.startswith("36 dates are due that no run has done with these names and parameters: simple:1 (12), ")
+    cli.record_failure(RunKey.of("simple", {"level": 1}, datetime.date(2016, 1, 5)))
+    assert due()[1] == []

@@ -1,6 +1,8 @@
 import datetime as dt
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from autoflow.dates.availability import LONG_AGO, Arrival, Availability
 
@@ -54,3 +56,22 @@ def test_a_type_without_the_date_does_not_matter() -> None:
 
 def test_a_date_without_a_record_arrived_long_ago() -> None:
     assert Availability.of({DAY}).to().arrived(DAY) == LONG_AGO
+
+
+def test_a_type_that_is_missing_from_the_answer_keeps_dates_of_others_from_arriving() -> None:
+    arrivals = {"calls": {DAY: Arrival(hour(2))}, "sms": {DAY: Arrival(hour(1))}}
+    found = Availability(types={"calls": frozenset({DAY})}).with_arrivals(arrivals)
+    assert found.to().dates == {DAY}
+    assert found.to().arrived(DAY) == hour(1)
+    assert found.only(["calls"]).to().arrived(DAY) == hour(2)
+
+
+@given(st.dictionaries(st.integers(0, 60), st.integers(0, 23), max_size=30), st.integers(-5, 65), st.integers(0, 65))
+def test_days_are_counted_and_the_last_arrival_found_between_any_two(
+    hours: dict[int, int], first: int, length: int
+) -> None:
+    arrivals = {"calls": {DAY + dt.timedelta(days=number): Arrival(hour(at)) for number, at in hours.items()}}
+    found = Availability.of(arrivals["calls"]).with_arrivals(arrivals).to()
+    inside = [hour(at) for number, at in hours.items() if first <= number <= first + length]
+    days = DAY.toordinal() + first, DAY.toordinal() + first + length
+    assert (found.count(*days), found.last_arrival(*days)) == (len(inside), max(inside, default=LONG_AGO))

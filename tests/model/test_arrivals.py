@@ -1,8 +1,18 @@
 import datetime as dt
 from contextlib import closing
+from pathlib import Path
 
-from autoflow.dates.availability import LONG_AGO, Arrival
+import alembic.command
+import sqlalchemy as sa
+
+from autoflow.dates.availability import LONG_AGO, Arrival, Availability
+from autoflow.dates.periods import Every
+from autoflow.dates.stencil import DateStencil
+from autoflow.model.database import alembic_config
 from autoflow.model.store import RunStore
+from autoflow.runs.plan import due_work, keys_with_reruns
+from autoflow.runs.records import RunState, WorkflowKey
+from autoflow.specs import DEFAULT_STENCIL, NotebookSpec, OnChange, TriggerSpec, WorkflowSpec
 from tests.model.conftest import Clock
 
 FIRST, SECOND, THIRD = (dt.date(2016, 1, number) for number in (1, 2, 3))
@@ -61,3 +71,49 @@ def test_ten_years_are_recorded_and_read_back(store: RunStore) -> None:
     dates = frozenset(FIRST + dt.timedelta(days=number) for number in range(3_650))
     arrivals = store.note_dates(dict.fromkeys(("calls", "sms"), dates))
     assert {name: arrivals[name].keys() for name in arrivals} == {"calls": dates, "sms": dates}
+
+
+def database_of_the_version_before(uri: str, dates: list[dt.date]) -> None:
+    """Make a database without arrivals, in which the workflow `w` has been run for `dates`."""
+    engine = sa.create_engine(uri.replace("postgresql://", "postgresql+psycopg://"))
+    insert = sa.text(
+        "INSERT INTO runs (workflow, parameters_hash, parameters, reference_date, attempt, state, holder, started_at,"
+        " heartbeat_at, finished_at) VALUES ('w', :hash, '{}', :date, 1, 'succeeded', 'me',"
+        " '2025-06-01 00:00:00.000000', '2025-06-01 00:00:00.000000', '2025-06-01 00:00:00.000000')"
+    )
+    with engine.begin() as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "0006")
+        parameters_hash = WorkflowKey.of("w", {}).parameters_hash
+        connection.execute(insert, [{"hash": parameters_hash, "date": date.isoformat()} for date in dates])
+    engine.dispose()
+
+
+def test_database_of_the_version_before_goes_on_and_reruns_nothing(uri: str, clock: Clock) -> None:
+    january = [FIRST + dt.timedelta(days=number) for number in range(31)]
+    workflow = WorkflowSpec(name="w", notebooks=(NotebookSpec(label="n", path=Path("/n.ipynb")),))
+    daily = TriggerSpec(workflow=workflow, date_stencil=DateStencil([0]), on_change=OnChange.RERUN)
+    monthly = TriggerSpec(
+        workflow=workflow, every=Every.MONTH, date_stencil=DateStencil(DEFAULT_STENCIL, every=Every.MONTH)
+    )
+    database_of_the_version_before(uri, january[:-1])
+
+    def due(entry: TriggerSpec, *dates: dt.date) -> list[dt.date]:
+        available = Availability.of(dates).with_arrivals(store.note_dates(found(*dates)))
+        work = due_work([entry], available, store.histories(keys_with_reruns([entry])), clock.now)
+        clock.now += MINUTE
+        return [run.reference_date for runs in work.runs.values() for run in runs]
+
+    with closing(RunStore(uri, clock=clock)) as store:
+        store.migrate()
+        assert due(daily, *january) == [january[-1]]
+        # The rows of the version before are those of days: the month that ends on the same day is not done.
+        assert due(monthly, *january) == [january[-1]]
+        claim = store.claim(WorkflowKey.of_trigger(daily).on(january[-1]))
+        assert claim
+        assert store.finish(claim, RunState.SUCCEEDED)
+        assert (due(daily, *january), due(monthly, *january)) == ([], [january[-1]])
+        # From now on, changes count.
+        assert due(daily, *january[1:]) == []
+        assert due(daily, *january) == [FIRST]

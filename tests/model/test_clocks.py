@@ -90,7 +90,7 @@ def test_no_time_is_in_the_future_once_the_clock_is_back(
     store.give_up_crashed()
     (record,) = store.runs()
     assert (record.started_at, record.heartbeat_at, record.finished_at) == (before, before, before)
-    assert len(store.runs(ended_before=before + SECOND)) == 1
+    assert len(store.runs_ended_before(before + SECOND)) == 1
 
 
 def test_times_in_the_past_stay_as_they_are(store: RunStore, clock: Clock) -> None:

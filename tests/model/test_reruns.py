@@ -105,7 +105,7 @@ def test_runs_can_be_filtered_and_are_listed_newest_first(store: RunStore, clock
     assert [run.id for run in store.runs(state=RunState.RUNNING)] == [running.id]
     assert [run.id for run in store.runs(first=other.reference_date)] == [running.id]
     assert [run.id for run in store.runs(last=DATE)] == [failed.id]
-    assert [run.id for run in store.runs(ended_before=clock.now)] == [failed.id]
+    assert [run.id for run in store.runs_ended_before(clock.now)] == [failed.id]
     record = store.run(failed.id)
     assert record is not None
     assert record.error == RunError("ValueError", "bad", "n", 3)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import nbformat
 import pytest
@@ -21,16 +21,17 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.expected_conditions import visibility_of_element_located
 from selenium.webdriver.support.wait import WebDriverWait
 
-from autoflow.dates.stencil import DateStencil
+from autoflow.dates.periods import Every
+from autoflow.dates.stencil import DateStencil, PeriodOffset
 from autoflow.model.opening import PAGE_NAME, open_run_store
 from autoflow.model.store import RunStore
 from autoflow.page.readable import LONGEST_HIGHLIGHTED, readable_html
 from autoflow.page.writer import BANNER_BEGIN, BANNER_END, PageWriter, write_page
 from autoflow.runs.attention import Condition, Need
-from autoflow.runs.records import RunError, RunKey, RunState, utc_now
+from autoflow.runs.records import RunError, RunKey, RunState, WorkflowKey, utc_now
 from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
 from autoflow.settings import Settings
-from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowSpec
+from autoflow.specs import NotebookSpec, OnChange, TriggerSpec, WorkflowSpec
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 
 SPEC = WorkflowSpec(name="flows & <more>", notebooks=(NotebookSpec(label="n", path=Path("/inputs/n.ipynb")),))
@@ -317,6 +318,130 @@ def test_a_browser_shows_calendars_and_links_that_lead_to_files(
     files = [Path(unquote(urlsplit(link.get_attribute("href") or "").path)) for link in found]
     assert files == [settings.reports_dir / f"{notebook.stem}.pdf", notebook]
     assert all(file.exists() for file in files)
+
+
+def entry(every: Every, **more: Any) -> TriggerSpec:
+    return TriggerSpec(workflow=SPEC, every=every, date_stencil=DateStencil([PeriodOffset(0)], every=every), **more)
+
+
+def end(store: RunStore, key: RunKey, state: RunState = RunState.SUCCEEDED, **details: Any) -> None:
+    """Record a run that has ended in a state."""
+    claim = store.claim(key, **details)
+    assert claim
+    store.finish(claim, state, error=RunError("ValueError", "no data", "n", 3) if state.is_failure else None)
+
+
+def test_entries_have_titles_and_removed_ones_their_last_label(deployed: Deployed, store: RunStore) -> None:
+    settings = deployed.settings()
+    north = TriggerSpec(workflow=SPEC, parameters={"level": 1}, label="north", description="Who moved.")
+    titled = TriggerSpec(workflow=SPEC, parameters={"level": 2}, title="The <country>")
+    removed = WorkflowKey.of(SPEC.name, {"level": 3})
+    for of_entry in (WorkflowKey.of_trigger(north), WorkflowKey.of_trigger(titled)):
+        end(store, of_entry.on(day(1)))
+    end(store, removed.on(day(1)), label="before")
+    end(store, removed.on(day(2)), label="last")
+
+    write_page(settings, store, triggers=[north, titled])
+
+    series = content(settings)["series"]
+    names = [(each["title"], each["description"], each["name"], each["about"]) for each in series]
+    assert names == [
+        (f"{SPEC.name}: north", "Who moved.", f"{SPEC.name}:north", "level=1"),
+        ("The <country>", "", f"{SPEC.name} (level=2)", "level=2"),
+        (f"{SPEC.name}: last", "", f"{SPEC.name}:last", "level=3"),
+    ]
+    html = (settings.outputs_dir / PAGE_NAME).read_text()
+    assert "The &lt;country&gt;" in html
+    assert "{&#34;" not in html.partition("Calendars")[0]  # no parameters as JSON
+
+
+def test_runs_of_no_entry_are_listed_apart_until_there_is_one(deployed: Deployed, store: RunStore) -> None:
+    settings = deployed.settings()
+    entries = [TriggerSpec(workflow=SPEC, parameters={"region": region}) for region in ("north", "east")]
+    north, east = (WorkflowKey.of_trigger(each) for each in entries)
+    end(store, north.on(day(1)))
+    end(store, east.on(day(2)), is_try_out=True, missing_days=1)
+    end(store, east.on(day(3)), RunState.FAILED, is_try_out=True)
+
+    write_page(settings, store, triggers=entries[:1])
+    html = (settings.outputs_dir / PAGE_NAME).read_text()
+    latest, _, others = html.partition('id="others"')
+    assert len(content(settings)["series"]) == 1
+    assert "region=east" not in latest
+    rows = [re.sub("<[^>]*>|\\s+", " ", row).split() for row in others.partition("</table>")[0].split("<tr>")[2:]]
+    assert [row[len(SPEC.name.split()) :] for row in rows] == [
+        ["region=east", "2016-01-03", "failed"],
+        ["region=east", "2016-01-02", "done", "1", "day", "missing"],
+    ]
+
+    write_page(settings, store, triggers=entries)
+    assert 'id="others"' not in (settings.outputs_dir / PAGE_NAME).read_text()
+    assert len(content(settings)["series"]) == 2
+
+
+def test_a_date_whose_data_has_changed_has_a_badge_once_its_new_run_is_given_up(
+    deployed: Deployed, store: RunStore
+) -> None:
+    settings = deployed.settings()
+    trigger = TriggerSpec(workflow=SPEC, on_change=OnChange.RERUN, max_attempts=2)
+    finish(store, 1, RunState.SUCCEEDED, settings)
+    (report,) = settings.reports_dir.iterdir()
+    for is_outdated in (False, True):
+        end(store, key(1), RunState.FAILED, again=True)
+        write_page(settings, store, triggers=[trigger])
+        ((_, state, _, _, _, *notes),) = content(settings)["series"][0]["days"]
+        assert (state, notes) == (0, [0, 1] if is_outdated else [])
+    html = (settings.outputs_dir / PAGE_NAME).read_text()
+    assert "data has changed since, and the new run failed" in html
+    assert quote(report.name) in html
+    end(store, key(1), again=True)
+    write_page(settings, store, triggers=[trigger])
+    assert len(content(settings)["series"][0]["days"][0]) == 5
+
+
+def test_calendars_have_a_cell_for_each_period(deployed: Deployed, store: RunStore, browser: WebDriver) -> None:
+    settings = deployed.settings()
+    dates = {
+        Every.WEEK: ("2015-01-04", "2016-01-03", "2016-12-25"),
+        Every.THURSDAY: ("2016-01-07",),
+        Every.MONTH: ("2016-02-29",),
+        Every.QUARTER: ("2016-12-31",),
+        Every.YEAR: ("2014-12-31", "2016-12-31"),
+    }
+    for every, of_entry in dates.items():
+        for date in map(datetime.date.fromisoformat, of_entry):
+            key = WorkflowKey.of_trigger(entry(every)).on(date)
+            end(store, key, missing_days=2 if date == datetime.date(2016, 1, 3) else 0)
+    write_page(settings, store, triggers=[entry(every) for every in dates])
+
+    browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
+
+    for name, first, last, note, cells in (
+        ("week", "2015-12-28", "2016-01-03", ", 2 days missing", 52 + 52),
+        ("week", "2016-01-01", "2016-01-07", "", 52),
+        ("month", "2016-02-01", "2016-02-29", "", 12),
+        ("quarter", "2016-10-01", "2016-12-31", "", 4),
+        ("year", "2016-01-01", "2016-12-31", "", 2),
+    ):
+        found = shown(browser, f'[aria-label="{name} {first} to {last}: done{note}"]')
+        browser.execute_script("arguments[0].scrollIntoView()", found)
+        calendar = found.find_element(By.XPATH, "ancestor::table")
+        assert len(calendar.find_elements(By.TAG_NAME, "button")) == cells
+        found.click()
+        panel = calendar.find_element(By.XPATH, "ancestor::section/div[contains(@class, 'details')]")
+        assert panel.text.startswith(f"{name} {first} to {last}: done{note}")
+
+    shown(browser, '[aria-label^="week 2016-12-19 to 2016-12-25: done"]').click()
+    for keys, first in (
+        (Keys.ARROW_UP, "2015-12-21"),
+        (Keys.ARROW_RIGHT, "2015-12-28"),
+        (Keys.HOME, "2014-12-29"),
+        (Keys.ARROW_LEFT, "2014-12-29"),
+        (Keys.END, "2016-12-19"),
+    ):
+        browser.switch_to.active_element.send_keys(keys)
+        label = browser.switch_to.active_element.get_attribute("aria-label") or ""
+        assert label.startswith(f"week {first} to "), keys
 
 
 def test_executed_notebooks_are_converted_to_html_in_the_background(deployed: Deployed, store: RunStore) -> None:

@@ -7,7 +7,9 @@ import pytest
 from autoflow.dates.completeness import Enough
 from autoflow.dates.periods import Every
 from autoflow.dates.stencil import DateStencil
+from autoflow.parser.schemas import NotebookSchema, OutputSchema, SensorSchema, TriggerSchema, WorkflowSchema
 from autoflow.specs import OnChange, Order, TriggerSpec
+from tests.conftest import write_notebook
 from tests.parser.good_file import changed, parse, problems
 
 ENTRY_LINES = "    - workflow_name: other\n"
@@ -213,3 +215,46 @@ def test_unknown_time_zone_is_reported(inputs: Path) -> None:
             "Africa/Accra or UTC; did you mean 'Africa/Accra'?"
         )
     ]
+
+
+def test_a_file_with_every_key_is_valid(inputs: Path) -> None:
+    text = (Path(__file__).parent / "every_key.yml").read_text(encoding="utf-8")
+    write_notebook(inputs / "run.ipynb", parameters="flowapi_url = ''\ndate_ranges = []\nmissing = []\nunit = ''")
+    write_notebook(inputs / "report.ipynb", parameters="run = ''\nreference_date = ''\nregion = ''")
+    (inputs / "own.tpl").write_text("= Title")
+    file = parse(inputs, text)
+    assert file.findings == ()
+    labels = [(each.label, each.every, each.shown_title) for each in file.sensor.triggers]
+    assert labels == [
+        ("national", Every.MONTH, "Mobility, whole country"),
+        ("north", Every.WEEK, "Mobility in the north"),
+        ("south", Every.WEEK, "Mobility in the south"),
+        ("daily", Every.DAY, "Mobility of people"),
+    ]
+    schemas = (WorkflowSchema, NotebookSchema, OutputSchema, SensorSchema, TriggerSchema)
+    assert {key for schema in schemas for key in schema().fields if f"{key}:" not in text} == set()
+
+
+TWELVE_MISTAKES = [
+    "{workflow_name: other, every: fortnight}",
+    "{workflow_name: other, every: week, enough: 3}",
+    "{workflow_name: other, every: month, enough: 130%, wait: 1}",
+    "{workflow_name: other, every: quarter, earliest_date: 2016-02-01, latest_date: 2016-01-01}",
+    "{workflow_name: other, every: monday, label: x}",
+    "{workflow_name: other, every: tuesday, label: x}",
+    "{workflow_name: flows, parameters: {count: 3}, for_each: {count: [1, 2]}}",
+    "{workflow_name: other, every: wednesday, date_stencil: [{period: x}]}",
+    "{workflow_name: other, every: thursday, requires_all_of: [mds]}",
+    "{workflow_name: other, every: friday, after_previous: true, order: newest_first}",
+    "{workflow_name: other, every: saturday, longest_gap: 1}",
+    f"{{workflow_name: flows, for_each: {{count: {list(range(10, 510))}}}}}",
+]
+"""Entries for the good file, in which the type mds does not count: all have a mistake, except for the first label."""
+
+
+def test_twelve_mistakes_give_a_line_each(inputs: Path) -> None:
+    text = changed(("  cdr_types", "  timezone: Mars/Olympus\n  cdr_types"))
+    text += "".join(f"    - {entry}\n" for entry in TWELVE_MISTAKES)
+    found = problems(inputs, text)
+    first = 1 + text[: text.index(TWELVE_MISTAKES[0])].count("\n")
+    assert [line.split(": ")[0] for line in found] == ["21", *(str(first + n) for n in range(12) if n != 4)]

@@ -1,4 +1,5 @@
 import datetime
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,14 @@ def test_range_includes_both_ends_and_the_newest_date_can_come_first() -> None:
     assert wanted(Reprocess.ALL, first=2, last=10, newest_first=True) == [10, 7, 6, 5, 4, 2]
 
 
-def test_dates_left_out_are_counted_by_reason() -> None:
+def test_every_date_of_the_range_is_run_or_left_out_for_a_reason() -> None:
     chosen = wanted_dates([PLAN], first=day(1), last=day(9), reprocess=Reprocess.NONE)
-    assert left_out([PLAN], chosen, first=day(1), last=day(9)) == {
+    found = left_out([PLAN], chosen, first=day(1), last=day(9))
+    assert sorted([*(each.date for each in chosen), *(each.date for each in found)]) == [
+        day(number) for number in range(1, 10)
+    ]
+    assert [each.missing for each in found if each.missing] == [(day(9),)]
+    assert Counter(each.reason for each in found) == {
         "done": 1,
         "running": 1,
         "failed before": 4,

@@ -15,6 +15,7 @@ RUNS = (
     "attention",
     "backfill",
     "backlog",
+    "changes",
     "naming",
     "plan",
     "planner",

@@ -1,15 +1,23 @@
 import datetime
 import sqlite3
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
+from autoflow.dates.intervals import DateInterval
+from autoflow.dates.periods import Every
+from autoflow.log import logger
 from autoflow.model.heartbeat import INTERVAL, Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.orchestration.daemon_files import DaemonFiles
@@ -83,7 +91,7 @@ class TestWorkflowRunner:
         for path in (*deployed.executed(), *deployed.outputs.glob("autoflow.db*")):
             assert TOKEN_OF_NO_USE.encode() not in path.read_bytes()
 
-    def test_a_report_that_cannot_be_made_of_what_is_nested_too_deeply_fails(self, deployed: Deployed) -> None:
+    def test_a_report_of_what_is_nested_too_deeply_is_plain_text(self, deployed: Deployed) -> None:
         html = "<div>" * 1000 + "deep" + "</div>" * 1000
         write_notebook(
             deployed.inputs / "n.ipynb", f"from IPython.display import HTML, display\ndisplay(HTML({html!r}))"
@@ -94,8 +102,9 @@ class TestWorkflowRunner:
             state = runner.run(the_run(settings), shutdown=Shutdown())
             (run,) = runner.store.runs()
 
-        assert state is RunState.FAILED
-        assert "nested too deeply" in str(run.error)
+        assert state is RunState.SUCCEEDED
+        (report,) = run.outputs["n"]["reports"]
+        assert "deep" in Path(report).read_text()
 
     def test_a_bug_below_a_notebook_is_a_failure_of_its_run(
         self, deployed: Deployed, monkeypatch: pytest.MonkeyPatch, logged: list[str]
@@ -226,6 +235,45 @@ class TestWorkflowRunner:
             runner.run(the_run(settings), shutdown=Shutdown())
 
         assert followed == [(RunState.SUCCEEDED, [RunState.SUCCEEDED])]
+
+    def test_a_run_of_a_period_is_named_by_it_in_its_reports_the_log_and_prefect_and_a_rerun_says_why(
+        self, deployed: Deployed, logged: list[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", logger.name)
+        write_notebook(deployed.inputs / "n.ipynb", "1")
+        deployed.write_workflows(self.ONE.replace("n.ipynb", "n.ipynb, output: {format: [pdf, html]}"))
+        settings = deployed.settings()
+        last, missing = datetime.date(2016, 1, 10), datetime.date(2016, 1, 6)
+        week = WorkflowRun(
+            workflow=read_workflows(settings).workflows[0],
+            parameters={},
+            reference_date=last,
+            every=Every.WEEK,
+            date_ranges=[DateInterval(datetime.date(2016, 1, 4), last)],
+            missing_dates=[missing],
+            label="north",
+            title="Mobility in the north",
+        )
+        again = replace(week, is_rerun=True, changed=[missing], missing_dates=())
+        with working(settings) as runner:
+            states = [runner.run(each, shutdown=Shutdown()) for each in (week, again)]
+            records = runner.store.runs()
+
+        assert states == [RunState.SUCCEEDED, RunState.SUCCEEDED]
+        assert [record.missing_days for record in records] == [0, 1]
+        name = "one:north week 2016-01-04 to 2016-01-10"
+        assert [line for line in logged if line.startswith("started")] == [
+            f"started {name}",
+            f"started {name} (attempt 2), again: 2016-01-06 has arrived or changed since the last run",
+        ]
+        html, pdf = map(Path, sorted(records[1].outputs["n"]["reports"]))
+        text = subprocess.run(["pdftotext", str(pdf), "-"], check=True, capture_output=True, text=True).stdout
+        for content in (text, unescape(html.read_text())):
+            words = " ".join(content.split())
+            assert "Mobility in the north · week 2016-01-04 to 2016-01-10, 1 of 7 days missing" in words
+        with get_client(sync_client=True) as client:
+            found = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])))
+        assert {frozenset(flow_run.tags) for flow_run in found} == {frozenset({"one", "north", "week", "2016-01-10"})}
 
     def test_a_run_that_loses_its_claim_is_interrupted_and_keeps_the_record_of_its_crash(
         self, deployed: Deployed, logged: list[str]

@@ -1,4 +1,4 @@
-"""Record the kind of a run's period, the label of its entry, and when each date arrived in FlowAPI."""
+"""Record more about each run, such as the kind of its period, and when each date arrived in FlowAPI."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,6 +14,8 @@ def upgrade() -> None:
     """Add the columns; `every`, which is `day` for all older runs, to the indexes as well; create the table."""
     op.add_column("runs", sa.Column("every", sa.String(16), nullable=False, server_default="day"))
     op.add_column("runs", sa.Column("label", sa.Text))
+    op.add_column("runs", sa.Column("missing_days", sa.Integer))
+    op.add_column("runs", sa.Column("is_try_out", sa.Boolean, nullable=False, server_default=sa.false()))
     for name, condition in INDEXES.items():
         where = sa.text(condition)
         op.drop_index(name, "runs")
