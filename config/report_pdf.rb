@@ -118,7 +118,9 @@ end)
 # Keeps headings together with what follows them.
 module KeptHeadings
   # Where more than this is left on the page, in points, the beginning of such a block surely fits.
-  ENOUGH = Hash.new(200).merge(table: 450, image: Float::INFINITY)
+  ENOUGH = Hash.new(200).merge(paragraph: 120, table: 450, image: Float::INFINITY)
+  # What each further heading above the block takes.
+  OF_A_HEADING = 60
   # The largest part of a page, from its top, that headings may take for a picture below them to shrink.
   HEADINGS_ONLY = 0.4
 
@@ -198,7 +200,7 @@ module KeptHeadings
   # Whether nothing of the block below a heading fits on the page.
   def alone? node, title, opts
     _, *others, block = with_following node
-    return false if block.nil? || (heading? block) || cursor > (enough_for block)
+    return false if block.nil? || (heading? block) || cursor > (enough_for block) + (others.size * OF_A_HEADING)
     alone = false
     dry_run single_page: true do
       push_scratch node.document

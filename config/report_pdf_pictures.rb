@@ -17,14 +17,6 @@ module Pictures
   end
 end
 
-# Numbers that are none would make the whole PDF invalid.
-PDF::Core.singleton_class.prepend (Module.new do
-  def real number
-    raise ArgumentError, "not a number: #{number}" unless number.to_f.abs < 1e9
-    super
-  end
-end)
-
 # The elements of a drawing become commands before any of them is executed.
 Prawn::SVG::Elements::Root.prepend (Module.new do
   def process

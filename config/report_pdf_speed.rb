@@ -3,9 +3,11 @@
 # Shortcuts for Prawn, which draws the PDF. They do not change its appearance, and have no effect if a version of Prawn
 # lacks the methods that they speed up.
 
-# Numbers in the PDF, for each of which Prawn uses a format and a regular expression.
+# Numbers in the PDF, for each of which Prawn uses a format and a regular expression. One that is infinite, or not a
+# number, would make the whole PDF invalid.
 PDF::Core.singleton_class.prepend (Module.new do
   def real number
+    raise ArgumentError, "not a number: #{number}" unless number.to_f.abs < 1e9
     number.is_a?(Integer) ? "#{number}.0" : (shown = number.round(5).to_s).include?('e') ? super : shown
   end
 end)
@@ -56,4 +58,10 @@ Prawn::Table::Cell::Text.prepend (Module.new do
   def plain_width
     @plain_width ||= with_font { @pdf.width_of @content, size: @text_options[:size], kerning: @text_options[:kerning] }
   end
+end)
+
+# Font files: read each once, also for what is laid out on trial.
+Prawn::Fonts::TTF.prepend (Module.new do
+  read = {}
+  define_method(:read_ttf_file) { @name.is_a?(String) ? (read[@name] ||= super()) : super() }
 end)

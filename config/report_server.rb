@@ -8,6 +8,7 @@
 # Asciidoctor's output goes to the file messages.txt in the folder. The process ends when AutoFlow does.
 
 require_relative 'report_references'
+require_relative 'report_pdf'
 
 require 'json'
 require 'socket'

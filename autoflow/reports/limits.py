@@ -44,6 +44,9 @@ MOST_DELIMITERS = 5_000
 MOST_MARKS = 8
 """Characters without a width of their own, one after another, such as accents that combine with a letter."""
 
+MOST_LINES = 400
+"""Of one printed text or block of code."""
+
 MOST_PLAIN = 40_000
 """Characters of a report in plain text, which is made if the full one takes too long."""
 
@@ -162,10 +165,13 @@ class Ledger:
     def _bound_code(self, node: Node) -> Node:
         return {**node, "c": [node["c"][0], self._beginning(node["c"][1])]}
 
+    def _bound_codeblock(self, node: Node) -> Node:
+        *first, rest = node["c"][1].split("\n", MOST_LINES)
+        note = f"[{rest.count(chr(10)) + 1:,} more lines]" if len(first) == MOST_LINES else rest
+        return self._bound_code({**node, "c": [node["c"][0], "\n".join([*first, note])]})
+
     def _beginning(self, text: str) -> str:
         return self.beginning("characters in tables" if self._in_table else "characters", text)
-
-    _bound_codeblock = _bound_code
 
     def _bound_link(self, node: Node) -> Node:
         if self.takes("links"):

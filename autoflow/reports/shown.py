@@ -10,7 +10,7 @@ from autoflow.notebooks.terminal import as_shown
 from autoflow.notebooks.widgets import Widgets
 from autoflow.reports.elided import with_note_in_html, with_note_in_text
 from autoflow.reports.hypertext import clean_html
-from autoflow.reports.limits import Ledger
+from autoflow.reports.limits import MOST_LINES, Ledger
 from autoflow.reports.pictures import (
     PictureShelf,
     attachments_of,
@@ -38,7 +38,6 @@ PRIORITY = (
 """The forms of outputs, the best first; a picture is better than HTML made for a browser."""
 
 MOST_MARKDOWN = 50_000
-MOST_LINES = 400
 MOST_IN_A_LINE = 2_000
 MOST_PRINTED = 50_000
 INTERACTIVE = "Interactive content, which cannot be shown on a printed page."
