@@ -1,7 +1,8 @@
 """The available dates sensor: looks for what is due and hands it to the dispatcher, as a Prefect flow."""
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from pydantic import Field
 from autoflow.dates.availability import Availability
 from autoflow.errors import AutoflowError
 from autoflow.flowapi import FlowApi
-from autoflow.log import bugs_logged, logger
+from autoflow.log import Outage, bugs_logged, logger
 from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
@@ -95,6 +96,26 @@ class EditWatch:
         self._last = found
 
 
+class TypesWatch:
+    """Warns once that FlowAPI has no dates of a type that it had before, and logs when it has some again."""
+
+    def __init__(self) -> None:
+        self._outages: dict[str, Outage] = {}
+
+    def look(self, known: Iterable[str], found: Mapping[str, AbstractSet[datetime.date]]) -> None:
+        """Compare the dates that were `found`, by type, with the types that are `known` to have had dates."""
+        for name in sorted(known):
+            outage = self._outages.setdefault(name, Outage())
+            if found.get(name):
+                outage.end("FlowAPI has dates of type %s again", name)
+            else:
+                outage.begin(
+                    "FlowAPI has no dates of type %s, but had some before: a fault of FlowAPI; "
+                    "look at FlowMachine's log",
+                    name,
+                )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sensor:
     """Looks for what is due, and hands it to the dispatcher.
@@ -109,6 +130,7 @@ class Sensor:
     clock: Callable[[], datetime.datetime] = utc_now
     token_watch: TokenWatch = field(default_factory=TokenWatch)
     edit_watch: EditWatch = field(default_factory=EditWatch)
+    types_watch: TypesWatch = field(default_factory=TypesWatch)
 
     def tick(self) -> Tick:
         """Read workflows.yml, the token and the available dates; hand over what is due, without waiting for it.
@@ -149,11 +171,7 @@ class Sensor:
     def _noted(self, found: Availability) -> Availability:
         """Record the dates that FlowAPI has; return them with the times at which they arrived."""
         arrivals = self.store.note_dates(found.types)
-        for name in sorted(arrivals.keys() - {name for name, dates in found.types.items() if dates}):
-            logger.warning(
-                "FlowAPI has no dates of type %s, but had some before: a fault of FlowAPI; look at FlowMachine's log",
-                name,
-            )
+        self.types_watch.look(arrivals, found.types)
         return found.with_arrivals(arrivals)
 
 
@@ -265,8 +283,10 @@ def _check_request(
         logger.warning("%s", line)
     date_ranges(trigger, reference_date)
     availability = FlowApi.of(settings).available_dates().only(file.sensor.cdr_types)
-    check_available(trigger, reference_date, availability)
-    return requested_run(trigger, reference_date, availability, names=entry_names(file.sensor.triggers))
+    check_available(trigger, reference_date, availability, utc_now())
+    return requested_run(
+        trigger, reference_date, availability, names=entry_names(file.sensor.triggers, with_every=False)
+    )
 
 
 def _refuse_secrets(settings: Settings, parameters: Mapping[str, Any]) -> None:

@@ -110,6 +110,9 @@ class _Once:
         counts = self._dispatcher.counts
         more = f", {counts.interrupted} interrupted" if counts.interrupted else ""
         logger.info("done: %d succeeded, %d failed%s", counts.succeeded, counts.failed, more)
+        if waiting := self._dispatcher.waiting:
+            dates = "1 date still waits" if waiting == 1 else f"{waiting} dates still wait"
+            logger.info("%s for the rest of the data; the next start looks again", dates)
         # A shutdown is not a failure.
         is_complete = is_drained and not counts.interrupted
         self.all_succeeded = not counts.failed and (is_complete or self._shutdown.is_closing)

@@ -7,7 +7,7 @@ from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.runs.changes import DueAnew
 from autoflow.runs.records import RunKey, RunState
-from autoflow.sensor import EditWatch, Sensor, TokenWatch
+from autoflow.sensor import EditWatch, Sensor, TokenWatch, TypesWatch
 from autoflow.stop_signal import Shutdown
 from autoflow.workflows.dispatcher import Dispatcher
 from autoflow.workflows.runner import WorkflowRunner
@@ -100,3 +100,17 @@ class TestEditWatch:
         assert ": flows:north (20), flows:south (11); " in line
         watch.look(many)
         assert len(logged) == 2
+
+
+class TestTypesWatch:
+    def test_a_type_without_dates_is_warned_about_once_for_each_outage(self, logged: list[str]) -> None:
+        watch = TypesWatch()
+        dates = frozenset({NOW.date()})
+        known = ("calls", "sms")
+        for found in ({"calls": dates}, {"calls": dates, "sms": frozenset()}, {"calls": dates, "sms": dates}):
+            watch.look(known, found)
+        warning = "FlowAPI has no dates of type sms, but had some before: a fault of FlowAPI; look at FlowMachine's log"
+        assert logged == [warning]
+        watch.look(known, {"sms": dates})
+        watch.look(known, {})
+        assert logged == [warning, warning.replace("sms", "calls"), warning]

@@ -121,7 +121,7 @@ def backfill(  # noqa: PLR0913 - an argument for each option
         if dry_run or not wanted:
             return _print_plan(wanted, account, as_json=as_json)
         runs = ForegroundRuns(session, store, again=reprocess == "all")
-        names = entry_names(file.sensor.triggers)
+        names = entry_names(file.sensor.triggers, with_every=False)
         requested = [requested_run(each.trigger, each.date, availability, names=names) for each in wanted]
         code = runs.carry_out(file, requested)
     _print_summary(runs.states, len(wanted), account, as_json=as_json, interrupted=code is ExitCode.INTERRUPTED)

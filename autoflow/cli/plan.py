@@ -80,8 +80,11 @@ def _print_dates(plan: TriggerPlan, triggers: Sequence[TriggerSpec]) -> None:
 
 
 def _title(plan: TriggerPlan, triggers: Sequence[TriggerSpec]) -> str:
-    """Return the name of an entry: with its label, or with what distinguishes it from others of its workflow."""
-    return entry_name(WorkflowKey.of_trigger(plan.trigger), triggers)
+    """Return the name of an entry: with its label, or with what distinguishes it from others of its workflow.
+
+    Its kind of period is shown beside it.
+    """
+    return entry_name(WorkflowKey.of_trigger(plan.trigger), triggers, with_every=False)
 
 
 def _plan_json(plan: TriggerPlan, *, dates: bool) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from autoflow.parser.single_value import parse_value
 from autoflow.parser.value_checks import unexpected_values
 from autoflow.runs.naming import entry_names, run_name
 from autoflow.runs.plan import recorded_status
-from autoflow.runs.records import RunKey, RunRecord, WorkflowKey
+from autoflow.runs.records import RunKey, RunRecord, WorkflowKey, utc_now
 from autoflow.runs.requests import (
     check_available,
     date_ranges,
@@ -72,7 +72,7 @@ def run(
         _refuse(store, key, run_name(key, file.sensor.triggers), force=force)
         availability = _availability(session, file, trigger, key, force=force)
         runs = ForegroundRuns(session, store, again=force)
-        names = entry_names(file.sensor.triggers)
+        names = entry_names(file.sensor.triggers, with_every=False)
         code = runs.carry_out(file, [requested_run(trigger, key.reference_date, availability, names=names)])
         record = next(iter(store.runs(workflow=key.workflow_key, first=date.date(), last=date.date(), limit=1)), None)
     if record is None or code is ExitCode.INTERRUPTED:
@@ -139,5 +139,5 @@ def _availability(
             return None
         raise
     if not force:
-        check_available(trigger, key.reference_date, availability)
+        check_available(trigger, key.reference_date, availability, utc_now())
     return availability

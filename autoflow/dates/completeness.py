@@ -149,6 +149,13 @@ def readiness_of_period(
     )
 
 
+def is_over(period: DateInterval, needed: Completeness, available: AvailableDates, now: dt.datetime) -> bool:
+    """Return whether `period` is over at `now`, as for `readiness_of_period` but whatever the wait."""
+    if available.newest is not None and available.newest >= period.end:
+        return True
+    return needed.wait is not None and now >= end_of(period.end, needed.zone)
+
+
 def end_of(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
     """Return when `day` ends in the time zone `zone`."""
     if day >= dt.date.max - _DAY:

@@ -105,6 +105,11 @@ class TriggerDraft:
     options: dict[str, Any]
     choices: tuple[Choice, ...] = ()
 
+    def place_of(self, parameter: str) -> Place:
+        """Return the place of the value of a parameter."""
+        chosen = (choice.place for choice in self.choices if choice.name == parameter)
+        return next(chosen, (*self.place, "parameters", parameter))
+
     def spec(self, workflows: Mapping[str, WorkflowSpec]) -> TriggerSpec:
         """Return the spec; `workflows` are those of the file by name."""
         return TriggerSpec(workflow=workflows[self.workflow_name], parameters=self.parameters, **self.options)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -169,8 +170,6 @@ def _texts(options: Mapping[str, Any], choices: Sequence[Choice]) -> dict[str, s
     found = {"label": "-".join([*own, *map(values.as_label, written.values())])}
     for key in ("title", "description"):
         if key in options:
-            text = options[key]
-            for name, value in written.items():
-                text = text.replace(f"{{{name}}}", value)
-            found[key] = text
+            # All at once: a value may look like the name of another parameter.
+            found[key] = re.sub(r"\{([^{}]*)\}", lambda match: written.get(match[1], match[0]), options[key])
     return found

@@ -70,7 +70,7 @@ def _check_trigger(trigger: TriggerDraft, workflow: WorkflowDraft, *, folder: In
     declared = {notebook.path: folder.declared(notebook.path) for notebook in workflow.notebooks}
     for parameter, value in trigger.parameters.items():
         if message := _unexpected(parameter, value, workflow.notebooks, declared):
-            problems.find((*trigger.place, "parameters", parameter), message)
+            problems.find(trigger.place_of(parameter), message)
 
 
 def unexpected_values(workflow: WorkflowSpec, parameters: Mapping[str, Json]) -> list[str]:

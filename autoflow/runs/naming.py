@@ -28,33 +28,39 @@ def run_name(key: RunKey, triggers: Sequence[TriggerSpec] = (), *, label: str | 
     `triggers` are the entries of the sensor. `label` is the label that the run had when it started, which counts if the
     entry has been removed since.
     """
-    entry = entry_name(key.workflow_key, triggers, label=label)
+    entry = entry_name(key.workflow_key, triggers, label=label, with_every=False)
     return f"{entry} {describe_period(key.reference_date, key.every)}"
 
 
-def entry_name(key: WorkflowKey, triggers: Sequence[TriggerSpec] = (), *, label: str | None = None) -> str:
-    """Return the name of an entry among `triggers`; `label` counts if it is none of them."""
+def entry_name(
+    key: WorkflowKey, triggers: Sequence[TriggerSpec] = (), *, label: str | None = None, with_every: bool = True
+) -> str:
+    """Return the name of an entry among `triggers`; `label` counts if it is none of them.
+
+    Without `with_every`, the name leaves out the kind of period, for where it is shown anyway.
+    """
     if known := label_of(key, triggers, label=label):
         return named_entry(key.workflow, known)
     entries = [WorkflowKey.of_trigger(each) for each in triggers if each.workflow.name == key.workflow]
-    return _with_differences(key.workflow, what_differs([*entries, key])[key])
+    return _with_differences(key.workflow, what_differs([*entries, key], with_every=with_every)[key])
 
 
-def entry_names(triggers: Iterable[TriggerSpec]) -> dict[WorkflowKey, str]:
+def entry_names(triggers: Iterable[TriggerSpec], *, with_every: bool = True) -> dict[WorkflowKey, str]:
     """Return the names of all `triggers`, as `entry_name` does for one of them."""
     labels: dict[WorkflowKey, str | None] = {}
     for trigger in triggers:
         labels.setdefault(WorkflowKey.of_trigger(trigger), trigger.label)
-    differences = what_differs(labels)
+    differences = what_differs(labels, with_every=with_every)
     return {
         key: named_entry(key.workflow, label) if label else _with_differences(key.workflow, differences[key])
         for key, label in labels.items()
     }
 
 
-def name_among(key: WorkflowKey, names: Mapping[WorkflowKey, str]) -> str:
+def name_among(key: WorkflowKey, names: Mapping[WorkflowKey, str], *, with_every: bool = True) -> str:
     """Return the name of `key` according to the `names` of all entries, whether it is one of them or not."""
-    return names.get(key) or _with_differences(key.workflow, what_differs([*names, key])[key])
+    differences = what_differs([*names, key], with_every=with_every)
+    return names.get(key) or _with_differences(key.workflow, differences[key])
 
 
 def label_of(key: WorkflowKey, triggers: Iterable[TriggerSpec], *, label: str | None = None) -> str | None:
@@ -85,10 +91,10 @@ def entry_titles(
     return {key: f"{title}: {details[key]}" if details.get(key) else title for key, title in titles.items()}
 
 
-def what_differs(keys: Iterable[WorkflowKey]) -> dict[WorkflowKey, list[str]]:
+def what_differs(keys: Iterable[WorkflowKey], *, with_every: bool = True) -> dict[WorkflowKey, list[str]]:
     """Return, for each of `keys`, the parameters that are not the same in all keys of its workflow, as ``name=value``.
 
-    Its kind of period is added where that is not the same.
+    Its kind of period is added where that is not the same, except without `with_every`.
     """
     of_workflows: dict[str, dict[WorkflowKey, Mapping[str, Any]]] = defaultdict(dict)
     for key in keys:
@@ -96,7 +102,7 @@ def what_differs(keys: Iterable[WorkflowKey]) -> dict[WorkflowKey, list[str]]:
     found = {}
     for sets in of_workflows.values():
         differing = _differing_names(sets.values())
-        has_other_periods = len({key.every for key in sets}) > 1
+        has_other_periods = with_every and len({key.every for key in sets}) > 1
         for key, parameters in sets.items():
             found[key] = [
                 f"{name}={_text(value, (each[name] for each in sets.values() if name in each))}"

@@ -80,7 +80,7 @@ def due_work(
 ) -> DueWork:
     """Return what is due at `now` (UTC), with at most `most` runs of each of `triggers`, to bound the memory."""
     triggers = tuple(triggers)
-    names = entry_names(triggers)
+    names = entry_names(triggers, with_every=False)
     runs: dict[WorkflowKey, Sequence[WorkflowRun]] = {}
     cut = set()
     found = []

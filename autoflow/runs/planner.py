@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from autoflow.dates.availability import LONG_AGO, AvailableDates
-from autoflow.dates.completeness import Readiness, readiness, readiness_of_period
+from autoflow.dates.completeness import Readiness, is_over, readiness, readiness_of_period
 from autoflow.dates.intervals import DateInterval
 from autoflow.dates.periods import Every, last_days
 from autoflow.dates.stencil import UnresolvableStencilError
@@ -251,10 +251,10 @@ class Planner:
         return Readiness(missing=tuple(sorted({*ready.missing, date})), at=None)
 
     def _why_not_ready(self, date: datetime.date) -> DateStatus:
-        if self.trigger.every is Every.DAY:
+        if self.trigger.every is Every.DAY or not self._elements(date):
             return DateStatus.INCOMPLETE
-        has_all = self._elements(date) and not self._readiness(date).missing
-        return DateStatus.NOT_OVER if has_all else DateStatus.INCOMPLETE
+        has_ended = is_over(self.trigger.period(date), self.trigger.needs, self.available, self.now)
+        return DateStatus.INCOMPLETE if has_ended else DateStatus.NOT_OVER
 
     def _elements(self, date: datetime.date) -> Sequence[DateInterval]:
         """Return the intervals of the stencil, none if it cannot be resolved."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from autoflow.dates.availability import Availability
-from autoflow.dates.completeness import readiness
+from autoflow.dates.completeness import is_over, readiness
 from autoflow.dates.intervals import DateInterval
 from autoflow.dates.periods import Every, describe_period, is_last_day, nearest_last_days
 from autoflow.dates.stencil import UnresolvableStencilError
@@ -39,8 +39,8 @@ def requested_trigger(file: WorkflowsFile, name: str, parameters: Mapping[str, J
         return _only(same, name)
     if not triggers:
         return replace(file.default_trigger(spec), parameters=parameters)
-    # The parameters of no entry: the conditions are those of the first one.
-    return replace(triggers[0], parameters=parameters, label=None)
+    # The parameters of no entry: the conditions are those of the first one, but not what it is called.
+    return replace(triggers[0], parameters=parameters, label=None, title=None, description=None)
 
 
 def merged_parameters(file: WorkflowsFile, name: str, given: Mapping[str, Any]) -> dict[str, Json]:
@@ -95,7 +95,7 @@ def requested_run(
         missing_dates=readiness(ranges, trigger.needs, available).missing if available else (),
         label=trigger.label,
         title=trigger.shown_title,
-        entry=name_among(key, names) if names is not None else None,
+        entry=name_among(key, names, with_every=False) if names is not None else None,
         is_try_out=names is not None and key not in names,
     )
 
@@ -133,13 +133,13 @@ def _told_apart(trigger: TriggerSpec, others: Sequence[TriggerSpec]) -> str:
     """Return what to write on the command line for `trigger`, and not for one of `others`."""
     if trigger.label:
         return named_entry(trigger.workflow.name, trigger.label)
+    if any(other is not trigger and other.parameters == trigger.parameters for other in others):
+        return f"the one with 'every: {trigger.every}', which needs a label"
     differing = {
         key: value
         for key, value in trigger.parameters.items()
         if any(other.parameters.get(key) != value for other in others)
     }
-    if not differing:
-        return f"the one with 'every: {trigger.every}', which needs a label"
     return " ".join(f"-p {key}={as_yaml(value)}" for key, value in differing.items())
 
 
@@ -165,18 +165,27 @@ def date_ranges(trigger: TriggerSpec, reference_date: datetime.date) -> tuple[Da
         raise AutoflowError(f"workflow '{name}' cannot run for {reference_date}: {error}") from error
 
 
-def check_available(trigger: TriggerSpec, reference_date: datetime.date, availability: Availability) -> None:
-    """Raise AutoflowError if dates that a run for `reference_date` needs are not available; a wait does not count."""
+def check_available(
+    trigger: TriggerSpec, reference_date: datetime.date, availability: Availability, now: datetime.datetime
+) -> None:
+    """Raise AutoflowError if a run for `reference_date` lacks dates, or its period is not over; a wait does not count.
+
+    `now` is in UTC.
+    """
     available = availability.to(trigger.requires_all_of)
     ready = readiness(date_ranges(trigger, reference_date), trigger.needs, available)
     missing = [] if ready.at is not None else list(ready.missing)
     if trigger.every is Every.DAY and reference_date not in available.dates:
         missing = sorted({*missing, reference_date})
+    name = f"{named_entry(trigger.workflow.name, trigger.label)} {describe_period(reference_date, trigger.every)}"
     if missing:
         them = "it" if len(missing) == 1 else "them"
-        name = f"{named_entry(trigger.workflow.name, trigger.label)} {describe_period(reference_date, trigger.every)}"
         short = f", which leaves too few for 'enough: {trigger.needs.enough}'" if trigger.needs.enough else ""
         raise AutoflowError(
             f"{name} cannot run: FlowAPI has no data for {in_ranges(missing)}{short}; "
             f"wait for {them}, or use 'autoflow run --force'"
+        )
+    if trigger.every is not Every.DAY and not is_over(trigger.period(reference_date), trigger.needs, available, now):
+        raise AutoflowError(
+            f"{name} cannot run: the period is not over; wait for its end, or use 'autoflow run --force'"
         )

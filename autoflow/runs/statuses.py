@@ -31,7 +31,7 @@ class DateStatus(enum.StrEnum):
     INCOMPLETE = "dates missing"
     """Dates of its stencil are not available, or the stencil cannot be resolved for it."""
     NOT_OVER = "period not over"
-    """FlowAPI has no date on or after the last day of its period."""
+    """FlowAPI has no date on or after the last day of its period, whether others are missing or not."""
     WAITING_FOR_DATA = "waiting for data"
     """Enough dates are available, and the wait for the others is not over."""
     BLOCKED = "waiting for an earlier date"

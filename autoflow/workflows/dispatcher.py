@@ -92,6 +92,7 @@ class Dispatcher:
         self._targets: Targets | None = None
         self._next_retry: datetime.datetime | None = None
         self._next_wait: datetime.datetime | None = None
+        self._waiting = 0
         self._plan_not_before = 0.0
         self._crash_look_at = 0.0
         self._store_is_gone = False
@@ -112,6 +113,12 @@ class Dispatcher:
         """Whether something is due, and waits for a slot."""
         with self._lock:
             return self._backlog.has_due or self._next_retry is not None
+
+    @property
+    def waiting(self) -> int:
+        """How many dates wait for data, as far as the plan knows."""
+        with self._lock:
+            return self._waiting
 
     def hand_over(self, targets: Targets, histories: Histories) -> DueWork:
         """Run what is due of `targets` from now on; return what is due now, according to `histories`."""
@@ -224,6 +231,7 @@ class Dispatcher:
         with self._lock:
             self._backlog.plan(work, self._timer())
             self._next_retry, self._next_wait = work.next_retry, work.next_wait
+            self._waiting = work.waiting
         return work
 
     def _wait_for_store(self, error: RunStoreError) -> None:

@@ -94,6 +94,18 @@ def test_label_of_an_entry_stands_before_those_of_its_values(inputs: Path) -> No
     assert labels == ["all-1-a", "all-1-b", "all-2-a", "all-2-b"]
 
 
+def test_values_are_put_into_a_title_all_at_once(inputs: Path) -> None:
+    text = changed(
+        (
+            "parameters: {count: 3}",
+            "for_each: {count: ['{date}', 2], date: ['{count}']}\n      title: '{date} of {count}, {other} {}'",
+        ),
+        ("{path: run, date: reference_date}", "{path: run, date: date}"),
+    )
+    titles = [trigger.title for trigger in parse(inputs, text).sensor.triggers[:-1]]
+    assert titles == ["{count} of {date}, {other} {}", "{count} of 2, {other} {}"]
+
+
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [

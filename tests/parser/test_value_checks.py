@@ -26,6 +26,15 @@ def test_good_file_has_no_findings(inputs: Path) -> None:
     assert findings(inputs, GOOD) == []
 
 
+def test_value_of_for_each_is_found_on_its_own_line(inputs: Path) -> None:
+    run_with(inputs, "n = 20")
+    text = changed(
+        ("      parameters: {count: 3}", "      for_each:\n        count:\n          - 3\n          - north")
+    )
+    (line,) = findings(inputs, text)
+    assert line.startswith(f"27: {ENTRY}.for_each.count[1]: 'north' is text, but notebook 'run' declares another type")
+
+
 @pytest.mark.parametrize(
     ("default", "value", "kind", "hint"),
     [

@@ -48,7 +48,7 @@ def test_entries_are_named_by_their_label_or_by_what_differs() -> None:
     ]
     assert names == {WorkflowKey.of_trigger(each): entry_name(WorkflowKey.of_trigger(each), ALL) for each in ALL}
     week = WorkflowKey.of_trigger(WEEKLY).on(datetime.date(2016, 1, 10))
-    assert run_name(week, ALL) == "flows (level=2, every week) week 2016-01-04 to 2016-01-10"
+    assert run_name(week, ALL) == "flows (level=2) week 2016-01-04 to 2016-01-10"
 
 
 def test_a_run_of_no_entry_is_named_by_what_differs_from_all_entries() -> None:

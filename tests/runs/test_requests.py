@@ -5,11 +5,16 @@ from pathlib import Path
 import pytest
 
 from autoflow.dates.availability import Availability
+from autoflow.dates.completeness import Completeness, Enough
 from autoflow.dates.intervals import IntervalEnds
-from autoflow.dates.stencil import DateStencil
+from autoflow.dates.periods import Every
+from autoflow.dates.stencil import DateStencil, PeriodOffset
 from autoflow.errors import AutoflowError
+from autoflow.runs.naming import entry_names
 from autoflow.runs.requests import check_available, merged_parameters, requested_run, requested_trigger
 from autoflow.specs import Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowsFile, WorkflowSpec
+
+NOW = datetime.datetime(2016, 1, 20)
 
 
 def day(number: int) -> datetime.date:
@@ -42,6 +47,13 @@ def test_other_parameters_can_be_given() -> None:
     assert requested_run(requested_trigger(FILE, "takes_x", {"x": 5}), day(2)).parameters == {"x": 5}
 
 
+def test_a_try_out_is_not_called_like_the_entry_whose_conditions_it_has() -> None:
+    trigger = replace(FILE.sensor.triggers[0], label="one", title="Level one")
+    file = replace(FILE, sensor=replace(FILE.sensor, triggers=(trigger,)))
+    run = requested_run(requested_trigger(file, "takes_x", {"x": 5}), day(2), names=entry_names([trigger]))
+    assert (run.is_try_out, run.title, run.label, str(run)) == (True, "takes_x", None, "takes_x (x=5) 2016-01-02")
+
+
 def test_parameters_that_are_not_given_are_as_in_workflows_yml() -> None:
     spec = workflow("takes_two", {"one": "x", "other": "y"})
     triggers = tuple(TriggerSpec(workflow=spec, parameters={"x": number, "y": [number]}) for number in (1, 2))
@@ -52,6 +64,10 @@ def test_parameters_that_are_not_given_are_as_in_workflows_yml() -> None:
         AutoflowError, match=r"'takes_two' has 2 entries .*: choose one of -p x=1 -p y=\[1\], -p x=2 -p"
     ):
         merged_parameters(file, "takes_two", {})
+    weekly = replace(triggers[0], every=Every.WEEK, date_stencil=DateStencil([0], every=Every.WEEK))
+    with_weekly = replace(file, sensor=replace(file.sensor, triggers=(*triggers, weekly)))
+    with pytest.raises(AutoflowError, match=r"the one with 'every: day', which needs a label, -p x=2 -p y=\[2\], the"):
+        merged_parameters(with_weekly, "takes_two", {})
     one = replace(file, sensor=replace(file.sensor, triggers=triggers[:1]))
     assert merged_parameters(one, "takes_two", {"y": None}) == {"x": 1, "y": None}
     with pytest.raises(AutoflowError, match="missing or too many: z"):
@@ -88,12 +104,26 @@ def test_unknown_workflow_or_wrong_parameters_are_refused(
 
 def test_all_dates_that_a_run_needs_have_to_be_available() -> None:
     trigger = TriggerSpec(workflow=workflow("a"), date_stencil=DateStencil([[-3, -1]]))
-    check_available(trigger, day(4), Availability.of(map(day, (1, 2, 3, 4))))
+    check_available(trigger, day(4), Availability.of(map(day, (1, 2, 3, 4))), NOW)
     with pytest.raises(AutoflowError, match="a 2016-01-04 cannot run: FlowAPI has no data for 2016-01-04; wait for it"):
-        check_available(trigger, day(4), Availability.of(map(day, (1, 2, 3))))
+        check_available(trigger, day(4), Availability.of(map(day, (1, 2, 3))), NOW)
     with pytest.raises(AutoflowError, match="no data for 2016-01-01 to 2016-01-02, 2016-01-04; wait for them"):
-        check_available(trigger, day(4), Availability.of({day(3)}))
+        check_available(trigger, day(4), Availability.of({day(3)}), NOW)
     half_open = TriggerSpec(workflow=workflow("a"), date_stencil=DateStencil([[-3, 1]], IntervalEnds.EXCLUDED))
-    check_available(half_open, day(4), Availability.of(map(day, (1, 2, 3, 4))))
+    check_available(half_open, day(4), Availability.of(map(day, (1, 2, 3, 4))), NOW)
     with pytest.raises(AutoflowError, match="no data for 2016-01-01 to 2016-01-02, 2016-01-04; wait for them"):
-        check_available(half_open, day(4), Availability.of({day(3)}))
+        check_available(half_open, day(4), Availability.of({day(3)}), NOW)
+
+
+def test_a_period_has_to_be_over() -> None:
+    stencil = DateStencil([PeriodOffset(-1)], every=Every.WEEK)
+    trigger = TriggerSpec(workflow=workflow("a"), every=Every.WEEK, date_stencil=stencil)
+    dates = [day(number) for number in range(4, 15)]
+    problem = "a week 2016-01-11 to 2016-01-17 cannot run: the period is not over; wait for its end, or use"
+    with pytest.raises(AutoflowError, match=problem):
+        check_available(trigger, day(17), Availability.of(dates), NOW)
+    check_available(trigger, day(17), Availability.of([*dates, day(18)]), NOW)
+    waits = replace(trigger, needs=Completeness(enough=Enough(days=6), wait=30))
+    check_available(waits, day(17), Availability.of(dates), NOW)
+    with pytest.raises(AutoflowError, match=problem):
+        check_available(waits, day(17), Availability.of(dates), datetime.datetime(2016, 1, 17, 23, 59))

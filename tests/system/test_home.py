@@ -150,7 +150,11 @@ def test_daemon_runs_without_a_home_and_a_name_and_each_line_is_one_of_the_log(
     write_notebook(open_deployed.inputs / "n.ipynb", imports, "import warnings; warnings.warn('in a notebook')")
     open_deployed.write_workflows("""
         workflows: [{name: w, notebooks: {n: {filename: n.ipynb}}}]
-        available_dates_sensor: {schedule: null, workflows: [{workflow_name: w, earliest_date: 2016-01-12}]}
+        available_dates_sensor:
+          schedule: null
+          workflows:
+            - {workflow_name: w, earliest_date: 2016-01-12}
+            - {workflow_name: w, every: week, date_stencil: [[0, 36525]], enough: 1, wait: 0}
     """)
     ended = started(
         open_deployed,
@@ -163,6 +167,7 @@ def test_daemon_runs_without_a_home_and_a_name_and_each_line_is_one_of_the_log(
     )
     assert ended.returncode == 0, ended.stderr
     assert "done: 1 succeeded, 0 failed" in ended.stderr
+    assert "2 dates still wait for the rest of the data; the next start looks again" in ended.stderr
     assert [line for line in ended.stderr.splitlines() if not LINE.fullmatch(line)] == []
     assert not re.search("writable|IPython|temp", ended.stderr.replace(str(open_deployed.outputs), ""))
     assert len(open_deployed.executed()) == 1
