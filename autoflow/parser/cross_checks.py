@@ -114,4 +114,5 @@ def _check_label(trigger: TriggerDraft, first: TriggerDraft, problems: Problems)
     others = [choice.value for choice in first.choices] if first.place == trigger.place else []
     choice = next((each for each in trigger.choices if each.value not in others), trigger.choices[0])
     other = "another value has, too; change one of them" if others else "another entry has; give one of them a 'label'"
-    problems.add(choice.place, f"{show(choice.value)} gives the label {label}, which {other}")
+    # Once for each value, however many combinations have it.
+    problems.break_at(choice.place, f"{show(choice.value)} gives the label {label}, which {other}")

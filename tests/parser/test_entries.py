@@ -94,6 +94,15 @@ def test_label_of_an_entry_stands_before_those_of_its_values(inputs: Path) -> No
     assert labels == ["all-1-a", "all-1-b", "all-2-a", "all-2-b"]
 
 
+def test_value_with_the_label_of_another_gives_one_line_however_many_combinations_have_it(inputs: Path) -> None:
+    text = changed(
+        ("parameters: {count: 3}", "for_each: {date: [a, b, c], count: ['1 2', 1-2]}"),
+        ("{path: run, date: reference_date}", "{path: run, date: date}"),
+    )
+    (line,) = problems(inputs, text)
+    assert line.endswith("count[1]: '1-2' gives the label 'a-1-2', which another value has, too; change one of them")
+
+
 def test_values_are_put_into_a_title_all_at_once(inputs: Path) -> None:
     text = changed(
         (
