@@ -91,6 +91,8 @@ class PlannedDate:
 
     def _why_again(self) -> str:
         times = f"failed {self.failures} time{'' if self.failures == 1 else 's'}" if self.failures else ""
+        if self.is_rerun and self.status is DateStatus.DONE:
+            return f"days have changed since it ran, a new run was given up{f' after it {times}' if times else ''}"
         if self.is_rerun:
             return f"again, because days have changed since it ran{f', {times}' if times else ''}"
         return times

@@ -106,6 +106,13 @@ def test_a_date_whose_stencil_is_backwards_has_a_reason() -> None:
     ]
 
 
+def test_a_new_run_that_was_given_up_is_not_announced_again() -> None:
+    again = PlannedDate(date=day(1), status=DateStatus.DUE, failures=1, is_rerun=True)
+    assert again.why == "again, because days have changed since it ran, failed 1 time"
+    given_up = replace(again, status=DateStatus.DONE, failures=2)
+    assert given_up.why == "days have changed since it ran, a new run was given up after it failed 2 times"
+
+
 def test_day_that_an_excluded_end_names_is_not_waited_for() -> None:
     available = Availability.of({day(1), day(2), day(4)})
     trigger = TriggerSpec(workflow=WORKFLOW, date_stencil=DateStencil([[-1, 1]], IntervalEnds.EXCLUDED))
