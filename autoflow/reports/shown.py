@@ -115,7 +115,9 @@ def _shown_outputs(outputs: list[NotebookNode], shelf: PictureShelf, ledger: Led
     has_picture = any(is_picture(kind) for output in outputs for kind in output.get("data", {}))
     for output in outputs:
         if "data" not in output:
-            if output.get("name") != "stderr" and ledger.takes("outputs"):
+            if output.get("name") == "stderr":
+                yield output  # for templates of users; AutoFlow's own leaves it out
+            elif ledger.takes("outputs"):
                 output.text = _printed(_text(output.get("text", "")), ledger)
                 yield output
             continue
