@@ -116,10 +116,8 @@ def _shown_outputs(outputs: list[NotebookNode], shelf: PictureShelf, ledger: Led
     has_picture = any(is_picture(kind) for output in outputs for kind in output.get("data", {}))
     for output in outputs:
         if "data" not in output:
-            # Only a template of the user's shows what is on stderr, so it uses up nothing that others need.
             if output.get("name") == "stderr":
-                output.text = plain_output(text_of(output.get("text", "")))
-                yield output
+                yield output  # for templates of users; AutoFlow's own leaves it out
             elif ledger.takes("outputs"):
                 output.text = _printed(text_of(output.get("text", "")), ledger)
                 yield output
