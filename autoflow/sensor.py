@@ -151,7 +151,7 @@ class Sensor:
         arrivals = self.store.note_dates(found.types)
         for name in sorted(arrivals.keys() - {name for name, dates in found.types.items() if dates}):
             logger.warning(
-                "FlowAPI has no dates of type %s, but had some before: a fault of FlowAPI; look at FlowMachine's log",
+                "FlowAPI has no dates of type %s, but had some before; a fault in FlowAPI: look at FlowMachine's log",
                 name,
             )
         return found.with_arrivals(arrivals)
