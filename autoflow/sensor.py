@@ -110,7 +110,7 @@ class TypesWatch:
                 outage.end("FlowAPI has dates of type %s again", name)
             else:
                 outage.begin(
-                    "FlowAPI has no dates of type %s, but had some before: a fault of FlowAPI; "
+                    "FlowAPI has no dates of type %s, but had some before; a fault in FlowAPI: "
                     "look at FlowMachine's log",
                     name,
                 )

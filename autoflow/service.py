@@ -177,7 +177,7 @@ class TickRetry:
         """Whether a tick should follow now."""
         return self._timer() >= self._at
 
-    def is_scheduled(self) -> None:
+    def tick_scheduled(self) -> None:
         """Wait for the end of the next tick."""
         self._at = math.inf
 
@@ -304,7 +304,7 @@ class _Deployments:
         try:
             if not self.sensor.is_paused():
                 self.sensor.run_soon()
-            self._retry.is_scheduled()
+            self._retry.tick_scheduled()
         except PREFECT_FAILURES as error:
             logger.debug("could not schedule a tick in Prefect: %s", first_line(error))
 

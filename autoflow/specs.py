@@ -138,7 +138,8 @@ class TriggerSpec:
     """A workflow that the sensor runs for each new date, with its parameters.
 
     Which dates: it runs for the last day of each period of the kind `every` that lies wholly within `earliest_date` and
-    `latest_date`, both included; None is no limit. With `after_previous`, a date waits until those before it are done.
+    `latest_date`, both included; None means no limit. With `after_previous`, a date waits until those before it are
+    done.
 
     What they need: the days of `date_stencil`, as `needs` says. A day counts if any type of CDR has it; with
     `requires_all_of`, if each of these types has it.

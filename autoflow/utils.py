@@ -197,7 +197,12 @@ def first_line(error: BaseException) -> str:
 
 def readable_path(notebook: Path) -> Path:
     """Return the path of an executed notebook's copy as HTML."""
-    return notebook.with_name(notebook.name.removesuffix(".ipynb") + ".html")
+    return notebook.with_name(readable_name(notebook.name))
+
+
+def readable_name(notebook: str) -> str:
+    """Return the name or path, as text, of an executed notebook's copy as HTML."""
+    return notebook.removesuffix(".ipynb") + ".html"
 
 
 def cell_anchor(number: int) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +17,13 @@ import pytest
 import yaml
 
 from autoflow.cli import autoflow
-from autoflow.parser import parse_workflows_file
+from autoflow.kernels.connection import LARGEST_FRAME, LONGEST_MESSAGE
+from autoflow.notebooks import reading
+from autoflow.notebooks.outputs import OUTPUT_LIMIT
+from autoflow.notebooks.reading import MAX_NOTEBOOK_BYTES
+from autoflow.page import bounds
+from autoflow.parser import loader, parse_workflows_file
+from autoflow.parser.entries import MOST_ENTRIES
 from autoflow.parser.schemas import (
     FileSchema,
     NotebookSchema,
@@ -25,6 +32,9 @@ from autoflow.parser.schemas import (
     TriggerSchema,
     WorkflowSchema,
 )
+from autoflow.reports import limits, shown, tables
+from autoflow.reports.cells import MOST_IN_A_CELL
+from autoflow.runs.changes import MOST_ANEW
 from autoflow.settings import CONFIG_KEYS, Settings
 from examples.flowapi import EXAMPLE_SCOPES
 from tests.conftest import Deployed, write_notebook
@@ -110,6 +120,50 @@ def test_documented_scopes_are_those_of_the_examples_token() -> None:
     in_docs = scopes.findall(page("reference/notebooks.md"))
     assert "get_available_dates" in in_docs
     assert set(in_docs) <= EXAMPLE_SCOPES
+
+
+LIMITS = {
+    "reference/reports.md": (
+        f"its first {tables.MOST_ROWS} rows and {tables.MOST_COLUMNS} columns",
+        f"a table cell is cut off after {MOST_IN_A_CELL:,} characters",
+        f"printed text after {limits.MOST_LINES} lines or {shown.MOST_PRINTED:,} characters",
+        f"a printed line after {shown.MOST_IN_A_LINE:,} characters",
+        f"a block of code after {limits.MOST_LINES} lines",
+        f"a Markdown cell after {shown.MOST_MARKDOWN:,} characters",
+        f"| text colours | {limits.MOST_COLOURS:,} |",
+        f"| HTML elements in one output | {limits.MOST_ELEMENTS:,} |",
+        f"more than {limits.MOST_DELIMITERS:,} Markdown characters",
+        f"more than {limits.SHARE_IN_FULL:.0%} of `AUTOFLOW_REPORT_TIMEOUT`",
+        f"{bounds.LONGEST_OUTPUT:,} characters and {bounds.MOST_TAGS:,} HTML tags in each output",
+        f"and {bounds.MOST_MARKDOWN:,} characters in each Markdown cell",
+    ),
+    "reference/notebooks.md": (
+        f"may have {MAX_NOTEBOOK_BYTES >> 20} MiB",
+        f"may be nested {reading.MAX_DEPTH} levels deep",
+        f"keeps at most {OUTPUT_LIMIT / 1e6:g} MB of outputs",
+        f"an output of more than {LONGEST_MESSAGE / 1e6:g} MB by its size",
+        f"a single output of more than {LARGEST_FRAME / 1e6:g} MB ends the kernel",
+    ),
+    "reference/workflows.md": (
+        f"values may be nested {loader.MAX_DEPTH} levels deep",
+        f"up to {MOST_ENTRIES} entries",
+        f"If these are more than {MOST_ANEW},",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_documented_limits_are_those_of_the_code(name: str) -> None:
+    text = " ".join(page(name).split())
+    assert [each for each in LIMITS[name] if each not in text] == []
+
+
+def test_documented_limits_of_a_report_are_those_of_the_code() -> None:
+    table = rows(page("reference/reports.md"), "content")
+    numbers = [int(number.replace(",", "")) for row in table for number in re.findall(r"[\d,]+", row[1])]
+    documented = Counter(numbers)
+    documented.subtract([limits.MOST_COLOURS, limits.MOST_ELEMENTS])
+    assert +documented == Counter(limits.MOST_OF_A_REPORT.values())
 
 
 def verbs(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:

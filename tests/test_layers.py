@@ -31,12 +31,15 @@ RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 DOORS = {
     "alembic": {"model"},
+    "apprise": {"notify"},
+    "bleach": {"page"},
     "flowclient": {"flowapi"},
     "cronsim": {"parser"},
     "get_secret_or_env_var": {"settings"},
     "jupyter_client": {"kernels"},
     "jwt": {"flowapi"},
     "marshmallow": {"parser"},
+    "mistune": {"page"},
     "nbclient": {"notebooks"},
     "nbconvert": {"reports", "page"},
     "papermill": {"notebooks"},
@@ -47,6 +50,7 @@ DOORS = {
     "sqlalchemy": {"model", "orchestration"},
     "uvicorn": {"orchestration"},
     "yaml": {"parser"},
+    "zmq": {"kernels"},
 }
 """The wings that may import a library; all other modules use it through them."""
 

@@ -109,7 +109,7 @@ class TestTypesWatch:
         known = ("calls", "sms")
         for found in ({"calls": dates}, {"calls": dates, "sms": frozenset()}, {"calls": dates, "sms": dates}):
             watch.look(known, found)
-        warning = "FlowAPI has no dates of type sms, but had some before: a fault of FlowAPI; look at FlowMachine's log"
+        warning = "FlowAPI has no dates of type sms, but had some before; a fault in FlowAPI: look at FlowMachine's log"
         assert logged == [warning]
         watch.look(known, {"sms": dates})
         watch.look(known, {})

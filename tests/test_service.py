@@ -25,7 +25,7 @@ def pauses(retry: TickRetry, timer: Timer, error: AutoflowError, *, times: int) 
         failed_at = timer.seconds
         while not retry.is_due:
             timer.seconds += 30
-        retry.is_scheduled()
+        retry.tick_scheduled()
         assert not retry.is_due
         found.append(timer.seconds - failed_at)
     return found

@@ -1,4 +1,4 @@
-"""`autoflow forget`: delete a run with its outputs, as if it had never been."""
+"""`autoflow forget`: delete a run with its outputs, as if it had never existed."""
 
 import datetime
 
@@ -39,7 +39,7 @@ def forget(session: Session, *, run_id: int, force: bool, as_json: bool) -> None
         delete_files(run, store)
         store.delete(run_id)
     if record.flow_run_id and has_prefect(settings):
-        # None is older than this: only the run itself is deleted.
+        # No other run is that old, so only this one is deleted.
         app.prune_prefect(settings, [record.flow_run_id], before=utc_now() - datetime.timedelta(days=36_525))
     if as_json:
         print_json({"id": run_id, "files": len(run.files)})

@@ -133,7 +133,7 @@ class Availability:
     _views: dict[object, AvailableDates] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
-    def of(cls, dates: Iterable[dt.date]) -> "Self":
+    def of(cls, dates: Iterable[dt.date]) -> Self:
         """Return the availability of `dates` of a single type, which arrived long ago."""
         return cls(types={"calls": frozenset(dates)})
 

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from autoflow.dates.availability import LONG_AGO, NEVER, AvailableDates
 from autoflow.dates.intervals import DateInterval
@@ -47,10 +47,7 @@ class Enough:
         if isinstance(value, int) and not isinstance(value, bool):
             return cls(days=value)
         if isinstance(value, str) and _PERCENTAGE.fullmatch(value):
-            try:
-                return cls(percent=Decimal(value.removesuffix("%")))
-            except InvalidOperation as error:  # pragma: no cover - the pattern excludes it
-                raise ValueError(f"{value} is not a percentage") from error
+            return cls(percent=Decimal(value.removesuffix("%")))
         raise ValueError(f"{value!r} is neither a number of days, such as 5, nor a percentage, such as 60%")
 
     def __str__(self) -> str:
@@ -58,7 +55,7 @@ class Enough:
         return str(self.days) if self.percent is None else f"{self.percent}%"
 
     def of_days(self, length: int) -> int:
-        """Return how many of `length` days are enough; all of them if there are not as many."""
+        """Return how many of `length` days are enough; all of them if there are fewer."""
         if self.percent is None:
             return min(self.days or length, length)
         return math.ceil(self.percent * length / 100)

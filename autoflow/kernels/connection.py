@@ -1,7 +1,7 @@
 """The sockets between AutoFlow and a kernel, and bounds for what waits in them.
 
-A Python kernel bounds its messages itself, and waits until they are received (see `sending`). Other kernels neither do
-the one nor the other, so their messages are taken from ZeroMQ as they come, and those that are too many are left out.
+A Python kernel bounds its messages itself, and waits until they are received (see `sending`). Other kernels do neither,
+so their messages are taken from ZeroMQ as they come, and those that are too many are left out.
 """
 
 import asyncio
@@ -123,7 +123,7 @@ class BoundedChannel(AsyncZMQSocketChannel):
     def send(self, msg: dict[str, Any]) -> None:
         """Send a message, and wake up who waits for one.
 
-        jupyter_client would send it behind the back of the socket, which may miss then that a message has arrived.
+        jupyter_client would bypass this socket, which then may not notice that a message has arrived.
         """
         parts: list[Any] = self.session.serialize(msg)
         self.socket.send_multipart([*parts, *msg.get("buffers", ())])

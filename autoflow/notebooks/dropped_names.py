@@ -368,7 +368,7 @@ _OTHERWISE = {
     "SymmetricalLogScale.__init__(linthreshx=)": "xscale(linthreshx=)",
     "SymmetricalLogScale.__init__(linthreshy=)": "yscale(linthreshy=)",
 }
-"""Names in the table of what errors call otherwise: the inner functions that refuse an argument."""
+"""The table's names for what errors name differently: the inner functions that refuse an argument."""
 
 _PARENTS = (
     (re.compile(r"^Geo(?=DataFrame\.|Series\.)"), ""),

@@ -9,7 +9,7 @@ from nbclient.exceptions import CellExecutionError
 from autoflow.kernels.connection import SCRAP_TYPE, TOO_LONG
 from autoflow.notebooks.redaction import Redaction
 from autoflow.notebooks.terminal import as_shown, moves_cursor
-from autoflow.notebooks.widgets import VIEW, Widgets
+from autoflow.notebooks.widgets import Widgets, model_of
 from autoflow.system.lean_imports import hidden
 
 # papermill would import pyarrow for hdfs:// paths; our notebooks are files.
@@ -161,7 +161,7 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         """Keep outputs as they ended, progress bars for instance; only at the end, as updates find outputs by place."""
         self.set_widgets_metadata()
         for cell in self.nb.cells:
-            outputs = [output for output in cell.get("outputs", ()) if _model_of(output) not in self._closed]
+            outputs = [output for output in cell.get("outputs", ()) if model_of(output) not in self._closed]
             if "outputs" in cell:
                 cell.outputs = _settled(outputs)
         Widgets(self.nb.metadata).settle(self.nb.cells)
@@ -287,7 +287,7 @@ def _without_overwritten(text: str) -> str:
 
 
 def _settled(outputs: Iterable[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
-    """Return the outputs of a cell, with its printed texts as a terminal shows them at last.
+    """Return the outputs of a cell, with its printed texts as a terminal shows them in the end.
 
     A progress bar that goes on after another output, because text is printed meanwhile, is whole in its first place.
     """
@@ -331,12 +331,6 @@ def _is_deep(value: Any, levels: int = DEEPEST_OUTPUT) -> bool:
     """Return whether `value`, a list or mapping, has more than `levels` levels of lists and mappings."""
     items = value.values() if isinstance(value, dict) else value
     return levels == 0 or any(_is_deep(item, levels - 1) for item in items if isinstance(item, dict | list))
-
-
-def _model_of(output: Mapping[str, Any]) -> str | None:
-    """Return the id of the widget that `output` shows; None if it shows none."""
-    view = output.get("data", {}).get(VIEW)
-    return view.get("model_id") if isinstance(view, Mapping) else None
 
 
 def _holds_scrap(content: Mapping[str, Any]) -> bool:

@@ -78,7 +78,7 @@ class _Terminal:
                 self._command(token["command"], token["argument"])
 
     def _write_plain_line(self, line: str) -> None:
-        """Write a line with no control characters except carriage returns; most lines are such ones."""
+        """Write a line with no control characters except carriage returns; most lines are like that."""
         content = line.removesuffix("\n")
         parts = content.split("\r")
         shown = ""

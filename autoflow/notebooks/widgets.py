@@ -49,13 +49,12 @@ class Widgets:
         self._models: Mapping[str, Any] = models if isinstance(models, Mapping) else {}
 
     def outputs_of(self, output: Mapping[str, Any], *, with_progress: bool = True) -> list[Output] | None:
-        """Return what the widget that `output` refers to shows at last, as other outputs.
+        """Return what the widget that `output` refers to shows in the end, as other outputs.
 
         Return None if `output` is not a widget, or one whose state cannot be shown that way. With
         `with_progress=False`, progress bars are left out.
         """
-        view = output.get("data", {}).get(VIEW)
-        model_id = view.get("model_id") if isinstance(view, Mapping) else None
+        model_id = model_of(output)
         if model_id not in self._models:
             return None
         try:
@@ -71,6 +70,12 @@ class Widgets:
             if shown is not None:
                 texts = [each.get("text") or each.get("data", {}).get("text/plain", "") for each in shown]
                 output["data"]["text/plain"] = "\n".join(text_of(text).rstrip("\n") for text in texts if text)
+
+
+def model_of(output: Mapping[str, Any]) -> str | None:
+    """Return the id of the widget that `output` shows; None if it shows none."""
+    view = output.get("data", {}).get(VIEW)
+    return view.get("model_id") if isinstance(view, Mapping) else None
 
 
 @dataclass

@@ -2,9 +2,11 @@
 
 import re
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+from autoflow.notebooks.executed import text_of
 
 LONGEST_OUTPUT = 500_000
 """Of text or HTML, in characters; the rest is cut."""
@@ -95,7 +97,7 @@ def bounded_terminal(text: str) -> str:
 
 def plain_cell(cell: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return `cell` with its content as plain text."""
-    texts = [_text(cell.get("source", "")), *(_plain_output(output) for output in cell.get("outputs", ()))]
+    texts = [text_of(cell.get("source", "")), *(_plain_output(output) for output in cell.get("outputs", ()))]
     shown = _ESCAPE_SEQUENCE.sub("", "\n\n".join(text for text in texts if text)[:MOST_PLAIN])
     cut = "\n… (truncated)" if sum(map(len, texts)) > MOST_PLAIN else ""
     output = {"output_type": "stream", "name": "stdout", "text": f"(shown as plain text)\n{shown}{cut}"}
@@ -104,9 +106,5 @@ def plain_cell(cell: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _plain_output(output: Mapping[str, Any]) -> str:
     data = output.get("data", {})
-    text = _text(output.get("text") or data.get("text/plain") or data.get("text/markdown") or "")
+    text = text_of(output.get("text") or data.get("text/plain") or data.get("text/markdown") or "")
     return text or "\n".join(output.get("traceback") or ())
-
-
-def _text(value: str | Sequence[str]) -> str:
-    return value if isinstance(value, str) else "".join(value)

@@ -20,6 +20,7 @@ from autoflow.runs.records import RunKey, RunRecord, WorkflowKey
 from autoflow.runs.run import named_entry
 from autoflow.runs.statuses import DateStatus
 from autoflow.specs import TriggerSpec
+from autoflow.utils import readable_name
 
 STATUSES = (
     DateStatus.DONE,
@@ -90,7 +91,7 @@ def read_contents(store: RunStore, triggers: Iterable[TriggerSpec]) -> Contents:
     outdated = given_up_reruns(triggers, histories)
     days: dict[WorkflowKey, list[Day]] = defaultdict(list)
     try_outs = []
-    for key, record in sorted(_telling_runs(store).items(), key=lambda item: item[0].reference_date, reverse=True):
+    for key, record in sorted(_decisive_runs(store).items(), key=lambda item: item[0].reference_date, reverse=True):
         # A date stays done while it is run again: readers can open the older report.
         is_done = record.state.is_success
         status = DateStatus.DONE if is_done else past_status(histories, key, entries.get(key.workflow_key))
@@ -130,7 +131,7 @@ def given_up_dates(series: Iterable[Series]) -> list[tuple[RunKey, datetime.date
     ]
 
 
-def _telling_runs(store: RunStore) -> dict[RunKey, RunRecord]:
+def _decisive_runs(store: RunStore) -> dict[RunKey, RunRecord]:
     """Return, for each date, the run that succeeded or, if there is none, the newest one."""
     found: dict[RunKey, RunRecord] = {}
     for record in store.runs():  # newest first
@@ -161,7 +162,7 @@ class Links:
         """
         folder, name = os.path.split(path)
         names = self._names(folder)
-        is_readable = readable(name) in names
+        is_readable = readable_name(name) in names
         if of and not is_readable and name in names and folder == self._notebooks_dir:
             self.unreadable[Path(path)] = of
         return is_readable
@@ -317,11 +318,8 @@ def _to_read(outputs: Mapping[str, Any], links: Links) -> list[tuple[str, str, s
         return [(Path(report).suffix[1:].upper(), label, links.link(report)) for label, report in reports]
     notebooks = [(label, each["notebook"]) for label, each in outputs.items()]
     return [
-        ("HTML", label, links.link(readable(path))) if links.is_readable(path) else ("ipynb", label, links.link(path))
+        ("HTML", label, links.link(readable_name(path)))
+        if links.is_readable(path)
+        else ("ipynb", label, links.link(path))
         for label, path in notebooks
     ]
-
-
-def readable(notebook: str) -> str:
-    """Return the name of a notebook as HTML."""
-    return notebook.removesuffix(".ipynb") + ".html"

@@ -111,7 +111,7 @@ _ATTACHED = re.compile(r'(?<=src=")attachment:([^"]*)(?=")')
 
 
 class _WithAttachments(mistune.HTMLRenderer):
-    """Leaves the addresses of attachments, which mistune believes to be harmful, as they are."""
+    """Leaves the addresses of attachments, which mistune considers harmful, as they are."""
 
     def sanitize_url(self, url: str) -> str:
         return url if url.startswith("attachment:") else super().sanitize_url(url)
@@ -137,7 +137,7 @@ def main() -> None:
 
 
 def _html_in_time(notebook: Mapping[str, Any], *, title: str) -> str:
-    """Return a notebook as an HTML page: with plain text only if it takes too long, or cannot be read, otherwise."""
+    """Return a notebook as an HTML page; with plain text only, if it takes too long or a library fails."""
     try:
         with cpu_limit(SECONDS):
             return readable_html(notebook, title=title)

@@ -50,7 +50,7 @@ class Problems:
             self.raise_if_any()
 
     def find(self, place: Place, message: str, *, at_key: bool = False, fails_runs: bool = False) -> None:
-        """Report what is no mistake in the file, but needs a look; see `Finding`."""
+        """Report something that is not a mistake in the file but needs a look; see `Finding`."""
         line = self.places.line(place, at_key=at_key)
         self._findings[Finding(self._text(place, line, message), fails_runs)] = line
 

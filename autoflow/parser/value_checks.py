@@ -1,6 +1,6 @@
 """Find values that notebooks probably do not expect: of another type than declared, or not passed at all.
 
-These are no mistakes in the file: it stays valid.
+These are not mistakes in the file: it stays valid.
 """
 
 import math

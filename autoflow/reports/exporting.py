@@ -56,7 +56,7 @@ _WITHIN_LINES = (
     "strip_trailing_newline",
     "wrap_text",
 )
-"""nbconvert's filters that leave asciidoc what it is; of their other results, nothing is asciidoc."""
+"""nbconvert's filters that turn asciidoc into asciidoc and text into text. Its other filters return text."""
 
 
 def fill(

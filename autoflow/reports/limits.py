@@ -1,4 +1,4 @@
-"""Limits of reports: one notebook takes a minute at most, whatever it contains. What exceeds them is cut."""
+"""Limits of reports, so that a notebook with too much content does not hold up the others: the rest is cut."""
 
 import re
 from collections import Counter
@@ -8,6 +8,7 @@ from typing import Any
 
 from nbformat import NotebookNode, v4
 
+from autoflow.notebooks.executed import text_of
 from autoflow.reports.nodes import Node
 
 MOST_OF_A_REPORT: Mapping[str, int] = {
@@ -53,13 +54,11 @@ MOST_PLAIN = 40_000
 SHARE_IN_FULL = 0.6
 """The share of the time limit after which a report in plain text is made instead."""
 
-_NOTE = "The rest of this {what} is not shown: it is too long."
-_MARKS = re.compile(
-    "([\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u064b-\u065f\u1ab0-\u1aff\u1dc0-\u1dff\u200b-\u200f\u202a-\u202e"
+_MARK = (
+    "[\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u064b-\u065f\u1ab0-\u1aff\u1dc0-\u1dff\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u20d0-\u20ff\ufe00-\ufe0f\ufe20-\ufe2f\ufeff]"
-    rf"{{{MOST_MARKS}}})([\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u064b-\u065f\u1ab0-\u1aff\u1dc0-\u1dff\u200b-\u200f"
-    "\u202a-\u202e\u2060-\u206f\u20d0-\u20ff\ufe00-\ufe0f\ufe20-\ufe2f\ufeff]+)"
 )
+_MARKS = re.compile(f"({_MARK}{{{MOST_MARKS}}})({_MARK}+)")
 _DELIMITER = re.compile(r"[*_`\[\]$~^<!\\]")
 _QUOTES = re.compile(rf"^((?:[ \t]*>){{{MOST_QUOTES}}})[ \t>]+", re.MULTILINE)
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
@@ -230,7 +229,7 @@ def plain_notebook(contents: NotebookNode, plain_output: Callable[[str], str]) -
         left -= len(shown)
         outputs.append(v4.new_output("stream", text=shown))
         if not left:
-            outputs.append(v4.new_output("stream", text=_NOTE.format(what="notebook")))
+            outputs.append(v4.new_output("stream", text="The rest of this notebook is not shown: it is too long."))
             break
     return NotebookNode(v4.new_notebook(metadata=contents.metadata, cells=[v4.new_code_cell(outputs=outputs)]))
 
@@ -244,4 +243,4 @@ def _texts_of(contents: NotebookNode) -> Iterator[str]:
                 yield f"{output.get('ename')}: {output.get('evalue')}"
             elif output.get("name") != "stderr":
                 text = output.get("text") or output.get("data", {}).get("text/plain", "")
-                yield text if isinstance(text, str) else "".join(text)
+                yield text_of(text)

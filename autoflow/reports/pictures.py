@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from autoflow.notebooks.executed import text_of
 from autoflow.reports.nodes import Node
 from autoflow.reports.programs import run
 from autoflow.stop_signal import StopSignal
@@ -74,7 +75,7 @@ class Picture:
 
 
 def _pixels(width: object) -> float:
-    """Return a width that somebody asks for, at most `_WIDEST`; 0 if it is none."""
+    """Return a requested width, at most `_WIDEST`; 0 if it is not a positive number."""
     if not isinstance(width, int | float) or isinstance(width, bool) or not width > 0:
         return 0.0
     return float(min(width, _WIDEST))
@@ -237,7 +238,7 @@ def with_linked_attachments(markdown: str, prefix: str) -> str:
 
 def content_of(encoded: str | list[str]) -> bytes:
     """Return the bytes of an output's picture, which is base64 or the text of an SVG; empty if it is neither."""
-    text = (encoded if isinstance(encoded, str) else "".join(encoded)).lstrip("\ufeff \t\r\n")
+    text = text_of(encoded).lstrip("\ufeff \t\r\n")
     if text.startswith("<"):
         return text.encode(errors="replace")
     try:

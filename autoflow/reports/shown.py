@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from nbformat import NotebookNode, from_dict
 
+from autoflow.notebooks.executed import text_of
 from autoflow.notebooks.terminal import as_shown
 from autoflow.notebooks.widgets import Widgets
 from autoflow.reports.elided import with_note_in_html, with_note_in_text
@@ -115,15 +116,13 @@ def _shown_outputs(outputs: list[NotebookNode], shelf: PictureShelf, ledger: Led
     has_picture = any(is_picture(kind) for output in outputs for kind in output.get("data", {}))
     for output in outputs:
         if "data" not in output:
-            # Only a template of the user's shows what is on stderr, so it uses up nothing that others need.
             if output.get("name") == "stderr":
-                output.text = plain_output(_text(output.get("text", "")))
-                yield output
+                yield output  # for templates of users; AutoFlow's own leaves it out
             elif ledger.takes("outputs"):
-                output.text = _printed(_text(output.get("text", "")), ledger)
+                output.text = _printed(text_of(output.get("text", "")), ledger)
                 yield output
             continue
-        data = {kind: _text(content) for kind, content in output.data.items() if _is_text(content)}
+        data = {kind: text_of(content) for kind, content in output.data.items() if _is_text(content)}
         if has_picture and set(data) == {"text/plain"} and data["text/plain"].startswith(_RETURNED_BY_PLOTTING):
             continue
         kind, text = _shown_form(data, output.data, shelf)
@@ -150,10 +149,6 @@ def _printed(text: str, ledger: Ledger) -> str:
 def _is_text(content: object) -> bool:
     """Return whether an output's content is a text, which may be stored as a list of lines."""
     return isinstance(content, str) or (isinstance(content, list) and all(isinstance(line, str) for line in content))
-
-
-def _text(content: str | list[str]) -> str:
-    return content if isinstance(content, str) else "".join(content)
 
 
 def _shown_form(data: _Data, given: Mapping[str, object], shelf: PictureShelf) -> tuple[str, str]:

@@ -357,7 +357,7 @@ def _prefect(standing: Standing | None, now: datetime.datetime) -> Condition | N
 
 
 def stuck_condition(run: StuckRun, name: Callable[[RunKey], str]) -> Condition:
-    """Return the condition that a run is stuck; `name` is what the run is called."""
+    """Return the condition that a run is stuck; `name` returns the name of a run."""
     return Condition(
         need=Need.STUCK,
         reason=f"{name(run.record.key)} (run {run.record.id}) seems stuck: {run.why}",

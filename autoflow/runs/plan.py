@@ -12,8 +12,7 @@ from autoflow.dates.availability import Availability
 from autoflow.dates.periods import Every, is_last_day
 from autoflow.dates.stencil import UnresolvableStencilError
 from autoflow.runs.naming import entry_names
-from autoflow.runs.planner import NO_FAILURES, Planner
-from autoflow.runs.planner import recorded_status as status_in_history
+from autoflow.runs.planner import NO_FAILURES, Planner, status_in_history
 from autoflow.runs.records import Failures, Histories, History, RunKey, WorkflowKey
 from autoflow.runs.retries import RetryPolicy
 from autoflow.runs.run import WorkflowRun

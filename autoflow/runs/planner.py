@@ -23,7 +23,7 @@ _BLOCKING = (DateStatus.DUE, DateStatus.WAITING, DateStatus.WAITING_FOR_DATA, Da
 NO_FAILURES = Failures()
 
 
-def recorded_status(history: History, date: datetime.date) -> DateStatus | None:
+def status_in_history(history: History, date: datetime.date) -> DateStatus | None:
     """Return `RUNNING`, `DONE` or `CANCELLED` if the run store says so; None if the status depends on more."""
     if date in history.running:
         return DateStatus.RUNNING
@@ -63,7 +63,7 @@ class Planner:
 
     def status(self, date: datetime.date) -> DateStatus:
         """Return the status of `date`, apart from the dates before it."""
-        recorded = recorded_status(self.history, date)
+        recorded = status_in_history(self.history, date)
         if recorded in _BEGUN:
             return recorded
         if self.trigger.is_too_early(date):

@@ -172,7 +172,10 @@ CANCELLED_FROM_COMMAND_LINE = "it was cancelled with 'autoflow cancel'"
 
 @dataclass(frozen=True)
 class RunError:
-    """Why a run failed; `notebook`, `cell` and `code` as in `NotebookError`. They are None if a report failed, say."""
+    """Why a run failed.
+
+    `notebook`, `cell` and `code` are as in `NotebookError`, and None if, for example, a report failed.
+    """
 
     error_class: str
     message: str
@@ -229,7 +232,7 @@ class Attempt:
 
 
 CRASHES_PER_FAILURE = 3
-"""This many crashes in a row count as one failure: a notebook that brings down the machine is not retried for ever."""
+"""This many crashes in a row count as one failure: a notebook that brings down the machine is not retried forever."""
 
 
 @dataclass(frozen=True)

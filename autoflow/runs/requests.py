@@ -125,11 +125,11 @@ def _only(triggers: Sequence[TriggerSpec], name: str) -> TriggerSpec:
     """Return the only entry; AutoflowError if there are several."""
     if len(triggers) == 1:
         return triggers[0]
-    names = ", ".join(_told_apart(trigger, triggers) for trigger in triggers)
+    names = ", ".join(_how_to_choose(trigger, triggers) for trigger in triggers)
     raise AutoflowError(f"'{name}' has {len(triggers)} entries in workflows.yml: choose one of {names}")
 
 
-def _told_apart(trigger: TriggerSpec, others: Sequence[TriggerSpec]) -> str:
+def _how_to_choose(trigger: TriggerSpec, others: Sequence[TriggerSpec]) -> str:
     """Return what to write on the command line for `trigger`, and not for one of `others`."""
     if trigger.label:
         return named_entry(trigger.workflow.name, trigger.label)

@@ -29,6 +29,7 @@ HOSTILE: dict[str, list[NotebookNode | str]] = {
     "backticks": ["".join("`" * length + "a" for length in range(300))],
     "a style without end": [code(shows(text_html=f"<style>{'a,' * 200_000}</style>x"))],
     "escape sequences": [code(prints("\x1b[" * 245_000))],
+    "lines of code": ["```\n" + "x\n" * 20_000 + "```"],
     "comments": [code(shows(text_html="<!--" * 100_000 + "x"))],
 }
 
@@ -43,6 +44,7 @@ def test_what_is_hard_to_read_is_bounded(tmp_path: Path) -> None:
     assert "the end" in words
     assert "The first 60 of 2,000 columns are shown." in words
     assert "more marks]" in words
+    assert re.search(r"\[\d\d,\d+ more lines\]", words)
 
 
 MUCH: dict[str, list[NotebookNode | str]] = {
@@ -68,7 +70,7 @@ def test_what_is_too_much_is_cut_with_a_note(tmp_path: Path) -> None:
 def test_text_beyond_the_limit_is_cut_where_the_room_ends(tmp_path: Path) -> None:
     printed = "word " * 380 + "\n"
 
-    words = words_of(report_of(notebook("# T", *[code(prints(printed * 50)) for _ in range(8)], "the end"), tmp_path))
+    words = words_of(report_of(notebook("# T", *[code(prints(printed * 27)) for _ in range(6)], "the end"), tmp_path))
 
     assert "more characters]" in words
     assert f"it shows {MOST_OF_A_REPORT['characters']:,} of" in words

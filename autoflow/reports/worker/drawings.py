@@ -27,7 +27,7 @@ _PIXELS = {"px": 1.0, "": 1.0, "pt": 96 / 72, "in": 96.0, "cm": 96 / 2.54, "mm":
 
 _DEEPEST = 100
 _MOST_ELEMENTS = 50_000
-"""asciidoctor-pdf draws about 5,000 in a second."""
+"""asciidoctor-pdf draws about 5,000 per second."""
 _LONGEST = 20_000_000
 _LONGEST_SHEET = 200_000
 """In characters."""

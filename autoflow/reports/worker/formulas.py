@@ -133,20 +133,6 @@ def grid(latex: str, grids: Sequence[Box], alignments: str) -> Box:
     return Box(elements=_moved(whole, 0, -axis), width=whole.width, up=axis, down=height - axis)
 
 
-def _split(latex: str, separator: str) -> list[str]:
-    """Return the parts of `latex` between separators that are not within braces."""
-    parts, depth, place = [""], 0, 0
-    while place < len(latex):
-        token = latex[place : place + (2 if latex[place] == "\\" else 1)]
-        depth += {"{": 1, "}": -1}.get(token, 0)
-        if token == separator and depth <= 0:
-            parts.append("")
-        else:
-            parts[-1] += token
-        place += len(token)
-    return parts
-
-
 def _row(latex: str, grids: Sequence[Box]) -> Box:
     """Return formulas and the grids put aside, one after another."""
     parts = [
