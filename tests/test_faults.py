@@ -464,7 +464,7 @@ def test_everything_ends_with_a_daemon_that_is_killed_inside_conversions_and_the
         with running(environ, tmp_path / "log") as process:
             report = suspended_asciidoctor(place)
             wait_for(lambda: pid.exists() and (deployed.inputs / "started").exists())
-            assert report.status() == psutil.STATUS_STOPPED
+            wait_for(lambda: report.status() == psutil.STATUS_STOPPED)
             process.kill()
             process.wait()
             wait_for(lambda: not at_work())

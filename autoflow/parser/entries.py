@@ -24,6 +24,7 @@ from autoflow.specs import DEFAULT_STENCIL, Json, Order
 MOST_ENTRIES = 500
 """How many entries a file may have after `for_each` has made several of some."""
 
+_TEXTS = ("label", "title", "description")
 _COMPLETENESS = ("enough", "longest_gap", "wait")
 
 
@@ -111,6 +112,7 @@ class _EntryReader:
 
     def _options(self, keys: dict[str, Any]) -> dict[str, Any]:
         """Return the fields of the spec that the other keys give."""
+        self.reader.refuse_secrets({name: keys[name] for name in _TEXTS if name in keys}, self.place)
         every = keys.get("every", Every.DAY)
         stencil = keys.pop("date_stencil", None)
         if stencil is None:

@@ -1,6 +1,6 @@
 """Check plain values against the expected structure, and report all mistakes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from marshmallow import Schema
@@ -8,6 +8,7 @@ from marshmallow import Schema
 from autoflow.parser.places import Place
 from autoflow.parser.problems import BROKEN, Problems
 from autoflow.parser.schemas import load
+from autoflow.parser.secret_values import REFUSAL
 from autoflow.parser.values import mapping
 from autoflow.parser.wording import alternatives, nearest, show
 
@@ -40,6 +41,12 @@ class Reader:
             if not self.problems.is_broken_within((*place, key)):
                 self.problems.break_at((*place, key), message)
         return {key: item for key, item in valid.items() if item is not None and item is not BROKEN}
+
+    def refuse_secrets(self, texts: Mapping[str, object], place: Place) -> None:
+        """Report those of `texts`, keys of the mapping at `place` and their values, that contain a secret."""
+        for key, text in texts.items():
+            if self.problems.redaction.is_in({key: text}):
+                self.problems.break_at((*place, key), REFUSAL)
 
     def distinct(self, read: Callable[[object], _Value], values: list[object], place: Place) -> list[_Value]:
         """Return what `read` makes of the items of a list; report an empty list and duplicates."""

@@ -35,6 +35,7 @@ def _read_workflow(value: object, place: Place, *, reader: Reader, folder: Input
         for label, item in labelled.items()
     )
     title, description = keys.get("title"), keys.get("description")
+    reader.refuse_secrets({"title": title, "description": description}, place)
     workflow = WorkflowDraft(place, keys.get("name", ""), tuple(notebooks), title, description)
     for cycle in workflow.cycles():
         _report_cycle(workflow, cycle, reader.problems)

@@ -44,6 +44,24 @@ def test_secret_in_a_parameter_is_refused_without_showing_it(value: str, inputs:
     assert "tok.en" not in problem
 
 
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("label", ENTRY),
+        ("title", ENTRY),
+        ("description", ENTRY),
+        ("title", "workflows[0]"),
+        ("description", "workflows[0]"),
+    ],
+)
+def test_secret_in_a_text_for_readers_is_refused_without_showing_it(key: str, place: str, inputs: Path) -> None:
+    indent, before = ("      ", "parameters: {count: 3}\n") if place == ENTRY else ("    ", "name: flows\n")
+    (problem,) = _problems(inputs, GOOD.replace(before, f"{before}{indent}{key}: '98765432'\n", 1))
+
+    assert f" {place}.{key}: {HAS_ONE}" in problem
+    assert "98765432" not in problem
+
+
 def test_secret_as_the_name_of_a_parameter_is_refused_without_showing_it(inputs: Path) -> None:
     problems = _problems(inputs, GOOD.replace("{count: 3}", f"{{count: 3, '{TOKEN}': 1}}"))
 
