@@ -3,8 +3,6 @@
 import datetime
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,45 +10,12 @@ from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.runs.records import CRASHED_AFTER, Claim, RunKey, RunState
 from autoflow.stop_signal import StopSignal
-
-if TYPE_CHECKING:
-    from tests.postgres import Postgres
+from tests.model.conftest import Clock
 
 SECOND = datetime.timedelta(seconds=1)
 KEY = RunKey.of("flows", {}, datetime.date(2016, 1, 1))
 OTHER = RunKey.of("others", {}, datetime.date(2016, 1, 1))
 AHEAD = (SECOND, datetime.timedelta(hours=1), datetime.timedelta(days=365))
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URI of an empty database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/autoflow.db"
-    postgres: Postgres = request.getfixturevalue("postgres")
-    return postgres.uri()
-
-
-class Clock:
-    """A clock that shows the time that a test has set."""
-
-    def __init__(self) -> None:
-        self.now = datetime.datetime(2026, 1, 1)
-
-    def __call__(self) -> datetime.datetime:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(uri: str, clock: Clock) -> Iterator[RunStore]:
-    with closing(RunStore(uri, clock=clock)) as store:
-        store.migrate()
-        yield store
 
 
 def claim(store: RunStore, key: RunKey = KEY) -> Claim:

@@ -15,9 +15,6 @@ from typing import Any
 import httpx
 import pytest
 import websockets
-from selenium.webdriver import Chrome
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
@@ -28,6 +25,7 @@ from autoflow.orchestration.own_pages import OwnPagesOnly
 from autoflow.orchestration.prefect_api import free_port, prefect_api
 from autoflow.settings import Settings
 from autoflow.stop_signal import Shutdown
+from tests.browser import chromium
 from tests.conftest import TOKEN_OF_NO_USE, Deployed
 from tests.waiting import LONG
 
@@ -331,16 +329,10 @@ def other_site() -> Iterator[int]:
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[WebDriver]:
     """Start a browser for which some names are those of this machine, as they would be after DNS rebinding."""
-    options = Options()
-    options.binary_location = "/usr/bin/chromium"
-    for switch in ("headless", "no-sandbox", "disable-gpu", "disable-quic", "disable-background-networking"):
-        options.add_argument(f"--{switch}")
-    options.add_argument(f"--user-data-dir={tmp_path / 'chromium'}")
-    options.add_argument(f"--host-resolver-rules=MAP {PUBLISHED} 127.0.0.1, MAP evil.example 127.0.0.1")
-    driver = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    driver.set_script_timeout(LONG)
-    yield driver
-    driver.quit()
+    rules = f"--host-resolver-rules=MAP {PUBLISHED} 127.0.0.1, MAP evil.example 127.0.0.1"
+    with chromium(tmp_path / "chromium", rules) as driver:
+        driver.set_script_timeout(LONG)
+        yield driver
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "evil.example", PUBLISHED])

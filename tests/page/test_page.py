@@ -11,9 +11,6 @@ from urllib.parse import quote, unquote, urlsplit
 
 import nbformat
 import pytest
-from selenium.webdriver import Chrome
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -32,6 +29,7 @@ from autoflow.runs.records import RunError, RunKey, RunState, WorkflowKey, utc_n
 from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, OnChange, TriggerSpec, WorkflowSpec
+from tests.browser import chromium
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 
 SPEC = WorkflowSpec(name="flows & <more>", notebooks=(NotebookSpec(label="n", path=Path("/inputs/n.ipynb")),))
@@ -82,14 +80,8 @@ def states(settings: Settings) -> dict[int, str]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[WebDriver]:
-    options = Options()
-    options.binary_location = "/usr/bin/chromium"
-    for switch in ("headless", "no-sandbox", "disable-gpu", "disable-quic", "disable-background-networking"):
-        options.add_argument(f"--{switch}")
-    options.add_argument(f"--user-data-dir={tmp_path / 'chromium'}")
-    driver = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path / "chromium") as driver:
+        yield driver
 
 
 def shown(browser: WebDriver, selector: str) -> WebElement:
