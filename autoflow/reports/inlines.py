@@ -19,6 +19,8 @@ LINE_BREAK = " +\n"
 
 _SCHEMES = ("http:", "https:", "mailto:")
 _IN_ADDRESS = frozenset(string.ascii_letters + string.digits + "/:.")
+_MARKS = ("*", "_", "`", "#", "^", "~")
+"""The beginnings of marked text, such as bold text or code."""
 _NO_BREAK = "&#160;"
 _NOTE_CLASS = "clipped"
 _LINK = "link"
@@ -49,7 +51,12 @@ class InlineWriter:
 
     def joined(self, inlines: Sequence[Node]) -> str:
         """Return asciidoc for `inlines`, with spaces and line breaks at their ends."""
-        return "".join(self._inline(inline) for inline in inlines)
+        parts: list[str] = []
+        for part in map(self._inline, inlines):
+            # Asciidoctor would take the brackets of a picture or link for the role of what is marked after them.
+            is_role = bool(parts) and parts[-1].endswith("]") and part.startswith(_MARKS)
+            parts += ["{empty}", part] if is_role else [part]
+        return "".join(parts)
 
     def _inline(self, inline: Node) -> str:
         writer: Callable[[Node], str] | None = getattr(self, f"_inline_{inline['t'].lower()}", None)

@@ -63,3 +63,15 @@ def test_a_line_break_before_all_text_leaves_no_mark(report_format: ReportFormat
     output = code(shows(text_html="<pre>x</pre><br>text<br>more"))
 
     assert "+" not in words_of(report_of(notebook(output), tmp_path, report_format=report_format))
+
+
+def test_text_that_is_marked_right_after_a_link_a_picture_or_a_formula_stays_apart(tmp_path: Path) -> None:
+    pixel = f"![dot](data:image/png;base64,{PIXEL})"
+    marked = ("`code`", "**bold**", "*slanted*", "<u>underlined</u>", "x^2^")
+    lines = [f"{before}{mark} end." for before in ("[here](https://example.org/)", pixel, "$a^2$") for mark in marked]
+    report = report_of(notebook("\n\n".join(lines)), tmp_path)
+    text = text_of(report)
+    assert text.count("here") == len(marked)
+    assert text.count("code end.") == 3
+    assert "class=" not in text
+    assert images_in(report) >= len(marked)
