@@ -4,7 +4,8 @@
 # The Python packages, in a virtual environment that is copied into the image.
 FROM python:3.11-slim-bookworm AS packages
 COPY scripts/requirements.py Pipfile.lock /build/
-# Compile everything now: a read-only image cannot do it later, and each kernel would compile its imports again.
+# Compile everything now: a read-only image cannot do it later, and each kernel would compile its imports again. Leave
+# out files whose names end with a newer version of Python, as in _typing_312.py: this one cannot compile them.
 # Remove what nothing imports: tests, C sources, and the data that jedi needs for completion in an editor.
 # constraints.txt keeps these versions when a derived image adds packages.
 RUN python /build/requirements.py /build/Pipfile.lock > /build/requirements.txt \
@@ -17,7 +18,7 @@ RUN python /build/requirements.py /build/Pipfile.lock > /build/requirements.txt 
     && find . -type d -name tests -prune -exec rm -r {} + \
     && find . -type f -name '*.c' -delete \
     && rm -r jedi/third_party \
-    && python -m compileall -q --invalidation-mode unchecked-hash . \
+    && python -m compileall -q -x '_3(1[2-9]|[2-9][0-9])\.py$' --invalidation-mode unchecked-hash . \
     && rm /opt/venv/bin/activate* /opt/venv/bin/Activate.ps1
 
 # AutoFlow's own files, readable by any user, regardless of the checkout's umask.
