@@ -90,8 +90,11 @@ def _shift_text(shift: int) -> str:
 
 
 def is_last_day(day: dt.date, every: Every) -> bool:
-    """Return whether `day` is the last one of a period, so that it can be a reference date."""
-    return every is Every.DAY or period_of(day, every).end == day
+    """Return whether `day` is the last one of a period within the calendar, so that it can be a reference date."""
+    try:
+        return every is Every.DAY or period_of(day, every).end == day
+    except ValueError:
+        return False
 
 
 def nearest_last_days(day: dt.date, every: Every) -> tuple[dt.date, dt.date]:
@@ -100,8 +103,11 @@ def nearest_last_days(day: dt.date, every: Every) -> tuple[dt.date, dt.date]:
 
 
 def describe_period(last_day: dt.date, every: Every) -> str:
-    """Return the period that ends on `last_day` for people, such as ``week 2016-01-04 to 2016-01-10``; a day alone."""
-    if every is Every.DAY:
+    """Return the period that ends on `last_day` for people, such as ``week 2016-01-04 to 2016-01-10``.
+
+    A day stands alone, and so does a date on which no period ends.
+    """
+    if every is Every.DAY or not is_last_day(last_day, every):
         return last_day.isoformat()
     return f"{every.noun} {period_of(last_day, every).start} to {last_day}"
 

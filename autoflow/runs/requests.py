@@ -154,9 +154,13 @@ def date_ranges(trigger: TriggerSpec, reference_date: datetime.date) -> tuple[Da
     """
     name = trigger.workflow.name
     if not is_last_day(reference_date, trigger.every):
-        before, after = nearest_last_days(reference_date, trigger.every)
+        entry = named_entry(name, trigger.label)
+        try:
+            before, after = nearest_last_days(reference_date, trigger.every)
+        except ValueError as error:
+            raise AutoflowError(f"'{entry}' cannot run for {reference_date}: {error}") from error
         raise AutoflowError(
-            f"'{named_entry(name, trigger.label)}' runs every {trigger.every}, and no {trigger.every.noun} ends on "
+            f"'{entry}' runs every {trigger.every}, and no {trigger.every.noun} ends on "
             f"{reference_date}: the nearest dates are {before} and {after}"
         )
     try:

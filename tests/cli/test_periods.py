@@ -46,6 +46,12 @@ def test_a_date_within_a_period_is_refused_with_the_nearest_ones(weekly: Cli) ->
     assert "the nearest dates are 2016-01-03 and 2016-01-10" in problem
 
 
+@pytest.mark.parametrize("date", ["0001-01-01", "9999-12-31"])
+def test_a_date_whose_period_is_beyond_the_calendar_is_refused(weekly: Cli, date: str) -> None:
+    assert f"'simple:1' cannot run for {date}: the week of {date}" in weekly.fails("run", "simple:1", "--date", date)
+    assert weekly("plan", "--dates") == 0
+
+
 def test_ambiguous_workflow_is_refused_with_its_labels(weekly: Cli) -> None:
     problem = weekly.fails("run", "simple", "--date", "2016-01-10")
     assert "'simple' has 3 entries in workflows.yml: choose one of simple:1, simple:2, simple:daily" in problem
