@@ -122,8 +122,9 @@ def last_days(first: dt.date, last: dt.date, every: Every) -> Iterator[dt.date]:
         try:
             end = period_of(day, every).end
         except ValueError:
-            return
-        yield end
+            end = day
+        else:
+            yield end
         if end == dt.date.max:
             return
         day = end + dt.timedelta(days=1)

@@ -85,6 +85,13 @@ def test_period_beyond_the_calendar_is_refused(every: Every) -> None:
     assert all(day <= dt.date.max for day in last_days(dt.date(9999, 12, 1), dt.date.max, every))
 
 
+def test_periods_follow_one_that_begins_before_the_calendar() -> None:
+    assert list(last_days(dt.date.min, dt.date(1, 1, 18), Every.THURSDAY)) == [
+        dt.date(1, 1, 11),
+        dt.date(1, 1, 18),
+    ]
+
+
 def test_sunday_is_another_name_of_week() -> None:
     assert Every.named("sunday") is Every.WEEK
     assert Every.named("thursday") is Every.THURSDAY
