@@ -73,5 +73,5 @@ test-packages:
 
 .venv/.installed: .tools/.installed Pipfile.lock
 	@STEP_VENV=.venv scripts/step "Installing the Python packages of Pipfile.lock into .venv (1 to 3 minutes)" \
-		$(PIPENV) sync --dev
+		$(PIPENV) sync --categories "packages dev-packages cluster"
 	@touch $@

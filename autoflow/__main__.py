@@ -6,7 +6,7 @@ import sys
 import threading
 
 from autoflow.cli import main
-from autoflow.stop_signal import LAST_WAIT
+from autoflow.system.stop_signal import LAST_WAIT
 
 if __name__ == "__main__":
     code = main()

@@ -21,7 +21,6 @@ from autoflow.errors import (
 )
 from autoflow.kernels.fork_server import warm_fork_server
 from autoflow.kernels.kernel import remove_abandoned_kernel_folders
-from autoflow.log import log_ends_of_threads, logger
 from autoflow.model.opening import open_run_store
 from autoflow.model.store import RunStore
 from autoflow.notify import Notifier
@@ -33,7 +32,8 @@ from autoflow.runs.attention import Attention, Need, failed_start
 from autoflow.runs.records import utc_now
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec, WorkflowsFile
-from autoflow.stop_signal import Shutdown, closing_on_signals
+from autoflow.system.log import log_ends_of_threads, logger
+from autoflow.system.stop_signal import Shutdown, closing_on_signals
 from autoflow.utils import remove_unfinished
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ import apprise
 
 from autoflow.dates.periods import Every
 from autoflow.errors import SettingsError
-from autoflow.log import Outage, logger
 from autoflow.runs.attention import Attention, Condition, Need, as_text, stuck_condition
 from autoflow.runs.changes import Change
 from autoflow.runs.naming import run_name
@@ -26,7 +25,8 @@ from autoflow.runs.statuses import in_ranges
 from autoflow.runs.stuck import StuckRun
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
-from autoflow.stop_signal import PeriodicThread
+from autoflow.system.log import Outage, logger
+from autoflow.system.stop_signal import PeriodicThread
 from autoflow.utils import redact, whole_file
 
 NOTICES_FILE = "notices.json"

@@ -17,7 +17,6 @@ from pydantic import Field
 from autoflow.dates.availability import Availability
 from autoflow.errors import AutoflowError
 from autoflow.flowapi import FlowApi
-from autoflow.log import Outage, bugs_logged, logger
 from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
@@ -37,7 +36,8 @@ from autoflow.runs.requests import check_available, date_ranges, merged_paramete
 from autoflow.runs.run import WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
-from autoflow.stop_signal import Shutdown, StopSignal
+from autoflow.system.log import Outage, bugs_logged, logger
+from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.dispatcher import Dispatcher, Targets, give_up_crashed
 from autoflow.workflows.runner import WorkflowRunner
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from autoflow.errors import AutoflowError, PrefectApiError, WorkflowsFileError
 from autoflow.kernels.fork_server import ForkServer
-from autoflow.log import logger
 from autoflow.model.store import RunStore
 from autoflow.notify import Notifier
 from autoflow.orchestration.deployments import POLL_SECONDS, Deployment, DeploymentRunner
@@ -18,7 +17,8 @@ from autoflow.orchestration.failures import PREFECT_FAILURES
 from autoflow.sensor import Sensor, Tick, make_available_dates_sensor, make_run_workflow
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
-from autoflow.stop_signal import PeriodicThread, Shutdown, join_threads
+from autoflow.system.log import logger
+from autoflow.system.stop_signal import PeriodicThread, Shutdown, join_threads
 from autoflow.utils import first_line
 from autoflow.workflows.assembly import assembled
 from autoflow.workflows.dispatcher import Dispatcher

@@ -35,7 +35,7 @@ from autoflow.kernels.fork_server import ForkServer
 from autoflow.runs.run import Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, WorkflowSpec
-from autoflow.stop_signal import StopSignal
+from autoflow.system.stop_signal import StopSignal
 from autoflow.workflows.flow import Step, run_notebook
 from benchmarks.daemon import clean_environ
 from benchmarks.goals import Goal, add_check, judge

@@ -23,7 +23,7 @@ from typing import IO
 import psutil
 
 from autoflow.errors import NotebookError
-from autoflow.log import log_ends_of_threads, logger
+from autoflow.system.log import log_ends_of_threads, logger
 from benchmarks.goals import Goal, judge
 from benchmarks.notebooks import FORKED, LONGEST_RUN, TRIVIAL, WITNESS, LikeDaemon, printed, write_notebook
 

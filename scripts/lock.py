@@ -10,7 +10,7 @@ def main() -> None:
     """Rewrite the lock file."""
     lock = json.loads(LOCK.read_text(encoding="utf-8"))
     lock["_meta"]["sources"] = []
-    for section in ("default", "develop"):
+    for section in ("default", "develop", "cluster"):
         for package in lock[section].values():
             package.pop("index", None)
     LOCK.write_text(json.dumps(lock, indent=4, sort_keys=True) + "\n", encoding="utf-8")

@@ -18,11 +18,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from autoflow.log import logger
 from autoflow.orchestration.prefect_api import client_environment, free_port, server_environment
 from autoflow.orchestration.server_process import PrefectServer
 from autoflow.settings import Settings
-from autoflow.stop_signal import Shutdown
+from autoflow.system.log import logger
+from autoflow.system.stop_signal import Shutdown
 from examples.flowapi import ExampleFlowApi
 from tests.postgres import Postgres, running_postgres
 from tests.prefect_database import migrated_database

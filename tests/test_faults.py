@@ -17,7 +17,6 @@ import psutil
 import pytest
 
 from autoflow.errors import FlowApiError
-from autoflow.log import logger
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.orchestration.prefect_api import PrefectApi, free_port, server_environment
@@ -25,7 +24,8 @@ from autoflow.orchestration.server_process import PrefectServer
 from autoflow.runs.records import RunState
 from autoflow.sensor import Sensor
 from autoflow.settings import Settings
-from autoflow.stop_signal import Shutdown
+from autoflow.system.log import logger
+from autoflow.system.stop_signal import Shutdown
 from autoflow.workflows.dispatcher import Counts, Dispatcher
 from autoflow.workflows.runner import WorkflowRunner
 from examples.flowapi import ExampleFlowApi

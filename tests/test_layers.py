@@ -12,7 +12,7 @@ FILES = sorted((ROOT / "autoflow").rglob("*.py"))
 LAYERS = (
     ("errors", "utils"),
     ("dates", "system"),
-    ("log", "settings", "stop_signal"),
+    ("settings",),
     ("specs",),
     ("flowapi", "kernels", "runs"),
     ("model", "notebooks", "notify"),

@@ -8,7 +8,7 @@ from autoflow.model.store import RunStore
 from autoflow.runs.changes import DueAnew
 from autoflow.runs.records import RunKey, RunState
 from autoflow.sensor import EditWatch, Sensor, TokenWatch, TypesWatch
-from autoflow.stop_signal import Shutdown
+from autoflow.system.stop_signal import Shutdown
 from autoflow.workflows.dispatcher import Dispatcher
 from autoflow.workflows.runner import WorkflowRunner
 from examples.flowapi import ExampleFlowApi, first_dates

@@ -11,8 +11,8 @@ import click
 from autoflow import __version__
 from autoflow.cli.invocation import Invocation
 from autoflow.errors import AutoflowError, ExitCode, SettingsError
-from autoflow.log import set_up_logging
 from autoflow.system.home import prepare_home
+from autoflow.system.log import set_up_logging
 from autoflow.utils import redact
 
 VERBS = {

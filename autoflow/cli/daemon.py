@@ -5,7 +5,7 @@ import click
 from autoflow import app
 from autoflow.cli.session import Session, pass_session
 from autoflow.errors import ExitCode
-from autoflow.log import set_up_logging
+from autoflow.system.log import set_up_logging
 
 
 @click.command

@@ -15,7 +15,7 @@ from autoflow.model.store import RunStore
 from autoflow.runs.records import RunKey, RunState
 from autoflow.runs.run import WorkflowRun
 from autoflow.specs import WorkflowsFile
-from autoflow.stop_signal import Shutdown, closing_on_signals, join_threads
+from autoflow.system.stop_signal import Shutdown, closing_on_signals, join_threads
 
 if TYPE_CHECKING:
     # This imports Prefect, and the environment is not prepared for that yet.

@@ -19,8 +19,8 @@ from rich.progress import (
 
 from autoflow.cli.session import Session
 from autoflow.cli.show import console
-from autoflow.log import set_up_logging
 from autoflow.runs.records import RunKey
+from autoflow.system.log import set_up_logging
 
 
 class Watch:

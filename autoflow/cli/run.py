@@ -13,7 +13,6 @@ from autoflow.cli.show import console, print_json
 from autoflow.dates.availability import Availability
 from autoflow.errors import AutoflowError, ExitCode, FlowApiError
 from autoflow.flowapi import FlowApi
-from autoflow.log import logger
 from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
@@ -33,6 +32,7 @@ from autoflow.runs.requests import (
 )
 from autoflow.runs.statuses import DateStatus
 from autoflow.specs import Json, TriggerSpec, WorkflowsFile
+from autoflow.system.log import logger
 
 
 @click.command

@@ -11,7 +11,6 @@ import click
 
 from autoflow.cli.invocation import Invocation
 from autoflow.errors import AutoflowError
-from autoflow.log import set_up_logging
 from autoflow.model.opening import open_run_store
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
@@ -20,6 +19,7 @@ from autoflow.runs.naming import run_name
 from autoflow.runs.records import RunKey
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
+from autoflow.system.log import set_up_logging
 
 R = TypeVar("R")
 

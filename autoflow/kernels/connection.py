@@ -21,7 +21,7 @@ from jupyter_client.channels import AsyncZMQSocketChannel
 from traitlets import Type
 from zmq.utils.monitor import parse_monitor_message
 
-from autoflow.log import logger
+from autoflow.system.log import logger
 
 LONGEST_MESSAGE = 25_000_000
 """The longest message of a kernel that is parsed, in bytes: parsing takes several times as much memory."""

@@ -23,8 +23,8 @@ from typing import Any, Self
 
 from autoflow.kernels.preload import ON_FIRST_USE
 from autoflow.kernels.warm_process import LAUNCHER, OUTDATED
-from autoflow.log import logger
 from autoflow.settings import PRELOAD, Settings
+from autoflow.system.log import logger
 
 IDLE_SECONDS = 20.0
 """How long the process stays without a kernel: it holds as much memory as the daemon, and restarts quickly."""

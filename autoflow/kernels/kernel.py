@@ -25,7 +25,7 @@ from autoflow.errors import AutoflowError
 from autoflow.kernels.connection import LARGEST_FRAME, KernelConnection, set_bounds
 from autoflow.kernels.fork_server import ForkedProcess, ForkServer
 from autoflow.kernels.warm_process import HISTORY_IN_MEMORY, LAUNCHER
-from autoflow.log import logger
+from autoflow.system.log import logger
 from autoflow.utils import owned_folder, remove_abandoned_folders
 
 PYTHON_KERNEL = "python3"

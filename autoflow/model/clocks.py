@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-from autoflow.log import logger
 from autoflow.model.store import RunStore
+from autoflow.system.log import logger
 
 LOOKS = 20
 """How often heartbeats are checked for renewal within the time after which a run has crashed."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Self
 
 from autoflow.errors import RunStoreError, RunStoreGoneError
-from autoflow.log import Outage, logger
 from autoflow.model.store import RunStore
 from autoflow.runs.records import CANCELLED_FROM_COMMAND_LINE, CRASHED_AFTER, Claim
 from autoflow.runs.stuck import in_words
-from autoflow.stop_signal import PeriodicThread, StopSignal
+from autoflow.system.log import Outage, logger
+from autoflow.system.stop_signal import PeriodicThread, StopSignal
 
 INTERVAL = CRASHED_AFTER / 6
 """How often claims are renewed with the default heartbeat timeout; it scales with the timeout."""

@@ -30,8 +30,8 @@ from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, miss
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
 from autoflow.notebooks.scraps import scrap_hint
 from autoflow.specs import NO_TIMEOUT, Json
-from autoflow.stop_signal import StopSignal
 from autoflow.system.lean_imports import hidden
+from autoflow.system.stop_signal import StopSignal
 from autoflow.utils import whole_file
 
 # papermill would import pyarrow for hdfs:// paths; our notebooks are files.

@@ -6,11 +6,11 @@ from pathlib import Path
 from prefect.artifacts import create_markdown_artifact
 
 from autoflow.errors import NotebookError
-from autoflow.log import logger
 from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.orchestration.failures import PREFECT_FAILURES
 from autoflow.runs.run import Outcome, WorkflowRun
 from autoflow.settings import Settings
+from autoflow.system.log import logger
 from autoflow.utils import cell_anchor, readable_path, redact
 
 LONGEST_SOURCE = 4000

@@ -15,9 +15,9 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 
-from autoflow.log import logger
 from autoflow.orchestration.failures import PREFECT_FAILURES
-from autoflow.stop_signal import PeriodicThread, StopSignal
+from autoflow.system.log import logger
+from autoflow.system.stop_signal import PeriodicThread, StopSignal
 
 POLL_SECONDS = 2.0
 """How often Prefect is queried while there are runs."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from autoflow.errors import AutoflowError
-from autoflow.log import Outage
 from autoflow.runs.attention import Facts
+from autoflow.system.log import Outage
 from autoflow.utils import whole_file
 
 _outage = Outage()

@@ -26,9 +26,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
 from prefect.states import Cancelled, Pending, Scheduled
 
-from autoflow.log import logger
 from autoflow.orchestration.failures import PREFECT_FAILURES
 from autoflow.orchestration.prefect_client_internals import report_served, run_scheduled
+from autoflow.system.log import logger
 from autoflow.utils import ClockWatch
 
 if TYPE_CHECKING:

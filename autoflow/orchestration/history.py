@@ -15,8 +15,8 @@ from prefect.client.schemas.filters import (
 from prefect.exceptions import ObjectNotFound
 
 from autoflow.errors import PrefectApiError
-from autoflow.log import logger
 from autoflow.orchestration.failures import PREFECT_FAILURES
+from autoflow.system.log import logger
 
 FLOWS = ["available_dates_sensor", "run_workflow"]
 """AutoFlow's flows whose runs are not in the run store. The server may have flows of other programs, too."""

@@ -23,7 +23,7 @@ from autoflow.orchestration.server_process import (
     reachable_host,
 )
 from autoflow.settings import OWN_SECRETS, Settings
-from autoflow.stop_signal import Shutdown
+from autoflow.system.stop_signal import Shutdown
 
 DEFAULT_PORT = 4200
 """Prefect's usual port, where users expect its UI."""

@@ -16,9 +16,9 @@ from textwrap import shorten
 from typing import Self
 
 from autoflow.errors import PrefectApiError
-from autoflow.log import logger
 from autoflow.settings import PREFECT_SECRETS, secrets_in
-from autoflow.stop_signal import PeriodicThread
+from autoflow.system.log import logger
+from autoflow.system.stop_signal import PeriodicThread
 from autoflow.utils import ClockWatch, redact
 
 START_TIMEOUT = 180.0

@@ -19,7 +19,6 @@ from typing import Any, Self
 import jinja2
 
 from autoflow.errors import RunStoreError
-from autoflow.log import Outage, logger
 from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
@@ -30,8 +29,9 @@ from autoflow.runs.records import utc_now
 from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
-from autoflow.stop_signal import PeriodicThread
 from autoflow.system.disk import full_disk
+from autoflow.system.log import Outage, logger
+from autoflow.system.stop_signal import PeriodicThread
 from autoflow.utils import readable_path, whole_file
 
 SHORTEST_PAUSE = 3.0

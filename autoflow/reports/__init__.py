@@ -22,7 +22,7 @@ from autoflow.reports.programs import missing_tools
 from autoflow.reports.template_places import complaints, refused
 from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
-from autoflow.stop_signal import StopSignal
+from autoflow.system.stop_signal import StopSignal
 from autoflow.utils import owned_folder, remove_abandoned_folders, whole_file
 
 __all__ = [

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from autoflow.errors import ReportError
 from autoflow.reports.programs import environment, kill_group, missing_tools, own_message, took_too_long
-from autoflow.stop_signal import StopSignal
+from autoflow.system.stop_signal import StopSignal
 
 _PROGRAM = "asciidoctor-pdf"
 _MESSAGES = "messages.txt"

@@ -28,7 +28,7 @@ from autoflow.reports.pictures import Picture, PictureShelf, content_of, formula
 from autoflow.reports.reading import Dialect, Fragment, convert_fragment, read_fragments
 from autoflow.reports.shown import beginning, fragments_of, plain_output, reduce_to_shown
 from autoflow.reports.writing import BlockWriter, picture_block
-from autoflow.stop_signal import StopSignal
+from autoflow.system.stop_signal import StopSignal
 
 _LONGEST_TITLE = 300
 _NOTE = (

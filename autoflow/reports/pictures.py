@@ -16,7 +16,7 @@ from typing import Any
 from autoflow.notebooks.executed import text_of
 from autoflow.reports.nodes import Node
 from autoflow.reports.programs import run
-from autoflow.stop_signal import StopSignal
+from autoflow.system.stop_signal import StopSignal
 from autoflow.utils import attachment_name
 
 _LARGEST_FILE = 50_000_000

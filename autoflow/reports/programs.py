@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from autoflow.errors import ReportError
-from autoflow.stop_signal import StopSignal
+from autoflow.system.stop_signal import StopSignal
 
 _LONGEST_MESSAGE = 4000
 _RUBY_MEMORY = {

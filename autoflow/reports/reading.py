@@ -14,7 +14,7 @@ from autoflow.reports.limits import readable_markdown
 from autoflow.reports.markup import printable
 from autoflow.reports.nodes import Node
 from autoflow.reports.programs import run
-from autoflow.stop_signal import StopSignal
+from autoflow.system.stop_signal import StopSignal
 
 _SEPARATOR = "\x1e"
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")

@@ -9,14 +9,14 @@ from prefect.client.schemas.objects import FlowRun
 
 from autoflow.dates.periods import Every
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, RunStopped, RunStoreError, RunStoreGoneError
-from autoflow.log import Outage, logger
 from autoflow.model.store import RunStore
 from autoflow.orchestration.cancellation import Watched
 from autoflow.orchestration.flow_runs import FlowRuns
 from autoflow.runs.records import Claim, RunError, RunState
 from autoflow.runs.run import Outcome, WorkflowRun
 from autoflow.specs import Json
-from autoflow.stop_signal import Shutdown, StopSignal
+from autoflow.system.log import Outage, logger
+from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.utils import first_line
 
 if TYPE_CHECKING:

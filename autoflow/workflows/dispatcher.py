@@ -11,7 +11,6 @@ from typing import Self
 
 from autoflow.dates.availability import Availability
 from autoflow.errors import AutoflowError, RunStoreError
-from autoflow.log import bugs_logged, logger
 from autoflow.model.store import RunStore
 from autoflow.runs.backlog import Backlog, Turn
 from autoflow.runs.plan import DueWork, due_work, keys_with_reruns
@@ -19,7 +18,8 @@ from autoflow.runs.records import Histories, RunState, WorkflowKey, utc_now
 from autoflow.runs.run import WorkflowRun
 from autoflow.runs.stuck import in_words
 from autoflow.specs import TriggerSpec
-from autoflow.stop_signal import PeriodicThread, Shutdown, StopSignal, join_threads
+from autoflow.system.log import bugs_logged, logger
+from autoflow.system.stop_signal import PeriodicThread, Shutdown, StopSignal, join_threads
 from autoflow.workflows.runner import WorkflowRunner
 
 ADVANCE_SECONDS = 1.0

@@ -20,7 +20,6 @@ from prefect.utilities.annotations import quote
 from autoflow.dates.periods import Every
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
-from autoflow.log import bugs_logged
 from autoflow.notebooks.execution import CellCallback, execute
 from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.artifacts import show_outcome
@@ -30,8 +29,9 @@ from autoflow.runs.records import utc_now
 from autoflow.runs.run import NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import Json, NotebookSpec, WorkflowSpec
-from autoflow.stop_signal import StopSignal
 from autoflow.system.disk import NO_ROOM, full_disk, says_no_room
+from autoflow.system.log import bugs_logged
+from autoflow.system.stop_signal import StopSignal
 
 LONGEST_NAME_PART = 60
 """The longest part of a filename that comes from a workflow's or notebook's name, in bytes; a filename may have 255."""

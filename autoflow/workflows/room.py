@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoflow.errors import NoRoomError
-from autoflow.log import Outage
 from autoflow.runs.run import Outcome
 from autoflow.system.disk import free_bytes, full_disk
+from autoflow.system.log import Outage
 
 RETRY_SECONDS = 300.0
 """How long runs wait, at most, after one found no room on a disk that does not look full, for example with a quota."""

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from autoflow.kernels.fork_server import ForkServer
-from autoflow.log import logger
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.orchestration.cancellation import Cancellations
@@ -14,7 +13,8 @@ from autoflow.runs.records import Claim, RunError, RunState
 from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
 from autoflow.runs.statuses import in_ranges
 from autoflow.settings import Settings
-from autoflow.stop_signal import Shutdown, StopSignal
+from autoflow.system.log import logger
+from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
 from autoflow.workflows.flow import Progress, make_notebooks_workflow
 from autoflow.workflows.room import Room

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from autoflow.errors import RunStoreError
-from autoflow.log import logger
 from autoflow.model.store import RunStore
 from autoflow.runs.records import WorkflowKey
 from autoflow.runs.stuck import StuckRun
-from autoflow.stop_signal import PeriodicThread
+from autoflow.system.log import logger
+from autoflow.system.stop_signal import PeriodicThread
 
 LOOK_SECONDS = 15.0
 """How often the run store is searched for stuck runs; a run is stuck after ten minutes at the earliest."""

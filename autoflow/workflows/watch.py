@@ -10,7 +10,6 @@ from functools import partial
 
 from autoflow.errors import AutoflowError, FlowApiError, RunStoreError, TokenError, WorkflowsFileError
 from autoflow.flowapi import FlowApi
-from autoflow.log import Outage, logger
 from autoflow.model.store import RunStore
 from autoflow.notify import Notifier
 from autoflow.orchestration.daemon_files import DaemonFiles
@@ -23,7 +22,8 @@ from autoflow.runs.naming import run_name
 from autoflow.runs.records import utc_now
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
-from autoflow.stop_signal import PeriodicThread
+from autoflow.system.log import Outage, logger
+from autoflow.system.stop_signal import PeriodicThread
 from autoflow.utils import redact
 
 LOOK_SECONDS = 1.0

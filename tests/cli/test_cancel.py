@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.runs.records import Claim, RunKey, RunState
-from autoflow.stop_signal import StopSignal
+from autoflow.system.stop_signal import StopSignal
 from tests.cli.conftest import Cli
 from tests.waiting import LONG
 

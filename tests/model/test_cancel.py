@@ -5,7 +5,7 @@ import pytest
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.runs.records import CANCELLED_FROM_COMMAND_LINE, CRASHED_AFTER, Claim, RunKey, RunState
-from autoflow.stop_signal import StopSignal
+from autoflow.system.stop_signal import StopSignal
 from tests.model.conftest import Clock
 
 SECOND = datetime.timedelta(seconds=1)

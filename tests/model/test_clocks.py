@@ -9,7 +9,7 @@ import pytest
 from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.runs.records import CRASHED_AFTER, Claim, RunKey, RunState
-from autoflow.stop_signal import StopSignal
+from autoflow.system.stop_signal import StopSignal
 from tests.model.conftest import Clock
 
 SECOND = datetime.timedelta(seconds=1)

@@ -16,7 +16,7 @@ from autoflow.model.opening import PAGE_NAME, open_run_store
 from autoflow.model.store import RunStore
 from autoflow.model.transactions import Database
 from autoflow.runs.records import RunKey, RunState
-from autoflow.stop_signal import StopSignal
+from autoflow.system.stop_signal import StopSignal
 from tests.conftest import Deployed
 
 KEY = RunKey.of("flows", {}, date(2016, 1, 1))

@@ -8,11 +8,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from autoflow.log import logger
 from autoflow.model.heartbeat import GIVE_UP_AFTER, INTERVAL, Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.runs.records import CRASHED_AFTER, Claim, RunKey, RunState
-from autoflow.stop_signal import StopSignal
+from autoflow.system.log import logger
+from autoflow.system.stop_signal import StopSignal
 from tests.model.conftest import Clock
 from tests.postgres import Postgres
 from tests.waiting import LONG, wait_for

@@ -12,7 +12,7 @@ import pytest
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.runs.records import RunKey, RunState
-from autoflow.stop_signal import StopSignal
+from autoflow.system.stop_signal import StopSignal
 from tests.postgres import Postgres, running_pgbouncer
 
 FIRST = datetime.date(2016, 1, 1)

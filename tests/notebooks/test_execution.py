@@ -17,7 +17,7 @@ import pytest
 from autoflow.errors import RunStopped
 from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.notebooks.execution import execute
-from autoflow.stop_signal import StopSignal
+from autoflow.system.stop_signal import StopSignal
 from tests.conftest import PYTHON, write_notebook
 from tests.notebooks.running import Ran, Runner
 from tests.waiting import LONG

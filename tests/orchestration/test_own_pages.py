@@ -24,7 +24,7 @@ from autoflow.errors import SettingsError
 from autoflow.orchestration.own_pages import OwnPagesOnly
 from autoflow.orchestration.prefect_api import free_port, prefect_api
 from autoflow.settings import Settings
-from autoflow.stop_signal import Shutdown
+from autoflow.system.stop_signal import Shutdown
 from tests.browser import chromium
 from tests.conftest import TOKEN_OF_NO_USE, Deployed
 from tests.waiting import LONG

@@ -25,7 +25,7 @@ from autoflow.orchestration.prefect_api import (
     server_environment,
 )
 from autoflow.orchestration.server_process import PrefectServer, is_ready
-from autoflow.stop_signal import Shutdown
+from autoflow.system.stop_signal import Shutdown
 from autoflow.utils import ClockWatch
 from tests.conftest import TOKEN_OF_NO_USE, Deployed
 from tests.waiting import LONG, wait_for

@@ -26,7 +26,7 @@ from autoflow.runs.records import RunState
 from autoflow.runs.run import WorkflowRun
 from autoflow.sensor import Sensor, make_available_dates_sensor, make_run_workflow
 from autoflow.settings import Settings
-from autoflow.stop_signal import Shutdown
+from autoflow.system.stop_signal import Shutdown
 from autoflow.workflows.dispatcher import Dispatcher
 from autoflow.workflows.runner import WorkflowRunner
 from examples.flowapi import ExampleFlowApi

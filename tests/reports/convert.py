@@ -11,7 +11,7 @@ from nbformat import NotebookNode, v4
 from autoflow.reports import ReportContext, convert
 from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
-from autoflow.stop_signal import StopSignal
+from autoflow.system.stop_signal import StopSignal
 
 DEFAULT_TEMPLATE = CONFIG_DIR / "asciidoc_extended.tpl"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="

@@ -13,7 +13,7 @@ import pytest
 from autoflow.errors import ReportError, RunStopped
 from autoflow.reports import missing_tools
 from autoflow.specs import ReportFormat
-from autoflow.stop_signal import StopSignal
+from autoflow.system.stop_signal import StopSignal
 from tests.reports.convert import PIXEL, notebook, report_of, text_of, words_of
 from tests.waiting import wait_for
 

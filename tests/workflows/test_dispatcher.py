@@ -18,7 +18,7 @@ from autoflow.runs.records import RunState, WorkflowKey, utc_now
 from autoflow.runs.run import WorkflowRun
 from autoflow.runs.slots import EXTRA_AFTER
 from autoflow.settings import Settings
-from autoflow.stop_signal import Shutdown, StopSignal
+from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.dispatcher import OUTAGE_PAUSE, Dispatcher, Targets, give_up_crashed
 from autoflow.workflows.runner import WorkflowRunner
 from autoflow.workflows.stuck_watch import StuckWatch

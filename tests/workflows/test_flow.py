@@ -12,7 +12,7 @@ from autoflow.parser import read_workflows
 from autoflow.runs.run import Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import Json
-from autoflow.stop_signal import StopSignal
+from autoflow.system.stop_signal import StopSignal
 from autoflow.workflows.flow import make_notebooks_workflow
 from tests.conftest import Deployed, write_notebook
 

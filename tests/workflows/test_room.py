@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from autoflow.errors import NoRoomError, NotebookError
-from autoflow.log import logger
 from autoflow.runs.run import NotebookOutputs, Outcome
+from autoflow.system.log import logger
 from autoflow.workflows.room import RETRY_SECONDS, Room
 from tests.disks import FILLER, fill, resize, small_disk
 

@@ -17,7 +17,6 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
 from autoflow.dates.intervals import DateInterval
 from autoflow.dates.periods import Every
-from autoflow.log import logger
 from autoflow.model.heartbeat import INTERVAL, Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.orchestration.daemon_files import DaemonFiles
@@ -26,7 +25,8 @@ from autoflow.runs.records import RunError, RunState
 from autoflow.runs.run import EndedRun, WorkflowRun
 from autoflow.sensor import Sensor, make_available_dates_sensor
 from autoflow.settings import Settings
-from autoflow.stop_signal import Shutdown, StopSignal
+from autoflow.system.log import logger
+from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.dispatcher import Dispatcher
 from autoflow.workflows.runner import WorkflowRunner
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook

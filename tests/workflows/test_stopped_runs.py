@@ -21,7 +21,7 @@ from autoflow.parser import read_workflows
 from autoflow.runs.records import RunRecord, RunState
 from autoflow.runs.run import WorkflowRun
 from autoflow.specs import NotebookSpec, WorkflowSpec
-from autoflow.stop_signal import Shutdown, StopSignal
+from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
 from autoflow.workflows.runner import WorkflowRunner
 from tests.conftest import Deployed, write_notebook

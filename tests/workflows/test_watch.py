@@ -15,7 +15,6 @@ import pytest
 
 from autoflow.cli import main
 from autoflow.errors import AutoflowError, FlowApiError, TokenError, WorkflowsFileError
-from autoflow.log import logger
 from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
 from autoflow.notify import Notifier
@@ -25,7 +24,8 @@ from autoflow.parser import read_workflows
 from autoflow.runs.records import RunKey, RunState, utc_now
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
-from autoflow.stop_signal import PeriodicThread
+from autoflow.system.log import logger
+from autoflow.system.stop_signal import PeriodicThread
 from autoflow.workflows.stuck_watch import StuckWatch
 from autoflow.workflows.watch import Clocks, Watch
 from tests.cli.test_health import ACTIVE, WORKFLOWS, prefect

@@ -9,7 +9,7 @@ from types import FrameType
 
 import pytest
 
-from autoflow.stop_signal import LAST_WAIT, PeriodicThread, Shutdown, StopSignal, join_threads
+from autoflow.system.stop_signal import LAST_WAIT, PeriodicThread, Shutdown, StopSignal, join_threads
 from tests.waiting import LONG, wait_for
 
 

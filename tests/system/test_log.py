@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from autoflow.errors import FlowApiError, UnexpectedError
-from autoflow.log import Outage, bugs_logged, log_ends_of_threads, logger, set_up_logging
+from autoflow.system.log import Outage, bugs_logged, log_ends_of_threads, logger, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +127,7 @@ def test_percent_sign_in_an_argument_is_logged(capsys: pytest.CaptureFixture[str
 
 LIBRARY = """
 import logging, sys, warnings
-from autoflow.log import set_up_logging
+from autoflow.system.log import set_up_logging
 set_up_logging("INFO", lambda: ["hunter22"])
 import prefect
 library = logging.getLogger("some.package")
