@@ -24,7 +24,9 @@ CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
 PRELOAD = ("pandas", "matplotlib.pyplot", "scrapbook", "flowclient")
 """The modules that are preloaded for notebooks, where they are installed."""
 
-OWN_SECRETS = frozenset({"AUTOFLOW_DB_PASSWORD", "AUTOFLOW_DB_URI", "AUTOFLOW_NOTIFY_URLS", "PREFECT__DB_URI"})
+OWN_SECRETS = frozenset(
+    {"AUTOFLOW_DASK_CERT", "AUTOFLOW_DB_PASSWORD", "AUTOFLOW_DB_URI", "AUTOFLOW_NOTIFY_URLS", "PREFECT__DB_URI"}
+)
 """Environment variables with secrets that only AutoFlow itself needs."""
 
 PREFECT_SECRETS = frozenset(
@@ -113,6 +115,17 @@ class Settings(BaseSettings):
         "how long after its last heartbeat a run has crashed; the same for all daemons",
         60.0,
     )
+    dask_scheduler: checks.SchedulerAddress | None = _named(
+        "AUTOFLOW_DASK_SCHEDULER", "the address of the Dask scheduler; without it, notebooks run on this machine", None
+    )
+    dask_ca: checks.Pem | None = _named(
+        "AUTOFLOW_DASK_CA", "the certificate of the CA of the cluster, as PEM or the path of a PEM file", None
+    )
+    dask_cert: checks.SecretPem | None = _named(
+        "AUTOFLOW_DASK_CERT",
+        "the certificate and the key of this service of the cluster, as PEM or the path of a PEM file",
+        None,
+    )
     forked_kernels: checks.Switch = _named(
         "AUTOFLOW_FORKED_KERNELS", "whether kernels are forked from a process that has preloaded modules", True
     )
@@ -140,7 +153,7 @@ class Settings(BaseSettings):
     prefect_host: str = _named(
         "PREFECT_SERVER_API_HOST", "the address on which AutoFlow's Prefect server listens", "127.0.0.1"
     )
-    prefect_port: Annotated[int, whole_number(highest=65535)] | None = _named(
+    prefect_port: Annotated[int, whole_number(highest=checks.HIGHEST_PORT)] | None = _named(
         "PREFECT_SERVER_API_PORT", "its port; without it, 4200 or the next one that is free", None
     )
     ui_hosts: checks.HostNames = _named(
@@ -231,6 +244,10 @@ class Settings(BaseSettings):
         tokens = {self.flowapi_token.get_secret_value(), self.current_flowapi_token()}
         found = {*tokens, *map(_signature, tokens), *_passwords(self.db_uri)}
         found |= {self.db_password.get_secret_value()} if self.db_password else set()
+        if self.dask_cert:
+            found |= {
+                line for line in self.dask_cert.get_secret_value().splitlines() if len(line) >= _SHORTEST_SIGNATURE
+            }
         for name in PREFECT_SECRETS:
             found |= secrets_in(self._current(name) or "")
         for url in self.notify_urls:

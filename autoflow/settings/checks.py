@@ -4,6 +4,7 @@ The name of the setting is put before the message, except that of a `Problem`. N
 secret.
 """
 
+import ipaddress
 import math
 import os
 import re
@@ -20,7 +21,14 @@ from autoflow.system.home import is_substitute
 MAX_SECONDS = 366 * 24 * 3600
 """The longest time that can be set: a year."""
 
+HIGHEST_PORT = 65535
+
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+_PEM_BEGIN = "-----BEGIN "
+
+_LONGEST_PEM = 256 * 1024
+"""The highest number of characters of certificates and keys that is read from a file."""
 
 
 class Problem(ValueError):  # noqa: N818 - a source gives it as a value
@@ -182,6 +190,43 @@ def _urls(value: str) -> tuple[str, ...]:
     return urls
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or an address is that of this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _scheduler_address(value: str) -> str:
+    address = re.fullmatch(r"(tls|tcp)://([\w.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", value, re.ASCII)
+    if not address or not 1 <= int(address[3]) <= HIGHEST_PORT:
+        raise ValueError(f"'{value}' is not an address such as tls://scheduler.example.org:8786")
+    if address[1] == "tcp" and not is_loopback(address[2].strip("[]")):
+        raise ValueError(
+            f"'{value}' is not encrypted, so whoever reaches it could run code: use tls:// (tcp:// is for 127.0.0.1)"
+        )
+    return value
+
+
+def _pem(value: str) -> str:
+    """Return a text in PEM format, which is the value itself or is in the file that it names."""
+    if _PEM_BEGIN in value:
+        return value.strip() + "\n"
+    try:
+        with absolute(value).open(encoding="ascii") as file:
+            content = file.read(_LONGEST_PEM)
+    except OSError as error:
+        raise ValueError(
+            f"it is neither in PEM format nor the path of a file in PEM format: {error.strerror}"
+        ) from error
+    except ValueError as error:
+        raise ValueError("the file that it names is not in PEM format") from error
+    if _PEM_BEGIN not in content:
+        raise ValueError("the file that it names is not in PEM format")
+    return content
+
+
 def _database(value: SecretStr, info: ValidationInfo) -> SecretStr:
     uri = value.get_secret_value()
     if "{}" in uri and info.data.get("db_password", "unreadable") is None:
@@ -209,4 +254,7 @@ Modules = Annotated[tuple[str, ...], BeforeValidator(_modules)]
 HostNames = Annotated[tuple[str, ...], BeforeValidator(_host_names)]
 Token = Annotated[SecretStr, BeforeValidator(str.strip)]
 SecretUrls = Annotated[tuple[SecretStr, ...], BeforeValidator(_urls)]
+SchedulerAddress = Annotated[str, AfterValidator(_scheduler_address)]
+Pem = Annotated[str, BeforeValidator(_pem)]
+SecretPem = Annotated[SecretStr, BeforeValidator(_pem)]
 DatabaseUri = Annotated[SecretStr, AfterValidator(_database)]
