@@ -26,8 +26,10 @@ VERBS = {
     "retry": ("retry", "Make failed runs due again."),
     "run": ("run", "Run a workflow for one date, now."),
     "runs": ("runs", "List runs, or show one."),
+    "scheduler": ("scheduler", "Run the scheduler of a cluster."),
     "start": ("daemon", "Start the daemon."),
     "validate": ("validate", "Check everything that AutoFlow needs."),
+    "worker": ("worker", "Execute notebooks for a daemon on another machine."),
 }
 """Each verb, with its module in this package and its summary for the help."""
 

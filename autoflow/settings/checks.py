@@ -4,6 +4,7 @@ The name of the setting is put before the message, except that of a `Problem`. N
 secret.
 """
 
+import importlib.util
 import ipaddress
 import math
 import os
@@ -227,6 +228,22 @@ def _pem(value: str) -> str:
     return content
 
 
+def _has_dask(value: str) -> str:
+    if importlib.util.find_spec("distributed") is None:
+        raise ValueError(
+            'Dask is not installed: install the packages of a cluster with `pipenv sync --categories "packages '
+            'cluster"`, or remove this setting'
+        )
+    return value
+
+
+def _has_postgresql(value: str, info: ValidationInfo) -> str:
+    database = info.data.get("database", "unreadable")
+    if database is None or (isinstance(database, SecretStr) and database.get_secret_value().startswith("sqlite")):
+        raise ValueError("a cluster needs PostgreSQL for the database of runs, not SQLite: set AUTOFLOW_DB_URI")
+    return value
+
+
 def _database(value: SecretStr, info: ValidationInfo) -> SecretStr:
     uri = value.get_secret_value()
     if "{}" in uri and info.data.get("db_password", "unreadable") is None:
@@ -254,7 +271,8 @@ Modules = Annotated[tuple[str, ...], BeforeValidator(_modules)]
 HostNames = Annotated[tuple[str, ...], BeforeValidator(_host_names)]
 Token = Annotated[SecretStr, BeforeValidator(str.strip)]
 SecretUrls = Annotated[tuple[SecretStr, ...], BeforeValidator(_urls)]
-SchedulerAddress = Annotated[str, AfterValidator(_scheduler_address)]
 Pem = Annotated[str, BeforeValidator(_pem)]
 SecretPem = Annotated[SecretStr, BeforeValidator(_pem)]
+SchedulerAddress = Annotated[str, AfterValidator(_scheduler_address), AfterValidator(_has_dask)]
+IsUsableCluster = AfterValidator(_has_postgresql)
 DatabaseUri = Annotated[SecretStr, AfterValidator(_database)]
