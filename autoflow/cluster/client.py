@@ -13,6 +13,7 @@ import distributed
 from autoflow.cluster.options import log_with_autoflow, set_options
 from autoflow.cluster.orders import Answer, Order, Verdict
 from autoflow.cluster.roster import Roster, WorkerInfo, worker_info
+from autoflow.cluster.security import security
 from autoflow.cluster.tasks import perform, stop_order
 from autoflow.cluster.versions import code_version
 from autoflow.cluster.work import Result, Work
@@ -46,7 +47,8 @@ REFUSED_PAUSE = 10.0
 class Cluster:
     """Has the notebooks of runs executed by the workers of a Dask cluster, for the duration of the `with` block.
 
-    It connects to the scheduler in the background, and again whenever the connection is lost.
+    It connects to the scheduler in the background, and again whenever the connection is lost. SettingsError is raised
+    if the certificates for it are missing or wrong.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -58,6 +60,7 @@ class Cluster:
         self._outage = Outage()
         self._emptiness = Outage()
         self._looking = PeriodicThread("cluster", self.look, LOOK_SECONDS)
+        self._security = security(settings)
         set_options(settings.heartbeat_timeout)
         log_with_autoflow()
 
@@ -143,6 +146,7 @@ class Cluster:
         if self._client is None:
             client = distributed.Client(
                 self.settings.dask_scheduler,
+                security=self._security,
                 set_as_default=False,
                 direct_to_workers=False,
                 name="autoflow",

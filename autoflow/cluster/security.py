@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives import serialization
 from distributed import Security
 
 from autoflow.errors import SettingsError
-from autoflow.settings import Settings
+from autoflow.settings import SchedulerSettings
 
 RENEW = "'autoflow cluster certificates FOLDER --renew' renews it"
 
 
-def security(settings: Settings, now: datetime.datetime | None = None) -> Security | None:
+def security(settings: SchedulerSettings, now: datetime.datetime | None = None) -> Security | None:
     """Return how connections to AUTOFLOW_DASK_SCHEDULER are encrypted; None for one on loopback without encryption.
 
     `now` is in UTC, with its time zone; by default, it is the present.
@@ -31,12 +31,12 @@ def security(settings: Settings, now: datetime.datetime | None = None) -> Securi
     return _security(settings) if is_encrypted(settings) else None
 
 
-def is_encrypted(settings: Settings) -> bool:
+def is_encrypted(settings: SchedulerSettings) -> bool:
     """Return whether the cluster uses TLS; the settings refuse an address beyond loopback that does not."""
     return (settings.dask_scheduler or "").startswith("tls://")
 
 
-def certificate_problems(settings: Settings, now: datetime.datetime) -> Iterator[str]:
+def certificate_problems(settings: SchedulerSettings, now: datetime.datetime) -> Iterator[str]:
     """Yield what is wrong with the certificates in the settings at `now`, which is in UTC with its time zone."""
     given = {"AUTOFLOW_DASK_CA": settings.dask_ca, "AUTOFLOW_DASK_CERT": settings.dask_cert}
     missing = [name for name, value in given.items() if value is None]
@@ -52,7 +52,7 @@ def certificate_problems(settings: Settings, now: datetime.datetime) -> Iterator
         yield from _wrong_certificates(settings, now)
 
 
-def first_expiry(settings: Settings) -> datetime.datetime | None:
+def first_expiry(settings: SchedulerSettings) -> datetime.datetime | None:
     """Return when the first of the certificates in the settings expires, in UTC with its time zone.
 
     Of several CAs, the one that lasts longest counts. None if there are none, or if they cannot be read.
@@ -65,7 +65,7 @@ def first_expiry(settings: Settings) -> datetime.datetime | None:
     return None
 
 
-def _wrong_certificates(settings: Settings, now: datetime.datetime) -> Iterator[str]:
+def _wrong_certificates(settings: SchedulerSettings, now: datetime.datetime) -> Iterator[str]:
     assert settings.dask_ca  # noqa: S101 - the caller has checked both
     assert settings.dask_cert  # noqa: S101
     wrong = [*_wrong_ca(settings.dask_ca, now), *_wrong_certificate(settings.dask_cert.get_secret_value(), now)]
@@ -111,7 +111,7 @@ def _certificates(pem: str) -> list[x509.Certificate]:
     return x509.load_pem_x509_certificates(pem.encode())
 
 
-def _security(settings: Settings) -> Security:
+def _security(settings: SchedulerSettings) -> Security:
     # Dask has a name for each role; a process has one certificate, whatever its role. The key is in the same text.
     certificate = settings.dask_cert.get_secret_value() if settings.dask_cert else None
     roles = {f"tls_{role}_cert": certificate for role in ("client", "scheduler", "worker")}

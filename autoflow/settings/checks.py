@@ -231,16 +231,15 @@ def _pem(value: str) -> str:
 def _has_dask(value: str) -> str:
     if importlib.util.find_spec("distributed") is None:
         raise ValueError(
-            'Dask is not installed: install the packages of a cluster with `pipenv sync --categories "packages '
-            'cluster"`, or remove this setting'
+            "Dask is not installed: build the image with `--build-arg CLUSTER=true`, or outside a container run "
+            '`pipenv sync --categories "packages cluster"`'
         )
     return value
 
 
-def _has_postgresql(value: str, info: ValidationInfo) -> str:
-    database = info.data.get("database", "unreadable")
-    if database is None or (isinstance(database, SecretStr) and database.get_secret_value().startswith("sqlite")):
-        raise ValueError("a cluster needs PostgreSQL for the database of runs, not SQLite: set AUTOFLOW_DB_URI")
+def _suits_cluster(value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    if info.data.get("dask_scheduler") and (value is None or value.get_secret_value().startswith("sqlite")):
+        raise ValueError("a cluster (AUTOFLOW_DASK_SCHEDULER) needs PostgreSQL for the database of runs, not SQLite")
     return value
 
 
@@ -274,5 +273,5 @@ SecretUrls = Annotated[tuple[SecretStr, ...], BeforeValidator(_urls)]
 Pem = Annotated[str, BeforeValidator(_pem)]
 SecretPem = Annotated[SecretStr, BeforeValidator(_pem)]
 SchedulerAddress = Annotated[str, AfterValidator(_scheduler_address), AfterValidator(_has_dask)]
-IsUsableCluster = AfterValidator(_has_postgresql)
+SuitsCluster = AfterValidator(_suits_cluster)
 DatabaseUri = Annotated[SecretStr, AfterValidator(_database)]

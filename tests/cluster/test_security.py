@@ -1,6 +1,7 @@
 import datetime
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import get_secret_or_env_var
@@ -11,13 +12,21 @@ from get_secret_or_env_var import environ as environ_with_secrets
 from autoflow.cluster.authority import make_certificates
 from autoflow.cluster.security import certificate_problems, first_expiry, security
 from autoflow.errors import SettingsError
-from autoflow.settings import Settings
+from autoflow.settings import SchedulerSettings, Settings
 from tests.certificates import self_signed
 from tests.conftest import Deployed
 
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
 TLS = "tls://127.0.0.1:8786"
+
+
+@pytest.fixture
+def deployed(deployed: Deployed) -> Deployed:
+    """Return folders and the settings of a daemon that a cluster suits."""
+    return replace(
+        deployed, environ={**deployed.environ, "AUTOFLOW_DB_URI": "postgresql://autoflow@127.0.0.1/autoflow"}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +53,21 @@ def environ(folder: Path, service: str = "worker", address: str = TLS) -> dict[s
 
 def problems(settings: Settings, now: datetime.datetime = NOW) -> list[str]:
     return list(certificate_problems(settings, now))
+
+
+def test_cluster_needs_postgresql(deployed: Deployed) -> None:
+    for uri in ("", f"sqlite:///{deployed.outputs}/other.db"):
+        with pytest.raises(SettingsError) as caught:
+            deployed.settings(AUTOFLOW_DASK_SCHEDULER="tcp://127.0.0.1:8786", AUTOFLOW_DB_URI=uri)
+        (line,) = caught.value.problems
+        assert line.startswith("AUTOFLOW_DB_URI: a cluster (AUTOFLOW_DASK_SCHEDULER) needs PostgreSQL")
+
+
+def test_scheduler_needs_no_folder_token_or_database(certificates: Path) -> None:
+    settings = SchedulerSettings.read(environ(certificates, "scheduler"))
+    assert security(settings)
+    assert settings.secrets
+    assert settings.heartbeat_timeout == 60
 
 
 def test_loopback_needs_no_certificate(deployed: Deployed) -> None:

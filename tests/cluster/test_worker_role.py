@@ -1,6 +1,4 @@
 import datetime
-import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,20 +10,26 @@ from psycopg.sql import SQL, Identifier
 
 from autoflow.model.store import RunStore
 from autoflow.runs.records import RunKey
-from autoflow.settings import CONFIG_DIR
-from tests.postgres import Postgres
+from tests.cluster.conftest import make_role
+from tests.postgres import Postgres, running_postgres
 
-SCRIPT = CONFIG_DIR / "worker-role.sql"
 PASSWORD = 'p@ss\'w:rd $(x) \\ "q"'
 DAY = datetime.date(2016, 1, 1)
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """Run a PostgreSQL of its own: a role is for a whole server, and clusters of other tests use theirs."""
+    with running_postgres() as server:
+        yield server
+
+
 @pytest.fixture
-def uri(postgres: Postgres) -> Iterator[str]:
+def uri(server: Postgres) -> Iterator[str]:
     """Return the URI of a new database."""
-    uri = postgres.uri()
+    uri = server.uri()
     yield uri
-    with psycopg.connect(postgres.conninfo("postgres"), autocommit=True) as connection:
+    with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {uri.rpartition('/')[2]} WITH (FORCE)")
         connection.execute("DROP ROLE IF EXISTS autoflow_worker")
 
@@ -39,15 +43,6 @@ def claim_run(uri: str) -> int:
         return claim.id
 
 
-def make_role(uri: str, folder: Path, password: str = PASSWORD) -> subprocess.CompletedProcess[str]:
-    """Run the script as an operator does."""
-    file = folder / "password"
-    file.write_text(password)
-    environ = os.environ | {"AUTOFLOW_WORKER_DB_PASSWORD_FILE": str(file)}
-    command = ["psql", "--no-psqlrc", f"--dbname={uri}", f"--file={SCRIPT}"]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-
-
 def connected(uri: str, password: str = PASSWORD) -> psycopg.Connection[tuple[Any, ...]]:
     """Connect as a worker does."""
     login = psycopg.conninfo.make_conninfo(uri, user="autoflow_worker", password=password)
@@ -56,7 +51,7 @@ def connected(uri: str, password: str = PASSWORD) -> psycopg.Connection[tuple[An
 
 def test_role_can_read_whether_a_claim_is_valid(uri: str, tmp_path: Path) -> None:
     run_id = claim_run(uri)
-    made = make_role(uri, tmp_path)
+    made = make_role(uri, tmp_path, PASSWORD)
     assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
     with connected(uri) as connection:
         query = "SELECT state, clock_timestamp() AT TIME ZONE 'utc' - heartbeat_at < '1 hour' FROM runs WHERE id = %s"
@@ -65,7 +60,7 @@ def test_role_can_read_whether_a_claim_is_valid(uri: str, tmp_path: Path) -> Non
 
 def test_role_can_read_nothing_else(uri: str, tmp_path: Path) -> None:
     claim_run(uri)
-    make_role(uri, tmp_path)
+    make_role(uri, tmp_path, PASSWORD)
     with psycopg.connect(uri) as connection:
         columns = connection.execute(
             "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
@@ -88,7 +83,7 @@ def test_role_can_read_nothing_else(uri: str, tmp_path: Path) -> None:
 
 def test_role_can_write_nothing_even_if_it_asks_for_it(uri: str, tmp_path: Path) -> None:
     claim_run(uri)
-    make_role(uri, tmp_path)
+    make_role(uri, tmp_path, PASSWORD)
     with connected(uri) as connection:
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             connection.execute("UPDATE runs SET heartbeat_at = now()")
@@ -112,11 +107,11 @@ def test_role_can_write_nothing_even_if_it_asks_for_it(uri: str, tmp_path: Path)
 
 
 def test_script_can_be_run_again_and_changes_the_password(uri: str, tmp_path: Path) -> None:
-    early = make_role(uri, tmp_path)
+    early = make_role(uri, tmp_path, PASSWORD)
     assert early.returncode == 3
     assert 'relation "runs" does not exist' in early.stderr
     claim_run(uri)
-    assert make_role(uri, tmp_path).returncode == 0
+    assert make_role(uri, tmp_path, PASSWORD).returncode == 0
     with psycopg.connect(uri) as connection:
         connection.execute("GRANT SELECT, UPDATE ON runs TO autoflow_worker")
     assert make_role(uri, tmp_path, "new").returncode == 0
