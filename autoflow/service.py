@@ -48,7 +48,9 @@ def serve(
     """
     with assembled(settings, store, triggers=workflows.sensor.triggers, fork_server=fork_server) as assembly:
         runner, stuck_watch = assembly.runner, assembly.stuck_watch
-        watch = Watch(settings, store, workflows, notifier=assembly.notifier, page=assembly.page)
+        watch = Watch(
+            settings, store, workflows, notifier=assembly.notifier, page=assembly.page, cluster=runner.cluster
+        )
         followers = _TickFollowers(assembly.notifier, watch)
         with Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher:
             sensor = Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=shutdown.wait_until_closing)
