@@ -26,6 +26,7 @@ VERBS = {
     "retry": ("retry", "Make failed runs due again."),
     "run": ("run", "Run a workflow for one date, now."),
     "runs": ("runs", "List runs, or show one."),
+    "schema": ("schema", "Print a JSON Schema of workflows.yml."),
     "start": ("daemon", "Start the daemon."),
     "validate": ("validate", "Check everything that AutoFlow needs."),
 }

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from autoflow.cli.show import as_json_text
 from autoflow.errors import AutoflowError
+from autoflow.parser.json_schema import json_schema
 from autoflow.settings import CONFIG_DIR
 
 STARTER = CONFIG_DIR / "starter"
@@ -25,6 +27,8 @@ def init(*, folder: Path) -> None:
     Example: autoflow init my-workflows
     """
     contents = {path.name: path.read_bytes() for path in sorted(STARTER.iterdir())}
+    # For editors; the first line of workflows.yml names it.
+    contents["workflows.schema.json"] = as_json_text(json_schema()).encode()
     written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,17 @@
 """`autoflow init`: the folder it makes is complete, and nothing that exists is touched."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from autoflow.cli.init import STARTER
 from autoflow.parser import parse_workflows_file
+from autoflow.parser.json_schema import json_schema
 from tests.cli.conftest import Cli
+from tests.parser.schema import check_accepted
 
-NAMES = sorted(path.name for path in STARTER.iterdir())
+NAMES = sorted([*(path.name for path in STARTER.iterdir()), "workflows.schema.json"])
 
 
 def test_folder_has_a_valid_workflow_and_a_readme(cli: Cli, tmp_path: Path) -> None:
@@ -18,6 +21,8 @@ def test_folder_has_a_valid_workflow_and_a_readme(cli: Cli, tmp_path: Path) -> N
     assert f"  cd '{folder}'\n" in cli.printed()
     found = parse_workflows_file(folder / "workflows.yml")
     assert not found.findings
+    check_accepted(folder / "workflows.yml")
+    assert json.loads((folder / "workflows.schema.json").read_text(encoding="utf-8")) == json_schema()
     assert {"README.md", "workflows.yml"} < set(NAMES)
 
 
