@@ -46,7 +46,7 @@ def init(*, folder: Path) -> None:
     click.echo(f"made {', '.join(contents)} in {folder.absolute()}\n\nNext:")
     if folder.absolute() != Path.cwd():
         click.echo(f"  cd {shlex.quote(str(folder))}")
-    click.echo("  autoflow try report.ipynb --with-upstream")
+    click.echo("  open README.md")
 
 
 def _refuse_if_any_exists(folder: Path, names: Iterable[str]) -> None:
