@@ -148,6 +148,10 @@ class Settings(BaseSettings):
         "the host names under which Prefect's UI is published, beside those of this machine",
         (),
     )
+    metrics_port: Annotated[int, whole_number(highest=65535)] | None = _named(
+        "AUTOFLOW_METRICS_PORT", "the port for metrics of Prometheus; without it, there are none", None
+    )
+    metrics_host: str = _named("AUTOFLOW_METRICS_HOST", "the address on which metrics are served", "127.0.0.1")
     environ: SkipValidation[Mapping[str, str]] = Field(repr=False, exclude=True)
     # Later, AutoFlow adds variables for Prefect to its own environment. Kernels must not get them: a kernel is forked
     # only if its environment is that of the warm process.

@@ -122,7 +122,7 @@ class WorkflowRunner:
             return RunState.INTERRUPTED
         state = active.end.state
         _log_end(active.run, state, active.outcome, active.end.error, seconds=seconds)
-        self._notify_followers(EndedRun(run=active.run, state=state, outcome=active.outcome))
+        self._notify_followers(EndedRun(run=active.run, state=state, outcome=active.outcome, seconds=seconds))
         return state
 
     def _notify_followers(self, ended: EndedRun) -> None:
