@@ -31,6 +31,7 @@ from autoflow.errors import AutoflowError, RunStopped, RunStoreError, SettingsEr
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.store import RunStore
 from autoflow.model.successes import Success, last_successes
+from autoflow.notify import Notifier
 from autoflow.runs.attention import Need, Standing
 from autoflow.runs.plan import given_up_keys, keys_with_reruns, planners
 from autoflow.runs.records import Histories, History, RunState, WorkflowKey, utc_now
@@ -102,8 +103,8 @@ class Daemon:
     store: RunStore
     watch: "Watch"
     dispatcher: "Dispatcher"
+    notifier: Notifier
     fork_server: ForkServer | None
-    token_expiry: Callable[[], datetime.datetime | None]
 
 
 class Metrics:
@@ -254,7 +255,7 @@ class _State(Collector):
         )
         yield from _standing("autoflow_prefect_up", "Whether the Prefect API answers.", facts.prefect)
         yield from _standing("autoflow_run_store_up", "Whether the database of runs answers.", facts.run_store)
-        if expiry := daemon.token_expiry():
+        if expiry := daemon.watch.token_expiry:
             documentation = "When the token for FlowAPI expires."
             yield _gauge("autoflow_flowapi_token_expiry_timestamp_seconds", documentation, expiry.timestamp())
         yield from self._of_ticks()
@@ -268,6 +269,9 @@ class _State(Collector):
         yield _gauge("autoflow_slots", "How many runs may be in progress.", daemon.settings.max_parallel_runs)
         yield _gauge("autoflow_slots_used", "How many runs of this daemon are in progress.", daemon.dispatcher.running)
         yield from self._of_kernels()
+        sent, failed = daemon.notifier.counts
+        yield _counter("autoflow_messages_sent", "Messages that were sent.", sent)
+        yield _counter("autoflow_messages_failed", "Attempts to send a message that failed.", failed)
 
     def _of_ticks(self) -> Iterator[Metric]:
         if not self._ticks:
@@ -384,6 +388,10 @@ def _family(name: str, documentation: str, labels: Sequence[str], values: Mappin
 
 def _gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, documentation, value=float(value))
+
+
+def _counter(name: str, documentation: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(name, documentation, value=value)
 
 
 def _standing(name: str, documentation: str, standing: Standing | None) -> Iterator[GaugeMetricFamily]:

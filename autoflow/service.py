@@ -1,6 +1,5 @@
 """The daemon at work: it runs the sensor on its schedule, and the workflows that users start in Prefect's UI."""
 
-import datetime
 import math
 import threading
 import time
@@ -10,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from autoflow.errors import AutoflowError, PrefectApiError, WorkflowsFileError
-from autoflow.flowapi import FlowApi
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.metrics import Daemon, Metrics
 from autoflow.model.store import RunStore
@@ -57,7 +55,7 @@ def serve(
         followers = _TickFollowers(assembly.notifier, watch, metrics)
         with Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher:
             if metrics:
-                metrics.watch(Daemon(settings, store, watch, dispatcher, fork_server, _token_expiry_of(settings)))
+                metrics.watch(Daemon(settings, store, watch, dispatcher, assembly.notifier, fork_server))
             sensor = Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=shutdown.wait_until_closing)
             if once or workflows.sensor.schedule is None:
                 with watch.running():
@@ -67,10 +65,6 @@ def serve(
                 return all_succeeded
             _serve_on_schedule(_Deployments(sensor, runner, workflows, shutdown, followers))
             return True
-
-
-def _token_expiry_of(settings: Settings) -> Callable[[], datetime.datetime | None]:
-    return lambda: FlowApi.of(settings).token_expiry()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from autoflow.runs.records import Claim, RunError, RunState
 from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
 from autoflow.runs.statuses import in_ranges
 from autoflow.settings import Settings
-from autoflow.system.log import logger
+from autoflow.system.log import log_fields, logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
 from autoflow.workflows.flow import Progress, make_notebooks_workflow
@@ -77,7 +77,9 @@ class WorkflowRunner:
         )
         if claim is None:
             return None
-        return self._run_claimed(run, claim, shutdown, cancel, progress)
+        date = run.reference_date.isoformat()
+        with log_fields(run=claim.id, workflow=run.workflow.name, label=run.label, date=date):
+            return self._run_claimed(run, claim, shutdown, cancel, progress)
 
     def _has_room(self, shutdown: Shutdown, cancel: StopSignal) -> bool:
         """Wait until the disks have room; return False if the run is no longer wanted."""

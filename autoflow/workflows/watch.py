@@ -111,6 +111,11 @@ class Watch:
         """What needed attention at the last look."""
         return self._last
 
+    @property
+    def token_expiry(self) -> datetime.datetime | None:
+        """When the present token expires, in UTC; None if it never does or cannot be read."""
+        return FlowApi.of(self._settings).token_expiry()
+
     def tick_ended(self, error: AutoflowError | None) -> None:
         """Record how a tick ended."""
         now, token = self._clock(), FlowApi.of(self._settings).token_id
