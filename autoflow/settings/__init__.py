@@ -167,7 +167,7 @@ class Settings(BaseSettings):
     # only if its environment is that of the warm process.
     _variables: Mapping[str, str] = PrivateAttr()
     # All tokens so far, the newest last.
-    _tokens: dict[str, None] = PrivateAttr(default_factory=dict)
+    _tokens: tuple[str, ...] = PrivateAttr(default=())
 
     def model_post_init(self, _context: object) -> None:
         """Keep the variables for kernels as they are at the start."""
@@ -269,7 +269,7 @@ class Settings(BaseSettings):
             # So that flowclient trusts FlowAPI's certificate in a notebook, too.
             names.setdefault("SSL_CERT_FILE", str(self.ssl_certificate))
         # While its file is being replaced, the last token.
-        token = self.current_flowapi_token() or next(reversed(self._tokens), "")
+        token = self.current_flowapi_token() or "".join(self._tokens[-1:])
         return names | {"FLOWAPI_URL": self.flowapi_url, "FLOWAPI_TOKEN": token}
 
     @property
@@ -300,8 +300,8 @@ class Settings(BaseSettings):
             token = read_token(self.token_file)[0]
         else:
             token = (self._current("FLOWAPI_TOKEN") or "").strip() or self.flowapi_token.get_secret_value()
-        if token:
-            self._tokens[token] = self._tokens.pop(token, None)
+        if token and self._tokens[-1:] != (token,):
+            self._tokens = (*(each for each in self._tokens if each != token), token)
         return token
 
     @property
