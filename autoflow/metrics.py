@@ -86,7 +86,7 @@ PATIENCE = 5.0
 TOO_OLD = 300.0
 """From which age on the last look no longer counts, in seconds: the database or a disk hangs."""
 
-LONGEST_REQUEST = 15.0
+LONGEST_REQUEST = 10.0
 """How long a client may take for its request and the answer, in seconds."""
 
 MOST_CLIENTS = 8

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from autoflow.metrics import STATUSES
+from autoflow.errors import SettingsError
+from autoflow.metrics import MOST_CLIENTS, STATUSES, serving_metrics
 from autoflow.orchestration.prefect_api import free_port
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import Deployed, write_notebook
@@ -33,7 +35,7 @@ JANUARY_12 = 1452556800
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
-WAITS = "import pathlib, time\nwhile not pathlib.Path('go').exists():\n    time.sleep(0.1)"
+WAITS = "import time\ntime.sleep(600)"
 
 MIXED_DAY = """
 workflows:
@@ -169,7 +171,7 @@ def test_every_metric_rule_and_query_of_the_dashboard_has_values_after_a_mixed_d
 
         wait_for(lambda: len(list(deployed.outputs.glob("notebooks/good--north*.ipynb"))) == 2)
         flowapi.add_date("2016-01-14")
-        wait_for(lambda: is_as_expected(scraped(port)))
+        wait_for(lambda: is_as_expected(scraped(port)), pause=0.5)
         samples = scraped(port)
 
         check_counts(samples)
@@ -180,15 +182,14 @@ def test_every_metric_rule_and_query_of_the_dashboard_has_values_after_a_mixed_d
         assert named - {name for name, _ in samples} == OF_PROMETHEUS
         assert environ["FLOWAPI_TOKEN"] not in str(samples)
 
-        wait_for(lambda: all(answer(client, query) for query in queries()))
+        wait_for(lambda: all(answer(client, query) for query in queries()), pause=0.5)
         loaded = [rule for group in client.get("/api/v1/rules").json()["data"]["groups"] for rule in group["rules"]]
         assert len(loaded) == len(in_rules)
-        wait_for(lambda: answer(client, 'ALERTS{alertname="AutoFlowDatesGivenUp", alertstate="firing"}'))
+        wait_for(lambda: answer(client, 'ALERTS{alertname="AutoFlowDatesGivenUp", alertstate="firing"}'), pause=0.5)
         assert {rule["health"] for rule in loaded} <= {"ok", "unknown"}
 
-        (deployed.inputs / "go").touch()
         deployed.write_workflows(MIXED_DAY.replace("label: hopeless", "label: other"))
-        wait_for(lambda: value(scraped(port), "autoflow_runs_total", label="other", state="failed"))
+        wait_for(lambda: value(scraped(port), "autoflow_dates", label="other", status="given_up"), pause=0.5)
         assert not [labels for _, labels in scraped(port) if ("label", "hopeless") in labels]
     check_log(log.read_text(encoding="utf-8"))
 
@@ -250,3 +251,78 @@ def check_log(log: str) -> None:
     ticks = [line for line in lines if line["message"].startswith("tick: ")]
     assert ticks
     assert all("run" not in line for line in ticks)
+
+
+def get(port: int, path: str = "/metrics", **options: Any) -> httpx.Response:
+    return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=30, **options)
+
+
+def test_a_port_that_is_in_use_is_named_in_one_line(deployed: Deployed) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with (
+            pytest.raises(SettingsError) as caught,
+            serving_metrics(deployed.settings(AUTOFLOW_METRICS_PORT=str(port))),
+        ):
+            pass
+    assert str(caught.value) == (
+        f"AUTOFLOW_METRICS_PORT: cannot listen on 127.0.0.1 port {port}: Address already in use; "
+        "choose another port, or end what uses it"
+    )
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "no.such.host.invalid"])
+def test_an_address_that_is_not_of_this_machine_is_named(deployed: Deployed, host: str) -> None:
+    settings = deployed.settings(AUTOFLOW_METRICS_PORT=str(free_port()), AUTOFLOW_METRICS_HOST=host)
+    with pytest.raises(SettingsError, match=f"cannot listen on {host} port"), serving_metrics(settings):
+        pass
+
+
+def test_without_a_port_nothing_is_served(deployed: Deployed) -> None:
+    with serving_metrics(deployed.settings()) as metrics:
+        assert metrics is None
+
+
+def test_the_server_answers_a_scrape_and_nothing_else(deployed: Deployed) -> None:
+    port = free_port()
+    with serving_metrics(deployed.settings(AUTOFLOW_METRICS_PORT=str(port))):
+        answered = get(port, headers={"Accept-Encoding": "gzip"})
+        assert answered.headers["Content-Encoding"] == "gzip"
+        assert "autoflow_build_info{" in answered.text
+        assert "Python" not in answered.headers["Server"]
+        assert [get(port, path).status_code for path in ("/", "/metrics/x", "/favicon.ico")] == [404, 404, 404]
+        assert httpx.post(f"http://127.0.0.1:{port}/metrics").status_code == 501
+    with pytest.raises(httpx.ConnectError):
+        get(port)
+
+
+def test_clients_that_never_finish_do_not_keep_others_waiting(deployed: Deployed) -> None:
+    port = free_port()
+    with ExitStack() as stack, serving_metrics(deployed.settings(AUTOFLOW_METRICS_PORT=str(port))):
+        for _ in range(MOST_CLIENTS - 1):
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            slow.sendall(b"GET /met")
+        assert get(port).is_success
+        crowd = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(5)]
+        # One of them still has a place; the others are turned away at once.
+        wait_for(lambda: sum(is_closed(each) for each in crowd) == len(crowd) - 1)
+        # Those that hold the places lose them in time.
+        wait_for(lambda: is_closed(slow))
+        wait_for(lambda: is_served(port))
+
+
+def is_closed(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def is_served(port: int) -> bool:
+    try:
+        return get(port).is_success
+    except httpx.TransportError:
+        return False
