@@ -77,7 +77,7 @@ class Farm:
 
     folder: Path
     environ: Mapping[str, str]
-    numbers: list[int] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
 
     @property
     def inputs(self) -> Path:
@@ -110,8 +110,7 @@ class Farm:
     @contextmanager
     def member(self, verb: str, *, program: Path = ROOT, **environ: str) -> Iterator[Member]:
         """Run `autoflow scheduler` or `autoflow worker` for the duration of the block."""
-        self.numbers.append(1)
-        log = self.folder / f"{verb}-{len(self.numbers)}.log"
+        log = self.folder / f"{verb}-{len(self.members)}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "autoflow", verb],
@@ -120,8 +119,9 @@ class Farm:
                 stdout=file,
                 stderr=file,
             )
+        self.members.append(Member(process, log))
         try:
-            yield Member(process, log)
+            yield self.members[-1]
         finally:
             process.send_signal(signal.SIGCONT)
             process.terminate()
