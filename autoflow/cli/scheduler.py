@@ -17,10 +17,11 @@ def scheduler(session: Session) -> ExitCode:
     \b
     Example: AUTOFLOW_DASK_SCHEDULER=tcp://127.0.0.1:8786 autoflow scheduler
     """
-    settings = session.settings
+    settings = session.scheduler_settings
     if settings.dask_scheduler is None:
         raise AutoflowError("AUTOFLOW_DASK_SCHEDULER is not set: where the scheduler listens, such as tls://name:8786")
-    set_up_logging(settings.log_level, lambda: settings.secrets)
+    as_json = session.invocation.logs_json = settings.log_format == "json"
+    set_up_logging(settings.log_level, lambda: settings.secrets, as_json=as_json)
     shutdown = Shutdown()
     with closing_on_signals(shutdown) as interrupted:
         run_scheduler(settings, shutdown)

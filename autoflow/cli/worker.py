@@ -23,7 +23,8 @@ def worker(session: Session) -> ExitCode:
     """
     settings = session.settings
     refuse_without_scheduler(settings)
-    set_up_logging(settings.log_level, lambda: settings.secrets)
+    as_json = session.invocation.logs_json = settings.log_format == "json"
+    set_up_logging(settings.log_level, lambda: settings.secrets, as_json=as_json)
     log_ends_of_threads()
     make_folders(settings)
     shutdown = Shutdown()
