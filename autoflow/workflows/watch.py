@@ -53,7 +53,7 @@ class Watch:
     """Watches workflows.yml and everything else that may need attention, in the background.
 
     Its findings go to the log, the daemon's files, the page and the messages. `workflows` is the workflows.yml
-    that the daemon has started with, and `cluster` is where it has notebooks executed, if it uses one.
+    that the daemon has started with.
     """
 
     def __init__(
@@ -65,7 +65,6 @@ class Watch:
         notifier: Notifier,
         page: PageWriter,
         clocks: Clocks | None = None,
-        cluster: "Cluster | None" = None,
     ) -> None:
         clocks = clocks or Clocks()
         self._settings = settings
@@ -73,7 +72,7 @@ class Watch:
         self._workflows = workflows
         self._notifier = notifier
         self._page = page
-        self._cluster = cluster
+        self._cluster: Cluster | None = None
         self._clock, self._seconds = clocks.now, clocks.seconds
         self._files = DaemonFiles(home=settings.prefect_home)
         self._lock = threading.Lock()
@@ -87,6 +86,10 @@ class Watch:
         self._last = Attention()
         self._guarded: Sequence[PeriodicThread] = ()
         self._thread = PeriodicThread("watch", self.look, LOOK_SECONDS, also_at_end=True)
+
+    def add_cluster(self, cluster: "Cluster | None") -> None:
+        """Watch the cluster that executes the notebooks as well, if there is one."""
+        self._cluster = cluster
 
     @contextmanager
     def running(self, accept: Callable[[WorkflowsFile], bool] | None = None) -> Iterator[None]:

@@ -49,8 +49,8 @@ class Watched:
             notifier=notifier,
             page=self.page,
             clocks=clocks,
-            cluster=daemon.cluster,
         )
+        self.watch.add_cluster(daemon.cluster)
 
     def _seconds(self) -> float:
         self._looks += 1
