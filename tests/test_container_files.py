@@ -1,6 +1,7 @@
 """The container's files, as far as they can be checked without a container engine."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tests.test_docs import README, names, page
 ROOT = Path(__file__).resolve().parent.parent
 STACK = ROOT / "docker-stack.yml"
 PREFECT_STACK = ROOT / "docker-stack.prefect.yml"
+COMPOSE = ROOT / "compose.yml"
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 DEFAULT_PACKAGES = json.loads((ROOT / "Pipfile.lock").read_text(encoding="utf-8"))["default"]
 
@@ -292,3 +294,77 @@ def test_runs_are_stopped_before_the_engine_kills_autoflow() -> None:
     assert grace + 5 < float(service["stop_grace_period"].removesuffix("s"))
     docker_stop_waits = 10
     assert float(image_environment()["AUTOFLOW_SHUTDOWN_GRACE"]) + 5 < docker_stop_waits
+
+
+def composed(**environ: str) -> "subprocess.CompletedProcess[str]":
+    """Have docker compose check compose.yml, and print what it would start."""
+    command = ["docker-compose", "--file", COMPOSE, "config"]
+    environ = {"PATH": os.environ["PATH"], **environ}
+    return subprocess.run(command, env=environ, capture_output=True, check=False, text=True, cwd=COMPOSE.parent)
+
+
+@pytest.fixture(scope="module")
+def compose_environ(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """Return what has to be set for compose.yml."""
+    folder = str(tmp_path_factory.mktemp("compose"))
+    folders = dict.fromkeys(("AUTOFLOW_INPUTS_DIR", "AUTOFLOW_OUTPUTS_DIR", "AUTOFLOW_SECRETS_DIR"), folder)
+    return {**folders, "FLOWAPI_URL": "http://host.docker.internal:9090"}
+
+
+@pytest.fixture(scope="module")
+def compose_service(compose_environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return AutoFlow's service as docker compose understands compose.yml."""
+    checked = composed(**compose_environ)
+    assert checked.returncode == 0, checked.stderr
+    services: Mapping[str, Any] = yaml.safe_load(checked.stdout)["services"]
+    assert list(services) == ["autoflow"]
+    service: Mapping[str, Any] = services["autoflow"]
+    return service
+
+
+def test_compose_file_without_a_variable_is_refused_and_names_it(compose_environ: Mapping[str, str]) -> None:
+    required = re.findall(r"\$\{([A-Z_]+):\?", COMPOSE.read_text(encoding="utf-8"))
+    assert set(required) == compose_environ.keys()
+    for name in required:
+        refused = composed(**{**compose_environ, name: ""})
+        assert refused.returncode != 0
+        assert f"set {name} to " in refused.stderr
+
+
+def test_variables_of_the_compose_file_are_documented_and_have_defaults_unless_they_are_required() -> None:
+    variables = variables_of(COMPOSE)
+    assert all(re.match(r"\$\{[A-Z_]+:[-?]", variable) for variable in variables)
+    documented = set(re.findall(r"`([A-Z_]+)`", page("how-to/compose.md")))
+    assert {re.findall("[A-Z_]+", variable)[0] for variable in variables} <= documented
+
+
+def test_settings_of_the_compose_file_are_those_of_the_stack(compose_service: Mapping[str, Any]) -> None:
+    given = {*compose_service["environment"], *image_environment()}
+    stack = loaded(STACK)["services"]["autoflow"]["environment"].keys()
+    assert stack - given == {"AUTOFLOW_MAX_RUNS_PER_TICK"}
+
+
+def test_settings_that_the_compose_file_leaves_empty_are_at_their_defaults(
+    compose_service: Mapping[str, Any], deployed: Deployed
+) -> None:
+    empty = {name: "" for name, value in compose_service["environment"].items() if not value}
+    assert {"AUTOFLOW_DB_URI", "AUTOFLOW_PRELOAD"} <= empty.keys()
+    assert deployed.settings(**empty).model_dump() == deployed.settings(AUTOFLOW_FORKED_KERNELS="true").model_dump()
+
+
+def test_container_of_the_compose_file_has_few_privileges_and_is_for_this_machine_only(
+    compose_service: Mapping[str, Any],
+) -> None:
+    assert compose_service["read_only"] is True
+    assert compose_service["cap_drop"] == ["ALL"]
+    assert [str(port).partition(":")[0] for port in compose_service["ports"]] == ["127.0.0.1", "127.0.0.1"]
+    targets = {volume["target"]: volume.get("read_only", False) for volume in compose_service["volumes"]}
+    assert targets == {"/mounts/inputs": True, "/mounts/outputs": False, "/run/secrets": True, "/tmp": False}
+
+
+def test_runs_of_the_compose_file_are_stopped_before_the_engine_kills_autoflow(
+    compose_service: Mapping[str, Any],
+) -> None:
+    grace = float(compose_service["environment"]["AUTOFLOW_SHUTDOWN_GRACE"])
+    assert grace + 5 < float(compose_service["stop_grace_period"].removesuffix("s"))
+    assert compose_service["restart"] == "unless-stopped"
