@@ -20,13 +20,17 @@ VERBS = {
     "cancel": ("cancel", "End a run that is in progress."),
     "forget": ("forget", "Delete a run with its outputs."),
     "health": ("health", "Check whether the daemon is healthy."),
+    "init": ("init", "Make a folder with a first workflow."),
     "plan": ("plan", "Show which dates are due, and why others are not."),
     "prune": ("prune", "Delete old outputs and history."),
     "retry": ("retry", "Make failed runs due again."),
     "run": ("run", "Run a workflow for one date, now."),
     "runs": ("runs", "List runs, or show one."),
+    "scheduler": ("scheduler", "Run the scheduler of a cluster."),
+    "schema": ("schema", "Print a JSON Schema of workflows.yml."),
     "start": ("daemon", "Start the daemon."),
     "validate": ("validate", "Check everything that AutoFlow needs."),
+    "worker": ("worker", "Execute notebooks for a daemon on another machine."),
 }
 """Each verb, with its module in this package and its summary for the help."""
 

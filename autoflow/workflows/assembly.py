@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from autoflow.cluster import cluster_of
 from autoflow.errors import RunStoreError
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.heartbeat import Heartbeat
@@ -55,6 +56,7 @@ def assembled(
         prefect_queues_flushed(),
         FlowRuns() as flow_runs,
         Cancellations() as cancellations,
+        cluster_of(settings) as cluster,
     ):
         page.follow(triggers)
         notifier.follow(triggers)
@@ -66,6 +68,7 @@ def assembled(
             followers=(notifier.run_ended, page.run_ended, *followers),
             fork_server=fork_server,
             flow_runs=flow_runs,
+            cluster=cluster,
         )
         yield Assembly(runner, notifier, page, stuck_watch)
 
