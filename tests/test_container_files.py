@@ -298,7 +298,7 @@ def test_runs_are_stopped_before_the_engine_kills_autoflow() -> None:
 
 def composed(**environ: str) -> "subprocess.CompletedProcess[str]":
     """Have docker compose check compose.yml, and print what it would start."""
-    command = ["docker-compose", "--file", COMPOSE, "config"]
+    command = ["docker-compose", "--file", str(COMPOSE), "config"]
     environ = {"PATH": os.environ["PATH"], **environ}
     return subprocess.run(command, env=environ, capture_output=True, check=False, text=True, cwd=COMPOSE.parent)
 
