@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from autoflow.dates.intervals import DateInterval
 from autoflow.dates.periods import Every, describe_period
@@ -74,10 +75,14 @@ class NotebookOutputs:
 
 @dataclass
 class Outcome:
-    """Outputs and errors of the notebooks of a run, by label; a notebook without either was not run."""
+    """Outputs and errors of the notebooks of a run, by label; a notebook without either was not run.
+
+    `sources` has what each of them is made from, see `NotebookSource`.
+    """
 
     outputs: dict[str, NotebookOutputs] = field(default_factory=dict)
     errors: dict[str, AutoflowError] = field(default_factory=dict)
+    sources: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def was_stopped(self) -> bool:
