@@ -14,6 +14,7 @@ from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, iso_time, print_json, print_table
 from autoflow.dates.periods import describe_period
 from autoflow.errors import AutoflowError, place_of
+from autoflow.kernels.memory import in_units
 from autoflow.model.provenance import Provenance
 from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.notebooks.redaction import Redaction
@@ -191,7 +192,12 @@ def _details(record: RunRecord, prefect_url: str | None) -> dict[str, Any]:
     ui = prefect_url.removesuffix("/api") if prefect_url and record.flow_run_id else None
     return {
         "notebooks": {
-            label: {"started_at": notebook.started_at, "seconds": notebook.seconds} for label, notebook in found.items()
+            label: {
+                "started_at": notebook.started_at,
+                "seconds": notebook.seconds,
+                "peak_memory": notebook.peak_memory,
+            }
+            for label, notebook in found.items()
         },
         "failed_source": failed.source(cell) if failed and cell else None,
         "prefect": f"{ui}/runs/flow-run/{record.flow_run_id}" if ui else None,
@@ -224,8 +230,10 @@ def _print_details(content: Mapping[str, Any]) -> None:
         if value is not None:
             out.print(f"{name:<15} {value}", markup=False, soft_wrap=True)
     for label, files in content["outputs"].items():
-        seconds = (content["notebooks"].get(label) or {}).get("seconds")
-        took = f" ({seconds:.1f} s)" if seconds is not None else ""
+        notebook = content["notebooks"].get(label) or {}
+        seconds, peak = notebook.get("seconds"), notebook.get("peak_memory")
+        used = [f"{seconds:.1f} s" if seconds is not None else "", in_units(peak) if peak else ""]
+        took = f" ({', '.join(filter(None, used))})" if any(used) else ""
         out.print(f"notebook {label}{took}", markup=False, soft_wrap=True)
         for path in (files.get("notebook"), *files.get("reports", ())):
             out.print(f"    {path}", markup=False, soft_wrap=True)

@@ -33,7 +33,7 @@ class Provenance:
     def packages(self, digest: str) -> list[str]:
         """Return the lines of a list of packages; empty if there is no such list."""
         with self._database.reading() as connection:
-            found = connection.execute(_list(digest)).scalar()
+            found: str | None = connection.execute(_list(digest)).scalar()
         return (found or "").splitlines()
 
     def of_done_dates(self, workflow: str) -> dict[RunKey, Mapping[str, Any] | None]:
@@ -48,5 +48,5 @@ class Provenance:
             }
 
 
-def _list(digest: str) -> sa.Select[tuple[str]]:
+def _list(digest: str) -> sa.Select[Any]:
     return sa.select(package_lists_table.c.packages).where(package_lists_table.c.digest == digest)

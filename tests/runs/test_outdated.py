@@ -9,7 +9,10 @@ from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowSpec
 
 NOTEBOOKS = [NotebookSpec(label=label, path=Path(f"{label}.ipynb"), parameters={}) for label in ("collect", "report")]
 TRIGGER = TriggerSpec(workflow=WorkflowSpec(name="w", notebooks=tuple(NOTEBOOKS)))
-NOW = {"collect": {"cells": "c2", "modules": {"helper.py": "h2"}}, "report": {"cells": "r2"}}
+NOW: Mapping[str, Mapping[str, Any]] = {
+    "collect": {"cells": "c2", "modules": {"helper.py": "h2"}},
+    "report": {"cells": "r2"},
+}
 
 
 def day(number: int) -> datetime.date:
