@@ -12,7 +12,7 @@ from autoflow.parser.reader import Reader
 from autoflow.parser.schemas import FileSchema
 from autoflow.parser.sensor import read_sensor
 from autoflow.parser.value_checks import check_values
-from autoflow.parser.workflows import read_definitions
+from autoflow.parser.workflows import read_definitions, read_pools
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
 
@@ -40,9 +40,12 @@ def parse_workflows_file(path: Path, *, inputs_dir: Path | None = None, secrets:
     keys = reader.keys(FileSchema(), read_document(path, problems), ())
     folder = InputsFolder((inputs_dir or path.parent).absolute())
     workflows = read_definitions(keys.get("workflows", []), reader=reader, folder=folder)
+    pools = read_pools(keys.get("pools", {}), workflows, reader)
     sensor = read_sensor(keys.get("available_dates_sensor"), reader)
     check_triggers(sensor.triggers, workflows, folder=folder, problems=problems)
     problems.raise_if_any()
     specs = {workflow.name: workflow.spec() for workflow in workflows}
     check_values(sensor.triggers, workflows, folder=folder, problems=problems)
-    return WorkflowsFile(workflows=tuple(specs.values()), sensor=sensor.spec(specs), findings=problems.findings)
+    return WorkflowsFile(
+        workflows=tuple(specs.values()), sensor=sensor.spec(specs), pools=pools, findings=problems.findings
+    )

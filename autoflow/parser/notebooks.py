@@ -11,7 +11,7 @@ from autoflow.parser.places import Place
 from autoflow.parser.problems import Problems
 from autoflow.parser.reader import Reader
 from autoflow.parser.schemas import NotebookSchema, OutputSchema
-from autoflow.parser.values import report_format, source
+from autoflow.parser.values import report_format, secret_name, source
 from autoflow.parser.wording import did_you_mean, show
 from autoflow.specs import NO_TIMEOUT, RESERVED_NAMES, NotebookSpec, OutputSpec, ReportFormat
 
@@ -34,6 +34,9 @@ def read_notebook(value: object, place: Place, *, reader: Reader, folder: Inputs
         if "output" in keys
         else None,
         timeout=NO_TIMEOUT if _is_null(value, "timeout") else keys.get("timeout"),
+        memory=keys.get("memory"),
+        pool=keys.get("pool"),
+        secrets=tuple(reader.distinct(secret_name, keys["secrets"], (*place, "secrets"))) if "secrets" in keys else (),
     )
 
 

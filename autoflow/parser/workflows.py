@@ -1,5 +1,7 @@
 """Read the part `workflows` of the file, and check how the notebooks of each workflow depend on each other."""
 
+from collections.abc import Iterable
+
 from autoflow.parser.drafts import WorkflowDraft
 from autoflow.parser.inputs_folder import InputsFolder
 from autoflow.parser.notebooks import read_notebook
@@ -7,7 +9,8 @@ from autoflow.parser.places import Place, show_place
 from autoflow.parser.problems import Problems
 from autoflow.parser.reader import Reader
 from autoflow.parser.schemas import WorkflowSchema
-from autoflow.parser.wording import show
+from autoflow.parser.values import at_least_one
+from autoflow.parser.wording import did_you_mean, show
 
 _PLACE: Place = ("workflows",)
 _LONGEST_CYCLE = 12
@@ -22,6 +25,19 @@ def read_definitions(values: list[object], *, reader: Reader, folder: InputsFold
     )
     _check_names(workflows, reader.problems)
     return workflows
+
+
+def read_pools(given: dict[str, object], workflows: Iterable[WorkflowDraft], reader: Reader) -> dict[str, int]:
+    """Read how many notebooks of each pool may run at a time; report notebooks whose pool is not there."""
+    place: Place = ("pools",)
+    pools = {name: reader.value(at_least_one, value, (*place, name)) for name, value in given.items()}
+    for workflow in workflows:
+        for notebook in workflow.notebooks:
+            if notebook.pool is not None and notebook.pool not in pools:
+                hint = did_you_mean(notebook.pool, pools) or f"; add 'pools: {{{notebook.pool}: 1}}' to the file"
+                message = f"unknown pool {show(notebook.pool)}{hint}"
+                reader.problems.add((*workflow.place, "notebooks", notebook.label, "pool"), message)
+    return {name: number for name, number in pools.items() if number is not None}
 
 
 def _read_workflow(value: object, place: Place, *, reader: Reader, folder: InputsFolder) -> WorkflowDraft:
