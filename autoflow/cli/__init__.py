@@ -26,9 +26,11 @@ VERBS = {
     "retry": ("retry", "Make failed runs due again."),
     "run": ("run", "Run a workflow for one date, now."),
     "runs": ("runs", "List runs, or show one."),
+    "scheduler": ("scheduler", "Run the scheduler of a cluster."),
     "schema": ("schema", "Print a JSON Schema of workflows.yml."),
     "start": ("daemon", "Start the daemon."),
     "validate": ("validate", "Check everything that AutoFlow needs."),
+    "worker": ("worker", "Execute notebooks for a daemon on another machine."),
 }
 """Each verb, with its module in this package and its summary for the help."""
 

@@ -68,6 +68,7 @@ def execute(  # noqa: PLR0913 - they do not belong together
     stop: StopSignal | None = None,
     on_cell: CellCallback | None = None,
     fork_server: ForkServer | None = None,
+    confirm: Callable[[], None] | None = None,
 ) -> None:
     """Run `notebook` with `parameters` in a kernel of its own and write the executed notebook to `executed`.
 
@@ -75,7 +76,8 @@ def execute(  # noqa: PLR0913 - they do not belong together
     `fork_server`. `timeout` limits the whole notebook and `start_timeout` the start of the kernel, in seconds; `memory`
     limits what the kernel and all that it has started may use together, in bytes.
     `executed` is written even if the run fails, with the outputs so far, unless `notebook` cannot be read. `secrets`
-    appear neither in it nor in errors, which call the notebook `label`. Blocks: do not call it in an event loop.
+    appear neither in it nor in errors, which call the notebook `label`. `confirm` is called right before `executed`
+    appears, and may raise to prevent it. Blocks: do not call it in an event loop.
 
     Raises
     ------
@@ -97,7 +99,7 @@ def execute(  # noqa: PLR0913 - they do not belong together
         raise _explained(error, label, run, parameters) from None
     finally:
         run.node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)
-        _write(redaction.of_notebook(run.node), executed)
+        _write(redaction.of_notebook(run.node), executed, confirm)
 
 
 def _read(notebook: Path, label: str) -> nbformat.NotebookNode:
@@ -315,11 +317,11 @@ def _isoformat(value: object) -> str:
     raise TypeError(f"{type(value).__name__} is not a JSON type")
 
 
-def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
+def _write(notebook: nbformat.NotebookNode, path: Path, confirm: Callable[[], None] | None) -> None:
     """Write `notebook`, which is changed, to `path`, completely or not at all."""
     # Not with `nbformat.write`, which makes several copies of the whole text.
     options: dict[str, Any] = {"indent": 1, "sort_keys": True, "separators": (",", ": "), "ensure_ascii": False}
     # A notebook can print lone surrogates, which UTF-8 cannot encode.
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace") as file:
+    with whole_file(path, confirm) as temporary, temporary.open("w", encoding="utf-8", errors="replace") as file:
         json.dump(strip_transient(split_lines(notebook)), file, **options)
         file.write("\n")

@@ -113,6 +113,14 @@ class Settings(BaseSettings):
         "how long after its last heartbeat a run has crashed; the same for all daemons",
         60.0,
     )
+    dask_scheduler: Annotated[checks.SchedulerAddress, checks.IsUsableCluster] | None = _named(
+        "AUTOFLOW_DASK_SCHEDULER", "the address of the Dask scheduler; without it, notebooks run on this machine", None
+    )
+    worker_slots: Annotated[int, whole_number(highest=10_000)] = _named(
+        "AUTOFLOW_WORKER_SLOTS",
+        "how many notebooks a worker of a cluster executes at the same time",
+        default_factory=lambda: len(os.sched_getaffinity(0)),
+    )
     forked_kernels: checks.Switch = _named(
         "AUTOFLOW_FORKED_KERNELS", "whether kernels are forked from a process that has preloaded modules", True
     )
@@ -215,6 +223,11 @@ class Settings(BaseSettings):
         if self.db_uri.startswith("sqlite:///"):
             found.append(Path(self.db_uri.removeprefix("sqlite:///").partition("?")[0]).parent)
         return tuple(dict.fromkeys(found))
+
+    @property
+    def given_parallel_runs(self) -> int | None:
+        """How many runs are executed at the same time if that is set; None if not."""
+        return self.max_parallel_runs if "max_parallel_runs" in self.model_fields_set else None
 
     @property
     def db_uri(self) -> str:

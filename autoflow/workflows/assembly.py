@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from autoflow.cluster import cluster_of
 from autoflow.errors import RunStoreError
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.heartbeat import Heartbeat
@@ -48,6 +49,7 @@ def assembled(
         prefect_queues_flushed(),
         FlowRuns() as flow_runs,
         Cancellations() as cancellations,
+        cluster_of(settings) as cluster,
     ):
         page.follow(triggers)
         notifier.follow(triggers)
@@ -59,6 +61,7 @@ def assembled(
             followers=(notifier.run_ended, page.run_ended),
             fork_server=fork_server,
             flow_runs=flow_runs,
+            cluster=cluster,
         )
         yield Assembly(runner, notifier, page, stuck_watch)
 
