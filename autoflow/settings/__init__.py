@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, unquote, unquote_plus
@@ -258,6 +258,11 @@ class Settings(BaseSettings):
             # So that flowclient trusts FlowAPI's certificate in a notebook, too.
             names.setdefault("SSL_CERT_FILE", str(self.ssl_certificate))
         return names | {"FLOWAPI_URL": self.flowapi_url, "FLOWAPI_TOKEN": self.current_flowapi_token()}
+
+    def values_of(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the variables or secrets with these names that are set, as they are now."""
+        values = {name: self._current(name) for name in names}
+        return {name: value for name, value in values.items() if value}
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -184,6 +184,10 @@ def _work(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Work:
         template=notebook.output.template if notebook.output else None,
         title=run.title or run.workflow.name,
         dates=run.dates_text,
+        memory=notebook.memory,
+        pool=notebook.pool,
+        secrets=notebook.secrets,
+        hidden=notebook.hidden,
     )
 
 

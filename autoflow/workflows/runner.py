@@ -20,6 +20,7 @@ from autoflow.system.log import logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
 from autoflow.workflows.flow import Progress, make_notebooks_workflow
+from autoflow.workflows.pools import InPools, Pools
 from autoflow.workflows.room import Room
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class WorkflowRunner:
     fork_server: ForkServer | None = None
     flow_runs: FlowRuns = field(default_factory=FlowRuns)
     cluster: "Cluster | None" = None
+    pools: Pools = field(default_factory=Pools)
     room: Room = field(init=False)
 
     def __post_init__(self) -> None:
@@ -149,7 +151,7 @@ class WorkflowRunner:
             outcome=active.outcome,
             stop=active.stop,
             progress=progress,
-            place=self._place(active),
+            place=InPools(self._place(active), self.pools),
             done=active.record_if_complete,
         )
         active.execute(workflow, self.flow_runs)

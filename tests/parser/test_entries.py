@@ -15,7 +15,7 @@ from autoflow.parser.schemas import (
     TriggerSchema,
     WorkflowSchema,
 )
-from autoflow.specs import OnChange, Order, TriggerSpec
+from autoflow.specs import OnChange, Order, PoolSpec, TriggerSpec
 from tests.conftest import write_notebook
 from tests.parser.good_file import changed, parse, problems
 
@@ -252,9 +252,9 @@ def test_a_file_with_every_key_is_valid(inputs: Path) -> None:
     (inputs / "own.tpl").write_text("= Title")
     file = parse(inputs, text)
     assert file.findings == ()
-    run, _ = file.workflows[0].notebooks
-    assert (run.memory, run.pool, run.secrets) == (2560 * 1024**2, "flowkit", ("MAP_KEY",))
-    assert file.pools == {"flowkit": 2}
+    run, report = file.workflows[0].notebooks
+    assert (run.memory, run.pool, run.secrets) == (2560 * 1024**2, PoolSpec("flowkit", 2), ("MAP_KEY",))
+    assert (run.hidden, report.hidden) == ((), ("MAP_KEY",))
     labels = [(each.label, each.every, each.shown_title) for each in file.sensor.triggers]
     assert labels == [
         ("national", Every.MONTH, "Mobility, whole country"),
