@@ -14,7 +14,7 @@ from autoflow.cluster.fitness import Fitness, own_problem
 from autoflow.cluster.lease import Lease
 from autoflow.cluster.orders import Answer, Order, Verdict, version_of
 from autoflow.cluster.versions import code_version, file_digest
-from autoflow.cluster.work import Result, carry_out
+from autoflow.cluster.work import Means, Result, carry_out
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, RunStopped, RunStoreError, UnexpectedError
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.claim_ages import ClaimAges
@@ -190,16 +190,11 @@ class Desk:
             if job.is_moved:
                 raise RunStopped(job.stop.reason)
 
+        on_cell = _progress(order, line)
+        means = Means(stop=job.stop, on_cell=on_cell, fork_server=self._fork_server, confirm=confirm)
         try:
             with bugs_logged(self.settings.secrets):
-                return carry_out(
-                    order.work,
-                    self.settings,
-                    stop=job.stop,
-                    on_cell=_progress(order, line),
-                    fork_server=self._fork_server,
-                    confirm=confirm,
-                )
+                return carry_out(order.work, self.settings, means)
         except UnexpectedError as error:
             return Result(error=error)
 

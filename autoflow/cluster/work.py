@@ -65,6 +65,20 @@ class Result:
     error: AutoflowError | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """How work is stopped, watched and helped.
+
+    `on_cell` is called for each cell. Kernels start faster with a `fork_server`. `confirm` is called right before each
+    file appears in its place, and may raise RunStopped to prevent it.
+    """
+
+    stop: StopSignal
+    on_cell: CellCallback | None = None
+    fork_server: ForkServer | None = None
+    confirm: Callable[[], None] | None = None
+
+
 class Place(Protocol):
     """Where the notebooks of a run are executed."""
 
@@ -90,62 +104,46 @@ class ThisMachine:
 
     def carry_out(self, work: Work, *, stop: StopSignal, on_cell: CellCallback | None = None) -> Result:
         """Execute the notebook and make its reports, see `Place`."""
-        return carry_out(work, self.settings, stop=stop, on_cell=on_cell, fork_server=self.fork_server)
+        return carry_out(work, self.settings, Means(stop=stop, on_cell=on_cell, fork_server=self.fork_server))
 
 
-def carry_out(
-    work: Work,
-    settings: Settings,
-    *,
-    stop: StopSignal,
-    on_cell: CellCallback | None = None,
-    fork_server: ForkServer | None = None,
-    confirm: Callable[[], None] | None = None,
-) -> Result:
+def carry_out(work: Work, settings: Settings, means: Means) -> Result:
     """Execute the notebook and make its reports on this machine.
 
-    The executed notebook is written even if it fails, with the cells that have run. `confirm` is called right before
-    each file appears in its place, and may raise RunStopped to prevent it. The error is a NotebookError, a ReportError,
-    a NoRoomError or RunStopped.
+    The executed notebook is written even if it fails, with the cells that have run. The error is a NotebookError, a
+    ReportError, a NoRoomError or RunStopped.
 
     Raises
     ------
     RunStopped
-        If `stop` is set before it starts.
+        If it is stopped before it starts.
 
     """
-    stop.raise_if_set()
+    means.stop.raise_if_set()
     executed = work.executed(settings)
     try:
         # Someone may have removed them. Without their parents, which are missing while a disk is not mounted.
         settings.notebooks_dir.mkdir(exist_ok=True)
         settings.reports_dir.mkdir(exist_ok=True)
-        _execute(work, settings, stop, on_cell, fork_server, confirm)
-        reports = tuple(_reports(work, settings, stop, confirm))
+        _execute(work, settings, means)
+        reports = tuple(_reports(work, settings, means))
         return Result(outputs=NotebookOutputs(executed, reports))
     except AutoflowError as error:
         reason = _reason_for_no_room(error, settings)
         no_room = NoRoomError(reason, settings.written_folders) if reason else None
         return Result(outputs=NotebookOutputs(executed), error=no_room or error)
     except OSError as error:
-        if stop.is_set:
-            return Result(error=RunStopped(stop.reason))
+        if means.stop.is_set:
+            return Result(error=RunStopped(means.stop.reason))
         message = f"notebook '{work.label}': could not write {executed}: {error.strerror}"
         if error.errno in NO_ROOM:
             return Result(error=NoRoomError(message, [settings.notebooks_dir, settings.reports_dir]))
         return Result(error=ReportError(message))
 
 
-def _execute(
-    work: Work,
-    settings: Settings,
-    stop: StopSignal,
-    on_cell: CellCallback | None,
-    fork_server: ForkServer | None,
-    confirm: Callable[[], None] | None,
-) -> None:
-    if fork_server:
-        fork_server.keep_private((*work.secrets, *work.hidden))
+def _execute(work: Work, settings: Settings, means: Means) -> None:
+    if means.fork_server:
+        means.fork_server.keep_private((*work.secrets, *work.hidden))
     execute(
         work.notebook,
         work.executed(settings),
@@ -155,10 +153,10 @@ def _execute(
         secrets=(*settings.secrets, *settings.values_of(work.secrets).values()),
         timeout=work.timeout,
         memory=work.memory,
-        stop=stop,
-        on_cell=on_cell,
-        fork_server=fork_server,
-        confirm=confirm,
+        stop=means.stop,
+        on_cell=means.on_cell,
+        fork_server=means.fork_server,
+        confirm=means.confirm,
     )
 
 
@@ -171,7 +169,7 @@ def _environment(work: Work, settings: Settings) -> dict[str, str]:
     return {name: value for name, value in settings.kernel_environ.items() if name not in work.hidden} | found
 
 
-def _reports(work: Work, settings: Settings, stop: StopSignal, confirm: Callable[[], None] | None) -> Iterator[Path]:
+def _reports(work: Work, settings: Settings, means: Means) -> Iterator[Path]:
     for report_format in work.formats:
         report = settings.reports_dir / f"{work.stem}.{report_format}"
         try:
@@ -183,8 +181,8 @@ def _reports(work: Work, settings: Settings, stop: StopSignal, confirm: Callable
                 template=work.template or settings.asciidoc_template_path,
                 inputs_dir=work.notebook.parent,
                 timeout=work.report_timeout,
-                stop=stop,
-                confirm=confirm,
+                stop=means.stop,
+                confirm=means.confirm,
             )
         except ReportError as error:
             reason = Redaction(settings.secrets).of_text(str(error))

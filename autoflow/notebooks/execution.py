@@ -73,11 +73,10 @@ def execute(  # noqa: PLR0913 - they do not belong together
     """Run `notebook` with `parameters` in a kernel of its own and write the executed notebook to `executed`.
 
     The kernel works in the folder of `notebook` with the variables of `environment`, and starts sooner with a
-    `fork_server`. `timeout` limits the whole notebook and `start_timeout` the start of the kernel, in seconds; `memory`
-    limits what the kernel and all that it has started may use together, in bytes.
-    `executed` is written even if the run fails, with the outputs so far, unless `notebook` cannot be read. `secrets`
-    appear neither in it nor in errors, which call the notebook `label`. `confirm` is called right before `executed`
-    appears, and may raise to prevent it. Blocks: do not call it in an event loop.
+    `fork_server`. `timeout` is for the whole notebook, `start_timeout` for the kernel's start, in seconds; `memory` is
+    what the kernel and all that it starts may use, in bytes. `executed` is written even if the run fails, unless
+    `notebook` cannot be read or `confirm`, called right before, raises. `secrets` are neither in it nor in errors,
+    which call the notebook `label`. Do not call it in an event loop.
 
     Raises
     ------
@@ -98,8 +97,7 @@ def execute(  # noqa: PLR0913 - they do not belong together
             stop.raise_if_set()  # it may have caused the error
         raise _explained(error, label, run, parameters) from None
     finally:
-        run.node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)
-        _write(redaction.of_notebook(run.node), executed, confirm)
+        run.write(notebook, executed, confirm)
 
 
 def _read(notebook: Path, label: str) -> nbformat.NotebookNode:
@@ -254,6 +252,11 @@ class _Run:
         outputs = [] if self.position is None else self.node.cells[self.position].get("outputs", [])
         lines = [line for output in outputs for line in output.get("traceback", ())]
         return without_ansi_codes("\n".join(lines))
+
+    def write(self, notebook: Path, executed: Path, confirm: Callable[[], None] | None) -> None:
+        """Write the notebook, as it is now, to `executed`, without secrets."""
+        self.node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)
+        _write(self.redaction.of_notebook(self.node), executed, confirm)
 
     def place(self) -> tuple[int | None, str | None]:
         """Return the number of the current cell and its beginning; None if it is not one of the author's."""

@@ -25,6 +25,7 @@ MAX_SECONDS = 366 * 24 * 3600
 HIGHEST_PORT = 65535
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LOG_FORMATS = ("text", "json")
 
 
 class Problem(ValueError):  # noqa: N818 - a source gives it as a value
@@ -131,6 +132,12 @@ def whole_number(*, highest: int) -> BeforeValidator:
 def _log_level(value: str) -> str:
     if value not in LOG_LEVELS:
         raise ValueError(f"'{value}' is not one of {', '.join(LOG_LEVELS)} (in upper case)")
+    return value
+
+
+def _log_format(value: str) -> str:
+    if value not in LOG_FORMATS:
+        raise ValueError(f"'{value}' is not one of {', '.join(LOG_FORMATS)}")
     return value
 
 
@@ -242,6 +249,7 @@ InputsFolder = Annotated[AbsolutePath, AfterValidator(_has_workflows)]
 Folder = Annotated[AbsolutePath, AfterValidator(_writable)]
 FolderInUri = Annotated[Folder, AfterValidator(_may_be_in_uri)]
 LogLevel = Annotated[str, AfterValidator(_log_level)]
+LogFormat = Annotated[str, AfterValidator(_log_format)]
 FlowApiUrl = Annotated[str, web_address("https://flowapi.example.org:9090"), AfterValidator(_without_login)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Modules = Annotated[tuple[str, ...], BeforeValidator(_modules)]

@@ -119,6 +119,12 @@ class Dispatcher:
             return self._backlog.has_due or self._next_retry is not None
 
     @property
+    def running(self) -> int:
+        """How many runs have a slot."""
+        with self._lock:
+            return self._backlog.running
+
+    @property
     def waiting(self) -> int:
         """How many dates wait for data, as far as the plan knows."""
         with self._lock:

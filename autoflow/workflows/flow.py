@@ -4,6 +4,7 @@ import datetime
 import functools
 import hashlib
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -137,6 +138,7 @@ def _final_state(outcome: Outcome) -> Any:
 @prefect.task(persist_result=False, cache_policy=NO_CACHE, log_prints=False)
 def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> NotebookOutputs:
     """Run one notebook; `upstream` contains the outputs of the notebooks that it depends on."""
+    started = time.monotonic()
     try:
         with bugs_logged(step.settings.secrets):
             outputs = run_notebook(step, upstream)
@@ -144,6 +146,8 @@ def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Notebo
         step.outcome.errors[step.notebook.label] = error
         # Without its cause: Prefect stores what it gets, and a notebook's traceback can contain anything.
         raise error from None
+    finally:
+        step.outcome.seconds[step.notebook.label] = time.monotonic() - started
     step.outcome.outputs[step.notebook.label] = outputs
     return outputs
 

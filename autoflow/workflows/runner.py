@@ -16,7 +16,7 @@ from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
 from autoflow.runs.statuses import in_ranges
 from autoflow.runs.stuck import in_words
 from autoflow.settings import Settings
-from autoflow.system.log import logger
+from autoflow.system.log import log_fields, logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
 from autoflow.workflows.flow import Progress, make_notebooks_workflow
@@ -109,7 +109,9 @@ class WorkflowRunner:
         )
         if claim is None:
             return None
-        return self._run_claimed(run, claim, shutdown, cancel, progress)
+        date = run.reference_date.isoformat()
+        with log_fields(run=claim.id, workflow=run.workflow.name, label=run.label, date=date):
+            return self._run_claimed(run, claim, shutdown, cancel, progress)
 
     def _has_expired(self, run: WorkflowRun, shutdown: Shutdown, cancel: StopSignal) -> bool:
         """Wait until the last claim of a run that has lost its worker has expired; return False if it is unwanted."""
@@ -181,7 +183,7 @@ class WorkflowRunner:
             return RunState.INTERRUPTED
         state = active.end.state
         _log_end(active.run, state, active.outcome, active.end.error, seconds=seconds)
-        self._notify_followers(EndedRun(run=active.run, state=state, outcome=active.outcome))
+        self._notify_followers(EndedRun(run=active.run, state=state, outcome=active.outcome, seconds=seconds))
         return state
 
     def _notify_followers(self, ended: EndedRun) -> None:
