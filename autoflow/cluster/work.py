@@ -9,6 +9,7 @@ from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportErr
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.notebooks.execution import CellCallback, execute
 from autoflow.notebooks.redaction import Redaction
+from autoflow.notebooks.sources import made_from, source_as_json
 from autoflow.reports import ReportContext, convert
 from autoflow.runs.run import NotebookOutputs
 from autoflow.settings import Settings
@@ -153,6 +154,7 @@ def _execute(work: Work, settings: Settings, means: Means) -> None:
         secrets=(*settings.secrets, *settings.values_of(work.secrets).values()),
         timeout=work.timeout,
         memory=work.memory,
+        made_from=made_from(settings.inputs_dir, source_as_json(work.notebook)),
         stop=means.stop,
         on_cell=means.on_cell,
         fork_server=means.fork_server,

@@ -64,6 +64,7 @@ def execute(  # noqa: PLR0913 - they do not belong together
     secrets: Iterable[str] = (),
     timeout: float = NO_TIMEOUT,
     memory: int | None = None,
+    made_from: Mapping[str, Any] | None = None,
     start_timeout: float = KERNEL_START_TIMEOUT,
     stop: StopSignal | None = None,
     on_cell: CellCallback | None = None,
@@ -74,9 +75,9 @@ def execute(  # noqa: PLR0913 - they do not belong together
 
     The kernel works in the folder of `notebook` with the variables of `environment`, and starts sooner with a
     `fork_server`. `timeout` is for the whole notebook, `start_timeout` for the kernel's start, in seconds; `memory` is
-    what the kernel and all that it starts may use, in bytes. `executed` is written even if the run fails, unless
-    `notebook` cannot be read or `confirm`, called right before, raises. `secrets` are neither in it nor in errors,
-    which call the notebook `label`. Do not call it in an event loop.
+    what the kernel and all that it starts may use, in bytes. `made_from` goes into the metadata of `executed`, which is
+    written even if the run fails, unless `notebook` cannot be read or `confirm`, called right before, raises.
+    `secrets` are neither in it nor in errors, which call the notebook `label`. Do not call it in an event loop.
 
     Raises
     ------
@@ -90,6 +91,8 @@ def execute(  # noqa: PLR0913 - they do not belong together
     run = _Run(
         _read(notebook, label), notebook.parent, environment, start_timeout, on_cell, fork_server, redaction, memory
     )
+    if made_from is not None:
+        run.node.metadata["made_from"] = dict(made_from)
     try:
         run.to_the_end(parameters, _Limits(timeout, stop))
     except Exception as error:  # noqa: BLE001 - any exception fails this run, and no other

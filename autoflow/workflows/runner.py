@@ -139,7 +139,13 @@ class WorkflowRunner:
             self.fork_server.warm_up(self.settings.kernel_environ)
         with self.cancellations.of(StopSignal(cancel)) as watched:
             active = ActiveRun(
-                run=run, claim=claim, store=self.store, shutdown=shutdown, cancel=cancel, watched=watched
+                run=run,
+                claim=claim,
+                store=self.store,
+                shutdown=shutdown,
+                cancel=cancel,
+                watched=watched,
+                inputs_dir=self.settings.inputs_dir,
             )
             with self.heartbeat.of(claim, active.stop, cancel=watched.stop):
                 self._execute(active, progress)
