@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from autoflow.errors import AutoflowError, PrefectApiError, WorkflowsFileError
 from autoflow.kernels.fork_server import ForkServer
+from autoflow.messages.notifier import Notifier
 from autoflow.model.store import RunStore
-from autoflow.notify import Notifier
 from autoflow.orchestration.deployments import POLL_SECONDS, Deployment, DeploymentRunner
 from autoflow.orchestration.failures import PREFECT_FAILURES
 from autoflow.sensor import Sensor, Tick, make_available_dates_sensor, make_run_workflow

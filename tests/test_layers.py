@@ -15,9 +15,9 @@ LAYERS = (
     ("settings",),
     ("specs",),
     ("flowapi", "kernels", "runs"),
-    ("model", "notebooks", "notify"),
+    ("model", "notebooks"),
     ("orchestration", "reports"),
-    ("page", "parser"),
+    ("messages", "page", "parser"),
     ("workflows",),
     ("sensor",),
     ("service",),
@@ -31,7 +31,7 @@ RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 DOORS = {
     "alembic": {"model"},
-    "apprise": {"notify"},
+    "apprise": {"messages"},
     "bleach": {"page"},
     "flowclient": {"flowapi"},
     "cronsim": {"parser"},

@@ -95,8 +95,25 @@ class TriggerSchema(Schema):
     longest_gap = Key(values.days)
     wait = Key(values.days)
     on_change = Key(values.on_change)
+    deadline = Key(values.mapping)
+    notify = Key(values.nonempty_mapping)
     retry_delay = Key(values.seconds)
     max_attempts = Key(values.attempts)
+
+
+class DeadlineSchema(Schema):
+    """By when a date has to be done."""
+
+    days = Key(values.days, required=True)
+    at = Key(values.time_of_day)
+
+
+class NotifySchema(Schema):
+    """Who gets messages; `success` and `failure` are one name or a list of names."""
+
+    success = Key(values.any_value)
+    failure = Key(values.any_value)
+    attach = Key(values.report_format)
 
 
 def load(schema: Schema, given: dict[str, object]) -> tuple[dict[str, Any], dict[str, str]]:

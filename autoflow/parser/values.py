@@ -22,6 +22,7 @@ MOST_DAYS = 3_650
 """How many days an entry can wait for data, at most."""
 
 _LABEL = re.compile(r"[\w.-]{1,60}")
+_TIME_OF_DAY = re.compile(r"([01]?[0-9]|2[0-3]):[0-5][0-9]", re.ASCII)
 _NOT_IN_LABEL = re.compile(r"[^\w.-]+")
 
 
@@ -163,6 +164,13 @@ def days(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_DAYS:
         raise UnexpectedValueError(f"a whole number of days from 0 to {MOST_DAYS}", value)
     return value
+
+
+def time_of_day(value: object) -> dt.time:
+    """Accept a time of day in hours and minutes, such as ``09:00``."""
+    if not isinstance(value, str) or not _TIME_OF_DAY.fullmatch(value):
+        raise UnexpectedValueError("a time of day such as '09:00', from '00:00' to '23:59'", value)
+    return dt.time.fromisoformat(value.zfill(5))
 
 
 def timezone(value: object) -> str:

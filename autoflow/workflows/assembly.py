@@ -3,18 +3,15 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
-from autoflow.errors import RunStoreError
 from autoflow.kernels.fork_server import ForkServer
+from autoflow.messages.notifier import Notifier
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
-from autoflow.notify import Notifier
 from autoflow.orchestration.cancellation import Cancellations
 from autoflow.orchestration.flow_runs import FlowRuns
 from autoflow.orchestration.prefect_client_internals import disable_heartbeats, prefect_queues_flushed
 from autoflow.page.writer import PageWriter
-from autoflow.runs.records import RunKey, RunRecord
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
 from autoflow.workflows.runner import WorkflowRunner
@@ -41,7 +38,7 @@ def assembled(
     """
     disable_heartbeats()
     with (
-        Notifier(settings, last_run=partial(_last_run, store)) as notifier,
+        Notifier(settings, store) as notifier,
         PageWriter(settings, store) as page,
         Heartbeat(store) as heartbeat,
         StuckWatch(store, followers=[notifier.runs_are_stuck]) as stuck_watch,
@@ -61,12 +58,3 @@ def assembled(
             flow_runs=flow_runs,
         )
         yield Assembly(runner, notifier, page, stuck_watch)
-
-
-def _last_run(store: RunStore, key: RunKey) -> RunRecord | None:
-    """Return the newest run of a date; None if there is none, or the run store fails."""
-    try:
-        found = store.runs(workflow=key.workflow, first=key.reference_date, last=key.reference_date)
-    except RunStoreError:
-        return None
-    return next((record for record in found if record.key == key), None)

@@ -10,8 +10,8 @@ from functools import partial
 
 from autoflow.errors import AutoflowError, FlowApiError, RunStoreError, TokenError, WorkflowsFileError
 from autoflow.flowapi import FlowApi
+from autoflow.messages.notifier import Notifier
 from autoflow.model.store import RunStore
-from autoflow.notify import Notifier
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.server_process import is_ready
 from autoflow.orchestration.sights import database_id, see
