@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from autoflow.errors import AutoflowError, PrefectApiError, WorkflowsFileError
 from autoflow.kernels.fork_server import ForkServer
+from autoflow.messages.entries import EntryWatch
 from autoflow.messages.notifier import Notifier
 from autoflow.model.store import RunStore
 from autoflow.orchestration.deployments import POLL_SECONDS, Deployment, DeploymentRunner
@@ -48,9 +49,13 @@ def serve(
     """
     with assembled(settings, store, triggers=workflows.sensor.triggers, fork_server=fork_server) as assembly:
         runner, stuck_watch = assembly.runner, assembly.stuck_watch
-        watch = Watch(settings, store, workflows, notifier=assembly.notifier, page=assembly.page)
-        followers = _TickFollowers(assembly.notifier, watch)
-        with Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher:
+        notifier, entries = assembly.notifier, assembly.entries
+        watch = Watch(settings, store, workflows, notifier=notifier, page=assembly.page, followers=[entries.follow])
+        followers = _TickFollowers(notifier, watch, entries)
+        with (
+            entries.running(workflows.sensor),
+            Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher,
+        ):
             sensor = Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=shutdown.wait_until_closing)
             if once or workflows.sensor.schedule is None:
                 with watch.running():
@@ -64,16 +69,18 @@ def serve(
 
 @dataclass(frozen=True)
 class _TickFollowers:
-    """Passes the result of each tick on to the notifier and the watch."""
+    """Passes the result of each tick on to the notifier and the watches."""
 
     notifier: Notifier
     watch: Watch
+    entries: EntryWatch
 
     def tick_ended(self, result: Tick | AutoflowError) -> None:
         self.watch.tick_ended(result if isinstance(result, AutoflowError) else None)
         if isinstance(result, Tick):
             self.notifier.given_up(result.given_up)
             self.notifier.days_changed(result.changes)
+        self.entries.tick_ended()
 
 
 def _serve_once(sensor: Sensor, runner: WorkflowRunner, shutdown: Shutdown, followers: _TickFollowers) -> bool:

@@ -39,7 +39,7 @@ DOORS = {
     "jupyter_client": {"kernels"},
     "jwt": {"flowapi"},
     "marshmallow": {"parser"},
-    "mistune": {"page"},
+    "mistune": {"messages", "page"},
     "nbclient": {"notebooks"},
     "nbconvert": {"reports", "page"},
     "papermill": {"notebooks"},

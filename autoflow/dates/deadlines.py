@@ -40,6 +40,13 @@ class Deadline:
         except OverflowError:
             return NEVER
 
+    def text(self, date: dt.date) -> str:
+        """Return the deadline of a reference date for people, in its time zone."""
+        try:
+            return f"{date + self.days * _DAY} {self.at:%H:%M} {self.zone}"
+        except OverflowError:
+            return "never"
+
     def dates_between(self, after: dt.datetime, until: dt.datetime, every: Every) -> Iterator[dt.date]:
         """Yield the reference dates, for periods of the kind `every`, whose deadline is later than `after`.
 

@@ -31,6 +31,10 @@ LOOK_SECONDS = 5.0
 """How often messages are looked for that are to be tried again, which costs one query."""
 
 
+LAST_SECONDS = 20.0
+"""How long AutoFlow waits at its end for messages to be sent; the next start sends the others."""
+
+
 @dataclass
 class Counts:
     """The numbers of messages that this process has sent, and of those that it could not send for a day."""
@@ -57,7 +61,9 @@ class Sender:
         self._sent: set[int] = set()
         self._outages: dict[tuple[str, int], Outage] = {}
         self._store_outage = Outage()
-        self._thread = PeriodicThread("messages-sender", self.send_due, LOOK_SECONDS, also_at_end=True)
+        self._thread = PeriodicThread(
+            "messages-sender", self.send_due, LOOK_SECONDS, also_at_end=True, last_wait=LAST_SECONDS
+        )
 
     def __enter__(self) -> Self:
         """Start to send."""

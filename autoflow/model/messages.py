@@ -4,7 +4,7 @@ import datetime as dt
 import enum
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from autoflow.model.queries import read_histories
 from autoflow.model.store import RunStore
 from autoflow.model.tables import entries_table, messages_table, notices_table, runs_table
-from autoflow.runs.records import History, RunState, WorkflowKey
+from autoflow.runs.records import Histories, RunState, WorkflowKey
 from autoflow.specs import Json
 
 OTHERS_WAIT = dt.timedelta(minutes=2)
@@ -253,10 +253,10 @@ class MessageStore:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ONE_AT_A_TIME)))
             yield MessageRecord(connection, self._now(connection), self._store.holder)
 
-    def history(self, key: WorkflowKey) -> History:
-        """Return the history of an entry."""
+    def histories(self, workflow: str, with_starts: Collection[WorkflowKey] = ()) -> Histories:
+        """Return the histories of the entries of a workflow, those of `with_starts` with the starts of their runs."""
         with self._database.reading() as connection:
-            return read_histories(connection, [key], workflow=key.workflow).get(key, History())
+            return read_histories(connection, with_starts, workflow=workflow)
 
     def _now(self, connection: sa.Connection) -> dt.datetime:
         now: dt.datetime = self._store.now

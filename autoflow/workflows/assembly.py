@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from autoflow.kernels.fork_server import ForkServer
+from autoflow.messages.entries import EntryWatch
 from autoflow.messages.notifier import Notifier
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
@@ -20,12 +21,13 @@ from autoflow.workflows.stuck_watch import StuckWatch
 
 @dataclass(frozen=True)
 class Assembly:
-    """A runner, the followers of its runs, and the watch for stuck runs."""
+    """A runner, the followers of its runs, and the watches for stuck runs and for entries, which are not running."""
 
     runner: WorkflowRunner
     notifier: Notifier
     page: PageWriter
     stuck_watch: StuckWatch
+    entries: EntryWatch
 
 
 @contextmanager
@@ -46,6 +48,7 @@ def assembled(
         FlowRuns() as flow_runs,
         Cancellations() as cancellations,
     ):
+        entries = EntryWatch(settings, store, notifier)
         page.follow(triggers)
         notifier.follow(triggers)
         runner = WorkflowRunner(
@@ -53,8 +56,8 @@ def assembled(
             store=store,
             heartbeat=heartbeat,
             cancellations=cancellations,
-            followers=(notifier.run_ended, page.run_ended),
+            followers=(notifier.run_ended, page.run_ended, entries.run_ended),
             fork_server=fork_server,
             flow_runs=flow_runs,
         )
-        yield Assembly(runner, notifier, page, stuck_watch)
+        yield Assembly(runner, notifier, page, stuck_watch, entries)

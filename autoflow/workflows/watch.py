@@ -21,7 +21,7 @@ from autoflow.runs.attention import Attention, Facts, Need, Sights, attention, n
 from autoflow.runs.naming import run_name
 from autoflow.runs.records import utc_now
 from autoflow.settings import Settings
-from autoflow.specs import WorkflowsFile
+from autoflow.specs import SensorSpec, WorkflowsFile
 from autoflow.system.log import Outage, logger
 from autoflow.system.stop_signal import PeriodicThread
 from autoflow.utils import redact
@@ -48,7 +48,7 @@ class Watch:
     """Watches workflows.yml and everything else that may need attention, in the background.
 
     Its findings go to the log, the daemon's files, the page and the messages. `workflows` is the workflows.yml
-    that the daemon has started with.
+    that the daemon has started with; `followers` are called with the sensor of each later one.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Watch:
         notifier: Notifier,
         page: PageWriter,
         clocks: Clocks | None = None,
+        followers: Sequence[Callable[[SensorSpec], None]] = (),
     ) -> None:
         clocks = clocks or Clocks()
         self._settings = settings
@@ -67,6 +68,7 @@ class Watch:
         self._workflows = workflows
         self._notifier = notifier
         self._page = page
+        self._followers = followers
         self._clock, self._seconds = clocks.now, clocks.seconds
         self._files = DaemonFiles(home=settings.prefect_home)
         self._lock = threading.Lock()
@@ -139,6 +141,8 @@ class Watch:
         """Apply a changed workflows.yml."""
         if self._unapplied is None:
             return
+        for follower in self._followers:
+            follower(self._unapplied.sensor)
         self._page.follow(self._unapplied.sensor.triggers)
         self._notifier.follow(self._unapplied.sensor.triggers)
         if self._accept(self._unapplied):
