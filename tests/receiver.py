@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -14,9 +15,9 @@ class Receiver:
     """Where messages arrive."""
 
     url: str
-    messages: "queue.Queue[dict[str, str]]"
+    messages: "queue.Queue[dict[str, Any]]"
 
-    def taken(self) -> list[dict[str, str]]:
+    def taken(self) -> list[dict[str, Any]]:
         """Return the messages that have arrived since the last call."""
         return [self.messages.get_nowait() for _ in range(self.messages.qsize())]
 
@@ -28,7 +29,7 @@ class Receiver:
 @contextmanager
 def receiving() -> Iterator[Receiver]:
     """Receive messages for the duration of the block."""
-    messages: queue.Queue[dict[str, str]] = queue.Queue()
+    messages: queue.Queue[dict[str, Any]] = queue.Queue()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

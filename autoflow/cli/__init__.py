@@ -20,6 +20,7 @@ VERBS = {
     "cancel": ("cancel", "End a run that is in progress."),
     "forget": ("forget", "Delete a run with its outputs."),
     "health": ("health", "Check whether the daemon is healthy."),
+    "notify": ("notify", "Send a test message."),
     "plan": ("plan", "Show which dates are due, and why others are not."),
     "prune": ("prune", "Delete old outputs and history."),
     "retry": ("retry", "Make failed runs due again."),

@@ -8,6 +8,7 @@ import apprise
 from apprise.attachment.file import AttachFile
 
 from autoflow.errors import SettingsError
+from autoflow.messages.fields import fields_of
 from autoflow.messages.message import MOST_ATTACHED, Attachment, Message
 from autoflow.settings import UNNAMED, Settings
 from autoflow.settings.checks import name_and_url
@@ -80,7 +81,9 @@ def _sent(url: str, message: Message) -> bool:
 
 
 def _file(path: Path) -> AttachFile:
-    return AttachFile(str(path))  # type: ignore[no-untyped-call]
+    # Without the hash of the parameters and the time of the run, which end the names of outputs.
+    name = f"{path.stem.rsplit('__', 2)[0]}{path.suffix}"
+    return AttachFile(str(path), name=name)  # type: ignore[no-untyped-call]
 
 
 def _attached(attachments: Iterable[Attachment]) -> tuple[Sequence[Path], Sequence[str]]:
@@ -108,3 +111,13 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except OSError:
         return None
+
+
+def sample_message(settings: Settings) -> Message:
+    """Return a message by which people can see that messages arrive."""
+    return Message(
+        title="AutoFlow: test message",
+        body=f"Messages from AutoFlow arrive here. It runs what is in {settings.inputs_dir}.",
+        kind=apprise.NotifyType.INFO,
+        fields=fields_of("test"),
+    )

@@ -129,7 +129,8 @@ class Successes:
         if found.replaces:
             yield "This replaces the report in an earlier message, because days have changed since."
         if found.others:
-            yield f"Also done since the last message: {_shortened(in_ranges(found.others, trigger.every))}."
+            since = " since the last message" if found.entry.reported_date else ""
+            yield f"Also done{since}: {_shortened(in_ranges(found.others, trigger.every))}."
 
 
 def _unreported(record: MessageRecord, key: WorkflowKey) -> _Unreported | None:
