@@ -15,7 +15,7 @@ from autoflow.settings import UNNAMED
 from autoflow.system.log import Outage, logger
 from autoflow.system.stop_signal import PeriodicThread
 
-RETRY_PAUSES = tuple(dt.timedelta(seconds=seconds) for seconds in (10, 60, 300, 900, 3600))
+RETRY_PAUSES = tuple(dt.timedelta(seconds=seconds) for seconds in (10, 60, 300, 900, 1800))
 """The pauses before a message that could not be sent is tried again; the last one repeats."""
 
 RETRIED_FOR = dt.timedelta(days=1)
