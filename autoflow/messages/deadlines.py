@@ -26,8 +26,6 @@ from autoflow.specs import TriggerSpec
 _LOOKED_AHEAD = dt.timedelta(days=800)
 """In less, there is a deadline of every kind of period, or there is none."""
 
-_WITH_ERROR = (DateStatus.WAITING, DateStatus.GIVEN_UP)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Overdue:
@@ -112,7 +110,7 @@ class Deadlines:
         if status is DateStatus.DUE and overdue.trigger.after_previous and date not in planner.due_dates().dates:
             status = DateStatus.BLOCKED
         lines = [f"Its status: {status}{f' ({planned.why})' if planned.why else ''}."]
-        if status in _WITH_ERROR:
+        if planned.failures:
             lines += self._failures.why_failed(overdue.key)
         return lines
 

@@ -62,6 +62,7 @@ class EntryWatch:
         self._pending: set[WorkflowKey] = set()
         self._held: set[WorkflowKey] = set()
         self._held_until = 0.0
+        self._looks_at_all = True
         self._not_before = 0.0
         self._deadlines_from = 0.0
         self._outage = Outage()
@@ -90,7 +91,7 @@ class EntryWatch:
 
     def tick_ended(self) -> None:
         """Look soon at everything: the run store knows which dates there are."""
-        self._deadlines_from, self._held_until = -math.inf, -math.inf
+        self._deadlines_from, self._held_until, self._looks_at_all = -math.inf, -math.inf, True
         self._thread.wake()
 
     def look(self) -> None:
@@ -100,6 +101,7 @@ class EntryWatch:
     def finish(self) -> None:
         """Post the messages that need no more time: those that are held back only by what is due or running wait."""
         self._deadlines_from = self._held_until = self._not_before = -math.inf
+        self._looks_at_all = True
         self.look()
 
     def _safely(self, call: Callable[[], None]) -> None:
@@ -130,20 +132,19 @@ class EntryWatch:
             _register(record, sensor.triggers, removed)
         self._deadlines.follow(sensor.triggers)
         self._failures.triggers = sensor.triggers
-        with self._lock:
-            self._pending |= {WorkflowKey.of_trigger(each) for each in sensor.triggers if each.notify.success}
-        self._registered = sensor
+        self._registered, self._looks_at_all = sensor, True
 
     def _look_at_successes(self, now: datetime.datetime) -> None:
         started = time.monotonic()
         if started < self._not_before or self._registered is None:
             return
+        triggers = self._registered.triggers
+        self._look_at_all(triggers)
         with self._lock:
             if started >= self._held_until:
                 self._pending |= self._held
                 self._held, self._held_until = set(), started + HELD_SECONDS
             pending, self._pending = self._pending, set()
-        triggers = self._registered.triggers
         wanted = [each for each in triggers if each.notify.success and WorkflowKey.of_trigger(each) in pending]
         if not wanted:
             return
@@ -159,6 +160,16 @@ class EntryWatch:
         finally:
             self._not_before = time.monotonic() + LOOK_SHARE * (time.monotonic() - started)
         self._notifier.wake()
+
+    def _look_at_all(self, triggers: Iterable[TriggerSpec]) -> None:
+        """Find out which entries have successes, whichever daemon has run them."""
+        if not self._looks_at_all:
+            return
+        with self._messages.reading() as record:
+            ids = record.with_successes()
+        with self._lock:
+            self._pending |= {key for key in map(WorkflowKey.of_trigger, triggers) if entry_id(key) in ids}
+        self._looks_at_all = False
 
     def _availability(self) -> Availability:
         """Return the dates that FlowAPI had when a tick last asked it."""

@@ -105,8 +105,12 @@ class Sender:
                 return None
         try:
             with store.writing() as record:
-                for recipient, number in Counter(record.remove_before(record.now - KEPT_FOR)).items():
-                    logger.error("gave up on %d messages to %s, who has no URL any more", number, recipient)
+                for recipient, number in Counter(record.remove_before(record.now - KEPT_FOR, numbers)).items():
+                    logger.error(
+                        "gave up on %d messages to %s, who has no URL any more",
+                        number,
+                        recipient or "URLs without a name",
+                    )
                 return record.take(numbers, LEASE)
         except RunStoreError:
             # On a full disk, people still get the message that it is full.

@@ -171,9 +171,10 @@ class MessageRecord:
         """Record that a message could not be sent, and is to be tried again at `due_at`, by this process if it can."""
         self._change(delivery.id, attempts=delivery.attempts + 1, due_at=due_at, held_until=due_at + OTHERS_WAIT)
 
-    def remove_before(self, time: dt.datetime) -> list[str]:
-        """Remove messages from before `time` (UTC), for which no daemon has a URL; return their recipients."""
-        statement = sa.delete(messages_table).where(_message.created_at < time).returning(_message.recipient)
+    def remove_before(self, time: dt.datetime, numbers: Mapping[str, int]) -> list[str]:
+        """Remove messages from before `time` (UTC) for which there is no URL here; return their recipients."""
+        is_old = (_message.created_at < time, sa.not_(_has_url(numbers)))
+        statement = sa.delete(messages_table).where(*is_old).returning(_message.recipient)
         return list(self._connection.execute(statement).scalars())
 
     def _change(self, message_id: int, **values: object) -> None:
@@ -182,8 +183,7 @@ class MessageRecord:
 
     def _may_send(self, numbers: Mapping[str, int]) -> tuple[sa.ColumnElement[bool], ...]:
         is_free = sa.or_(_message.held_until <= self.now, _message.holder == self._holder)
-        has_url = [(_message.recipient == name) & (_message.number <= most) for name, most in numbers.items()]
-        return _message.due_at <= self.now, is_free, sa.or_(sa.false(), *has_url)
+        return _message.due_at <= self.now, is_free, _has_url(numbers)
 
     def entries(self) -> dict[tuple[str, str, str], KnownEntry]:
         """Return all known entries, by `entry_id`."""
@@ -221,6 +221,14 @@ class MessageRecord:
             *is_wanted,
         )
         return [Success(run_id=run_id, date=date) for run_id, date in self._connection.execute(statement)]
+
+    def with_successes(self) -> set[tuple[str, str, str]]:
+        """Return the entries, as `entry_id` names them, that may have successes that no message has named."""
+        since = sa.select(sa.func.min(_entry.reports_since)).scalar_subquery()
+        statement = sa.select(_run.workflow, _run.parameters_hash, _run.every).distinct()
+        is_wanted = (_run.reported_at.is_(None), ~_run.is_requested, _run.finished_at >= since)
+        found = self._connection.execute(statement.where(_run.state == RunState.SUCCEEDED.value, *is_wanted))
+        return {(row.workflow, row.parameters_hash, row.every) for row in found}
 
     def mark_reported(self, successes: Iterable[Success]) -> None:
         """Record that a message names these runs."""
@@ -261,6 +269,11 @@ class MessageStore:
     def _now(self, connection: sa.Connection) -> dt.datetime:
         now: dt.datetime = self._store.now
         return now if isinstance(now, dt.datetime) else connection.execute(sa.select(now)).scalar_one()
+
+
+def _has_url(numbers: Mapping[str, int]) -> sa.ColumnElement[bool]:
+    found = [(_message.recipient == name) & (_message.number <= most) for name, most in numbers.items()]
+    return sa.or_(sa.false(), *found)
 
 
 def entry_id(key: WorkflowKey) -> tuple[str, str, str]:
