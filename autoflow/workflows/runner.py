@@ -106,6 +106,7 @@ class WorkflowRunner:
             label=run.label,
             missing_days=len(run.missing_dates),
             is_try_out=run.is_try_out,
+            is_requested=run.retry is None,
         )
         if claim is None:
             return None
