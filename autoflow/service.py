@@ -56,7 +56,7 @@ def serve(
         followers = _TickFollowers(assembly.notifier, watch, metrics)
         with Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher:
             if metrics:
-                metrics.watch(Daemon(settings, store, watch, dispatcher, assembly.notifier, fork_server))
+                metrics.watch(Daemon(settings, store, watch, dispatcher, assembly.notifier, runner))
             sensor = Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=shutdown.wait_until_closing)
             if once or workflows.sensor.schedule is None:
                 with watch.running():

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import quote, unquote, unquote_plus
@@ -319,6 +319,11 @@ class Settings(SchedulerSettings):
         # While its file is being replaced, the last token.
         token = self.current_flowapi_token() or "".join(self._tokens[-1:])
         return names | {"FLOWAPI_URL": self.flowapi_url, "FLOWAPI_TOKEN": token}
+
+    def values_of(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the variables or secrets with these names that are set, as they are now."""
+        values = {name: self._current(name) for name in names}
+        return {name: value for name, value in values.items() if value}
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -174,7 +174,7 @@ def running_farm(folder: Path, postgres: Postgres) -> Iterator[Farm]:
         "HOME": str(folder),
     }
     farm = Farm(folder, environ)
-    list(make_certificates(farm.certificates, datetime.datetime.now(datetime.UTC), days=1))
+    list(make_certificates(farm.certificates, datetime.datetime.now(datetime.UTC), days=30))
     with open_run_store(farm.settings()):
         pass
     made = make_role(environ["AUTOFLOW_DB_URI"], folder, WORKERS_PASSWORD)
