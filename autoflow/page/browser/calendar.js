@@ -1,0 +1,152 @@
+// Calendars. One of days or weeks shows a year, by months; others show several years, a row for each.
+
+// Return the rows of a calendar, each with its name and its dates.
+const rowsOf = (entry, years, known) => {
+  if (entry.every === "day" || entry.every === "week") {
+    const [year] = years;
+    const ends = periodEnds(entry.every, year, known);
+    return MONTHS.map((name, month) => ({ name: `${name} ${year}`, short: name.slice(0, 3), dates: ends.filter((date) => monthOf(date) === month) }));
+  }
+  if (entry.every === "year") return [{ name: "Years", short: "", dates: years.map((year) => dateOf(year, 12, 0)) }];
+  return [...years].reverse().map((year) => ({ name: String(year), short: String(year), dates: periodEnds(entry.every, year) }));
+};
+
+// Return the names above the columns, where all rows have the same.
+const columnsOf = (entry, years) =>
+  ({ month: MONTHS.map((name) => name.slice(0, 3)), quarter: ["Q1", "Q2", "Q3", "Q4"], year: years.map(String) })[entry.every] || [];
+
+const cellFor = (entry, number, day) => {
+  const lines = [periodName(entry.every, number), capitalized(statusText(day)), shortened(day ? day.reason : "")];
+  const attributes = {
+    class: "cell look",
+    href: addressOfDate(entry, number),
+    tabindex: -1,
+    "data-date": isoDate(number),
+    "data-look": day ? lookOf(day.status) : "none",
+    "data-note": day ? (day.isOutdated ? "outdated" : day.missing && lookOf(day.status) === "done" ? "incomplete" : null) : null,
+    "aria-label": lines.filter(Boolean).join(": "),
+  };
+  const cell = make("a", attributes);
+  cell.lines = lines.filter(Boolean);
+  return cell;
+};
+
+const LONGEST_IN_TOOLTIP = 240;
+const shortened = (text) => (text.length > LONGEST_IN_TOOLTIP ? `${text.slice(0, LONGEST_IN_TOOLTIP)}…` : text);
+
+// Draw the calendar of an entry for some years (in order) into `place`, which has its size already.
+const drawCalendar = (place, entry, years, days) => {
+  const anyDate = entry.latest ? numberOf(entry.latest.date) : (days.keys().next().value ?? dateOf(years[0], 0, 3));
+  const cells = new Map();
+  const rows = rowsOf(entry, years, anyDate).map(({ name, short, dates }, row) => {
+    const line = make("div", { role: "row", class: "row" }, make("span", { role: "rowheader", class: "name", "aria-label": name }, short));
+    dates.forEach((number, column) => {
+      const cell = cellFor(entry, number, days.get(number));
+      cells.set(number, { cell, row, column });
+      line.append(make("span", { role: "gridcell", "data-weekday": entry.every === "day" && !column ? weekday(number) : null }, cell));
+    });
+    return line;
+  });
+  const columns = columnsOf(entry, years);
+  if (columns.length) rows.unshift(headerRow(columns));
+  place.replaceChildren(...rows);
+  addTooltips(place, (cell) => cell.lines);
+  addArrowKeys(place, entry, cells, days);
+};
+
+const headerRow = (columns) =>
+  make("div", { role: "row", class: "row header" }, make("span", { role: "columnheader", class: "name", "aria-label": "Year" }),
+    columns.map((name) => make("span", { role: "columnheader" }, name)));
+
+// Tab reaches one date of each calendar; the arrow keys move on from it, as the dates are laid out.
+const addArrowKeys = (place, entry, cells, days) => {
+  const order = [...cells.keys()].sort((one, other) => one - other);
+  const newest = [...days.keys()].filter((number) => cells.has(number)).sort((one, other) => other - one);
+  const isDone = (number) => days.get(number).status === "done";
+  let current = newest.find(isDone) ?? newest[0] ?? order[0];
+  cells.get(current).cell.tabIndex = 0;
+  const beside = (step) => {
+    const { row, column } = cells.get(current);
+    return order.find((number) => cells.get(number).row === row + step && cells.get(number).column === column);
+  };
+  const along = (step) => order[order.indexOf(current) + step];
+  const byWeeks = entry.every === "day";
+  const moves = {
+    Home: () => order[0],
+    End: () => order[order.length - 1],
+    ArrowLeft: () => (byWeeks ? current - 7 : along(-1)),
+    ArrowRight: () => (byWeeks ? current + 7 : along(1)),
+    ArrowUp: () => (byWeeks ? current - 1 : beside(-1)),
+    ArrowDown: () => (byWeeks ? current + 1 : beside(1)),
+  };
+  place.addEventListener("keydown", (event) => {
+    if (!(event.key in moves) || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    const next = moves[event.key]();
+    if (cells.has(next)) cells.get(next).cell.focus();
+  });
+  place.addEventListener("focusin", (event) => {
+    const found = event.target.closest(".cell");
+    if (!found) return;
+    cells.get(current).cell.tabIndex = -1;
+    current = numberOf(found.dataset.date);
+    found.tabIndex = 0;
+  });
+};
+
+// Return the place of a calendar. It has its size from the beginning, and is drawn once it comes near the screen.
+const calendarOf = (entry, years, title) => {
+  const place = make("div", { class: `calendar by-${entry.every}`, role: "grid", "aria-label": title, "aria-busy": "true" });
+  place.style.setProperty("--rows", entry.every === "month" || entry.every === "quarter" ? years.length + 1 : 2);
+  place.draw = () => (place.drawn ||= draw(place, entry, years));
+  nearScreen.observe(place);
+  return place;
+};
+
+const draw = async (place, entry, years) => {
+  nearScreen.unobserve(place);
+  try {
+    drawCalendar(place, entry, years, await loadYears(entry, years));
+    place.removeAttribute("aria-busy");
+  } catch (error) {
+    place.removeAttribute("role");
+    place.replaceChildren(make("p", { class: "problem" }, `This calendar is missing: ${error.message}. The folder “page” belongs to this page.`));
+  }
+};
+
+const nearScreen = new IntersectionObserver(
+  (found) => found.filter((each) => each.isIntersecting).forEach((each) => each.target.draw()),
+  { rootMargin: "600px" },
+);
+
+// The statuses that occur, each with its look and what it means.
+const MEANINGS = [
+  ["done", "done"],
+  ["incomplete", "done, days were missing"],
+  ["outdated", "done, data has changed since"],
+  ["running", "running"],
+  ["due", "due: runs next"],
+  ["waiting", "waiting"],
+  ["given-up", "given up"],
+  ["failed", "failed"],
+  ["cancelled", "cancelled"],
+  ["missing", "days missing"],
+  ["outside", "outside of the dates that are wanted"],
+  ["none", "not run"],
+];
+
+const legendOf = (entries) => {
+  const looks = new Set(["done", "incomplete", "none"]);
+  for (const entry of entries) {
+    for (const { counts } of Object.values(entry.years)) {
+      counts.forEach((count, status) => count && looks.add(lookOf(catalogue.statuses[status])));
+    }
+  }
+  const items = MEANINGS.filter(([look]) => looks.has(look)).map(([look, meaning]) => make("li", {}, swatch(look), meaning));
+  return make("ul", { class: "legend", "aria-label": "Legend" }, items);
+};
+
+const swatch = (look) => {
+  const isNote = look === "incomplete" || look === "outdated";
+  return make("span", { class: "swatch look", "data-look": isNote ? "done" : look, "data-note": isNote ? look : null, "aria-hidden": "true" });
+};
