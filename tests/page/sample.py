@@ -178,3 +178,17 @@ def typical() -> list[Entry]:
         Entry("quarters", None, "Each quarter", every=Every.QUARTER, first=decade, seed=4),
         Entry("years", None, "Each year", every=Every.YEAR, first=decade, last=day("2016-12-31"), seed=5),
     ]
+
+
+HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script> ‮evil‬ \u202eleft 🦄👩‍👩‍👧 “&amp;” {d} "
+
+
+def hostile() -> list[Entry]:
+    """Return entries whose names try to break the page."""
+    long = HOSTILE + "x" * 500
+    parameters = {HOSTILE: HOSTILE, "long": "y" * 500, "__proto__": {"a": [{"b": None}]}, "toString": [[1], [2]]}
+    return [
+        Entry(HOSTILE, "north", long, long, parameters=parameters),
+        Entry("constructor", None, "__proto__", seed=1),
+        Entry("تقرير / عبرי:x?y#z", None, "تقرير عن التنقل", "مَن ذهب إلى أين", seed=2),
+    ]

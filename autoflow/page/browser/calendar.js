@@ -1,19 +1,43 @@
-// Calendars. One of days or weeks shows a year, by months; others show several years, a row for each.
+// Calendars. One of days or weeks shows twelve months, by month; others show several years, a row for each.
+
+const isByMonth = (entry) => entry.every === "day" || entry.every === "week";
+
+// Return the first of the twelve months that a calendar shows, as a year and a month from 0: those of the year or, if
+// only the newest are wanted, those up to the newest date. A typing mistake can have made dates far in the future.
+const firstMonth = (entry, years, days, onlyNewest) => {
+  if (!onlyNewest) return [years[0], 0];
+  const isMeant = (day) => lookOf(day.status) !== "outside";
+  const newest = Math.max(...[...days.values()].filter(isMeant).map((day) => day.number));
+  const end = Number.isFinite(newest) ? newest : dateOf(years[years.length - 1], 12, 0);
+  return [yearOf(end) - 1, monthOf(end) + 1];
+};
 
 // Return the rows of a calendar, each with its name and its dates.
-const rowsOf = (entry, years, known) => {
-  if (entry.every === "day" || entry.every === "week") {
-    const [year] = years;
-    const ends = periodEnds(entry.every, year, known);
-    return MONTHS.map((name, month) => ({ name: `${name} ${year}`, short: name.slice(0, 3), dates: ends.filter((date) => monthOf(date) === month) }));
-  }
+const rowsOf = (entry, years, days, onlyNewest) => {
+  if (isByMonth(entry)) return monthRows(entry, firstMonth(entry, years, days, onlyNewest), anyDateOf(entry, days));
   if (entry.every === "year") return [{ name: "Years", short: "", dates: years.map((year) => dateOf(year, 12, 0)) }];
   return [...years].reverse().map((year) => ({ name: String(year), short: String(year), dates: periodEnds(entry.every, year) }));
 };
 
+const monthRows = (entry, [year, month], known) => {
+  const ends = [...periodEnds(entry.every, year, known), ...periodEnds(entry.every, year + 1, known)];
+  return Array.from({ length: 12 }, (_, index) => {
+    const first = dateOf(year, month + index, 1), next = dateOf(year, month + index + 1, 1);
+    const name = SHORT_MONTHS[monthOf(first)], isFirstOfYear = index === 0 || monthOf(first) === 0;
+    return {
+      name: `${MONTHS[monthOf(first)]} ${yearOf(first)}`,
+      short: isFirstOfYear && month % 12 ? `${name} ${yearOf(first)}` : name,
+      dates: ends.filter((date) => date >= first && date < next),
+    };
+  });
+};
+
+// Return a date of the entry: it decides on which day of the week its weeks end.
+const anyDateOf = (entry, days) => (entry.latest ? numberOf(entry.latest.date) : (days.keys().next().value ?? dateOf(1970, 0, 4)));
+
 // Return the names above the columns, where all rows have the same.
 const columnsOf = (entry, years) =>
-  ({ month: MONTHS.map((name) => name.slice(0, 3)), quarter: ["Q1", "Q2", "Q3", "Q4"], year: years.map(String) })[entry.every] || [];
+  ({ month: SHORT_MONTHS, quarter: ["Q1", "Q2", "Q3", "Q4"], year: years.map(String) })[entry.every] || [];
 
 const cellFor = (entry, number, day) => {
   const lines = [periodName(entry.every, number), capitalized(statusText(day)), shortened(day ? day.reason : "")];
@@ -35,10 +59,9 @@ const LONGEST_IN_TOOLTIP = 240;
 const shortened = (text) => (text.length > LONGEST_IN_TOOLTIP ? `${text.slice(0, LONGEST_IN_TOOLTIP)}…` : text);
 
 // Draw the calendar of an entry for some years (in order) into `place`, which has its size already.
-const drawCalendar = (place, entry, years, days) => {
-  const anyDate = entry.latest ? numberOf(entry.latest.date) : (days.keys().next().value ?? dateOf(years[0], 0, 3));
+const drawCalendar = (place, entry, years, days, onlyNewest) => {
   const cells = new Map();
-  const rows = rowsOf(entry, years, anyDate).map(({ name, short, dates }, row) => {
+  const rows = rowsOf(entry, years, days, onlyNewest).map(({ name, short, dates }, row) => {
     const line = make("div", { role: "row", class: "row" }, make("span", { role: "rowheader", class: "name", "aria-label": name }, short));
     dates.forEach((number, column) => {
       const cell = cellFor(entry, number, days.get(number));
@@ -95,18 +118,21 @@ const addArrowKeys = (place, entry, cells, days) => {
 };
 
 // Return the place of a calendar. It has its size from the beginning, and is drawn once it comes near the screen.
-const calendarOf = (entry, years, title) => {
+const calendarOf = (entry, years, title, onlyNewest = false) => {
   const place = make("div", { class: `calendar by-${entry.every}`, role: "grid", "aria-label": title, "aria-busy": "true" });
   place.style.setProperty("--rows", entry.every === "month" || entry.every === "quarter" ? years.length + 1 : 2);
-  place.draw = () => (place.drawn ||= draw(place, entry, years));
+  place.draw = () => (place.drawn ||= draw(place, entry, years, onlyNewest));
   nearScreen.observe(place);
+  whenIdle(() => loadYears(entry, years).catch(() => {})); // so that printing can draw it at once
   return place;
 };
 
-const draw = async (place, entry, years) => {
+const whenIdle = window.requestIdleCallback || setTimeout; // Safari has no requestIdleCallback
+
+const draw = async (place, entry, years, onlyNewest) => {
   nearScreen.unobserve(place);
   try {
-    drawCalendar(place, entry, years, await loadYears(entry, years));
+    drawCalendar(place, entry, years, await loadYears(entry, years), onlyNewest);
     place.removeAttribute("aria-busy");
   } catch (error) {
     place.removeAttribute("role");
@@ -119,30 +145,20 @@ const nearScreen = new IntersectionObserver(
   { rootMargin: "600px" },
 );
 
-// The statuses that occur, each with its look and what it means.
-const MEANINGS = [
-  ["done", "done"],
-  ["incomplete", "done, days were missing"],
-  ["outdated", "done, data has changed since"],
-  ["running", "running"],
-  ["due", "due: runs next"],
-  ["waiting", "waiting"],
-  ["given-up", "given up"],
-  ["failed", "failed"],
-  ["cancelled", "cancelled"],
-  ["missing", "days missing"],
-  ["outside", "outside of the dates that are wanted"],
-  ["none", "not run"],
-];
-
+// Return what the looks mean, with the statuses that occur.
 const legendOf = (entries) => {
-  const looks = new Set(["done", "incomplete", "none"]);
-  for (const entry of entries) {
-    for (const { counts } of Object.values(entry.years)) {
-      counts.forEach((count, status) => count && looks.add(lookOf(catalogue.statuses[status])));
-    }
-  }
-  const items = MEANINGS.filter(([look]) => looks.has(look)).map(([look, meaning]) => make("li", {}, swatch(look), meaning));
+  const counts = entries.flatMap((entry) => Object.values(entry.years).map((year) => year.counts));
+  const statuses = catalogue.statuses.filter((_, status) => counts.some((ofYear) => ofYear[status]));
+  const byLook = new Map(Object.values(LOOKS).map((look) => [look, statuses.filter((status) => lookOf(status) === look)]));
+  byLook.delete("done");
+  const meanings = [
+    ["done", "done"],
+    ["incomplete", "done, with days missing"],
+    ["outdated", "done, data has changed since"],
+    ...[...byLook].filter(([, ofLook]) => ofLook.length).map(([look, ofLook]) => [look, ofLook.join(" or ")]),
+    ["none", NOT_RUN],
+  ];
+  const items = meanings.map(([look, meaning]) => make("li", {}, swatch(look), meaning));
   return make("ul", { class: "legend", "aria-label": "Legend" }, items);
 };
 

@@ -14,12 +14,12 @@ const fileList = (links, name) => {
 
 const LINKS_ON_CARD = 6;
 
-const thumbnailOf = (entry, period) => {
+const thumbnailOf = (entry) => {
   const { thumbnail, links } = entry.latest;
   const [, , href] = links.find(([kind]) => kind === "PDF") || links[0] || [null, null, addressOfDate(entry, numberOf(entry.latest.date))];
   const picture = thumbnail
     ? make("img", { src: thumbnail, alt: "", loading: "lazy", decoding: "async" })
-    : make("span", { class: "cover", "aria-hidden": "true" }, period);
+    : make("span", { class: "cover" }, periodInShort(entry.every, numberOf(entry.latest.date)).map((part) => make("span", {}, part)));
   return make("a", { class: "thumbnail", href, tabindex: -1, "aria-hidden": "true" }, picture);
 };
 
@@ -28,17 +28,17 @@ const notesOf = (latest) => [
   latest.note ? make("p", { class: "note" }, isolated(latest.note)) : null,
 ];
 
-// Return the card of an entry, whose title links to its calendars.
-const cardOf = (entry, heading = "h2") => {
+// Return the card of an entry. Its title is that of the entry, which links to its calendars, or the one given.
+const cardOf = (entry, heading = null) => {
   const { date, links, finished } = entry.latest;
   const period = periodName(entry.every, numberOf(date));
-  const title = make(heading, { class: "title" }, make("a", { href: addressOf(entry) }, isolated(entry.title)));
+  const title = heading || make("a", { href: addressOf(entry) }, isolated(entry.title));
   const shown = links.slice(0, LINKS_ON_CARD);
   const more = links.length > shown.length ? make("a", { href: addressOfDate(entry, numberOf(date)) }, `All ${links.length} files`) : null;
   return make("article", { class: "card" },
-    thumbnailOf(entry, period),
+    thumbnailOf(entry),
     make("div", { class: "about" },
-      title,
+      make("h2", { class: "title" }, title),
       make("p", { class: "period" }, make("time", { datetime: date }, period)),
       notesOf(entry.latest),
       fileList(shown, `${entry.title}, ${period}`), more,
@@ -58,11 +58,11 @@ const pairsOf = (value, name = "") => {
 };
 const textOf = (value) => (value === null ? "none" : value === true ? "yes" : value === false ? "no" : value === "" ? "(empty)" : String(value));
 
-const parametersTable = (entry) => {
+const parametersTable = (entry, captionClass) => {
   const pairs = pairsOf(entry.parameters).filter(([name]) => name);
   if (!pairs.length) return null;
   const rows = pairs.map(([name, text]) => make("tr", {}, make("th", { scope: "row" }, isolated(name)), make("td", {}, isolated(text))));
-  return make("table", { class: "parameters" }, make("caption", { class: "unseen" }, "Parameters"), make("tbody", {}, rows));
+  return make("table", { class: "parameters" }, make("caption", { class: captionClass }, "Parameters"), make("tbody", {}, rows));
 };
 
 const runningList = (entries) => {

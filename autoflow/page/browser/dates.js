@@ -1,7 +1,9 @@
 // Dates are numbers of days since 1970-01-01, all in UTC. A period has the date of its last day.
 
 const DAY = 86400000;
-const MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
+const MONTHS =
+  "January February March April May June July August September October November December".split(" ");
+const SHORT_MONTHS = MONTHS.map((name) => name.slice(0, 3));
 const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const MONTHS_IN = { month: 1, quarter: 3, year: 12 };
 
@@ -32,9 +34,18 @@ const periodName = (every, number) => {
   if (!isLastDay(every, number)) return dayName(number);
   if (every === "week") return `Week of ${rangeName(number - 6, number)}`;
   if (every === "month") return `${MONTHS[monthOf(number)]} ${yearOf(number)}`;
-  if (every === "quarter") return `Quarter ${MONTHS[monthOf(number) - 2]}–${MONTHS[monthOf(number)]} ${yearOf(number)}`;
+  if (every === "quarter") return `${MONTHS[monthOf(number) - 2]}–${MONTHS[monthOf(number)]} ${yearOf(number)}`;
   if (every === "year") return `Year ${yearOf(number)}`;
   return `${WEEKDAYS[weekday(number)]}, ${dayName(number)}`;
+};
+
+// Return the name of a period in two parts, of which the first is what matters most.
+const periodInShort = (every, number) => {
+  const day = (date) => `${dayOfMonth(date)} ${SHORT_MONTHS[monthOf(date)]}`;
+  if (every === "year") return [String(yearOf(number)), ""];
+  if (every === "quarter") return [`Q${Math.floor(monthOf(number) / 3) + 1}`, String(yearOf(number))];
+  if (every === "month") return [MONTHS[monthOf(number)], String(yearOf(number))];
+  return [every === "week" ? `${day(number - 6)} – ${day(number)}` : day(number), String(yearOf(number))];
 };
 
 // Return the last days of all periods of a year. `known` is the last day of any of the weeks.

@@ -27,12 +27,14 @@ const showList = (route) => {
   const count = catalogue.entries.filter(isFound(route)).length;
   const isFiltered = route.search || route.label || route.workflow;
   news.textContent = route.isUnknown ? "This page has no such workflow; it shows all of them." : isFiltered ? `${plural(count, "match").replace("matchs", "matches")}` : "";
+  news.className = "quiet";
   document.title = route.workflow ? `${route.workflow} – AutoFlow reports` : "AutoFlow reports";
 };
 
 const showEntry = (entry) => {
   search.hidden = true;
   news.textContent = "";
+  news.className = "unseen";
   view.replaceChildren(...entryView(entry).flat().filter(Boolean));
 };
 

@@ -24,11 +24,14 @@ const growingList = (attributes, items, atFirst, draw, noun) => {
 
 const headed = (id, text, ...content) => make("section", { "aria-labelledby": id }, make("h2", { id }, text), content);
 
-const countsOf = (entry) => {
-  const sums = catalogue.statuses.map((name, status) => [Object.values(entry.years).reduce((sum, { counts }) => sum + (counts[status] || 0), 0), name]);
-  const isRun = (name) => !["missing", "outside", "other"].includes(lookOf(name));
-  return sums.filter(([count, name]) => count && isRun(name)).map(([count, name]) => `${count.toLocaleString("en")} ${name}`).join(", ");
-};
+const countOf = (entry, status) => Object.values(entry.years).reduce((sum, { counts }) => sum + (counts[status] || 0), 0);
+
+// Return how many dates have each of some statuses.
+const countsOf = (entry, isWanted) =>
+  catalogue.statuses
+    .map((name, status) => [countOf(entry, status), name])
+    .filter(([count, name]) => count && isWanted(name))
+    .map(([count, name]) => `${count.toLocaleString("en")} ${name}`);
 
 const attentionOf = (entry) => [
   entry.attention?.given_up ? badge("given-up", `${entry.attention.given_up} given up`) : null,
@@ -36,30 +39,31 @@ const attentionOf = (entry) => [
   entry.removed ? badge("removed", "no longer in workflows.yml") : null,
 ];
 
-const factsOf = (entry) => make("p", { class: "quiet facts" },
-  make("code", {}, isolated(entryName(entry))), ` · every ${entry.every}`, countsOf(entry) ? ` · ${countsOf(entry)}` : "");
+const isOutside = (status) => ["missing", "outside"].includes(lookOf(status));
 
-// Return the years that the list shows of an entry: those up to that of the newest report, as a typing mistake
-// can have made dates far in the future.
+const factsOf = (entry, isWanted) => make("p", { class: "quiet facts" },
+  make("code", {}, isolated(entryName(entry))), [`every ${entry.every}`, ...countsOf(entry, isWanted)].map((fact) => ` · ${fact}`));
+
+// Return the years that the list shows of an entry: the last ones up to the one after that of the newest report, as a
+// typing mistake can have made dates far in the future.
 const yearsInList = (entry) => {
   const years = yearsOf(entry);
   const last = entry.latest ? Number(entry.latest.date.slice(0, 4)) : years[years.length - 1];
-  const upToLast = years.filter((year) => year <= last);
-  return upToLast.slice({ day: -1, week: -1, year: -12 }[entry.every] ?? -ROWS_IN_LIST);
+  if (isByMonth(entry)) return years.filter((year) => Math.abs(year - last) <= 1);
+  return years.filter((year) => year <= last + 1).slice(entry.every === "year" ? -12 : -ROWS_IN_LIST);
 };
 
 const entryInList = (entry) => {
   const years = yearsInList(entry);
-  const range = years.length > 1 ? `${years[0]}–${years[years.length - 1]}` : years.join();
-  const rest = yearsOf(entry).length - years.length;
-  const parameters = parametersTable(entry);
+  const hasMore = yearsOf(entry).length > (isByMonth(entry) ? 1 : years.length);
+  const parameters = parametersTable(entry, "unseen");
   return make("article", { class: "entry" },
     make("div", { class: "top" },
       make("h3", { class: "title" }, make("a", { href: addressOf(entry) }, isolated(entry.title)), " ", attentionOf(entry)),
-      make("p", { class: "quiet" }, range, rest ? [" · ", make("a", { href: addressOf(entry), "aria-label": `All years: ${entry.title}` }, "All years")] : "")),
+      hasMore ? make("p", { class: "quiet" }, make("a", { href: addressOf(entry), "aria-label": `All years: ${entry.title}` }, "All years")) : null),
     entry.description ? make("p", { class: "description" }, isolated(entry.description)) : null,
-    factsOf(entry),
-    years.length ? calendarOf(entry, years, `${entry.title}, ${range}`) : make("p", {}, "No date yet."),
+    factsOf(entry, (status) => status === "done"),
+    years.length ? calendarOf(entry, years, entry.title, isByMonth(entry)) : make("p", {}, "No date yet."),
     parameters ? make("details", {}, make("summary", {}, "Parameters"), parameters) : null);
 };
 
@@ -72,7 +76,7 @@ const tryOutsTable = () => {
   const head = make("thead", {}, make("tr", {}, ["Workflow", "Date", "Status", "Files"].map((text) => make("th", { scope: "col" }, text))));
   return headed("others", "Other runs",
     make("p", {}, "These runs were started by hand, with parameters that no entry of workflows.yml had."),
-    make("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Other runs" }, make("table", {}, head, make("tbody", {}, rows))),
+    make("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Table of other runs" }, make("table", {}, head, make("tbody", {}, rows))),
     catalogue.more_try_outs ? make("p", { class: "quiet" }, `${catalogue.more_try_outs} more: `, make("code", {}, "autoflow runs"), " lists them.") : null);
 };
 
@@ -91,7 +95,7 @@ const listView = (route) => {
   if (!catalogue.entries.length && !catalogue.try_outs?.length) return [make("h1", {}, "Latest reports"), make("p", {}, "No run has ended yet.")];
   const newest = entries.filter((entry) => entry.latest).sort((one, other) => (one.latest.finished < other.latest.finished ? 1 : -1));
   const cards = growingList({ class: "cards" }, newest, CARDS_AT_FIRST, cardOf, "report");
-  const calendars = growingList({ class: "entries" }, entries, ENTRIES_AT_FIRST, entryInList, "entry".replace("entry", "calendar"));
+  const calendars = growingList({ class: "entries" }, entries, ENTRIES_AT_FIRST, entryInList, "calendar");
   return [
     make("h1", { tabindex: -1 }, route.workflow ? [isolated(route.workflow)] : "Latest reports"),
     newest.length ? cards : make("p", {}, isFiltered ? "No report matches." : "No run has succeeded yet."),
@@ -109,7 +113,7 @@ const pathTo = (entry) => make("nav", { class: "path", "aria-label": "Where you 
 // Return the parts of a long calendar: a year each of days and weeks, all years of longer periods in one.
 const partsOf = (entry) => {
   const years = yearsOf(entry);
-  return entry.every === "day" || entry.every === "week" ? years.reverse().map((year) => [year]) : years.length ? [years] : [];
+  return isByMonth(entry) ? years.reverse().map((year) => [year]) : years.length ? [years] : [];
 };
 
 const entryView = (entry) => {
@@ -120,8 +124,8 @@ const entryView = (entry) => {
     pathTo(entry),
     make("h1", { tabindex: -1 }, isolated(entry.title), " ", attentionOf(entry)),
     entry.description ? make("p", { class: "description" }, isolated(entry.description)) : null,
-    factsOf(entry),
-    make("div", { class: "beside" }, entry.latest ? cardOf(entry) : make("p", {}, "No run has succeeded yet."), parametersTable(entry)),
+    factsOf(entry, (status) => !isOutside(status)),
+    make("div", { class: "beside" }, entry.latest ? cardOf(entry, "Latest report") : make("p", {}, "No run has succeeded yet."), parametersTable(entry, null)),
     runningList([entry]),
     legendOf([entry]),
     parts,
