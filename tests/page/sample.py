@@ -164,7 +164,11 @@ def typical() -> list[Entry]:
     decade = day("2007-01-01")
     return [
         Entry(
-            label="north", title="Mobility in the north", description="Who moved where.", given=statuses, first=decade
+            label="north",
+            title="Mobility in the north",
+            description="Who moved where.",
+            given=statuses,
+            first=day("2015-01-01"),
         ),
         Entry(
             label="south",
@@ -173,7 +177,7 @@ def typical() -> list[Entry]:
             seed=1,
             has_picture=False,
         ),
-        Entry("week", "east", "A week in the east", every=Every.WEEK, missing_days={"2016-12-25": 2}, seed=2),
+        Entry("week", "east", "A week in the east", every=Every.WEEK, missing_days={"2017-01-01": 2}, seed=2),
         Entry("quota", None, "People present", "How many.", Every.MONTH, first=decade, seed=3),
         Entry("quarters", None, "Each quarter", every=Every.QUARTER, first=decade, seed=4),
         Entry("years", None, "Each year", every=Every.YEAR, first=decade, last=day("2016-12-31"), seed=5),
@@ -191,4 +195,17 @@ def hostile() -> list[Entry]:
         Entry(HOSTILE, "north", long, long, parameters=parameters),
         Entry("constructor", None, "__proto__", seed=1),
         Entry("تقرير / عبرי:x?y#z", None, "تقرير عن التنقل", "مَن ذهب إلى أين", seed=2),
+    ]
+
+
+def ten_years_of_twenty() -> list[Entry]:
+    """Return an entry each of twenty workflows, with a date for each day of ten years."""
+    first = datetime.date(2007, 1, 1)
+    return [Entry(f"flow-{number}", seed=number, first=first) for number in range(20)]
+
+
+def many_labels(count: int) -> list[Entry]:
+    """Return so many entries of one workflow."""
+    return [
+        Entry(label=f"place-{number}", first=datetime.date(2016, 11, 1), seed=number % 60) for number in range(count)
     ]

@@ -15,8 +15,8 @@ const firstMonth = (entry, years, days, onlyNewest) => {
 // Return the rows of a calendar, each with its name and its dates.
 const rowsOf = (entry, years, days, onlyNewest) => {
   if (isByMonth(entry)) return monthRows(entry, firstMonth(entry, years, days, onlyNewest), anyDateOf(entry, days));
-  if (entry.every === "year") return [{ name: "Years", short: "", dates: years.map((year) => dateOf(year, 12, 0)) }];
-  return [...years].reverse().map((year) => ({ name: String(year), short: String(year), dates: periodEnds(entry.every, year) }));
+  const inOrder = entry.every === "year" ? years : [...years].reverse();
+  return inOrder.map((year) => ({ name: String(year), short: String(year), dates: periodEnds(entry.every, year) }));
 };
 
 const monthRows = (entry, [year, month], known) => {
@@ -35,9 +35,8 @@ const monthRows = (entry, [year, month], known) => {
 // Return a date of the entry: it decides on which day of the week its weeks end.
 const anyDateOf = (entry, days) => (entry.latest ? numberOf(entry.latest.date) : (days.keys().next().value ?? dateOf(1970, 0, 4)));
 
-// Return the names above the columns, where all rows have the same.
-const columnsOf = (entry, years) =>
-  ({ month: SHORT_MONTHS, quarter: ["Q1", "Q2", "Q3", "Q4"], year: years.map(String) })[entry.every] || [];
+// The names above the columns, where all rows have the same.
+const COLUMNS = { month: SHORT_MONTHS, quarter: ["Q1", "Q2", "Q3", "Q4"] };
 
 const cellFor = (entry, number, day) => {
   const lines = [periodName(entry.every, number), capitalized(statusText(day)), shortened(day ? day.reason : "")];
@@ -70,15 +69,14 @@ const drawCalendar = (place, entry, years, days, onlyNewest) => {
     });
     return line;
   });
-  const columns = columnsOf(entry, years);
-  if (columns.length) rows.unshift(headerRow(columns));
+  if (entry.every in COLUMNS) rows.unshift(headerRow(COLUMNS[entry.every]));
   place.replaceChildren(...rows);
   addTooltips(place, (cell) => cell.lines);
   addArrowKeys(place, entry, cells, days);
 };
 
 const headerRow = (columns) =>
-  make("div", { role: "row", class: "row header" }, make("span", { role: "columnheader", class: "name", "aria-label": "Year" }),
+  make("div", { role: "row", class: "row header" }, make("span", { role: "columnheader" }, make("span", { class: "unseen" }, "Year")),
     columns.map((name) => make("span", { role: "columnheader" }, name)));
 
 // Tab reaches one date of each calendar; the arrow keys move on from it, as the dates are laid out.
@@ -120,7 +118,7 @@ const addArrowKeys = (place, entry, cells, days) => {
 // Return the place of a calendar. It has its size from the beginning, and is drawn once it comes near the screen.
 const calendarOf = (entry, years, title, onlyNewest = false) => {
   const place = make("div", { class: `calendar by-${entry.every}`, role: "grid", "aria-label": title, "aria-busy": "true" });
-  place.style.setProperty("--rows", entry.every === "month" || entry.every === "quarter" ? years.length + 1 : 2);
+  place.style.setProperty("--years", years.length);
   place.draw = () => (place.drawn ||= draw(place, entry, years, onlyNewest));
   nearScreen.observe(place);
   whenIdle(() => loadYears(entry, years).catch(() => {})); // so that printing can draw it at once

@@ -68,7 +68,7 @@ const follow = async () => {
   const isSameEntry = before && before.entry && before.entry === route.entry;
   if (!isSameEntry) (route.entry ? showEntry(route.entry) : showList(route));
   if (route.entry) await showDate(route.entry, route.date);
-  if (!before || isSameEntry || before.isTyping) return;
+  if (!before || isSameEntry) return;
   window.scrollTo(0, history.state?.scroll ?? 0);
   if (!search.contains(document.activeElement)) view.querySelector("h1")?.focus({ preventScroll: true });
 };
@@ -81,17 +81,20 @@ addEventListener("scroll", () => {
   scrollTimer = setTimeout(() => history.replaceState({ scroll: scrollY }, ""), 100);
 }, { passive: true });
 
-search.addEventListener("submit", (event) => event.preventDefault());
-search.addEventListener("input", ({ target }) => {
+const addressFromSearch = () => {
   const { text, workflow, label } = search.elements;
-  const address = addressOfList({ workflow: workflow.value, label: target === workflow ? "" : label.value, search: text.value });
-  if (target !== text) {
-    location.hash = address;
-    return;
-  }
-  history.replaceState(history.state, "", address);
+  return addressOfList({ workflow: workflow.value, label: label.value, search: text.value });
+};
+search.addEventListener("submit", (event) => event.preventDefault());
+search.elements.text.addEventListener("input", () => {
+  history.replaceState(history.state, "", addressFromSearch());
   shownRoute = routeOf(location.hash);
   showList(shownRoute);
+});
+search.addEventListener("change", ({ target }) => {
+  const { text, workflow, label } = search.elements;
+  if (target === workflow) label.value = "";
+  if (target !== text) location.hash = addressFromSearch();
 });
 
 addEventListener("hashchange", follow);

@@ -2,7 +2,6 @@
 
 const tooltip = make("div", { class: "tooltip", role: "tooltip", id: "tooltip", hidden: true });
 document.body.append(tooltip);
-const TIME_TO_REACH_IT = 150; // milliseconds in which the pointer can move onto the tooltip
 
 const hideTooltip = () => {
   tooltip.hidden = true;
@@ -11,7 +10,6 @@ const hideTooltip = () => {
 
 // Show lines of text above an element or, where there is no room, below it.
 const showTooltip = (element, lines) => {
-  clearTimeout(tooltip.timer);
   tooltip.owner = element;
   tooltip.replaceChildren(...lines.map((line, index) => make(index ? "p" : "strong", {}, isolated(line))));
   tooltip.hidden = false;
@@ -22,17 +20,12 @@ const showTooltip = (element, lines) => {
   tooltip.style.top = `${above < 8 ? around.bottom + 6 : above}px`;
 };
 
-const hideTooltipSoon = () => {
-  clearTimeout(tooltip.timer);
-  tooltip.timer = setTimeout(hideTooltip, TIME_TO_REACH_IT);
-};
-
 // Give the cells of a calendar tooltips. `linesOf` returns the text for a cell.
 const addTooltips = (calendar, linesOf) => {
   const cellOf = (event) => event.target.closest?.(".cell");
   const show = (cell) => showTooltip(cell, linesOf(cell));
   calendar.addEventListener("pointerover", (event) => cellOf(event) && event.pointerType !== "touch" && show(cellOf(event)));
-  calendar.addEventListener("pointerout", hideTooltipSoon);
+  calendar.addEventListener("pointerout", hideTooltip);
   calendar.addEventListener("focusin", (event) => cellOf(event)?.matches(":focus-visible") && show(cellOf(event)));
   calendar.addEventListener("focusout", hideTooltip);
   // The first touch shows the tooltip, the second one follows the link.
@@ -46,8 +39,6 @@ const addTooltips = (calendar, linesOf) => {
   });
 };
 
-tooltip.addEventListener("pointerenter", () => clearTimeout(tooltip.timer));
-tooltip.addEventListener("pointerleave", hideTooltipSoon);
 document.addEventListener("keydown", (event) => event.key === "Escape" && hideTooltip());
 document.addEventListener("scroll", hideTooltip, { passive: true });
 document.addEventListener("pointerdown", (event) => event.target.closest?.(".cell, .tooltip") || hideTooltip());
