@@ -1,7 +1,23 @@
 "use strict";
 (() => {
   const DAY = 86400000;
-  const { states, series, reasons, places } = JSON.parse(document.getElementById("content").textContent);
+  const catalogue = JSON.parse(document.getElementById("content").textContent);
+  const states = catalogue.statuses;
+  // The dates of an entry in a year are in a file of their own, a script that calls autoflow(NAME, DATA).
+  const loading = new Map();
+  window.autoflow = (name, data) => loading.get(name)?.resolve(data);
+  const load = (entry, year) => {
+    const name = `${entry.slug}/${year}`;
+    if (!loading.has(name)) {
+      const { promise, resolve } = Promise.withResolvers();
+      loading.set(name, { promise, resolve });
+      const script = document.createElement("script");
+      script.src = `page/${encodeURIComponent(entry.slug)}/${year}.js?v=${entry.years[year].v}`;
+      script.addEventListener("error", () => resolve({ reasons: [], places: [], sets: [], days: [] }));
+      document.head.append(script);
+    }
+    return loading.get(name).promise;
+  };
   const make = (name, attributes = {}, ...children) => {
     const element = document.createElement(name);
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -44,10 +60,10 @@
     return list;
   };
 
-  const reason = (set, number, time, index) => {
-    const [label, cell] = places[index];
+  const reason = (data, set, number, time, index) => {
+    const [label, cell] = data.places[index];
     const [, link, isReadable] = set.find((each) => each[0] === label) || [];
-    const parts = [make("pre", {}, reasons[index])];
+    const parts = [make("pre", {}, data.reasons[index])];
     if (cell && isReadable) {
       const href = `${asHtml(filled(link, number, time))}#cell-${cell}`;
       parts.push(make("p", {}, make("a", { href }, `Show cell ${cell} of ${label}`)));
@@ -73,8 +89,9 @@
     panel.replaceChildren(make("p", {}, name, ": " + text(each, number)));
     if (!day) return;
     if (day[6]) panel.append(make("p", { class: "note" }, OUTDATED));
-    if (day[4] >= 0) panel.append(...reason(each.sets[day[2]], number, day[3], day[4]));
-    if (each.sets[day[2]].length) panel.append(outputs(each.sets[day[2]], number, day[3]));
+    const data = each.dataOf.get(number), set = day[2] < 0 ? [] : data.sets[day[2]];
+    if (day[4] >= 0) panel.append(...reason(data, set, number, day[3], day[4]));
+    if (set.length) panel.append(outputs(set, number, day[3]));
   };
 
   // A calendar of days has a row for each weekday, and one year; others have a row for each year.
@@ -90,7 +107,8 @@
     const months = { month: 1, quarter: 3, year: 12 }[each.every];
     if (months) return Array.from({ length: 12 / months }, (_, index) => Date.UTC(year, (index + 1) * months, 0) / DAY);
     const first = firstDay(year), numbers = [];
-    const start = first + ((each.days[0][0] - first) % 7 + 7) % 7;
+    const [last] = each.byNumber.keys();
+    const start = first + ((last - first) % 7 + 7) % 7;
     for (let number = start; number < firstDay(year + 1); number += 7) numbers.push(number);
     return numbers;
   };
@@ -129,8 +147,8 @@
       table.append(line);
     });
     const order = [...places.keys()].sort((one, other) => one - other);
-    const newest = each.days.find((day) => places.has(day[0]));
-    let current = newest ? newest[0] : order[0];
+    const newest = order.filter((number) => each.byNumber.has(number)).pop();
+    let current = newest ?? order[0];
     places.get(current).element.tabIndex = 0;
     const go = (number) => {
       if (!places.has(number)) return;
@@ -168,26 +186,45 @@
 
   const section = (each, index) => {
     const heading = make("h3", { id: `series-${index}` }, each.title);
-    const years = [...new Set(each.days.map((day) => new Date(day[0] * DAY).getUTCFullYear()))];
-    const counts = states.map((name, state) => [each.days.filter((day) => day[1] === state).length, name]);
+    const years = Object.keys(each.years).map(Number).sort((one, other) => other - one);
+    const counts = states.map((name, state) =>
+      [years.reduce((sum, year) => sum + (each.years[year].counts[state] || 0), 0), name]);
     const summary = counts.filter(([count]) => count).map(([count, name]) => `${count} ${name}`).join(", ");
+    const about = Object.entries(each.parameters)
+      .map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`);
+    if (each.every !== "day") about.unshift(`every ${each.every}`);
     const grid = make("div", { class: "wide" });
     const panel = make("div", { class: "details", role: "status" });
     const top = make("div", { class: "top" }, heading);
     const whole = make("section", { class: "series", "aria-labelledby": `series-${index}` }, top);
     if (each.description) whole.append(make("p", {}, each.description));
     const name = make("code", {}, each.name);
-    whole.append(make("p", { class: "quiet" }, name, each.about ? `; ${each.about}` : "", ` – ${summary}`), grid, panel);
-    let draw = () => grid.replaceChildren(calendar(each, periodRows(each, years), each.title, panel));
+    const parameters = about.length ? `; ${about.join(", ")}` : "";
+    whole.append(make("p", { class: "quiet" }, name, parameters, ` – ${summary}`), grid, panel);
+    if (!years.length) return whole;
+    each.byNumber = new Map();
+    each.dataOf = new Map();
+    const loaded = async (wanted) => {
+      for (const data of await Promise.all(wanted.map((year) => load(each, year)))) {
+        for (const day of data.days) {
+          each.byNumber.set(day[0], day);
+          each.dataOf.set(day[0], data);
+        }
+      }
+    };
+    let draw = async () => {
+      await loaded(years);
+      grid.replaceChildren(calendar(each, periodRows(each, years), each.title, panel));
+    };
     if (each.every === "day") {
       const select = make("select", { "aria-label": `Year, ${each.title}` });
       for (const year of years) select.append(make("option", { value: year }, year));
-      // Open the year of the newest date that is done: a failed date may be years off because of a typing mistake.
-      const opened = each.days.find((day) => day[1] === 0) || each.days[0];
-      select.value = new Date(opened[0] * DAY).getUTCFullYear();
+      // Open the newest year with a date that is done: a failed date may be years off because of a typing mistake.
+      select.value = years.find((year) => each.years[year].counts[0]) ?? years[0];
       top.append(make("label", {}, "Year ", select));
-      draw = () => {
+      draw = async () => {
         const year = Number(select.value);
+        await loaded([year]);
         grid.replaceChildren(calendar(each, dayRows(each, year), `${each.title}, ${year}`, panel));
         panel.replaceChildren();
       };
@@ -197,12 +234,38 @@
     const watch = new IntersectionObserver((entries) => {
       if (!entries.some((entry) => entry.isIntersecting)) return;
       watch.disconnect();
-      each.byNumber = new Map(each.days.map((day) => [day[0], day]));
       draw();
     }, { rootMargin: "600px" });
     watch.observe(whole);
     return whole;
   };
 
-  document.getElementById("series").append(...series.map(section));
+  const whole = (text) => text.split(" ").flatMap((word) => [make("span", { class: "whole" }, word), " "]);
+  const note = (text) => (text ? [make("p", { class: "note" }, text)] : []);
+  const row = (name, about, period, cells) =>
+    make("tr", {}, make("th", { scope: "row" }, name, ...(about ? [make("p", { class: "quiet" }, about)] : [])),
+      make("td", {}, ...whole(period.period), ...(cells.length < 2 ? note(period.note) : [])),
+      ...cells.map((cell) => make("td", {}, ...cell)));
+  const links = (each) => each.links.flatMap(([kind, label, href]) =>
+    [make("a", { href }, `${label} (${kind})`), " "]);
+  const table = (label, headers, rows) =>
+    make("div", { class: "wide", tabindex: 0, role: "region", "aria-label": label }, make("table", {},
+      make("thead", {}, make("tr", {}, ...headers.map((text) => make("th", { scope: "col" }, text)))),
+      make("tbody", {}, ...rows)));
+
+  const done = catalogue.entries.filter((each) => each.latest);
+  document.getElementById("reports").append(done.length
+    ? table("Latest reports", ["Title", "Date", "Report"],
+      done.map((each) => row(each.title, each.description, each.latest, [links(each.latest)])))
+    : make("p", {}, "No run has succeeded yet."));
+  if (catalogue.try_outs.length) {
+    const more = catalogue.more_try_outs;
+    document.getElementById("try-outs").append(make("section", { "aria-labelledby": "others" },
+      make("h2", { id: "others" }, "Other runs"),
+      make("p", {}, "These runs were started by hand, with parameters that no entry of workflows.yml had."),
+      table("Other runs", ["Workflow", "Date", "Status", "Report"], catalogue.try_outs.map((each) =>
+        row(each.name, each.parameters, each, [[each.status, ...note(each.note)], links(each)]))),
+      ...(more ? [make("p", { class: "quiet" }, `${more} more: `, make("code", {}, "autoflow runs"), " lists them.")] : [])));
+  }
+  document.getElementById("series").append(...catalogue.entries.map(section));
 })();
