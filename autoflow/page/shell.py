@@ -2,12 +2,13 @@
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
+
+from autoflow.page.texts import as_json
 
 SCRIPTS = ("elements", "dates", "content", "addresses", "tooltip", "calendar", "cards", "details", "views", "start")
 """The parts of the page's script, in the order in which they build on each other."""
@@ -21,8 +22,7 @@ def shell_html(catalogue: Mapping[str, Any], *, banner: str, made: str) -> str:
     style = (_FOLDER / "page.css").read_text(encoding="utf-8")
     return template("page.html").render(
         banner=banner,
-        # A "<" could end the script element that contains the text.
-        content=json.dumps(catalogue, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+        content=as_json(catalogue),
         made=made,
         made_iso=catalogue["made"],
         script=script,

@@ -1,9 +1,6 @@
 """Writes the page after runs have ended, and converts executed notebooks to HTML, in the background."""
 
-import base64
 import datetime
-import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -16,13 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-import jinja2
-
 from autoflow.errors import RunStoreError
 from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
-from autoflow.page.content import STATUSES, Compact, Links, given_up_dates, lists_of, read_contents
+from autoflow.page.catalogue import entry, redacted, slugs, try_outs
+from autoflow.page.content import Series, by_year, given_up_dates, read_contents
+from autoflow.page.data_files import DataFiles
+from autoflow.page.links import Links
+from autoflow.page.shell import shell_html, template
+from autoflow.page.texts import without_secrets
+from autoflow.page.years import STATUSES, YearEncoder, count_statuses
 from autoflow.runs.attention import Condition, as_text, given_up
 from autoflow.runs.naming import run_name
 from autoflow.runs.records import utc_now
@@ -56,8 +57,7 @@ ROOM_FOR_BANNER = 4000
 MOST_IN_SHORT = 4
 """The highest number of conditions in a banner that has to fit into the place of the one before."""
 
-_FOLDER = Path(__file__).parent
-_ROOT = _FOLDER.parent.parent
+_ROOT = Path(__file__).parent.parent.parent
 
 
 def write_page(
@@ -82,20 +82,37 @@ def write_page(
     """
     links, triggers = Links(settings.outputs_dir, settings.notebooks_dir), tuple(triggers)
     contents = read_contents(store, triggers)
-    series = contents.series
-    redaction = Redaction(settings.secrets)
-    compact = Compact(links, redaction)
-    shown = [_without_secrets(compact.series(each), redaction) for each in series]
-    reasons = {"reasons": list(compact.reasons), "places": compact.places}
-    content = {"states": STATUSES, "series": shown, **_without_secrets(reasons, redaction)}
-    warning = given_up(given_up_dates(series), looked_at, name=partial(run_name, triggers=triggers))
+    redaction, files = Redaction(settings.secrets), DataFiles(settings.outputs_dir)
+    names = slugs(contents.series, redaction)
+    entries = []
+    for each in contents.series:
+        years = _written_years(each, names[each.key], files, links, redaction)
+        entries.append(redacted(entry(each, names[each.key], years, links), redaction))
+    warning = given_up(given_up_dates(contents.series), looked_at, name=partial(run_name, triggers=triggers))
     banner = _banner([*conditions, *([warning] if warning else [])], clock(), redaction)
-    lists = _without_secrets(lists_of(contents, links), redaction)
-    html = _rendered(content, lists, clock(), banner=banner)
+    banner = f"{BANNER_BEGIN}{_padded(banner)}{BANNER_END}"
+    others = without_secrets(try_outs(contents, links), redaction)
+    made = f"{clock():%Y-%m-%dT%H:%M:%SZ}"
+    lists = {"entries": entries, "total": len(entries), "parts": [], **others}
+    catalogue = {"made": made, "statuses": STATUSES, **lists}
     with whole_file(settings.outputs_dir / PAGE_NAME) as unfinished:
-        unfinished.write_text(html, encoding="utf-8")
+        unfinished.write_text(shell_html(catalogue, banner=banner, made=as_text(clock())), encoding="utf-8")
+    files.remove_others({(each["slug"], int(year)) for each in entries for year in each["years"]})
     unreadable = links.unreadable.items()
     return [(path, redaction.of_text(f"{run_name(key, triggers)}: {label}")) for path, (key, label) in unreadable]
+
+
+def _written_years(
+    series: Series, slug: str, files: DataFiles, links: Links, redaction: Redaction
+) -> dict[int, Mapping[str, Any]]:
+    """Write the data files of an entry; return the version and the counts of each year."""
+    return {
+        year: {
+            "v": files.write(slug, year, YearEncoder(links, redaction).encode(days)),
+            "counts": count_statuses(days),
+        }
+        for year, days in by_year(series.days).items()
+    }
 
 
 def write_banner(
@@ -145,44 +162,7 @@ def _banner(conditions: Sequence[Condition], made_at: datetime.datetime, redacti
         for each in conditions
     ]
     is_warning = all(each.is_warning for each in conditions)
-    return _template("banner.html").render(conditions=shown, is_warning=is_warning, made=as_text(made_at))
-
-
-def _template(name: str) -> jinja2.Template:
-    return jinja2.Environment(autoescape=True).from_string((_FOLDER / name).read_text(encoding="utf-8"))
-
-
-def _rendered(content: Mapping[str, Any], lists: Mapping[str, Any], made_at: datetime.datetime, *, banner: str) -> str:
-    # A "<" could end the script element that contains the text.
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
-    return _template("page.html").render(
-        **lists,
-        banner=f"{BANNER_BEGIN}{_padded(banner)}{BANNER_END}",
-        content=text,
-        made=as_text(made_at),
-        script=script,
-        script_hash=_hash(script),
-        style=style,
-        style_hash=_hash(style),
-        states=STATUSES,
-    )
-
-
-def _without_secrets(value: Any, redaction: Redaction) -> Any:
-    """Return `value` with secrets removed from its strings; keys stay, even if one happens to equal a secret."""
-    if isinstance(value, str):
-        return redaction.of_text(value)
-    if isinstance(value, Mapping):
-        return {key: _without_secrets(item, redaction) if key != "days" else item for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_secrets(item, redaction) for item in value]
-    return value
-
-
-def _hash(text: str) -> str:
-    """Return the source expression with which a Content-Security-Policy allows an inline script or style."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+    return template("banner.html").render(conditions=shown, is_warning=is_warning, made=as_text(made_at))
 
 
 class PageWriter:

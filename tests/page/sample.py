@@ -16,6 +16,7 @@ from autoflow.runs.statuses import DateStatus
 STATUSES = tuple(map(str, DateStatus))
 EPOCH = datetime.date(1970, 1, 1)
 PICTURE = Path(__file__).resolve().parents[2] / "docs" / "images" / "report.png"
+MOST_ENTRIES = 60
 STAMP = "20261123T040000.000Z"
 REASONS = {
     DateStatus.GIVEN_UP: "notebook 'query', cell 3: ValueError: no region has data",
@@ -55,10 +56,17 @@ def write_sample(folder: Path, entries: Sequence[Entry], *, banner: str = "", **
     """Write a page for `entries` into a folder, with its data files; return its path."""
     (folder / "thumbnails").mkdir(parents=True, exist_ok=True)
     shutil.copy(PICTURE, folder / "thumbnails" / "page.png")
+    listed = [_listed(folder, entry) for entry in entries]
+    parts = [listed[start : start + 40] for start in range(0, len(listed), 40)] if len(listed) > MOST_ENTRIES else []
+    for number, part in enumerate(parts):
+        _write(folder, f"entries-{number}", part)
+    newest = sorted(listed, key=lambda each: each["latest"]["finished"], reverse=True) if parts else listed
     catalogue = {
         "made": "2026-11-29T00:45:00Z",
         "statuses": STATUSES,
-        "entries": [_listed(folder, entry) for entry in entries],
+        "entries": newest[:24] if parts else listed,
+        "total": len(listed),
+        "parts": ["ab12cd"] * len(parts),
         "try_outs": [],
         "more_try_outs": 0,
         **more,
@@ -125,7 +133,10 @@ def _write_year(folder: Path, entry: Entry, year: int, rows: Sequence[Sequence[A
     ]
     places = [["query", 3] if "cell" in text else [None, None] for text in REASONS.values()]
     data = {"reasons": list(REASONS.values()), "places": places, "sets": [sets], "days": rows}
-    name = f"{entry.slug}/{year}"
+    _write(folder, f"{entry.slug}/{year}", data)
+
+
+def _write(folder: Path, name: str, data: Any) -> None:
     path = folder / "page" / f"{name}.js"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"autoflow({json.dumps(name)}, {json.dumps(data)});\n", encoding="utf-8")
@@ -184,7 +195,7 @@ def typical() -> list[Entry]:
     ]
 
 
-HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script> ‮evil‬ \u202eleft 🦄👩‍👩‍👧 “&amp;” {d} "
+HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script> \u202eleft \u2067right \U0001f984 &amp; {d} "
 
 
 def hostile() -> list[Entry]:

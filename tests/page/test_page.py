@@ -31,6 +31,7 @@ from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, OnChange, TriggerSpec, WorkflowSpec
 from tests.browser import chromium
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
+from tests.pages import catalogue, data_of, statuses
 
 SPEC = WorkflowSpec(name="flows & <more>", notebooks=(NotebookSpec(label="n", path=Path("/inputs/n.ipynb")),))
 STAMP = "20261123T040000.000Z"
@@ -65,17 +66,15 @@ def store(deployed: Deployed) -> Any:
 
 
 def content(settings: Settings) -> Any:
-    html = (settings.outputs_dir / PAGE_NAME).read_text()
-    found = re.search(r'<script type="application/json" id="content">(.*?)</script>', html, re.DOTALL)
-    assert found
-    return json.loads(found[1])
+    """Return the content of the only data file."""
+    (entry,) = (entry for entry in catalogue(settings.outputs_dir)["entries"] if entry["years"])
+    (year,) = entry["years"]
+    return data_of(settings.outputs_dir, entry, year)
 
 
 def states(settings: Settings) -> dict[int, str]:
-    page = content(settings)
-    (series,) = page["series"]
-    first = (day(1) - datetime.date(1970, 1, 1)).days
-    return {number - first + 1: page["states"][state] for number, state, *_ in series["days"]}
+    (entry,) = (entry for entry in catalogue(settings.outputs_dir)["entries"] if entry["years"])
+    return {date.day: status for date, status in statuses(settings.outputs_dir, entry).items()}
 
 
 @pytest.fixture
@@ -100,7 +99,7 @@ def test_links_stay_in_an_outputs_folder_whose_path_has_the_date_and_time_of_a_r
         finish(store, 1, RunState.SUCCEEDED, settings)
         write_page(settings, store)
 
-    (series,) = content(settings)["series"]
+    series = content(settings)
     ((label, notebook, _, reports),) = series["sets"][0]
     name = "flows%20100%25%20%231__n__{d}__abcdef01__{t}"
     assert (label, notebook, reports) == ("n", f"notebooks/{name}.ipynb", [f"reports/{name}.pdf"])
@@ -114,7 +113,7 @@ def test_page_links_to_notebooks_in_the_folder_that_was_set_before(deployed: Dep
 
     assert write_page(settings, store) == []
 
-    (series,) = content(settings)["series"]
+    series = content(settings)
     links = {day: series["sets"][number][0][1:3] for day, _, number, *_ in series["days"]}
     shown = [
         unquote(link.replace("{d}", str(day(n))).replace("{t}", STAMP))
@@ -205,7 +204,9 @@ def test_nothing_in_the_run_store_can_break_out_of_the_page_and_no_secret_is_sho
     html = (settings.outputs_dir / PAGE_NAME).read_text()
     assert TOKEN_OF_NO_USE not in html
     assert html.count("<script") == 2
-    assert "flows &amp; &lt;more&gt;" in html
+    assert html.count("</script") == 2
+    (data,) = (settings.outputs_dir / "page").glob("*/*")
+    assert TOKEN_OF_NO_USE not in data.read_text()
     assert "</script><script>alert(1)</script><!-- [secret]" in content(settings)["reasons"][0]
 
 
@@ -335,16 +336,14 @@ def test_entries_have_titles_and_removed_ones_their_last_label(deployed: Deploye
 
     write_page(settings, store, triggers=[north, titled])
 
-    series = content(settings)["series"]
-    names = [(each["title"], each["description"], each["name"], each["about"]) for each in series]
+    entries = catalogue(settings.outputs_dir)["entries"]
+    names = [(each["title"], each["description"], each["name"], each["parameters"]) for each in entries]
     assert names == [
-        (f"{SPEC.name}: north", "Who moved.", f"{SPEC.name}:north", "level=1"),
-        ("The <country>", "", f"{SPEC.name} (level=2)", "level=2"),
-        (f"{SPEC.name}: last", "", f"{SPEC.name}:last", "level=3"),
+        (f"{SPEC.name}: north", "Who moved.", f"{SPEC.name}:north", {"level": 1}),
+        ("The <country>", "", f"{SPEC.name} (level=2)", {"level": 2}),
+        (f"{SPEC.name}: last", "", f"{SPEC.name}:last", {"level": 3}),
     ]
-    html = (settings.outputs_dir / PAGE_NAME).read_text()
-    assert "The &lt;country&gt;" in html
-    assert "{&#34;" not in html.partition("Calendars")[0]  # no parameters as JSON
+    assert [(each["label"], each["removed"]) for each in entries] == [("north", False), (None, False), ("last", True)]
 
 
 def test_runs_of_no_entry_are_listed_apart_until_there_is_one(deployed: Deployed, store: RunStore) -> None:
@@ -356,19 +355,18 @@ def test_runs_of_no_entry_are_listed_apart_until_there_is_one(deployed: Deployed
     end(store, east.on(day(3)), RunState.FAILED, is_try_out=True)
 
     write_page(settings, store, triggers=entries[:1])
-    html = (settings.outputs_dir / PAGE_NAME).read_text()
-    latest, _, others = html.partition('id="others"')
-    assert len(content(settings)["series"]) == 1
-    assert "region=east" not in latest
-    rows = [re.sub("<[^>]*>|\\s+", " ", row).split() for row in others.partition("</table>")[0].split("<tr>")[2:]]
-    assert [row[len(SPEC.name.split()) :] for row in rows] == [
-        ["region=east", "2016-01-03", "failed"],
-        ["region=east", "2016-01-02", "done", "1", "day", "missing"],
+    page = catalogue(settings.outputs_dir)
+    assert [each["parameters"] for each in page["entries"]] == [{"region": "north"}]
+    others = [(each["parameters"], each["period"], each["status"], each["note"]) for each in page["try_outs"]]
+    assert others == [
+        ("region=east", "2016-01-03", "failed", ""),
+        ("region=east", "2016-01-02", "done", "1 day missing"),
     ]
 
     write_page(settings, store, triggers=entries)
-    assert 'id="others"' not in (settings.outputs_dir / PAGE_NAME).read_text()
-    assert len(content(settings)["series"]) == 2
+    page = catalogue(settings.outputs_dir)
+    assert page["try_outs"] == []
+    assert [each["parameters"] for each in page["entries"]] == [{"region": "north"}, {"region": "east"}]
 
 
 def test_a_date_whose_data_has_changed_has_a_badge_once_its_new_run_is_given_up(
@@ -381,14 +379,14 @@ def test_a_date_whose_data_has_changed_has_a_badge_once_its_new_run_is_given_up(
     for is_outdated in (False, True):
         end(store, key(1), RunState.FAILED, again=True)
         write_page(settings, store, triggers=[trigger])
-        ((_, state, _, _, _, *notes),) = content(settings)["series"][0]["days"]
-        assert (state, notes) == (0, [0, 1] if is_outdated else [])
-    html = (settings.outputs_dir / PAGE_NAME).read_text()
-    assert "data has changed since, and the new run failed" in html
-    assert quote(report.name) in html
+        ((_, state, _, _, _, *notes),) = content(settings)["days"]
+        assert (state, notes) == (0, [0, int(is_outdated)])
+    (entry,) = catalogue(settings.outputs_dir)["entries"]
+    assert entry["latest"]["note"] == "data has changed since, and the new run failed"
+    assert ["PDF", "n", f"reports/{quote(report.name)}"] in entry["latest"]["links"]
     end(store, key(1), again=True)
     write_page(settings, store, triggers=[trigger])
-    assert len(content(settings)["series"][0]["days"][0]) == 5
+    assert content(settings)["days"][0][-1] == 0
 
 
 def test_calendars_have_a_cell_for_each_period(deployed: Deployed, store: RunStore, browser: WebDriver) -> None:
@@ -451,7 +449,7 @@ def test_executed_notebooks_are_converted_to_html_in_the_background(deployed: De
         html = notebook.with_suffix(".html").read_text()
         assert ">print</span>" in html
         assert f"<title>flows &amp; &lt;more&gt; {notebook.name.split('__')[2]}: n</title>" in html
-    (series,) = content(settings)["series"]
+    series = content(settings)
     assert series["sets"] == [
         [
             [

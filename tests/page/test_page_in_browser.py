@@ -140,7 +140,7 @@ def test_the_newest_reports_come_first_as_cards(browser: WebDriver, page: str) -
     assert titles[0] == "A week in the east"
     assert titles[-1] == "Mobility in the north"
     assert "incomplete" in all_of(browser, ".card")[0].text
-    assert "Week of 26 December 2016 – 1 January 2017" in all_of(browser, ".card")[0].text
+    assert "Week of 26 December 2016 \N{EN DASH} 1 January 2017" in all_of(browser, ".card")[0].text
     assert [each.text for each in all_of(browser, ".card")[0].find_elements(By.CLASS_NAME, "file")] == [
         "PDF",
         "HTML",
@@ -168,7 +168,7 @@ def test_a_link_to_a_date_opens_its_entry_with_its_files_and_why_it_failed(brows
         "Notebook",
         "ipynb",
     ]
-    assert browser.title == "Mobility in the north, Monday, 26 December 2016 – AutoFlow reports"
+    assert browser.title == "Mobility in the north, Monday, 26 December 2016 \N{EN DASH} AutoFlow reports"
     assert shown(browser, '[data-date="2016-12-26"]').get_attribute("aria-current") == "date"
     details.find_element(By.LINK_TEXT, "← Earlier").click()
     shown(browser, '[data-date="2016-12-25"][aria-current]')
@@ -321,8 +321,8 @@ def test_parameters_are_a_table_without_json(browser: WebDriver, page: str) -> N
     assert [" ".join(row) for row in rows] == [
         "region south",
         "types calls, sms",
-        "limits › low 5",
-        "limits › high none",
+        "limits \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} low 5",
+        "limits \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} high none",
         "map yes",
     ]
 
@@ -425,7 +425,10 @@ def test_the_page_says_which_calendar_is_missing(one_browser: WebDriver, tmp_pat
     page = write_sample(tmp_path, typical()[:1])
     (tmp_path / "page" / "mobility--north" / "2016.js").unlink()
     one_browser.get(page.as_uri())
-    assert "page/mobility--north/2016.js cannot be read" in shown(one_browser, ".problem").text
+    assert (
+        "page/mobility--north/2016.js, which belongs to this page, cannot be read"
+        in shown(one_browser, ".problem").text
+    )
     one_browser.get_log("browser")
 
 

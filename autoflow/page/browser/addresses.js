@@ -1,15 +1,22 @@
 // Addresses within the page: #workflow, #workflow:label, #workflow:label/2016-01-10 and #?search=…&label=….
 
-const entriesNamed = new Map();
-for (const entry of catalogue.entries) {
-  const name = entryName(entry);
-  entriesNamed.set(name, [...(entriesNamed.get(name) || []), entry]);
-}
-const entriesOf = (workflow) => catalogue.entries.filter((entry) => entry.workflow === workflow);
+// Return groups of the entries, in order, by what `keyOf` returns for each. They are found once.
+const grouped = (keyOf) => {
+  let of, groups;
+  return () => {
+    if (of === catalogue.entries) return groups;
+    [of, groups] = [catalogue.entries, new Map()];
+    for (const entry of of) groups.set(keyOf(entry), [...(groups.get(keyOf(entry)) || []), entry]);
+    return groups;
+  };
+};
+const byName = grouped(entryName);
+const byWorkflow = grouped((entry) => entry.workflow);
+const entriesOf = (workflow) => byWorkflow().get(workflow) || [];
 
 // Names can be ambiguous: of entries without labels, and of removed ones. Those have the name of their folder.
 const addressOf = (entry) => {
-  const [first] = entriesNamed.get(entryName(entry));
+  const [first] = byName().get(entryName(entry));
   const isClear = entry === first && (entry.label || entriesOf(entry.workflow).length === 1);
   if (!isClear) return `#~${encodeURIComponent(entry.slug)}`;
   return `#${encodeURIComponent(entry.workflow)}${entry.label ? `:${encodeURIComponent(entry.label)}` : ""}`;
@@ -32,7 +39,7 @@ const decoded = (text) => {
 
 const entryAt = (path, hasDate) => {
   if (path.startsWith("~")) return catalogue.entries.find((entry) => entry.slug === decoded(path.slice(1)));
-  const named = entriesNamed.get(path.split(":").map(decoded).join(":")) || entriesNamed.get(decoded(path));
+  const named = byName().get(path.split(":").map(decoded).join(":")) || byName().get(decoded(path));
   if (!named) return entriesOf(decoded(path)).length === 1 ? entriesOf(decoded(path))[0] : undefined;
   const [entry] = named;
   return entry.label || hasDate || entriesOf(entry.workflow).length === 1 ? entry : undefined;

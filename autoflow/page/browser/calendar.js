@@ -134,7 +134,7 @@ const draw = async (place, entry, years, onlyNewest) => {
     place.removeAttribute("aria-busy");
   } catch (error) {
     place.removeAttribute("role");
-    place.replaceChildren(make("p", { class: "problem" }, `This calendar is missing: ${error.message}. The folder “page” belongs to this page.`));
+    place.replaceChildren(make("p", { class: "problem" }, `This calendar is missing: ${error.message}`));
   }
 };
 

@@ -1,6 +1,8 @@
 // The catalogue, which is in the page, and the data of a year of an entry, which are in a file each.
 
 const catalogue = JSON.parse(document.getElementById("content").textContent);
+catalogue.parts ||= [];
+catalogue.isWhole = catalogue.parts.length === 0; // of many entries, the page itself has the newest ones alone
 
 // How each status is drawn. Statuses with the same look differ in their texts.
 const LOOKS = {
@@ -47,6 +49,7 @@ class Day {
 // What the page says about a date in one line; also for dates without a run, of which the data have no `day`.
 const statusText = (day) => (day ? [day.status, ...day.notes].join(", ") : NOT_RUN);
 
+// Return the name of an entry as the command line takes it; of those without a label, only the workflow's.
 const entryName = (entry) => (entry.label ? `${entry.workflow}:${entry.label}` : entry.workflow);
 
 const yearsOf = (entry) => Object.keys(entry.years).map(Number).sort((one, other) => one - other);
@@ -62,12 +65,23 @@ const loadFile = (name, version) =>
   new Promise((resolve, reject) => {
     const source = `page/${name.split("/").map(encodeURIComponent).join("/")}.js?v=${encodeURIComponent(version)}`;
     const script = make("script", { src: source });
-    const fail = () => reject(new Error(`page/${name}.js cannot be read`));
+    const fail = () => reject(new Error(`page/${name}.js, which belongs to this page, cannot be read.`));
     filesOnTheirWay.set(name, resolve);
     script.addEventListener("error", fail);
     script.addEventListener("load", () => (script.remove(), fail())); // no effect if the file has called autoflow()
     document.head.append(script);
   });
+
+// Load the entries that the page itself does not have.
+const loadCatalogue = async () => {
+  const parts = catalogue.parts.map((version, number) => loadFile(`entries-${number}`, version));
+  try {
+    catalogue.entries = (await Promise.all(parts)).flat();
+  } catch (error) {
+    catalogue.problem = error.message;
+  }
+  catalogue.isWhole = true;
+};
 
 // Return, once it is loaded, a map from dates to days.
 const loadedYears = new Map();

@@ -15,8 +15,8 @@ const fillSearch = (route) => {
   const labels = [...new Set(ofWorkflow.map((entry) => entry.label).filter(Boolean))].sort();
   optionsOf(workflow, "All workflows", workflows, route.workflow);
   optionsOf(label, "All labels", labels, route.label);
-  workflow.parentElement.hidden = workflows.length < 2;
-  label.parentElement.hidden = labels.length < 2;
+  workflow.parentElement.hidden = catalogue.isWhole && workflows.length < 2;
+  label.parentElement.hidden = catalogue.isWhole && labels.length < 2;
   if (text.value !== route.search) text.value = route.search;
 };
 
@@ -97,6 +97,17 @@ search.addEventListener("change", ({ target }) => {
   if (target !== text) location.hash = addressFromSearch();
 });
 
-addEventListener("hashchange", follow);
+const start = async () => {
+  const { entry, workflow, label, search: words, isUnknown } = routeOf(location.hash);
+  const showsNewest = !entry && !workflow && !label && !words && !isUnknown;
+  if (catalogue.isWhole || showsNewest) await follow();
+  if (!catalogue.isWhole) {
+    await loadCatalogue();
+    shownRoute = null;
+    await follow();
+  }
+  addEventListener("hashchange", follow);
+};
+
 addEventListener("beforeprint", () => view.querySelectorAll(".calendar").forEach((place) => place.draw()));
-follow();
+start();

@@ -100,7 +100,9 @@ const listView = (route) => {
     make("h1", { tabindex: -1 }, route.workflow ? [isolated(route.workflow)] : "Latest reports"),
     newest.length ? cards : make("p", {}, isFiltered ? "No report matches." : "No run has succeeded yet."),
     runningList(entries),
-    entries.length ? headed("calendars", "Calendars", legendOf(entries), calendars) : null,
+    catalogue.problem ? make("p", { class: "problem" }, `Some entries are missing: ${catalogue.problem}`) : null,
+    catalogue.isWhole ? null : make("p", { class: "quiet", role: "status" }, "Loading the calendars…"),
+    catalogue.isWhole && entries.length ? headed("calendars", "Calendars", legendOf(entries), calendars) : null,
     route.workflow || isFiltered ? null : tryOutsTable(),
   ];
 };

@@ -1,0 +1,50 @@
+"""Links of the page to the files of runs."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+from autoflow.runs.records import RunKey
+from autoflow.utils import readable_name
+
+Link: TypeAlias = tuple[str, str, str]
+"""What a link leads to, such as ``PDF``; the label of its notebook; and its address."""
+
+
+class Links:
+    """Turns paths of outputs into links for the page, and knows which notebooks exist as HTML."""
+
+    def __init__(self, outputs_dir: Path, notebooks_dir: Path) -> None:
+        self._outputs_dir = outputs_dir
+        self._notebooks_dir = str(notebooks_dir)
+        self.unreadable: dict[Path, tuple[RunKey, str]] = {}
+
+    def link(self, path: str) -> str:
+        """Return a link that works both on a web server and from the disk."""
+        return quote(os.path.relpath(path, self._outputs_dir))
+
+    def is_readable(self, path: str, of: tuple[RunKey, str] | None = None) -> bool:
+        """Return whether an executed notebook exists as HTML, too; if it does not, remember it in `unreadable`.
+
+        It is remembered with its run and its label, `of`.
+
+        Notebooks outside of the notebooks folder, where they may be if that setting has changed, are not remembered.
+        """
+        if os.path.isfile(readable_name(path)):
+            return True
+        if of and os.path.dirname(path) == self._notebooks_dir and os.path.isfile(path):
+            self.unreadable[Path(path)] = of
+        return False
+
+    def to_read(self, outputs: Mapping[str, Any]) -> list[Link]:
+        """Return the links to the reports and the executed notebooks of a run."""
+        return [link for label, each in outputs.items() for link in self._of_notebook(label, each)]
+
+    def _of_notebook(self, label: str, outputs: Mapping[str, Any]) -> list[Link]:
+        reports = [(Path(report).suffix[1:].upper(), label, self.link(report)) for report in outputs["reports"]]
+        notebook = outputs["notebook"]
+        if self.is_readable(notebook):
+            return [*reports, ("notebook", label, self.link(readable_name(notebook)))]
+        return [*reports, ("ipynb", label, self.link(notebook))]
