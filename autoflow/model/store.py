@@ -59,7 +59,7 @@ class RunStore:
         crashed_after: datetime.timedelta = CRASHED_AFTER,
         clock: Callable[[], datetime.datetime] | None = None,
     ) -> None:
-        self._database = Database(uri)
+        self.database = self._database = Database(uri)
         self.crashed_after = crashed_after
         self._clock = clock
         self._folders = folders

@@ -4,21 +4,20 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from autoflow.dates.periods import describe_period
 from autoflow.notebooks.redaction import Redaction
-from autoflow.page.content import Contents, Day, Series
 from autoflow.page.links import Links
 from autoflow.page.texts import without_secrets
 from autoflow.page.years import STATUSES
-from autoflow.runs.naming import parameters_text
-from autoflow.runs.records import WorkflowKey
+from autoflow.runs.naming import entry_names, entry_titles, name_among, parameters_text
+from autoflow.runs.records import RunRecord, WorkflowKey
+from autoflow.runs.run import named_entry
 from autoflow.runs.statuses import DateStatus
+from autoflow.specs import TriggerSpec
 from autoflow.utils import name_part
-
-MOST_TRY_OUTS = 50
-"""The highest number of runs that the page lists besides those of entries."""
 
 LONGEST_VALUE = 200
 """The longest value of a parameter in the catalogue, in characters of its JSON; a longer one becomes a cut text."""
@@ -26,47 +25,113 @@ LONGEST_VALUE = 200
 _WAITING = (DateStatus.WAITING, DateStatus.WAITING_FOR_DATA, DateStatus.BLOCKED, DateStatus.DUE)
 
 
-def slugs(series: Iterable[Series], redaction: Redaction) -> dict[WorkflowKey, str]:
-    """Return the name of each entry's folder with data files.
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """What an entry is called, without secrets.
 
-    It is that of its workflow, with its label; a hash of the parameters and the kind of period tells entries apart that
-    would have the same name. Entries in workflows.yml come first: they have the hash only if they have no label.
+    `slug` is the name of its folder with data files. `title` and `description` are for readers, `name` is that in the
+    log and on the command line.
     """
-    series = list(series)
-    alone = Counter(each.key.workflow for each in series if not each.is_removed)
+
+    slug: str
+    workflow: str
+    label: str | None
+    title: str
+    name: str
+    description: str = ""
+    is_removed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class YearInList:
+    """What the catalogue has of a year of an entry.
+
+    `version` is that of the data file, `counts` are those of `count_statuses`. `source` is a hash of what the file was
+    made of; empty if the year has to be read again after a restart in any case. `latest` is the newest date that is
+    done, `running` are the dates that are running, and `label` is that of the newest run.
+    """
+
+    version: str
+    counts: Sequence[int]
+    source: str = ""
+    latest: Mapping[str, Any] | None = None
+    running: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    label: str | None = None
+
+
+def slugs(keys: Iterable[WorkflowKey], triggers: Sequence[TriggerSpec], redaction: Redaction) -> dict[WorkflowKey, str]:
+    """Return the name of each entry's folder with data files; `keys` are those of `triggers` and of removed entries.
+
+    It is that of its workflow, with its label. A hash of the parameters and the kind of period tells apart removed
+    entries, entries of one workflow without labels, and those that would have the same name otherwise.
+    """
+    labels = {WorkflowKey.of_trigger(each): each.label for each in triggers}
+    entries_of = Counter(key.workflow for key in labels)
     found: dict[WorkflowKey, str] = {}
     used: set[str] = set()
-    for each in series:
-        key = each.key
-        workflow, *label = (name_part(redaction.of_text(name)) for name in (key.workflow, each.label) if name)
-        slug = "--".join((workflow, *label))
-        is_plain = bool(each.label) or alone[key.workflow] == 1
-        if each.is_removed or not is_plain or slug.casefold() in used:
-            digest = hashlib.sha256(f"{key.every} {key.parameters}".encode()).hexdigest()[:8]
-            slug = f"{workflow}--{digest}"
+    for key in keys:
+        workflow = name_part(redaction.of_text(key.workflow))
+        label = labels.get(key)
+        slug = f"{workflow}--{name_part(redaction.of_text(label))}" if label else workflow
+        is_plain = key in labels and (label or entries_of[key.workflow] == 1)
+        if not is_plain or slug.casefold() in used:
+            slug = f"{workflow}--{hashlib.sha256(f'{key.every} {key.parameters}'.encode()).hexdigest()[:8]}"
         used.add(slug.casefold())
         found[key] = slug
     return found
 
 
-def entry(series: Series, slug: str, years: Mapping[int, Mapping[str, Any]], links: Links) -> dict[str, Any]:
-    """Return an entry of the catalogue; `years` has the version of each of its data files, and its counts."""
+def names_of(
+    found: Mapping[WorkflowKey, str],
+    triggers: Sequence[TriggerSpec],
+    last_labels: Mapping[WorkflowKey, str | None],
+    redaction: Redaction,
+) -> dict[WorkflowKey, Names]:
+    """Return the names of the entries with the slugs `found`; removed entries keep their last label."""
+    entries = {WorkflowKey.of_trigger(trigger): trigger for trigger in triggers}
+    titles, names = entry_titles(triggers, last_labels), entry_names(triggers)
+    return {
+        key: Names(
+            slug=slug,
+            workflow=redaction.of_text(key.workflow),
+            label=redaction.of_text(label) if label else None,
+            title=redaction.of_text(titles[key]),
+            name=redaction.of_text(names.get(key) or _name_of_removed(key, label, names)),
+            description=redaction.of_text(_description(entries.get(key))),
+            is_removed=key not in entries,
+        )
+        for key, slug in found.items()
+        for label in [entries[key].label if key in entries else last_labels[key]]
+    }
+
+
+def _description(trigger: TriggerSpec | None) -> str:
+    return (trigger.description or trigger.workflow.description or "") if trigger else ""
+
+
+def _name_of_removed(key: WorkflowKey, label: str | None, names: Mapping[WorkflowKey, str]) -> str:
+    return named_entry(key.workflow, label) if label else name_among(key, names)
+
+
+def entry(key: WorkflowKey, names: Names, years: Mapping[int, YearInList], redaction: Redaction) -> Mapping[str, Any]:
+    """Return an entry of the catalogue."""
     total = Counter[DateStatus]()
     for year in years.values():
-        total.update(dict(zip(STATUSES, year["counts"], strict=False)))
+        total.update(dict(zip(STATUSES, year.counts, strict=False)))
+    newest_first = [years[year] for year in sorted(years, reverse=True)]
     return {
-        "slug": slug,
-        "workflow": series.key.workflow,
-        "label": series.label,
-        "name": series.name,
-        "title": series.title,
-        "description": series.description,
-        "every": series.key.every.noun,
-        "parameters": _parameters(series.key),
-        "removed": series.is_removed,
-        "years": {str(year): years[year] for year in sorted(years)},
-        "latest": _latest(series, links),
-        "running": [_running(day) for day in series.days if day.status is DateStatus.RUNNING],
+        "slug": names.slug,
+        "workflow": names.workflow,
+        "label": names.label,
+        "name": names.name,
+        "title": names.title,
+        "description": names.description,
+        "every": key.every.noun,
+        "parameters": _parameters(key, redaction),
+        "removed": names.is_removed,
+        "years": {str(year): _year(years[year]) for year in sorted(years)},
+        "latest": next((year.latest for year in newest_first if year.latest), None),
+        "running": [date for year in newest_first for date in year.running],
         "attention": {
             "given_up": total[DateStatus.GIVEN_UP],
             "waiting": sum(total[status] for status in _WAITING),
@@ -74,10 +139,15 @@ def entry(series: Series, slug: str, years: Mapping[int, Mapping[str, Any]], lin
     }
 
 
-def _parameters(key: WorkflowKey) -> dict[str, Any]:
-    """Return the parameters of an entry; a value that is too long is cut, as text."""
-    values = json.loads(key.parameters)
-    return {name: _short(value) for name, value in values.items()}
+def _year(year: YearInList) -> Mapping[str, Any]:
+    source = {"s": year.source} if year.source else {}
+    return {"v": year.version, "counts": year.counts, **source}
+
+
+def _parameters(key: WorkflowKey, redaction: Redaction) -> dict[str, Any]:
+    """Return the parameters of an entry without secrets; a value that is too long is cut, as text."""
+    clean = redaction.of_parameters(json.loads(key.parameters))
+    return {name: _short(value) for name, value in clean.items()}
 
 
 def _short(value: Any) -> Any:
@@ -85,60 +155,44 @@ def _short(value: Any) -> Any:
     return value if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
 
 
-def _latest(series: Series, links: Links) -> dict[str, Any] | None:
-    """Return the newest date of an entry that is done, with links to its files."""
-    day = series.latest
-    if day is None:
-        return None
+def latest(record: RunRecord, links: Links, redaction: Redaction, *, is_outdated: bool) -> Mapping[str, Any]:
+    """Return a date that is done, with links to its files."""
+    texts = {"note": _note(record, is_outdated=is_outdated), "links": links.to_read(record.outputs)}
     return {
-        "date": day.date.isoformat(),
-        "period": describe_period(day.date, series.key.every),
-        "finished": f"{day.record.finished_at or day.record.started_at:%Y-%m-%dT%H:%M:%SZ}",
-        "missing": day.record.missing_days or 0,
-        "note": _note(day),
+        "date": record.key.reference_date.isoformat(),
+        "period": _period(record),
+        "finished": f"{record.finished_at or record.started_at:%Y-%m-%dT%H:%M:%SZ}",
+        "missing": record.missing_days or 0,
         "thumbnail": None,
-        "links": links.to_read(day.record.outputs),
+        **without_secrets(texts, redaction),
     }
 
 
-def _running(day: Day) -> dict[str, str]:
-    period = describe_period(day.date, day.record.key.every)
-    return {"date": day.date.isoformat(), "period": period, "progress": ""}
+def running(record: RunRecord) -> Mapping[str, str]:
+    """Return a date that is running."""
+    return {"date": record.key.reference_date.isoformat(), "period": _period(record), "progress": ""}
 
 
-def try_outs(contents: Contents, links: Links) -> Mapping[str, Any]:
-    """Return the newest try-outs, and the number of the others."""
-    return {
-        "try_outs": _listed_try_outs(contents.try_outs, links),
-        "more_try_outs": max(0, len(contents.try_outs) - MOST_TRY_OUTS),
+def try_out(record: RunRecord, status: DateStatus, links: Links, redaction: Redaction) -> Mapping[str, Any]:
+    """Return a run that a user has started with parameters that no entry had, with links to its files."""
+    found = {
+        "name": record.key.workflow,
+        "parameters": parameters_text(record.key.workflow_key),
+        "period": _period(record),
+        "status": str(status),
+        "note": _note(record),
+        "links": links.to_read(record.outputs),
     }
+    return dict(without_secrets(found, redaction))
 
 
-def _note(day: Day) -> str:
-    """Return what a reader of the report of `day` should know; empty if there is nothing."""
-    missing = day.record.missing_days
+def _period(record: RunRecord) -> str:
+    return describe_period(record.key.reference_date, record.key.every)
+
+
+def _note(record: RunRecord, *, is_outdated: bool = False) -> str:
+    """Return what a reader of the report of a run should know; empty if there is nothing."""
+    missing = record.missing_days
     texts = [f"{missing} day{'' if missing == 1 else 's'} missing" if missing else ""]
-    texts.append("data has changed since, and the new run failed" if day.is_outdated else "")
+    texts.append("data has changed since, and the new run failed" if is_outdated else "")
     return "; ".join(filter(None, texts))
-
-
-def _listed_try_outs(try_outs: Sequence[Day], links: Links) -> list[Mapping[str, Any]]:
-    """Return the newest of `try_outs`, with their names and links, for the list of other runs."""
-    return [
-        {
-            "name": day.record.key.workflow,
-            "parameters": parameters_text(day.record.key.workflow_key),
-            "period": describe_period(day.date, day.record.key.every),
-            "status": str(day.status),
-            "note": _note(day),
-            "links": links.to_read(day.record.outputs),
-        }
-        for day in try_outs[:MOST_TRY_OUTS]
-    ]
-
-
-def redacted(entry: Mapping[str, Any], redaction: Redaction) -> dict[str, Any]:
-    """Return an entry of the catalogue without secrets; those in parameters are removed also from numbers."""
-    texts = ("workflow", "label", "name", "title", "description", "latest")
-    clean = {name: without_secrets(entry[name], redaction) for name in texts}
-    return {**entry, **clean, "parameters": redaction.of_parameters(entry["parameters"])}

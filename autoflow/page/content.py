@@ -1,122 +1,120 @@
-"""The content of the page, from the run store: the status of each date of each entry, and what users have tried."""
+"""The content of the page, from the run store: the status of each date of an entry, and what users have tried."""
 
 import datetime
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from autoflow.model.store import RunStore
+from autoflow.dates.availability import Availability
+from autoflow.model.revisions import EntryYear, RunsByYear
 from autoflow.runs.changes import given_up_reruns
-from autoflow.runs.naming import entry_names, entry_titles, name_among
-from autoflow.runs.plan import keys_with_reruns, past_status
-from autoflow.runs.records import RunKey, RunRecord, WorkflowKey
-from autoflow.runs.run import named_entry
-from autoflow.runs.statuses import DateStatus
+from autoflow.runs.plan import keys_with_reruns, past_status, why_never_due
+from autoflow.runs.records import Histories, RunKey, RunRecord, WorkflowKey
+from autoflow.runs.statuses import DateStatus, PlannedDate
+from autoflow.runs.year_plan import YearPlan, plan_year
 from autoflow.specs import TriggerSpec
 
 
 @dataclass(frozen=True)
 class Day:
-    """A date that was run: its status, and the run that explains it.
+    """A date: its status, the run that explains it, if any, and in words why it has not run.
 
     `is_outdated`: days that the run used have changed since, and a new run with them was given up.
     """
 
     date: datetime.date
     status: DateStatus
-    record: RunRecord
+    record: RunRecord | None
+    why: str = ""
     is_outdated: bool = False
 
 
-@dataclass
-class Series:
-    """An entry of the sensor, present or removed, and its dates, newest first.
+@dataclass(frozen=True, kw_only=True)
+class Year:
+    """The dates of an entry in a calendar year, newest first.
 
-    `title` and `description` are for readers, `name` is that in the log and on the command line.
+    `blocked_by` is the date for which those of later years wait, if any. `changes_at` (UTC) is when a status may be
+    another one although nothing runs or arrives; None if never.
     """
 
-    key: WorkflowKey
-    title: str
-    name: str
-    label: str | None = None
-    description: str = ""
-    is_removed: bool = False
-    days: list[Day] = field(default_factory=list)
-
-    @property
-    def latest(self) -> Day | None:
-        """The newest date that is done, if any."""
-        return next((day for day in self.days if day.status is DateStatus.DONE), None)
+    days: Sequence[Day] = ()
+    blocked_by: datetime.date | None = None
+    changes_at: datetime.datetime | None = None
 
 
-@dataclass(frozen=True)
-class Contents:
-    """The series of the page, and the try-outs: runs that a user started with parameters that no entry had or has."""
+class Reader:
+    """Reads the content of the page, as it is at `now` (UTC).
 
-    series: Sequence[Series]
-    try_outs: Sequence[Day]
+    `triggers` are the entries of the sensor, and `availability` the dates that FlowAPI had at the last tick.
+    """
+
+    def __init__(
+        self, runs: RunsByYear, triggers: Sequence[TriggerSpec], availability: Availability, now: datetime.datetime
+    ) -> None:
+        self._runs = runs
+        self._availability = availability
+        self._now = now
+        self._with_reruns = keys_with_reruns(triggers)
+        self.entries: Mapping[WorkflowKey, TriggerSpec] = {WorkflowKey.of_trigger(each): each for each in triggers}
+
+    def year(self, entry_year: EntryYear, *, blocked_by: datetime.date | None = None) -> Year:
+        """Return the dates of an entry in a year.
+
+        `blocked_by` is the date of an earlier year for which those of this year wait. Runs that a user started with
+        parameters that no entry had or has are left out.
+        """
+        trigger = self.entries.get(entry_year.key)
+        records, histories = self._read(entry_year)
+        outdated = given_up_reruns([trigger], histories) if trigger else frozenset()
+        plan = YearPlan(blocked_by=blocked_by)
+        if trigger:
+            year = entry_year.year
+            plan = plan_year(trigger, self._availability, histories, self._now, year=year, blocked_by=blocked_by)
+        planned = {each.date: each for each in plan.dates}
+        days = [_not_run(each, trigger) for date, each in planned.items() if date not in records]
+        for date, record in records.items():
+            if trigger or not record.is_try_out:
+                status = _status(histories, record, trigger)
+                why = planned[date].why if date in planned and status is DateStatus.WAITING else ""
+                days.append(Day(date, status, record, why, is_outdated=record.key in outdated))
+        days.sort(key=lambda day: day.date, reverse=True)
+        return Year(days=days, blocked_by=plan.blocked_by, changes_at=plan.changes_at)
+
+    def try_out(self, key: RunKey) -> Day | None:
+        """Return the date of a try-out; None if another run than a try-out decides its status."""
+        records, histories = self._read(EntryYear(key.workflow_key, key.reference_date.year))
+        record = records.get(key.reference_date)
+        if record is None or not record.is_try_out:
+            return None
+        return Day(key.reference_date, _status(histories, record, None), record)
+
+    def _read(self, entry_year: EntryYear) -> tuple[Mapping[datetime.date, RunRecord], Histories]:
+        histories = self._runs.histories(entry_year, with_starts=entry_year.key in self._with_reruns)
+        return _decisive(self._runs.runs(entry_year)), histories
 
 
-def read_contents(store: RunStore, triggers: Iterable[TriggerSpec]) -> Contents:
-    """Return the series in the order of `triggers`, those of removed entries last; and the try-outs, newest first."""
-    triggers = tuple(triggers)
-    entries = {WorkflowKey.of_trigger(trigger): trigger for trigger in triggers}
-    histories = store.histories(keys_with_reruns(triggers))
-    outdated = given_up_reruns(triggers, histories)
-    days: dict[WorkflowKey, list[Day]] = defaultdict(list)
-    try_outs = []
-    for key, record in sorted(_decisive_runs(store).items(), key=lambda item: item[0].reference_date, reverse=True):
-        # A date stays done while it is run again: readers can open the older report.
-        is_done = record.state.is_success
-        status = DateStatus.DONE if is_done else past_status(histories, key, entries.get(key.workflow_key))
-        day = Day(key.reference_date, status, record, is_outdated=key in outdated)
-        if record.is_try_out and key.workflow_key not in entries:
-            try_outs.append(day)
-        else:
-            days[key.workflow_key].append(day)
-    order = {key: number for number, key in enumerate(entries)}
-    keys = sorted({*days, *entries}, key=lambda key: (order.get(key, len(order)), key))
-    try_outs.sort(key=lambda day: day.record.id, reverse=True)
-    return Contents(_named_series({key: days[key] for key in keys}, triggers), try_outs)
+def _status(histories: Histories, record: RunRecord, trigger: TriggerSpec | None) -> DateStatus:
+    # A date stays done while it is run again: readers can open the older report.
+    return DateStatus.DONE if record.state.is_success else past_status(histories, record.key, trigger)
 
 
-def _named_series(days: Mapping[WorkflowKey, list[Day]], triggers: Sequence[TriggerSpec]) -> list[Series]:
-    """Return a series for each key; removed entries keep their last label."""
-    entries = {WorkflowKey.of_trigger(trigger): trigger for trigger in triggers}
-    removed = {key: of_key[0].record.label for key, of_key in days.items() if key not in entries}
-    titles, names = entry_titles(triggers, removed), entry_names(triggers)
-    found = []
-    for key, of_key in days.items():
-        trigger = entries.get(key)
-        description = (trigger.description or trigger.workflow.description or "") if trigger else ""
-        label = trigger.label if trigger else removed[key]
-        name = named_entry(key.workflow, label) if label and not trigger else name_among(key, names)
-        found.append(Series(key, titles[key], name, label, description, trigger is None, of_key))
+def _not_run(planned: PlannedDate, trigger: TriggerSpec | None) -> Day:
+    """Return a date without any run."""
+    return Day(planned.date, planned.status, None, planned.why or why_never_due(trigger, planned.date) or "")
+
+
+def _decisive(records: Iterable[RunRecord]) -> dict[datetime.date, RunRecord]:
+    """Return the run of each date that succeeded or, if there is none, the newest one; `records` are newest first."""
+    found: dict[datetime.date, RunRecord] = {}
+    for record in records:
+        if record.key.reference_date not in found or record.state.is_success:
+            found[record.key.reference_date] = record
     return found
 
 
-def by_year(days: Iterable[Day]) -> Mapping[int, list[Day]]:
-    """Return `days` by calendar year, in their order."""
-    found: dict[int, list[Day]] = defaultdict(list)
-    for day in days:
-        found[day.date.year].append(day)
-    return found
-
-
-def given_up_dates(series: Iterable[Series]) -> list[tuple[RunKey, datetime.datetime]]:
+def given_up_dates(days: Iterable[Day]) -> list[tuple[RunKey, datetime.datetime]]:
     """Return the dates that are given up, each with the time (UTC) of its last failure."""
     return [
         (day.record.key, day.record.finished_at or day.record.started_at)
-        for each in series
-        for day in each.days
-        if day.status is DateStatus.GIVEN_UP
+        for day in days
+        if day.record and day.status is DateStatus.GIVEN_UP
     ]
-
-
-def _decisive_runs(store: RunStore) -> dict[RunKey, RunRecord]:
-    """Return, for each date, the run that succeeded or, if there is none, the newest one."""
-    found: dict[RunKey, RunRecord] = {}
-    for record in store.runs():  # newest first
-        if record.key not in found or record.state.is_success:
-            found[record.key] = record
-    return found

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -13,29 +14,36 @@ Link: TypeAlias = tuple[str, str, str]
 """What a link leads to, such as ``PDF``; the label of its notebook; and its address."""
 
 
-class Links:
-    """Turns paths of outputs into links for the page, and knows which notebooks exist as HTML."""
+Unreadable: TypeAlias = tuple[RunKey, str, Path]
+"""An executed notebook that does not exist as HTML, with its run and its label."""
 
-    def __init__(self, outputs_dir: Path, notebooks_dir: Path) -> None:
+
+class Links:
+    """Turns paths of outputs into links for the page, and knows which notebooks exist as HTML.
+
+    `unreadable` are those that do not, as far as they were asked for. Notebooks that are `unconvertible` are not among
+    them, nor are those outside of the notebooks folder, where they may be if that setting has changed.
+    """
+
+    def __init__(self, outputs_dir: Path, notebooks_dir: Path, unconvertible: AbstractSet[Path] = frozenset()) -> None:
         self._outputs_dir = outputs_dir
         self._notebooks_dir = str(notebooks_dir)
-        self.unreadable: dict[Path, tuple[RunKey, str]] = {}
+        self._unconvertible = unconvertible
+        self.unreadable: list[Unreadable] = []
 
     def link(self, path: str) -> str:
         """Return a link that works both on a web server and from the disk."""
         return quote(os.path.relpath(path, self._outputs_dir))
 
     def is_readable(self, path: str, of: tuple[RunKey, str] | None = None) -> bool:
-        """Return whether an executed notebook exists as HTML, too; if it does not, remember it in `unreadable`.
+        """Return whether an executed notebook exists as HTML, too.
 
-        It is remembered with its run and its label, `of`.
-
-        Notebooks outside of the notebooks folder, where they may be if that setting has changed, are not remembered.
+        If it does not, and `of` has its run and its label, remember it in `unreadable`.
         """
         if os.path.isfile(readable_name(path)):
             return True
         if of and os.path.dirname(path) == self._notebooks_dir and os.path.isfile(path):
-            self.unreadable[Path(path)] = of
+            self.unreadable += [] if Path(path) in self._unconvertible else [(*of, Path(path))]
         return False
 
     def to_read(self, outputs: Mapping[str, Any]) -> list[Link]:

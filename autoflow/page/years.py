@@ -10,6 +10,7 @@ from autoflow.notebooks.redaction import Redaction
 from autoflow.page.content import Day
 from autoflow.page.links import Links
 from autoflow.page.texts import without_secrets
+from autoflow.runs.records import RunRecord
 from autoflow.runs.statuses import DateStatus
 
 STATUSES = (
@@ -32,6 +33,15 @@ STATUSES = (
 LONGEST_REASON = 600
 """Longest reason on the page, in characters. The executed notebook has all of an error."""
 
+_SETTLED = (
+    DateStatus.DONE,
+    DateStatus.CANCELLED,
+    DateStatus.FAILED,
+    DateStatus.INCOMPLETE,
+    DateStatus.NOT_OVER,
+    DateStatus.TOO_EARLY,
+    DateStatus.TOO_LATE,
+)
 _NUMBERS = {status: number for number, status in enumerate(STATUSES)}
 _EPOCH = datetime.date(1970, 1, 1)
 _STAMP = re.compile(r"\d{8}T\d{6}\.\d{3}Z")
@@ -45,6 +55,11 @@ def count_statuses(days: Iterable[Day]) -> list[int]:
     while counts and not counts[-1]:
         counts.pop()
     return counts
+
+
+def is_settled(days: Iterable[Day]) -> bool:
+    """Return whether nothing runs, waits, is due or was given up."""
+    return all(day.status in _SETTLED for day in days)
 
 
 class YearEncoder:
@@ -76,27 +91,25 @@ class YearEncoder:
         return {**without_secrets(lists, self._redaction), "days": rows}
 
     def _row(self, day: Day) -> list[Any]:
-        number, stamp = self._set(day)
-        notes = (day.record.missing_days or 0, int(day.is_outdated))
+        number, stamp = self._set(day.record) if day.record and day.record.outputs else (-1, "")
+        notes = (day.record.missing_days or 0 if day.record else 0, int(day.is_outdated))
         return [(day.date - _EPOCH).days, _NUMBERS[day.status], number, stamp, self._reason(day), *notes]
 
-    def _set(self, day: Day) -> tuple[int, str]:
-        """Return the number of the day's set of outputs, and the time in their names."""
-        if not day.record.outputs:
-            return -1, ""
-        outputs, stamp = self._template(day)
+    def _set(self, record: RunRecord) -> tuple[int, str]:
+        """Return the number of the run's set of outputs, and the time in their names."""
+        outputs, stamp = self._template(record)
         text = repr(outputs)
         if text not in self._sets:
             self._sets[text] = len(self._sets)
             self._templates.append(outputs)
         return self._sets[text], stamp
 
-    def _template(self, day: Day) -> tuple[list[list[Any]], str]:
+    def _template(self, record: RunRecord) -> tuple[list[list[Any]], str]:
         """Return, for each notebook of a run: its label, its link, whether it exists as HTML, and links to reports.
 
         Return the time of the run as well. In the links, {d} stands for the date and {t} for that time.
         """
-        outputs, date = day.record.outputs, day.date.isoformat()
+        outputs, date = record.outputs, record.key.reference_date.isoformat()
         found = next((_STAMP.search(os.path.basename(each["notebook"])) for each in outputs.values()), None)
         stamp = found[0] if found else ""
 
@@ -110,7 +123,7 @@ class YearEncoder:
             [
                 label,
                 general(each["notebook"]),
-                self._links.is_readable(each["notebook"], (day.record.key, label)),
+                self._links.is_readable(each["notebook"], (record.key, label)),
                 [general(report) for report in each["reports"]],
             ]
             for label, each in outputs.items()
@@ -125,12 +138,12 @@ class YearEncoder:
         return link
 
     def _reason(self, day: Day) -> int:
-        error = day.record.error
-        if day.status in {DateStatus.DONE, DateStatus.RUNNING} or error is None:
+        error = day.record.error if day.record and day.status not in {DateStatus.DONE, DateStatus.RUNNING} else None
+        texts = (self._redaction.of_text(text) for text in (str(error or ""), day.why) if text)
+        text = "\n".join(text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + "…" for text in texts)
+        if not text:
             return -1
-        text = self._redaction.of_text(str(error))
-        text = text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + "…"
         if text not in self._reasons:
             self._reasons[text] = len(self._reasons)
-            self._places.append((error.notebook, error.cell))
+            self._places.append((error.notebook, error.cell) if error else (None, None))
         return self._reasons[text]

@@ -22,8 +22,9 @@ from autoflow.dates.periods import Every
 from autoflow.dates.stencil import DateStencil, PeriodOffset
 from autoflow.model.opening import PAGE_NAME, open_run_store
 from autoflow.model.store import RunStore
+from autoflow.page.banner import BANNER_BEGIN, BANNER_END
 from autoflow.page.readable import LONGEST_HIGHLIGHTED, readable_html
-from autoflow.page.writer import BANNER_BEGIN, BANNER_END, PageWriter, write_page
+from autoflow.page.writer import PageWriter, write_page
 from autoflow.runs.attention import Condition, Need
 from autoflow.runs.records import RunError, RunKey, RunState, WorkflowKey, utc_now
 from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
