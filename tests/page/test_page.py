@@ -171,7 +171,7 @@ def test_a_secret_that_is_also_a_word_of_the_page_does_not_break_the_page(
         finish(store, 1, RunState.FAILED, settings, error=RunError("ValueError", f"a {secret} <b>", "n", 1))
         write_page(settings, store)
         browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
-        shown(browser, '[aria-label="2016-01-01: failed"]').click()
+        shown(browser, '.calendar [data-date="2016-01-01"]').click()
         assert shown(browser, ".details pre").text == "notebook 'n', cell 1: ValueError: a [secret] <b>"
 
 
@@ -187,9 +187,10 @@ def test_a_calendar_opens_at_the_newest_date_that_is_done(
 
     browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
 
-    assert shown(browser, '[aria-label="2016-01-01: done"]')
-    (years,) = browser.find_elements(By.TAG_NAME, "select")
-    assert years.text.split() == ["2061", "2016"]
+    assert shown(browser, '[data-date="2016-01-01"][data-look="done"]')
+    assert not browser.find_elements(By.CSS_SELECTOR, '[data-date^="2061"]')
+    browser.find_element(By.LINK_TEXT, "All years").click()
+    assert shown(browser, '[data-date="2061-01-01"][data-look="failed"]')
 
 
 def test_nothing_in_the_run_store_can_break_out_of_the_page_and_no_secret_is_shown(
@@ -295,20 +296,21 @@ def test_a_browser_shows_calendars_and_links_that_lead_to_files(
 
     browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
 
-    failed = shown(browser, '[aria-label="2016-01-02: waiting for a retry"]')
-    assert shown(browser, '[aria-label="2016-01-03: not run"]')
-    assert len(browser.find_elements(By.CSS_SELECTOR, '[tabindex="0"]')) == 2  # of all days one, and the table
+    failed = shown(browser, "[aria-label^=\"Saturday, 2 January 2016: Waiting for a retry: notebook 'n', cell 3\"]")
+    assert shown(browser, '[aria-label="Sunday, 3 January 2016: Not run"]')
+    assert len(browser.find_elements(By.CSS_SELECTOR, '[tabindex="0"]')) == 1  # of all days one
     assert not re.search(r'(src|href)="(https?:)?//', browser.page_source)
     failed.click()
     assert shown(browser, ".details pre").text == "notebook 'n', cell 3 (In [3]: x): ValueError: no data"
     link = browser.find_element(By.LINK_TEXT, "Show cell 3 of n").get_attribute("href") or ""
     assert Path(unquote(urlsplit(link).path)) == broken.with_suffix(".html")
     assert urlsplit(link).fragment == "cell-3"
-    failed.send_keys(Keys.ARROW_UP)
+    shown(browser, '[data-date="2016-01-02"]').send_keys(Keys.ARROW_UP)
     done = browser.switch_to.active_element
-    assert done.get_attribute("aria-label") == "2016-01-01: done"
+    assert done.get_attribute("aria-label") == "Friday, 1 January 2016: Done"
     done.send_keys(Keys.ENTER)
-    found = browser.find_elements(By.CSS_SELECTOR, ".details a")
+    WebDriverWait(browser, 60).until(lambda _: "1 January" in shown(browser, ".details").text)
+    found = browser.find_elements(By.CSS_SELECTOR, ".details .file")
     files = [Path(unquote(urlsplit(link.get_attribute("href") or "").path)) for link in found]
     assert files == [settings.reports_dir / f"{notebook.stem}.pdf", notebook]
     assert all(file.exists() for file in files)
@@ -407,32 +409,22 @@ def test_calendars_have_a_cell_for_each_period(deployed: Deployed, store: RunSto
 
     browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
 
-    for name, first, last, note, cells in (
-        ("week", "2015-12-28", "2016-01-03", ", 2 days missing", 52 + 52),
-        ("week", "2016-01-01", "2016-01-07", "", 52),
-        ("month", "2016-02-01", "2016-02-29", "", 12),
-        ("quarter", "2016-10-01", "2016-12-31", "", 4),
-        ("year", "2016-01-01", "2016-12-31", "", 2),
+    calendars = browser.find_elements(By.CLASS_NAME, "calendar")
+    assert len(calendars) == len(dates)
+    for calendar, date, label, cells in (
+        (calendars[0], "2016-12-25", "Week of 19\N{EN DASH}25 December 2016: Done", 52),
+        (calendars[0], "2016-01-03", "Week of 28 December 2015 \N{EN DASH} 3 January 2016: Done, 2 days missing", 52),
+        (calendars[1], "2016-01-07", "Week of 1\N{EN DASH}7 January 2016: Done", 52),
+        (calendars[2], "2016-02-29", "February 2016: Done", 12),
+        (calendars[3], "2016-12-31", "October\N{EN DASH}December 2016: Done", 4),
+        (calendars[4], "2016-12-31", "Year 2016: Done", 2),
     ):
-        found = shown(browser, f'[aria-label="{name} {first} to {last}: done{note}"]')
-        browser.execute_script("arguments[0].scrollIntoView()", found)
-        calendar = found.find_element(By.XPATH, "ancestor::table")
-        assert len(calendar.find_elements(By.TAG_NAME, "button")) == cells
-        found.click()
-        panel = calendar.find_element(By.XPATH, "ancestor::section/div[contains(@class, 'details')]")
-        assert panel.text.startswith(f"{name} {first} to {last}: done{note}")
-
-    shown(browser, '[aria-label^="week 2016-12-19 to 2016-12-25: done"]').click()
-    for keys, first in (
-        (Keys.ARROW_UP, "2015-12-21"),
-        (Keys.ARROW_RIGHT, "2015-12-28"),
-        (Keys.HOME, "2014-12-29"),
-        (Keys.ARROW_LEFT, "2014-12-29"),
-        (Keys.END, "2016-12-19"),
-    ):
-        browser.switch_to.active_element.send_keys(keys)
-        label = browser.switch_to.active_element.get_attribute("aria-label") or ""
-        assert label.startswith(f"week {first} to "), keys
+        browser.execute_script("arguments[0].scrollIntoView()", calendar)
+        found = WebDriverWait(browser, 60).until(
+            lambda _, c=calendar, d=date: c.find_element(By.CSS_SELECTOR, f'[data-date="{d}"]')
+        )
+        assert found.get_attribute("aria-label") == label
+        assert len(calendar.find_elements(By.CLASS_NAME, "cell")) == cells
 
 
 def test_executed_notebooks_are_converted_to_html_in_the_background(deployed: Deployed, store: RunStore) -> None:
