@@ -3,18 +3,18 @@
 const isByMonth = (entry) => entry.every === "day" || entry.every === "week";
 
 // Return the first of the twelve months that a calendar shows, as a year and a month from 0: those of the year or, if
-// only the newest are wanted, those up to the newest date. A typing mistake can have made dates far in the future.
-const firstMonth = (entry, years, days, onlyNewest) => {
-  if (!onlyNewest) return [years[0], 0];
-  const isMeant = (day) => lookOf(day.status) !== "outside";
-  const newest = Math.max(...[...days.values()].filter(isMeant).map((day) => day.number));
-  const end = Number.isFinite(newest) ? newest : dateOf(years[years.length - 1], 12, 0);
-  return [yearOf(end) - 1, monthOf(end) + 1];
+// only the newest are wanted, those up to the newest date. There are none before the first date.
+const firstMonth = (years, days, onlyNewest) => {
+  const numbers = [...days.values()].filter((day) => lookOf(day.status) !== "outside").map((day) => day.number);
+  if (!onlyNewest || !numbers.length) return [years[years.length - 1], 0];
+  const newest = Math.max(...numbers), oldest = Math.min(...numbers);
+  const start = Math.max(dateOf(yearOf(newest) - 1, monthOf(newest) + 1, 1), dateOf(yearOf(oldest), monthOf(oldest), 1));
+  return [yearOf(start), monthOf(start)];
 };
 
 // Return the rows of a calendar, each with its name and its dates.
 const rowsOf = (entry, years, days, onlyNewest) => {
-  if (isByMonth(entry)) return monthRows(entry, firstMonth(entry, years, days, onlyNewest), anyDateOf(entry, days));
+  if (isByMonth(entry)) return monthRows(entry, firstMonth(years, days, onlyNewest), anyDateOf(entry, days));
   const inOrder = entry.every === "year" ? years : [...years].reverse();
   return inOrder.map((year) => ({ name: String(year), short: String(year), dates: periodEnds(entry.every, year) }));
 };

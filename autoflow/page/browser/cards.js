@@ -23,10 +23,8 @@ const thumbnailOf = (entry) => {
   return make("a", { class: "thumbnail", href, tabindex: -1, "aria-hidden": "true" }, picture);
 };
 
-const notesOf = (latest) => [
-  latest.missing ? badge("incomplete", "incomplete", `${plural(latest.missing, "day")} missing`) : null,
-  latest.note ? make("p", { class: "note" }, isolated(latest.note)) : null,
-];
+const notesOf = ({ missing, note }) =>
+  missing || note ? make("p", { class: "note" }, missing ? badge("incomplete", "incomplete") : null, " ", isolated(note)) : null;
 
 // Return the card of an entry. Its title is that of the entry, which links to its calendars, or the one given.
 const cardOf = (entry, heading = null) => {
@@ -58,10 +56,13 @@ const pairsOf = (value, name = "") => {
 };
 const textOf = (value) => (value === null ? "none" : value === true ? "yes" : value === false ? "no" : value === "" ? "(empty)" : String(value));
 
+// Return a name that breaks after its underscores, if at all.
+const breakable = (name) => make("bdi", {}, name.split(/(?<=_)/).flatMap((part) => [part, make("wbr")]));
+
 const parametersTable = (entry, captionClass) => {
   const pairs = pairsOf(entry.parameters).filter(([name]) => name);
   if (!pairs.length) return null;
-  const rows = pairs.map(([name, text]) => make("tr", {}, make("th", { scope: "row" }, isolated(name)), make("td", {}, isolated(text))));
+  const rows = pairs.map(([name, text]) => make("tr", {}, make("th", { scope: "row" }, breakable(name)), make("td", {}, isolated(text))));
   return make("table", { class: "parameters" }, make("caption", { class: captionClass }, "Parameters"), make("tbody", {}, rows));
 };
 

@@ -42,10 +42,11 @@ const periodName = (every, number) => {
 // Return the name of a period in two parts, of which the first is what matters most.
 const periodInShort = (every, number) => {
   const day = (date) => `${dayOfMonth(date)} ${SHORT_MONTHS[monthOf(date)]}`;
+  const week = monthOf(number - 6) === monthOf(number) ? dayOfMonth(number - 6) : `${day(number - 6)} `;
   if (every === "year") return [String(yearOf(number)), ""];
   if (every === "quarter") return [`Q${Math.floor(monthOf(number) / 3) + 1}`, String(yearOf(number))];
   if (every === "month") return [MONTHS[monthOf(number)], String(yearOf(number))];
-  return [every === "week" ? `${day(number - 6)} – ${day(number)}` : day(number), String(yearOf(number))];
+  return [every === "week" ? `${week}–${typeof week === "string" ? " " : ""}${day(number)}` : day(number), String(yearOf(number))];
 };
 
 // Return the last days of all periods of a year. `known` is the last day of any of the weeks.
