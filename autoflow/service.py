@@ -46,7 +46,7 @@ def serve(
     `workflows` is workflows.yml at the start; each tick reads it again. Kernels start faster with a `fork_server`.
     Return whether all runs succeeded; on a schedule, failures are for the log and the run store, and it returns True.
     """
-    with assembled(settings, store, triggers=workflows.sensor.triggers, fork_server=fork_server) as assembly:
+    with assembled(settings, store, sensor=workflows.sensor, fork_server=fork_server) as assembly:
         runner, stuck_watch = assembly.runner, assembly.stuck_watch
         watch = Watch(settings, store, workflows, notifier=assembly.notifier, page=assembly.page)
         followers = _TickFollowers(assembly.notifier, watch)

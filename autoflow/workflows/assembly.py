@@ -1,6 +1,6 @@
 """Puts the runner together with its heartbeat, cancellations, notifier and page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from autoflow.orchestration.prefect_client_internals import disable_heartbeats, 
 from autoflow.page.writer import PageWriter
 from autoflow.runs.records import RunKey, RunRecord
 from autoflow.settings import Settings
-from autoflow.specs import TriggerSpec
+from autoflow.specs import SensorSpec
 from autoflow.workflows.runner import WorkflowRunner
 from autoflow.workflows.stuck_watch import StuckWatch
 
@@ -33,11 +33,11 @@ class Assembly:
 
 @contextmanager
 def assembled(
-    settings: Settings, store: RunStore, *, triggers: Sequence[TriggerSpec], fork_server: ForkServer | None
+    settings: Settings, store: RunStore, *, sensor: SensorSpec, fork_server: ForkServer | None
 ) -> Iterator[Assembly]:
     """Yield a runner with its followers, whose threads end with the block; the Prefect API has to respond.
 
-    The page shows failed dates according to `triggers`. Kernels start faster with a `fork_server`.
+    The page shows the entries of `sensor`. Kernels start faster with a `fork_server`.
     """
     disable_heartbeats()
     with (
@@ -49,8 +49,8 @@ def assembled(
         FlowRuns() as flow_runs,
         Cancellations() as cancellations,
     ):
-        page.follow(triggers)
-        notifier.follow(triggers)
+        page.follow(sensor.triggers, sensor.cdr_types)
+        notifier.follow(sensor.triggers)
         runner = WorkflowRunner(
             settings=settings,
             store=store,

@@ -139,7 +139,7 @@ class Watch:
         """Apply a changed workflows.yml."""
         if self._unapplied is None:
             return
-        self._page.follow(self._unapplied.sensor.triggers)
+        self._page.follow(self._unapplied.sensor.triggers, self._unapplied.sensor.cdr_types)
         self._notifier.follow(self._unapplied.sensor.triggers)
         if self._accept(self._unapplied):
             self._unapplied = None
