@@ -69,7 +69,7 @@ def plan_year(
             blocked_by = date
         changes.append(_changes_at(each, planner))
         dates.append(each)
-    if all(each.status in _OUTSIDE for each in dates):
+    if all(each.status in _OUTSIDE for each in dates) and not planner.history.done:
         dates = []
     next_change = min((time for time in changes if time and time > now), default=None)
     return YearPlan(dates=dates, blocked_by=blocked_by, changes_at=next_change)
