@@ -206,6 +206,11 @@ def name_part(name: str) -> str:
     return f"{clean}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".lstrip("-")
 
 
+def thumbnail_path(report: Path) -> Path:
+    """Return the path of the picture of a PDF report's first page, which may not exist."""
+    return report.parent / "thumbnails" / f"{report.stem}.png"
+
+
 def readable_path(notebook: Path) -> Path:
     """Return the path of an executed notebook's copy as HTML."""
     return notebook.with_name(readable_name(notebook.name))

@@ -157,13 +157,16 @@ def _short(value: Any) -> Any:
 
 def latest(record: RunRecord, links: Links, redaction: Redaction, *, is_outdated: bool) -> Mapping[str, Any]:
     """Return a date that is done, with links to its files."""
-    texts = {"note": _note(record, is_outdated=is_outdated), "links": links.to_read(record.outputs)}
+    texts = {
+        "note": _note(record, is_outdated=is_outdated),
+        "thumbnail": links.thumbnail(record.outputs),
+        "links": links.to_read(record.outputs),
+    }
     return {
         "date": record.key.reference_date.isoformat(),
         "period": _period(record),
         "finished": f"{record.finished_at or record.started_at:%Y-%m-%dT%H:%M:%SZ}",
         "missing": record.missing_days or 0,
-        "thumbnail": None,
         **without_secrets(texts, redaction),
     }
 

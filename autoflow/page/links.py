@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from autoflow.runs.records import RunKey
-from autoflow.utils import readable_name
+from autoflow.utils import readable_name, thumbnail_path
 
 Link: TypeAlias = tuple[str, str, str]
 """What a link leads to, such as ``PDF``; the label of its notebook; and its address."""
@@ -49,6 +49,12 @@ class Links:
     def to_read(self, outputs: Mapping[str, Any]) -> list[Link]:
         """Return the links to the reports and the executed notebooks of a run."""
         return [link for label, each in outputs.items() for link in self._of_notebook(label, each)]
+
+    def thumbnail(self, outputs: Mapping[str, Any]) -> str | None:
+        """Return the link to the picture of the first report of a run that has one; None if there is none."""
+        reports = (Path(report) for each in outputs.values() for report in each["reports"] if report.endswith(".pdf"))
+        pictures = (thumbnail_path(report) for report in reports)
+        return next((self.link(str(picture)) for picture in pictures if picture.is_file()), None)
 
     def _of_notebook(self, label: str, outputs: Mapping[str, Any]) -> list[Link]:
         reports = [(Path(report).suffix[1:].upper(), label, self.link(report)) for report in outputs["reports"]]

@@ -15,6 +15,7 @@ from autoflow.page.banner import banner_html, banner_of
 from autoflow.page.catalogue import YearInList, entry, names_of
 from autoflow.page.content import Reader
 from autoflow.page.data_files import DataFiles
+from autoflow.page.latest_files import LatestFiles
 from autoflow.page.links import Unreadable
 from autoflow.page.memory import Memory, Plans
 from autoflow.page.shell import shell_html
@@ -73,6 +74,7 @@ class Page:
         self._files = DataFiles(settings.outputs_dir)
         self._memory = Memory()
         self._plans = Plans()
+        self._latest = LatestFiles(settings)
         self._secrets: tuple[str, ...] | None = None
         self.changed: set[EntryYear] = set()
         self.unconvertible: set[Path] = set()
@@ -133,20 +135,22 @@ class Page:
         triggers: Sequence[TriggerSpec],
         redaction: Redaction,
     ) -> list[Entry]:
-        """Return the entries of the catalogue; removed entries without any date are none."""
+        """Return the entries of the catalogue, without removed ones that have no date; copy their newest reports."""
         listed = {
             key: {year: known.listed for year, known in of_key.items() if known.listed} for key, of_key in years.items()
         }
         present = {WorkflowKey.of_trigger(each) for each in triggers}
         last_labels = {key: _label(each) for key, each in listed.items() if key not in present and each}
         shown = {key: slug for key, slug in slugs.items() if key in present or key in last_labels}
-        names, before = names_of(shown, triggers, last_labels, redaction), self._memory.entries
+        before, changed = self._memory.entries, []
         self._memory.entries = {}
-        for key, of_key in names.items():
-            made_of = (of_key, listed[key])
+        for key, names in names_of(shown, triggers, last_labels, redaction).items():
             known = before.get(key)
-            entry_of_key = known[1] if known and known[0] == made_of else entry(key, *made_of, redaction)
-            self._memory.entries[key] = (made_of, entry_of_key)
+            if not known or known[0] != (names, listed[key]):
+                known = ((names, listed[key]), entry(key, names, listed[key], redaction))
+                changed.append(known[1])
+            self._memory.entries[key] = known
+        self._latest.keep(changed)
         return [each for _, each in self._memory.entries.values()]
 
     def _written_parts(self, entries: Sequence[Entry]) -> list[str]:

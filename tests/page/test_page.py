@@ -378,7 +378,7 @@ def test_a_date_whose_data_has_changed_has_a_badge_once_its_new_run_is_given_up(
     settings = deployed.settings()
     trigger = TriggerSpec(workflow=SPEC, on_change=OnChange.RERUN, max_attempts=2)
     finish(store, 1, RunState.SUCCEEDED, settings)
-    (report,) = settings.reports_dir.iterdir()
+    (report,) = settings.reports_dir.glob("*.pdf")
     for is_outdated in (False, True):
         end(store, key(1), RunState.FAILED, again=True)
         write_page(settings, store, triggers=[trigger])
