@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from autoflow.specs import TriggerSpec
 from autoflow.utils import name_part
 
 LONGEST_VALUE = 200
-"""The longest value of a parameter in the catalogue, in characters of its JSON; a longer one becomes a cut text."""
+"""The longest value of a parameter in the catalogue, in characters of its JSON; longer ones are cut."""
 
 _WAITING = (DateStatus.WAITING, DateStatus.WAITING_FOR_DATA, DateStatus.BLOCKED, DateStatus.DUE)
 
@@ -151,8 +151,25 @@ def _parameters(key: WorkflowKey, redaction: Redaction) -> dict[str, Any]:
 
 
 def _short(value: Any) -> Any:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """Return the value of a parameter; of a list or a mapping, only the first items if it is long."""
+    if isinstance(value, list):
+        return [item for _, item in _first_items(enumerate(value))]
+    if isinstance(value, dict):
+        return dict(_first_items(value.items()))
+    text = str(value)
     return value if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
+
+
+def _first_items(items: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+    """Yield items until their JSON is too long, then one that stands for the others."""
+    length = 0
+    for key, value in items:
+        short = _short(value)
+        length += len(json.dumps([key, short], ensure_ascii=False))
+        if length > LONGEST_VALUE:
+            yield "…", "…"
+            return
+        yield key, short
 
 
 def latest(record: RunRecord, links: Links, redaction: Redaction, *, is_outdated: bool) -> Mapping[str, Any]:

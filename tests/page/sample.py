@@ -22,7 +22,7 @@ REASONS = {
     DateStatus.GIVEN_UP: "notebook 'query', cell 3: ValueError: no region has data",
     DateStatus.WAITING: "notebook 'query', cell 3: TimeoutError: FlowAPI did not answer; next attempt at 04:30 UTC",
     DateStatus.INCOMPLETE: "2016-01-08 is missing",
-    DateStatus.TOO_EARLY: "earliest_date is 2016-01-05",
+    DateStatus.TOO_EARLY: "it is before 2016-01-05",
     DateStatus.WAITING_FOR_DATA: "waits until 2016-12-28 for 2016-12-25",
 }
 
@@ -99,6 +99,7 @@ def _listed(folder: Path, entry: Entry) -> Mapping[str, Any]:
         "slug": entry.slug,
         "workflow": entry.workflow,
         "label": entry.label,
+        "name": f"{entry.workflow}:{entry.label}" if entry.label else entry.workflow,
         "title": entry.title or (f"{entry.workflow}: {entry.label}" if entry.label else entry.workflow),
         "description": entry.description,
         "every": entry.every.noun,

@@ -349,6 +349,26 @@ def test_entries_have_titles_and_removed_ones_their_last_label(deployed: Deploye
     assert [(each["label"], each["removed"]) for each in entries] == [("north", False), (None, False), ("last", True)]
 
 
+def test_long_parameters_are_cut_between_their_items(deployed: Deployed, store: RunStore) -> None:
+    settings = deployed.settings()
+    parameters: dict[str, Any] = {
+        "text": "x" * 1000,
+        "sites": [f"site-{number}" for number in range(1000)],
+        "limits": {f"limit-{number}": {"low": number} for number in range(1000)},
+        "short": [1, {"a": None}],
+    }
+    write_page(settings, store, triggers=[TriggerSpec(workflow=SPEC, parameters=parameters)])
+
+    (entry,) = catalogue(settings.outputs_dir)["entries"]
+    shown = entry["parameters"]
+    assert shown["text"] == "x" * 200 + "…"
+    assert (shown["sites"][:2], shown["sites"][-1]) == (["site-0", "site-1"], "…")
+    assert next(iter(shown["limits"].items())) == ("limit-0", {"low": 0})
+    assert list(shown["limits"].items())[-1] == ("…", "…")
+    assert shown["short"] == [1, {"a": None}]
+    assert len(json.dumps(shown)) < 1000
+
+
 def test_runs_of_no_entry_are_listed_apart_until_there_is_one(deployed: Deployed, store: RunStore) -> None:
     settings = deployed.settings()
     entries = [TriggerSpec(workflow=SPEC, parameters={"region": region}) for region in ("north", "east")]

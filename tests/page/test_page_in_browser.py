@@ -172,7 +172,7 @@ def test_a_link_to_a_date_opens_its_entry_with_its_files_and_why_it_failed(brows
     assert shown(browser, '[data-date="2016-12-26"]').get_attribute("aria-current") == "date"
     details.find_element(By.LINK_TEXT, "← Earlier").click()
     shown(browser, '[data-date="2016-12-25"][aria-current]')
-    assert "waits until 2016-12-28 for 2016-12-25" in shown(browser, ".details").text
+    assert "Waits until 2016-12-28 for 2016-12-25" in shown(browser, ".details").text
 
 
 def test_the_back_button_returns_to_where_the_reader_was(browser: WebDriver, page: str) -> None:
@@ -250,9 +250,9 @@ def test_the_arrow_keys_move_through_a_calendar_as_it_is_laid_out(browser: WebDr
 def test_a_date_that_has_not_run_says_why_to_the_pointer_and_to_a_finger(browser: WebDriver, page: str) -> None:
     visit(browser, f"{page}#mobility:north")
     for date, why in (
-        ("2016-01-01", "Before earliest_date\nearliest_date is 2016-01-05"),
+        ("2016-01-01", "Before earliest_date\nIt is before 2016-01-05"),
         ("2016-01-08", "Dates missing\n2016-01-08 is missing"),
-        ("2016-12-25", "Waiting for data\nwaits until 2016-12-28 for 2016-12-25"),
+        ("2016-12-25", "Waiting for data\nWaits until 2016-12-28 for 2016-12-25"),
         ("2016-12-24", "Due"),
         ("2016-12-31", "Not run"),
     ):
@@ -268,7 +268,7 @@ def test_a_date_that_has_not_run_says_why_to_the_pointer_and_to_a_finger(browser
         assert not all_of(browser, ".details")
         browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", cell)
         touch(browser, cell)
-    assert "waits until" in shown(browser, ".details").text
+    assert "Waits until" in shown(browser, ".details").text
 
 
 def touch(browser: WebDriver, element: WebElement) -> None:

@@ -35,7 +35,9 @@ class Day {
     this.status = catalogue.statuses[status];
     this.stamp = stamp;
     this.set = set >= 0 ? data.sets[set] : [];
-    this.reason = reason >= 0 ? data.reasons[reason] : "";
+    this.isError = ["given up", "failed", "waiting for a retry"].includes(this.status);
+    const text = reason >= 0 ? data.reasons[reason] : "";
+    this.reason = this.isError ? text : capitalized(text);
     this.place = cell ? { label, cell } : null;
     this.missing = missing;
     this.isOutdated = Boolean(isOutdated);
@@ -49,7 +51,7 @@ class Day {
 // What the page says about a date in one line; also for dates without a run, of which the data have no `day`.
 const statusText = (day) => (day ? [day.status, ...day.notes].join(", ") : NOT_RUN);
 
-// Return the name of an entry as the command line takes it; of those without a label, only the workflow's.
+// Return the name of an entry in addresses. Those without a label may share it; `entry.name` tells them apart.
 const entryName = (entry) => (entry.label ? `${entry.workflow}:${entry.label}` : entry.workflow);
 
 const yearsOf = (entry) => Object.keys(entry.years).map(Number).sort((one, other) => one - other);

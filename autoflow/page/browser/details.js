@@ -20,9 +20,11 @@ const linkToCell = (day) => {
 
 const reasonOf = (day) => {
   if (!day.reason) return null;
-  const isError = ["given up", "failed", "waiting for a retry"].includes(day.status);
-  return make(isError ? "pre" : "p", { class: "reason", tabindex: isError ? 0 : null, role: isError ? "group" : null, "aria-label": isError ? "Error" : null }, isolated(day.reason));
+  if (!day.isError) return make("p", { class: "reason" }, isolated(day.reason));
+  return make("pre", { class: "reason", tabindex: 0, role: "group", "aria-label": "Error" }, isolated(day.reason));
 };
+
+const progressOf = (entry, number) => entry.running.find(({ date }) => numberOf(date) === number)?.progress;
 
 const neighbour = (entry, number, text, rel) =>
   number === undefined ? null : make("a", { class: "neighbour", rel, href: addressOfDate(entry, number) }, text);
@@ -38,10 +40,10 @@ const detailsOf = (entry, number, day, order) => {
       make("nav", { "aria-label": "Dates" },
         neighbour(entry, order.findLast((other) => other < number), "← Earlier", "prev"),
         neighbour(entry, order.find((other) => other > number), "Later →", "next"))),
-    make("p", { class: "status" }, swatch(look), capitalized(statusText(day))),
+    make("p", { class: "status" }, swatch(look), [capitalized(statusText(day)), progressOf(entry, number)].filter(Boolean).join(": ")),
     day && day.isOutdated ? make("p", { class: "note" }, OUTDATED) : null,
     day ? reasonOf(day) : make("p", {}, "AutoFlow has not run this date, and does not know of data for it."),
     day ? linkToCell(day) : null,
     links.length ? fileList(links, name) : null,
-    make("p", { class: "quiet" }, make("code", {}, isolated(`${entryName(entry)} ${isoDate(number)}`))));
+    make("p", { class: "quiet" }, make("code", {}, isolated(`${entry.name} ${isoDate(number)}`))));
 };

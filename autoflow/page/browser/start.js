@@ -8,11 +8,13 @@ let shownRoute = null;
 const optionsOf = (select, all, values, chosen) =>
   select.replaceChildren(make("option", { value: "" }, all), ...values.map((value) => make("option", { value, selected: value === chosen }, value)));
 
+const inOrder = new Intl.Collator("en", { numeric: true }).compare;
+
 const fillSearch = (route) => {
   const { text, workflow, label } = search.elements;
   const workflows = [...new Set(catalogue.entries.map((entry) => entry.workflow))];
   const ofWorkflow = route.workflow ? entriesOf(route.workflow) : catalogue.entries;
-  const labels = [...new Set(ofWorkflow.map((entry) => entry.label).filter(Boolean))].sort();
+  const labels = [...new Set(ofWorkflow.map((entry) => entry.label).filter(Boolean))].sort(inOrder);
   optionsOf(workflow, "All workflows", workflows, route.workflow);
   optionsOf(label, "All labels", labels, route.label);
   workflow.parentElement.hidden = catalogue.isWhole && workflows.length < 2;

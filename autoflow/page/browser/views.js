@@ -42,7 +42,7 @@ const attentionOf = (entry) => [
 const isOutside = (status) => ["missing", "outside"].includes(lookOf(status));
 
 const factsOf = (entry, isWanted) => make("p", { class: "quiet facts" },
-  make("code", {}, isolated(entryName(entry))), [`every ${entry.every}`, ...countsOf(entry, isWanted)].map((fact) => ` · ${fact}`));
+  make("code", {}, isolated(entry.name)), [`every ${entry.every}`, ...countsOf(entry, isWanted)].map((fact) => ` · ${fact}`));
 
 // Return the years that the list shows of an entry: the last ones up to the one after that of the newest report, as a
 // typing mistake can have made dates far in the future.
@@ -81,7 +81,7 @@ const tryOutsTable = () => {
 };
 
 // The words of an entry among which the search looks.
-const wordsOf = (entry) => (entry.words ||= folded([entry.title, entryName(entry), entry.description, ...pairsOf(entry.parameters).flat()].join(" ")));
+const wordsOf = (entry) => (entry.words ||= folded([entry.title, entry.name, entryName(entry), entry.description, ...pairsOf(entry.parameters).flat()].join(" ")));
 
 const isFound = ({ workflow, label, search }) => {
   const words = folded(search).split(/\s+/).filter(Boolean);
