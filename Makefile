@@ -11,7 +11,8 @@ PIPENV := env PIPENV_VENV_IN_PROJECT=1 PIPENV_IGNORE_VIRTUALENVS=1 PIPENV_VERBOS
 # The programs that make reports, and fonts for all scripts that reports may contain.
 REPORT_PACKAGES := pandoc ruby-asciidoctor-pdf poppler-utils fonts-noto-core fonts-dejavu-core fonts-droid-fallback fonts-symbola
 # Debian's npm conflicts with packages of Node.js from elsewhere, which bring an npm of their own.
-TEST_PACKAGES = $(REPORT_PACKAGES) postgresql pgbouncer chromium chromium-driver $(shell type -P npm >/dev/null || echo npm)
+NPM := $(shell type -P npm >/dev/null || echo npm)
+TEST_PACKAGES := $(REPORT_PACKAGES) postgresql pgbouncer chromium chromium-driver prometheus docker-compose $(NPM)
 AXE := tests/page/node_modules/.installed
 
 .PHONY: help

@@ -13,12 +13,16 @@ from autoflow.model.opening import PAGE_NAME
 Json = dict[str, Any]
 
 
-def catalogue(outputs: Path) -> Json:
-    """Return the catalogue in the page of an outputs folder."""
+def catalogue(outputs: Path, *, with_parts: bool = False) -> Json:
+    """Return the catalogue in the page of an outputs folder; if that is wanted, with all entries from its parts."""
     html = (outputs / PAGE_NAME).read_text(encoding="utf-8")
     found = re.search(r'<script type="application/json" id="content">(.*?)</script>', html, re.DOTALL)
     assert found
-    return dict(json.loads(found[1]))
+    content = dict(json.loads(found[1]))
+    if with_parts and content["parts"]:
+        parts = [(outputs / "page" / f"entries-{number}.js").read_text() for number in range(len(content["parts"]))]
+        content["entries"] = [entry for part in parts for entry in json.loads(part[part.index(",") + 1 : -3])]
+    return content
 
 
 def data_of(outputs: Path, entry: Mapping[str, Any], year: int | str) -> Json:

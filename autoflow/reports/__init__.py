@@ -5,7 +5,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -85,12 +85,14 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
     timeout: float = 300.0,
     stop: StopSignal | None = None,
     config_dir: Path = CONFIG_DIR,
+    confirm: Callable[[], None] | None = None,
 ) -> None:
     """Convert the executed `notebook` to `report`, which appears complete or not at all; a PDF gets a thumbnail.
 
     `template` is trusted, the notebook is not. `inputs_dir` is the folder of the original notebook, with the pictures
     it links to. `timeout` limits the whole conversion, in seconds; `stop` ends it. `config_dir` has the base
-    template, the theme and the filters.
+    template, the theme and the filters. `confirm` is called right before `report` appears, and may raise RunStopped to
+    prevent it.
 
     Raises
     ------
@@ -103,7 +105,7 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
         with (
             stop.prevailing(),
             owned_folder(_FOLDER, Path(tempfile.gettempdir())) as folder,
-            whole_file(report) as unfinished,
+            whole_file(report, confirm) as unfinished,
         ):
             workplace = Workplace(folder.resolve(), inputs_dir, template, config_dir, deadline, stop)
             made, warnings = _made_in_time(notebook, workplace, report_format, context)
@@ -111,6 +113,11 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
             shutil.copyfile(made, unfinished)
     except OSError as error:
         raise ReportError(f"cannot convert {notebook} to {report}: {error}") from error
+    _finish(notebook, report, picture, warnings)
+
+
+def _finish(notebook: Path, report: Path, picture: bytes | None, warnings: str) -> None:
+    """Do what follows a conversion: keep the thumbnail of the report, and log asciidoctor's warnings."""
     keep_thumbnail(picture, report)
     if warnings:
         _log.warning("asciidoctor-pdf warned about %s: %s", notebook, warnings, extra={"action": "report_warned"})

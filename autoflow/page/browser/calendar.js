@@ -7,8 +7,12 @@ const isByMonth = (entry) => entry.every === "day" || entry.every === "week";
 const firstMonth = (years, days, onlyNewest) => {
   const numbers = [...days.values()].filter((day) => lookOf(day.status) !== "outside").map((day) => day.number);
   if (!onlyNewest || !numbers.length) return [years[years.length - 1], 0];
-  const newest = Math.max(...numbers), oldest = Math.min(...numbers);
-  const start = Math.max(dateOf(yearOf(newest) - 1, monthOf(newest) + 1, 1), dateOf(yearOf(oldest), monthOf(oldest), 1));
+  const newest = Math.max(...numbers),
+    oldest = Math.min(...numbers);
+  const start = Math.max(
+    dateOf(yearOf(newest) - 1, monthOf(newest) + 1, 1),
+    dateOf(yearOf(oldest), monthOf(oldest), 1),
+  );
   return [yearOf(start), monthOf(start)];
 };
 
@@ -22,8 +26,10 @@ const rowsOf = (entry, years, days, onlyNewest) => {
 const monthRows = (entry, [year, month], known) => {
   const ends = [...periodEnds(entry.every, year, known), ...periodEnds(entry.every, year + 1, known)];
   return Array.from({ length: 12 }, (_, index) => {
-    const first = dateOf(year, month + index, 1), next = dateOf(year, month + index + 1, 1);
-    const name = SHORT_MONTHS[monthOf(first)], isFirstOfYear = index === 0 || monthOf(first) === 0;
+    const first = dateOf(year, month + index, 1),
+      next = dateOf(year, month + index + 1, 1);
+    const name = SHORT_MONTHS[monthOf(first)],
+      isFirstOfYear = index === 0 || monthOf(first) === 0;
     return {
       name: `${MONTHS[monthOf(first)]} ${yearOf(first)}`,
       short: isFirstOfYear && month % 12 ? `${name} ${yearOf(first)}` : name,
@@ -33,7 +39,8 @@ const monthRows = (entry, [year, month], known) => {
 };
 
 // Return a date of the entry: it decides on which day of the week its weeks end.
-const anyDateOf = (entry, days) => (entry.latest ? numberOf(entry.latest.date) : (days.keys().next().value ?? dateOf(1970, 0, 4)));
+const anyDateOf = (entry, days) =>
+  entry.latest ? numberOf(entry.latest.date) : (days.keys().next().value ?? dateOf(1970, 0, 4));
 
 // The names above the columns, where all rows have the same.
 const COLUMNS = { month: SHORT_MONTHS, quarter: ["Q1", "Q2", "Q3", "Q4"] };
@@ -46,7 +53,13 @@ const cellFor = (entry, number, day) => {
     tabindex: -1,
     "data-date": isoDate(number),
     "data-look": day ? lookOf(day.status) : "none",
-    "data-note": day ? (day.isOutdated ? "outdated" : day.missing && lookOf(day.status) === "done" ? "incomplete" : null) : null,
+    "data-note": day
+      ? day.isOutdated
+        ? "outdated"
+        : day.missing && lookOf(day.status) === "done"
+          ? "incomplete"
+          : null
+      : null,
     "aria-label": lines.filter(Boolean).join(": "),
   };
   const cell = make("a", attributes);
@@ -61,11 +74,21 @@ const shortened = (text) => (text.length > LONGEST_IN_TOOLTIP ? `${text.slice(0,
 const drawCalendar = (place, entry, years, days, onlyNewest) => {
   const cells = new Map();
   const rows = rowsOf(entry, years, days, onlyNewest).map(({ name, short, dates }, row) => {
-    const line = make("div", { role: "row", class: "row" }, make("span", { role: "rowheader", class: "name", "aria-label": name }, short));
+    const line = make(
+      "div",
+      { role: "row", class: "row" },
+      make("span", { role: "rowheader", class: "name", "aria-label": name }, short),
+    );
     dates.forEach((number, column) => {
       const cell = cellFor(entry, number, days.get(number));
       cells.set(number, { cell, row, column });
-      line.append(make("span", { role: "gridcell", "data-weekday": entry.every === "day" && !column ? weekday(number) : null }, cell));
+      line.append(
+        make(
+          "span",
+          { role: "gridcell", "data-weekday": entry.every === "day" && !column ? weekday(number) : null },
+          cell,
+        ),
+      );
     });
     return line;
   });
@@ -76,8 +99,12 @@ const drawCalendar = (place, entry, years, days, onlyNewest) => {
 };
 
 const headerRow = (columns) =>
-  make("div", { role: "row", class: "row header" }, make("span", { role: "columnheader" }, make("span", { class: "unseen" }, "Year")),
-    columns.map((name) => make("span", { role: "columnheader" }, name)));
+  make(
+    "div",
+    { role: "row", class: "row header" },
+    make("span", { role: "columnheader" }, make("span", { class: "unseen" }, "Year")),
+    columns.map((name) => make("span", { role: "columnheader" }, name)),
+  );
 
 // Tab reaches one date of each calendar; the arrow keys move on from it, as the dates are laid out.
 const addArrowKeys = (place, entry, cells, days) => {
@@ -117,7 +144,12 @@ const addArrowKeys = (place, entry, cells, days) => {
 
 // Return the place of a calendar. It has its size from the beginning, and is drawn once it comes near the screen.
 const calendarOf = (entry, years, title, onlyNewest = false) => {
-  const place = make("div", { class: `calendar by-${entry.every}`, role: "grid", "aria-label": title, "aria-busy": "true" });
+  const place = make("div", {
+    class: `calendar by-${entry.every}`,
+    role: "grid",
+    "aria-label": title,
+    "aria-busy": "true",
+  });
   place.style.setProperty("--years", years.length);
   place.draw = () => (place.drawn ||= draw(place, entry, years, onlyNewest));
   nearScreen.observe(place);
@@ -147,7 +179,9 @@ const nearScreen = new IntersectionObserver(
 const legendOf = (entries) => {
   const counts = entries.flatMap((entry) => Object.values(entry.years).map((year) => year.counts));
   const statuses = catalogue.statuses.filter((_, status) => counts.some((ofYear) => ofYear[status]));
-  const byLook = new Map(Object.values(LOOKS).map((look) => [look, statuses.filter((status) => lookOf(status) === look)]));
+  const byLook = new Map(
+    Object.values(LOOKS).map((look) => [look, statuses.filter((status) => lookOf(status) === look)]),
+  );
   byLook.delete("done");
   const meanings = [
     ["done", "done"],
@@ -162,5 +196,10 @@ const legendOf = (entries) => {
 
 const swatch = (look) => {
   const isNote = look === "incomplete" || look === "outdated";
-  return make("span", { class: "swatch look", "data-look": isNote ? "done" : look, "data-note": isNote ? look : null, "aria-hidden": "true" });
+  return make("span", {
+    class: "swatch look",
+    "data-look": isNote ? "done" : look,
+    "data-note": isNote ? look : null,
+    "aria-hidden": "true",
+  });
 };

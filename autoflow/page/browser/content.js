@@ -6,24 +6,25 @@ catalogue.isWhole = catalogue.parts.length === 0; // of many entries, the page i
 
 // How each status is drawn. Statuses with the same look differ in their texts.
 const LOOKS = {
-  "done": "done",
-  "running": "running",
-  "due": "due",
+  done: "done",
+  running: "running",
+  due: "due",
   "waiting for a retry": "waiting",
   "waiting for data": "waiting",
   "waiting for an earlier date": "waiting",
-  "waiting": "waiting",
+  waiting: "waiting",
   "given up": "given-up",
-  "failed": "failed",
-  "cancelled": "cancelled",
+  failed: "failed",
+  cancelled: "cancelled",
   "dates missing": "missing",
-  "missing": "missing",
+  missing: "missing",
   "period not over": "outside",
   "before earliest_date": "outside",
   "after latest_date": "outside",
 };
 const NOT_RUN = "not run";
-const OUTDATED = "Days that this report uses have changed since. The new run with them failed, so this is the old report.";
+const OUTDATED =
+  "Days that this report uses have changed since. The new run with them failed, so this is the old report.";
 
 const lookOf = (status) => LOOKS[status] || "other";
 
@@ -44,7 +45,9 @@ class Day {
   }
 
   get notes() {
-    return [this.missing ? `${plural(this.missing, "day")} missing` : "", this.isOutdated ? "outdated" : ""].filter(Boolean);
+    return [this.missing ? `${plural(this.missing, "day")} missing` : "", this.isOutdated ? "outdated" : ""].filter(
+      Boolean,
+    );
   }
 }
 
@@ -54,7 +57,10 @@ const statusText = (day) => (day ? [day.status, ...day.notes].join(", ") : NOT_R
 // Return the name of an entry in addresses. Those without a label may share it; `entry.name` tells them apart.
 const entryName = (entry) => (entry.label ? `${entry.workflow}:${entry.label}` : entry.workflow);
 
-const yearsOf = (entry) => Object.keys(entry.years).map(Number).sort((one, other) => one - other);
+const yearsOf = (entry) =>
+  Object.keys(entry.years)
+    .map(Number)
+    .sort((one, other) => one - other);
 
 // The files call autoflow() with their name and their data.
 const filesOnTheirWay = new Map();
@@ -91,7 +97,10 @@ const loadYear = (entry, year) => {
   const name = `${entry.slug}/${year}`;
   if (!loadedYears.has(name)) {
     const found = loadFile(name, entry.years[year].v);
-    loadedYears.set(name, found.then((data) => new Map(data.days.map((row) => [row[0], new Day(row, data)]))));
+    loadedYears.set(
+      name,
+      found.then((data) => new Map(data.days.map((row) => [row[0], new Day(row, data)]))),
+    );
   }
   return loadedYears.get(name);
 };

@@ -1,8 +1,7 @@
 // Dates are numbers of days since 1970-01-01, all in UTC. A period has the date of its last day.
 
 const DAY = 86400000;
-const MONTHS =
-  "January February March April May June July August September October November December".split(" ");
+const MONTHS = "January February March April May June July August September October November December".split(" ");
 const SHORT_MONTHS = MONTHS.map((name) => name.slice(0, 3));
 const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const MONTHS_IN = { month: 1, quarter: 3, year: 12 };
@@ -46,12 +45,16 @@ const periodInShort = (every, number) => {
   if (every === "year") return [String(yearOf(number)), ""];
   if (every === "quarter") return [`Q${Math.floor(monthOf(number) / 3) + 1}`, String(yearOf(number))];
   if (every === "month") return [MONTHS[monthOf(number)], String(yearOf(number))];
-  return [every === "week" ? `${week}–${typeof week === "string" ? " " : ""}${day(number)}` : day(number), String(yearOf(number))];
+  return [
+    every === "week" ? `${week}–${typeof week === "string" ? " " : ""}${day(number)}` : day(number),
+    String(yearOf(number)),
+  ];
 };
 
 // Return the last days of all periods of a year. `known` is the last day of any of the weeks.
 const periodEnds = (every, year, known) => {
-  const first = dateOf(year, 0, 1), end = dateOf(year + 1, 0, 1);
+  const first = dateOf(year, 0, 1),
+    end = dateOf(year + 1, 0, 1);
   const months = MONTHS_IN[every];
   if (months) return Array.from({ length: 12 / months }, (_, index) => dateOf(year, (index + 1) * months, 0));
   const step = every === "week" ? 7 : 1;

@@ -4,7 +4,8 @@
 const make = (name, attributes = {}, ...children) => {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
-    if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value === true ? "" : value);
+    if (value !== null && value !== undefined && value !== false)
+      element.setAttribute(key, value === true ? "" : value);
   }
   element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== ""));
   return element;
@@ -18,6 +19,10 @@ const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count ==
 const capitalized = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 // Return the text as the search compares it: without case and accents.
-const folded = (text) => text.normalize("NFKD").replace(/\p{Mark}/gu, "").toLowerCase();
+const folded = (text) =>
+  text
+    .normalize("NFKD")
+    .replace(/\p{Mark}/gu, "")
+    .toLowerCase();
 
 const badge = (kind, text, title = null) => make("span", { class: `badge ${kind}`, title }, text);

@@ -6,7 +6,10 @@ const news = document.getElementById("news");
 let shownRoute = null;
 
 const optionsOf = (select, all, values, chosen) =>
-  select.replaceChildren(make("option", { value: "" }, all), ...values.map((value) => make("option", { value, selected: value === chosen }, value)));
+  select.replaceChildren(
+    make("option", { value: "" }, all),
+    ...values.map((value) => make("option", { value, selected: value === chosen }, value)),
+  );
 
 const inOrder = new Intl.Collator("en", { numeric: true }).compare;
 
@@ -28,7 +31,11 @@ const showList = (route) => {
   view.replaceChildren(...listView(route).flat().filter(Boolean));
   const count = catalogue.entries.filter(isFound(route)).length;
   const isFiltered = route.search || route.label || route.workflow;
-  news.textContent = route.isUnknown ? "This page has no such workflow; it shows all of them." : isFiltered ? `${plural(count, "match").replace("matchs", "matches")}` : "";
+  news.textContent = route.isUnknown
+    ? "This page has no such workflow; it shows all of them."
+    : isFiltered
+      ? `${plural(count, "match").replace("matchs", "matches")}`
+      : "";
   news.className = "quiet";
   document.title = route.workflow ? `${route.workflow} – AutoFlow reports` : "AutoFlow reports";
 };
@@ -46,7 +53,9 @@ const showDate = async (entry, number) => {
   view.querySelector(".details")?.remove();
   view.querySelector(".cell[aria-current]")?.removeAttribute("aria-current");
   if (number === null) return;
-  const part = [...view.querySelectorAll(".part")].find((each) => each.dataset.years.split(" ").includes(String(yearOf(number))));
+  const part = [...view.querySelectorAll(".part")].find((each) =>
+    each.dataset.years.split(" ").includes(String(yearOf(number))),
+  );
   if (!part) {
     news.textContent = `${isoDate(number)}: ${NOT_RUN}`;
     return;
@@ -64,11 +73,12 @@ const showDate = async (entry, number) => {
 };
 
 const follow = async () => {
-  const before = shownRoute, route = routeOf(location.hash);
+  const before = shownRoute,
+    route = routeOf(location.hash);
   shownRoute = route;
   hideTooltip();
   const isSameEntry = before && before.entry && before.entry === route.entry;
-  if (!isSameEntry) (route.entry ? showEntry(route.entry) : showList(route));
+  if (!isSameEntry) route.entry ? showEntry(route.entry) : showList(route);
   if (route.entry) await showDate(route.entry, route.date);
   if (!before || isSameEntry) return;
   window.scrollTo(0, history.state?.scroll ?? 0);
@@ -78,10 +88,14 @@ const follow = async () => {
 // Remember for the back button how far each view was scrolled.
 history.scrollRestoration = "manual";
 let scrollTimer;
-addEventListener("scroll", () => {
-  clearTimeout(scrollTimer);
-  scrollTimer = setTimeout(() => history.replaceState({ scroll: scrollY }, ""), 100);
-}, { passive: true });
+addEventListener(
+  "scroll",
+  () => {
+    clearTimeout(scrollTimer);
+    scrollTimer = setTimeout(() => history.replaceState({ scroll: scrollY }, ""), 100);
+  },
+  { passive: true },
+);
 
 const addressFromSearch = () => {
   const { text, workflow, label } = search.elements;

@@ -13,8 +13,12 @@ const showTooltip = (element, lines) => {
   tooltip.owner = element;
   tooltip.replaceChildren(...lines.map((line, index) => make(index ? "p" : "strong", {}, isolated(line))));
   tooltip.hidden = false;
-  const around = element.getBoundingClientRect(), own = tooltip.getBoundingClientRect();
-  const left = Math.min(Math.max(8, around.left + around.width / 2 - own.width / 2), document.documentElement.clientWidth - own.width - 8);
+  const around = element.getBoundingClientRect(),
+    own = tooltip.getBoundingClientRect();
+  const left = Math.min(
+    Math.max(8, around.left + around.width / 2 - own.width / 2),
+    document.documentElement.clientWidth - own.width - 8,
+  );
   const above = around.top - own.height - 6;
   tooltip.style.left = `${Math.max(8, left)}px`;
   tooltip.style.top = `${above < 8 ? around.bottom + 6 : above}px`;
@@ -24,7 +28,10 @@ const showTooltip = (element, lines) => {
 const addTooltips = (calendar, linesOf) => {
   const cellOf = (event) => event.target.closest?.(".cell");
   const show = (cell) => showTooltip(cell, linesOf(cell));
-  calendar.addEventListener("pointerover", (event) => cellOf(event) && event.pointerType !== "touch" && show(cellOf(event)));
+  calendar.addEventListener(
+    "pointerover",
+    (event) => cellOf(event) && event.pointerType !== "touch" && show(cellOf(event)),
+  );
   calendar.addEventListener("pointerout", hideTooltip);
   calendar.addEventListener("focusin", (event) => cellOf(event)?.matches(":focus-visible") && show(cellOf(event)));
   calendar.addEventListener("focusout", hideTooltip);
