@@ -266,7 +266,7 @@ class _State(Collector):
             ("subject",),
             {(need.name.lower(),): needs[need] for need in SUBJECTS},
         )
-        yield _gauge("autoflow_slots", "How many runs may be in progress.", daemon.settings.max_parallel_runs)
+        yield _gauge("autoflow_slots", "How many runs may be in progress.", daemon.dispatcher.slots)
         yield _gauge("autoflow_slots_used", "How many runs of this daemon are in progress.", daemon.dispatcher.running)
         yield from self._of_kernels()
         sent, failed = daemon.notifier.counts

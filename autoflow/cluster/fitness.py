@@ -1,5 +1,6 @@
 """Whether a worker is fit to work: what it checks itself, and what its last orders have shown."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -73,6 +74,9 @@ def own_problem(settings: Settings, ages: ClaimAges) -> str | None:
         return f"there is no workflows.yml in {settings.inputs_dir}: is the inputs folder mounted?"
     if not settings.outputs_dir.is_dir():
         return f"there is no outputs folder {settings.outputs_dir}: is it mounted?"
+    for folder in (settings.notebooks_dir, settings.reports_dir):
+        if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            return f"{folder} is not writable by user {os.getuid()}"
     if problem := full_disk(settings.written_folders):
         return problem
     try:

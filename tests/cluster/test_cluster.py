@@ -122,7 +122,7 @@ def test_orders_go_to_the_worker_with_most_free_slots(farm: Farm) -> None:
         slots = daemon.runner.slots
         with meanwhile(daemon, run_of(*(each.path for each in waiting))) as states:
             workers = [worker_of(each.wait()) for each in waiting]
-            has_room = daemon.cluster.has_free_slot
+            has_room = daemon.cluster.reserve() is not None
             for each in waiting:
                 each.go()
 
