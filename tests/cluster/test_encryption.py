@@ -2,13 +2,13 @@
 
 import dataclasses
 import datetime
-import json
 import re
 import signal
 import socket
 import ssl
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -30,7 +30,7 @@ CHUNK = 1 << 24
 
 
 @pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the settings of someone with certificates of another CA."""
     folder = tmp_path_factory.mktemp("stranger")
     list(make_certificates(folder, datetime.datetime.now(datetime.UTC), days=30))
@@ -53,7 +53,9 @@ def answer(port: int, certificate: Path | None) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=20) as plain:
         if certificate is None:
             plain.sendall(bytes(64))
-            return plain.recv(64)
+            with suppress(ConnectionResetError):
+                return plain.recv(64)
+            return b""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         context.load_cert_chain(certificate)
@@ -78,7 +80,7 @@ def test_nothing_starts_beyond_loopback_without_certificates(
         assert "Traceback" not in printed
 
 
-def test_strangers_get_no_answer_from_scheduler_and_workers(farm: Farm, stranger: Mapping[str, str]) -> None:
+def test_strangers_get_no_answer_from_scheduler_and_workers(farm: Farm, stranger: dict[str, str]) -> None:
     settings = farm.settings()
     state = inspected_cluster(settings)
     assert state
@@ -87,7 +89,7 @@ def test_strangers_get_no_answer_from_scheduler_and_workers(farm: Farm, stranger
     for address in addresses:
         port = int(address.rpartition(":")[2])
         assert answer(port, None) == b""
-        with pytest.raises(ssl.SSLError, match="unknown ca|UNKNOWN_CA"):
+        with pytest.raises(ssl.SSLError, match=r"(?i)unknown.ca"):
             answer(port, Path(stranger["AUTOFLOW_DASK_CERT"]))
         # Without any certificate.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -100,14 +102,13 @@ def test_strangers_get_no_answer_from_scheduler_and_workers(farm: Farm, stranger
             encrypted.recv(64)
 
 
-def test_daemon_and_worker_with_the_certificate_of_a_stranger_get_nowhere(
-    farm: Farm, stranger: Mapping[str, str]
-) -> None:
+def test_daemon_and_worker_with_the_certificate_of_a_stranger_get_nowhere(farm: Farm, stranger: dict[str, str]) -> None:
     with pytest.raises(ClusterError, match="does not respond"):
         inspected_cluster(farm.settings(**stranger))
     before = inspected_cluster(farm.settings())
-    with farm.member("worker", **stranger, AUTOFLOW_LOG_LEVEL="DEBUG") as worker:
-        wait_for(lambda: "is not registered" in worker.text)
+    ca, certificate = stranger["AUTOFLOW_DASK_CA"], stranger["AUTOFLOW_DASK_CERT"]
+    with farm.member("worker", AUTOFLOW_DASK_CA=ca, AUTOFLOW_DASK_CERT=certificate) as worker:
+        wait_for(lambda: "cannot register with the scheduler" in worker.text)
         assert "registered as" not in worker.text
         after = inspected_cluster(farm.settings())
     assert before
@@ -183,7 +184,6 @@ def test_http_of_scheduler_and_workers_says_that_they_are_alive_and_no_more(farm
         assert len(others) <= 1
         for port in others:
             answers = {path: httpx.get(f"http://127.0.0.1:{port}/{path}", timeout=20) for path in paths}
-            assert {path for path, each in answers.items() if each.status_code != 404} <= {""}
-            assert answers[""].text.strip() in {"", "ok"} or answers[""].status_code == 404, answers[""].text
+            assert {path for path, each in answers.items() if each.status_code != 404} == {"sitemap.json"}
+            assert sorted(answers["sitemap.json"].json()["paths"]) == ["/health", "/sitemap.json"]
             assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=20).text == "ok"
-    assert json.dumps(sorted(encrypted))
