@@ -267,8 +267,9 @@ class ClaimedPlace:
             if tries == MOST_TRIES:
                 return answer.result
             refusals.add(address)
-            reason = answer.reason
-            outage.begin("the notebook '%s' of %s waits: worker %s: %s", work.label, self.claim.key, address, reason)
+            worker = self.cluster.roster.name_of(address)
+            reason = f"worker {worker} does not take it: {answer.reason}"
+            outage.begin("the notebook '%s' of %s waits: %s", work.label, self.claim.key, reason)
 
     def _slot(self, refusals: "_Refusals", stop: StopSignal) -> str:
         """Take a slot of a worker, when one is free; raise RunStopped if `stop` is set before."""
@@ -303,7 +304,7 @@ class ClaimedPlace:
         finally:
             self.cluster.forget_progress(order)
         if answer.verdict is Verdict.LOST:
-            raise WorkerLostError(f"worker {address} ended its kernel: {answer.reason}")
+            raise WorkerLostError(f"worker {self.cluster.roster.name_of(address)} ended its kernel: {answer.reason}")
         return answer.result if answer.verdict is Verdict.DONE else answer
 
 
@@ -334,6 +335,7 @@ class _Sent:
         self._client = client
         self._order = order
         self._address = address
+        self._name = cluster.roster.name_of(address)
         self._woken = threading.Event()
         self._future = client.submit(
             perform,
@@ -361,7 +363,8 @@ class _Sent:
             text = self._future.result(timeout=ANSWER_SECONDS)
         except Exception as error:
             # Whatever Dask raises: nobody knows what the worker does.
-            raise WorkerLostError(f"worker {self._address} is gone ({type(error).__name__})") from error
+            self._cluster.roster.drop(self._address)
+            raise WorkerLostError(f"worker {self._name} is gone ({type(error).__name__})") from error
         finally:
             self._future.release()
         return Answer.of_text(text, self._cluster.settings)
@@ -386,7 +389,7 @@ class _Sent:
         """Let the scheduler forget the order, so that the lease ends; return the error to raise."""
         with suppress(Exception):
             self._future.cancel()
-        return WorkerLostError(f"worker {self._address} {reason}")
+        return WorkerLostError(f"worker {self._name} {reason}")
 
     def _request_stop(self, reason: str) -> None:
         # If the worker does not get the request, the order is lost.

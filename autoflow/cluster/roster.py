@@ -97,6 +97,18 @@ class Roster:
         with self._changed:
             return address in self._workers
 
+    def name_of(self, address: str) -> str:
+        """Return the name and the address of a worker, for messages."""
+        with self._changed:
+            worker = self._workers.get(address)
+        return _called(worker) if worker else address
+
+    def drop(self, address: str) -> None:
+        """Send no more orders to a worker that is lost, until the next update knows it."""
+        with self._changed:
+            if worker := self._workers.pop(address, None):
+                logger.warning("worker %s has left", _called(worker))
+
     def suspend(self) -> None:
         """Have no worker take orders until the next update: the scheduler does not respond."""
         with self._changed:
