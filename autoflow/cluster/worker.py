@@ -20,7 +20,6 @@ from autoflow.cluster.fitness import CHECK_SECONDS
 from autoflow.cluster.options import log_with_autoflow, set_options
 from autoflow.cluster.security import security
 from autoflow.cluster.tasks import DESK
-from autoflow.errors import AutoflowError
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.claim_ages import ClaimAges
 from autoflow.settings import Settings
@@ -212,11 +211,3 @@ class _DeskOfWorker:
 
 def _name() -> str:
     return f"{socket.gethostname()} pid {os.getpid()}"
-
-
-def refuse_without_scheduler(settings: Settings) -> None:
-    """Raise AutoflowError if the settings name no scheduler."""
-    if settings.dask_scheduler is None:
-        raise AutoflowError(
-            "AUTOFLOW_DASK_SCHEDULER is not set: the address of the scheduler, such as tls://scheduler:8786"
-        )
