@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -25,6 +26,7 @@ STACK = ROOT / "docker-stack.yml"
 PREFECT_STACK = ROOT / "docker-stack.prefect.yml"
 CLUSTER_STACK = ROOT / "docker-stack.cluster.yml"
 STACKS = (STACK, PREFECT_STACK, CLUSTER_STACK)
+COMPOSE = ROOT / "compose.yml"
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 LOCK = json.loads((ROOT / "Pipfile.lock").read_text(encoding="utf-8"))
 DEFAULT_PACKAGES = LOCK["default"]
@@ -434,3 +436,77 @@ def test_workers_end_before_the_engine_kills_them() -> None:
     grace = cluster("worker")["environment"]["AUTOFLOW_SHUTDOWN_GRACE"]
     assert grace == "${AUTOFLOW_WORKER_GRACE:-600}"
     assert cluster("worker")["stop_grace_period"] == "24h"
+
+
+def composed(**environ: str) -> "subprocess.CompletedProcess[str]":
+    """Have docker compose check compose.yml, and print what it would start."""
+    command = ["docker-compose", "--file", str(COMPOSE), "config"]
+    environ = {"PATH": os.environ["PATH"], **environ}
+    return subprocess.run(command, env=environ, capture_output=True, check=False, text=True, cwd=COMPOSE.parent)
+
+
+@pytest.fixture(scope="module")
+def compose_environ(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """Return what has to be set for compose.yml."""
+    folder = str(tmp_path_factory.mktemp("compose"))
+    folders = dict.fromkeys(("AUTOFLOW_INPUTS_DIR", "AUTOFLOW_OUTPUTS_DIR", "AUTOFLOW_SECRETS_DIR"), folder)
+    return {**folders, "FLOWAPI_URL": "http://host.docker.internal:9090"}
+
+
+@pytest.fixture(scope="module")
+def compose_service(compose_environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return AutoFlow's service as docker compose understands compose.yml."""
+    checked = composed(**compose_environ)
+    assert checked.returncode == 0, checked.stderr
+    services: Mapping[str, Any] = yaml.safe_load(checked.stdout)["services"]
+    assert list(services) == ["autoflow"]
+    service: Mapping[str, Any] = services["autoflow"]
+    return service
+
+
+def test_compose_file_without_a_variable_is_refused_and_names_it(compose_environ: Mapping[str, str]) -> None:
+    required = re.findall(r"\$\{([A-Z_]+):\?", COMPOSE.read_text(encoding="utf-8"))
+    assert set(required) == compose_environ.keys()
+    for name in required:
+        refused = composed(**{**compose_environ, name: ""})
+        assert refused.returncode != 0
+        assert f"set {name} to " in refused.stderr
+
+
+def test_variables_of_the_compose_file_are_documented_and_have_defaults_unless_they_are_required() -> None:
+    variables = variables_of(COMPOSE)
+    assert all(re.match(r"\$\{[A-Z_]+:[-?]", variable) for variable in variables)
+    documented = set(re.findall(r"`([A-Z_]+)`", page("how-to/compose.md")))
+    assert {re.findall("[A-Z_]+", variable)[0] for variable in variables} <= documented
+
+
+def test_settings_of_the_compose_file_are_those_of_the_stack(compose_service: Mapping[str, Any]) -> None:
+    given = {*compose_service["environment"], *image_environment()}
+    stack = loaded(STACK)["services"]["autoflow"]["environment"].keys()
+    assert stack - given == {"AUTOFLOW_MAX_RUNS_PER_TICK"}
+
+
+def test_settings_that_the_compose_file_leaves_empty_are_at_their_defaults(
+    compose_service: Mapping[str, Any], deployed: Deployed
+) -> None:
+    empty = {name: "" for name, value in compose_service["environment"].items() if not value}
+    assert {"AUTOFLOW_DB_URI", "AUTOFLOW_PRELOAD"} <= empty.keys()
+    assert deployed.settings(**empty).model_dump() == deployed.settings(AUTOFLOW_FORKED_KERNELS="true").model_dump()
+
+
+def test_container_of_the_compose_file_has_few_privileges_and_is_for_this_machine_only(
+    compose_service: Mapping[str, Any],
+) -> None:
+    assert compose_service["read_only"] is True
+    assert compose_service["cap_drop"] == ["ALL"]
+    assert [str(port).partition(":")[0] for port in compose_service["ports"]] == ["127.0.0.1", "127.0.0.1"]
+    targets = {volume["target"]: volume.get("read_only", False) for volume in compose_service["volumes"]}
+    assert targets == {"/mounts/inputs": True, "/mounts/outputs": False, "/run/secrets": True, "/tmp": False}
+
+
+def test_runs_of_the_compose_file_are_stopped_before_the_engine_kills_autoflow(
+    compose_service: Mapping[str, Any],
+) -> None:
+    grace = float(compose_service["environment"]["AUTOFLOW_SHUTDOWN_GRACE"])
+    assert grace + 5 < float(compose_service["stop_grace_period"].removesuffix("s"))
+    assert compose_service["restart"] == "unless-stopped"

@@ -5,7 +5,6 @@ import click
 from autoflow.cli.session import Session, pass_session
 from autoflow.cluster import run_scheduler
 from autoflow.errors import ExitCode
-from autoflow.system.log import set_up_logging
 from autoflow.system.stop_signal import Shutdown, closing_on_signals
 
 
@@ -18,8 +17,7 @@ def scheduler(session: Session) -> ExitCode:
     Example: AUTOFLOW_DASK_SCHEDULER=tcp://127.0.0.1:8786 autoflow scheduler
     """
     settings = session.scheduler_settings
-    as_json = session.invocation.logs_json = settings.log_format == "json"
-    set_up_logging(settings.log_level, lambda: settings.secrets, as_json=as_json)
+    session.log_as_set(settings)
     shutdown = Shutdown()
     with closing_on_signals(shutdown) as interrupted:
         run_scheduler(settings, shutdown)

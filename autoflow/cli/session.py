@@ -48,6 +48,11 @@ class Session:
         set_up_logging("WARNING", lambda: settings.secrets)
         return settings
 
+    def log_as_set(self, settings: Settings | SchedulerSettings) -> None:
+        """Log from now on with the level and in the format of the settings, for a process that is a service."""
+        self.invocation.logs_json = settings.log_format == "json"
+        set_up_logging(settings.log_level, lambda: settings.secrets, as_json=self.invocation.logs_json)
+
     @cached_property
     def triggers(self) -> tuple[TriggerSpec, ...]:
         """The entries in workflows.yml, for the names of runs; none if the file is invalid."""

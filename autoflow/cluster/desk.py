@@ -20,7 +20,7 @@ from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.claim_ages import ClaimAges
 from autoflow.notebooks.execution import CellCallback
 from autoflow.settings import Settings
-from autoflow.system.log import bugs_logged, logger
+from autoflow.system.log import bugs_logged, log_fields, logger
 from autoflow.system.stop_signal import StopSignal
 
 INPUTS_PATIENCE = 5.0
@@ -35,8 +35,8 @@ LEASE_SHARE = 2 / 3
 MOST_KNOWN = 10_000
 """How many orders a worker remembers, so that it carries out none of them twice."""
 
-KERNEL_START = "KernelStartError"
-"""The class of the error of a kernel that did not start, which says more about the machine than about the notebook."""
+OF_MACHINE = frozenset({"KernelStartError", "MissingSecret", "NoSuchKernel"})
+"""Classes of errors that say more about the machine than about the notebook."""
 
 
 class RefusedError(AutoflowError):
@@ -133,7 +133,7 @@ class Desk:
     def perform(self, text: str, line: Line) -> str:
         """Carry out the order in a text; return the answer."""
         try:
-            with self._job(text) as (order, job):
+            with self._job(text) as (order, job), log_fields(run=order.claim_id):
                 answer = self._answer(order, job, line)
         except RefusedError as refusal:
             if refusal.is_own:
@@ -226,8 +226,8 @@ class Desk:
         if error is None or isinstance(error, RunStopped):
             self.fitness.succeeded()
             return
-        is_start = isinstance(error, NotebookError) and error.error_class == KERNEL_START
-        if isinstance(error, NotebookError) and error.cell is not None and not is_start:
+        is_of_machine = isinstance(error, NotebookError) and error.error_class in OF_MACHINE
+        if isinstance(error, NotebookError) and error.cell is not None and not is_of_machine:
             self.fitness.succeeded()
             return
         self.fitness.check()
@@ -235,7 +235,7 @@ class Desk:
         is_shared = isinstance(error, NoRoomError) and set(error.folders) & set(shared)
         if (problem := self.fitness.problem) and not is_shared:
             raise RefusedError(problem, result=result)
-        if is_start:
+        if is_of_machine:
             raise RefusedError(str(error), result=result)
         if isinstance(error, UnexpectedError):
             self.fitness.failed(str(error))

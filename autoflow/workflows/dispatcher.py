@@ -113,11 +113,6 @@ class Dispatcher:
         self._thread.__exit__()
 
     @property
-    def slots(self) -> int:
-        """How many runs may be in progress now; with a cluster, this changes with its workers."""
-        return self._runner.slots
-
-    @property
     def has_due(self) -> bool:
         """Whether something is due, and waits for a slot."""
         with self._lock:

@@ -20,6 +20,7 @@ from autoflow.system.log import log_fields, logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
 from autoflow.workflows.flow import Progress, make_notebooks_workflow
+from autoflow.workflows.pools import InPools, Pools
 from autoflow.workflows.room import Room
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class WorkflowRunner:
     fork_server: ForkServer | None = None
     flow_runs: FlowRuns = field(default_factory=FlowRuns)
     cluster: "Cluster | None" = None
+    pools: Pools = field(default_factory=Pools)
     room: Room = field(init=False)
 
     def __post_init__(self) -> None:
@@ -119,6 +121,7 @@ class WorkflowRunner:
                 label=run.label,
                 missing_days=len(run.missing_dates),
                 is_try_out=run.is_try_out,
+                is_requested=run.retry is None,
             )
             if claim is None:
                 return None
@@ -171,7 +174,13 @@ class WorkflowRunner:
             self.fork_server.warm_up(self.settings.kernel_environ)
         with self.cancellations.of(StopSignal(cancel)) as watched:
             active = ActiveRun(
-                run=run, claim=claim, store=self.store, shutdown=shutdown, cancel=cancel, watched=watched
+                run=run,
+                claim=claim,
+                store=self.store,
+                shutdown=shutdown,
+                cancel=cancel,
+                watched=watched,
+                inputs_dir=self.settings.inputs_dir,
             )
             with self.heartbeat.of(claim, active.stop, cancel=watched.stop):
                 self._execute(active, slot, progress)
@@ -190,7 +199,7 @@ class WorkflowRunner:
             outcome=active.outcome,
             stop=active.stop,
             progress=progress,
-            place=slot.place(active.claim, lose),
+            place=InPools(slot.place(active.claim, lose), self.pools),
             done=active.record_if_complete,
         )
         active.execute(workflow, self.flow_runs)
