@@ -4,6 +4,8 @@ The name of the setting is put before the message, except that of a `Problem`. N
 secret.
 """
 
+import importlib.util
+import ipaddress
 import math
 import os
 import re
@@ -20,7 +22,15 @@ from autoflow.system.home import is_substitute
 MAX_SECONDS = 366 * 24 * 3600
 """The longest time that can be set: a year."""
 
+HIGHEST_PORT = 65535
+
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LOG_FORMATS = ("text", "json")
+
+_PEM_BEGIN = "-----BEGIN "
+
+_LONGEST_PEM = 256 * 1024
+"""The highest number of characters of certificates and keys that is read from a file."""
 
 
 class Problem(ValueError):  # noqa: N818 - a source gives it as a value
@@ -130,6 +140,12 @@ def _log_level(value: str) -> str:
     return value
 
 
+def _log_format(value: str) -> str:
+    if value not in LOG_FORMATS:
+        raise ValueError(f"'{value}' is not one of {', '.join(LOG_FORMATS)}")
+    return value
+
+
 def _switch(value: str) -> bool:
     if value.lower() not in {"true", "false"}:
         raise ValueError(f"'{value}' is neither true nor false")
@@ -182,6 +198,58 @@ def _urls(value: str) -> tuple[str, ...]:
     return urls
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or an address is that of this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _scheduler_address(value: str) -> str:
+    address = re.fullmatch(r"(tls|tcp)://([\w.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", value, re.ASCII)
+    if not address or not 1 <= int(address[3]) <= HIGHEST_PORT:
+        raise ValueError(f"'{value}' is not an address such as tls://scheduler.example.org:8786")
+    if address[1] == "tcp" and not is_loopback(address[2].strip("[]")):
+        raise ValueError(
+            f"'{value}' is not encrypted, so whoever reaches it could run code: use tls:// (tcp:// is for 127.0.0.1)"
+        )
+    return value
+
+
+def _pem(value: str) -> str:
+    """Return a text in PEM format, which is the value itself or is in the file that it names."""
+    if _PEM_BEGIN in value:
+        return value.strip() + "\n"
+    try:
+        with absolute(value).open(encoding="ascii") as file:
+            content = file.read(_LONGEST_PEM)
+    except OSError as error:
+        raise ValueError(
+            f"it is neither in PEM format nor the path of a file in PEM format: {error.strerror}"
+        ) from error
+    except ValueError as error:
+        raise ValueError("the file that it names is not in PEM format") from error
+    if _PEM_BEGIN not in content:
+        raise ValueError("the file that it names is not in PEM format")
+    return content
+
+
+def _has_dask(value: str) -> str:
+    if importlib.util.find_spec("distributed") is None:
+        raise ValueError(
+            "Dask is not installed: build the image with `--build-arg CLUSTER=true`, or outside a container run "
+            '`pipenv sync --categories "packages cluster"`'
+        )
+    return value
+
+
+def _suits_cluster(value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    if info.data.get("dask_scheduler") and (value is None or value.get_secret_value().startswith("sqlite")):
+        raise ValueError("a cluster (AUTOFLOW_DASK_SCHEDULER) needs PostgreSQL for the database of runs, not SQLite")
+    return value
+
+
 def _database(value: SecretStr, info: ValidationInfo) -> SecretStr:
     uri = value.get_secret_value()
     if "{}" in uri and info.data.get("db_password", "unreadable") is None:
@@ -203,10 +271,15 @@ InputsFolder = Annotated[AbsolutePath, AfterValidator(_has_workflows)]
 Folder = Annotated[AbsolutePath, AfterValidator(_writable)]
 FolderInUri = Annotated[Folder, AfterValidator(_may_be_in_uri)]
 LogLevel = Annotated[str, AfterValidator(_log_level)]
+LogFormat = Annotated[str, AfterValidator(_log_format)]
 FlowApiUrl = Annotated[str, web_address("https://flowapi.example.org:9090"), AfterValidator(_without_login)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Modules = Annotated[tuple[str, ...], BeforeValidator(_modules)]
 HostNames = Annotated[tuple[str, ...], BeforeValidator(_host_names)]
 Token = Annotated[SecretStr, BeforeValidator(str.strip)]
 SecretUrls = Annotated[tuple[SecretStr, ...], BeforeValidator(_urls)]
+Pem = Annotated[str, BeforeValidator(_pem)]
+SecretPem = Annotated[SecretStr, BeforeValidator(_pem)]
+SchedulerAddress = Annotated[str, AfterValidator(_scheduler_address), AfterValidator(_has_dask)]
+SuitsCluster = AfterValidator(_suits_cluster)
 DatabaseUri = Annotated[SecretStr, AfterValidator(_database)]

@@ -3,13 +3,24 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect.client.schemas.objects import FlowRun
 
 from autoflow.dates.periods import Every
-from autoflow.errors import AutoflowError, NoRoomError, NotebookError, RunStopped, RunStoreError, RunStoreGoneError
+from autoflow.errors import (
+    AutoflowError,
+    NoRoomError,
+    NotebookError,
+    RunStopped,
+    RunStoreError,
+    RunStoreGoneError,
+    WorkerLostError,
+)
+from autoflow.model.provenance import Provenance
 from autoflow.model.store import RunStore
+from autoflow.notebooks.sources import installed_packages, made_from
 from autoflow.orchestration.cancellation import Watched
 from autoflow.orchestration.flow_runs import FlowRuns
 from autoflow.runs.records import Claim, RunError, RunState
@@ -54,6 +65,7 @@ class ActiveRun:
     shutdown: Shutdown
     cancel: StopSignal
     watched: Watched
+    inputs_dir: Path
     stop: StopSignal = field(init=False)
     outcome: Outcome = field(default_factory=Outcome)
     was_cancelled: bool = False
@@ -77,7 +89,7 @@ class ActiveRun:
             flow_runs.run(workflow, self._flow_parameters(), name=str(self.run), tags=tags)
         except Exception as error:  # noqa: BLE001 - whatever Prefect raises, the run has ended and has to be recorded
             problem = error
-        if self.end is None and not self.is_lost:
+        if self.end is None and not self.is_lost and not self.has_lost_worker:
             self._record(self._or_cancelled(self._judged(problem)))
 
     def record_if_complete(self) -> None:
@@ -87,9 +99,25 @@ class ActiveRun:
         """
         # Later, the flow is shown as cancelled in Prefect for other reasons, too.
         self.was_cancelled = self.cancel.is_set_directly or self.watched.stop.is_set_directly
+        if self.has_lost_worker:
+            self._have_cancelled_at_expiry()
+            return
         end = self._judged()
         if self._is_stopped_by_us or not self._was_perhaps_cancelled(end):
             self._record(self._or_cancelled(end))
+
+    @property
+    def has_lost_worker(self) -> bool:
+        """Whether a kernel may still be alive on a worker that is lost: the claim has to expire, unrecorded."""
+        return any(isinstance(error, WorkerLostError) for error in self.outcome.errors.values())
+
+    def _have_cancelled_at_expiry(self) -> None:
+        """Have the run marked as cancelled when its claim expires, if someone has cancelled it."""
+        if self.was_cancelled:
+            try:
+                self.store.ask_to_cancel(self.claim.id)
+            except RunStoreError as error:
+                logger.debug("%s", error)
 
     def _flow_parameters(self) -> Mapping[str, Any]:
         return {
@@ -140,8 +168,20 @@ class ActiveRun:
             return End(RunState.CANCELLED, RunError("Cancelled", self.watched.stop.reason))
         return end
 
+    def _record_sources(self) -> None:
+        """Record what the notebooks were made from if possible; the end of the run is recorded even if it is not."""
+        sources = self.outcome.sources
+        if not sources:
+            return
+        content = {**made_from(self.inputs_dir, {}), "notebooks": sources}
+        try:
+            Provenance(self.store.database).record(self.claim.id, content, installed_packages())
+        except RunStoreError as error:
+            logger.debug("%s", error)
+
     def _record(self, end: End) -> None:
         """Record the end as soon as the run store responds, so that no work is lost; give up if AutoFlow stops."""
+        self._record_sources()
         outputs, outage = _outputs_as_json(self.outcome), Outage()
         while self.end is None:
             try:
