@@ -274,17 +274,21 @@ def test_run_stops_while_its_kernel_starts(run: Runner, notebook_that_never_star
     assert ran.states == ["pending"]
 
 
-def test_run_whose_cells_are_done_has_succeeded_even_if_it_is_asked_to_stop(run: Runner) -> None:
-    stop = StopSignal()
-    code = "import atexit, time; atexit.register(time.sleep, 1)"
-    timer: list[threading.Timer] = []
+def test_run_whose_cells_are_done_has_succeeded_even_if_it_is_asked_to_stop(run: Runner, tmp_path: Path) -> None:
+    stop, ending = StopSignal(), tmp_path / "ending"
+    code = f"""
+        import atexit, pathlib, time
+        atexit.register(lambda: (pathlib.Path({str(ending)!r}).touch(), time.sleep(0.5)))
+    """
 
-    def on_cell(_: int, __: int) -> None:
-        timer.append(threading.Timer(0.6, stop.set, ["too late"]))
-        timer[0].start()
+    def stop_at_the_end() -> None:
+        wait_for(ending.exists)
+        stop.set("too late")
 
-    ran = run(code, stop=stop, on_cell=on_cell)
-    timer[0].join()
+    thread = threading.Thread(target=stop_at_the_end)
+    thread.start()
+    ran = run(code, stop=stop)
+    thread.join()
     assert ran.error is None
     assert ran.states == ["completed"]
 

@@ -52,7 +52,7 @@ def report_of(
     report_format: ReportFormat = ReportFormat.PDF,
     template: Path = DEFAULT_TEMPLATE,
     context: ReportContext = CONTEXT,
-    timeout: float = 4 * LONG,
+    timeout: float = 2 * LONG,
     stop: StopSignal | None = None,
 ) -> Path:
     """Return the report made of `notebook`, whose folder of inputs is ``folder/inputs``."""

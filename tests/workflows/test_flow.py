@@ -122,7 +122,7 @@ class TestNotebooksWorkflow:
             available_dates_sensor: {schedule: null, workflows: [{workflow_name: diamond}]}
         """)
         # One after the other, they would wait for each other until then.
-        settings, outcome = deployed.settings(AUTOFLOW_NOTEBOOK_TIMEOUT=str(4 * LONG)), Outcome()
+        settings, outcome = deployed.settings(AUTOFLOW_NOTEBOOK_TIMEOUT=str(2 * LONG)), Outcome()
 
         assert flow(the_run(settings), settings, outcome) == "COMPLETED"
 
