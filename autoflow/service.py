@@ -52,6 +52,7 @@ def serve(
     with assembled(settings, store, triggers=triggers, fork_server=fork_server, followers=of_runs) as assembly:
         runner, stuck_watch = assembly.runner, assembly.stuck_watch
         watch = Watch(settings, store, workflows, notifier=assembly.notifier, page=assembly.page)
+        watch.add_cluster(runner.cluster)
         followers = _TickFollowers(assembly.notifier, watch, metrics)
         with Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher:
             if metrics:

@@ -20,7 +20,7 @@ def start(session: Session, *, once: bool) -> ExitCode:
     """
     session.invocation.is_daemon = True
     settings = session.settings
-    session.log_as_set()
+    session.log_as_set(session.settings)
     try:
         return app.main(settings, once=once)
     except KeyboardInterrupt:

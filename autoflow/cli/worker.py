@@ -23,7 +23,7 @@ def worker(session: Session) -> ExitCode:
     """
     settings = session.settings
     refuse_without_scheduler(settings)
-    session.log_as_set()
+    session.log_as_set(settings)
     log_ends_of_threads()
     make_folders(settings)
     shutdown = Shutdown()
