@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 
+from autoflow.cli.follow import follow as follow_run
+from autoflow.cli.follow import run_of
 from autoflow.cli.options import DATE, RUN_ID, as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, iso_time, print_json, print_table
 from autoflow.dates.periods import describe_period
-from autoflow.errors import AutoflowError, place_of
+from autoflow.errors import ExitCode, place_of
 from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.daemon_files import DaemonFiles
@@ -92,20 +94,31 @@ def _of_entry(name: str | None, triggers: Sequence[TriggerSpec]) -> dict[str, An
 
 @runs.command()
 @click.argument("run_id", metavar="ID", type=RUN_ID)
+@click.option("--follow", is_flag=True, help="First show the output of its cells, until it has ended.")
 @as_json
 @pass_session
-def show(session: Session, run_id: int, *, as_json: bool) -> None:
+def show(session: Session, run_id: int, *, follow: bool, as_json: bool) -> ExitCode:
     """Show everything about one run.
 
-    That is its parameters, times and outputs and, if it failed, the error and the cell that raised it.
+    That is its parameters, times and outputs and, if it failed, the error and the cell that raised it. With --follow,
+    show its cells with their output as they run, whichever process runs them; the exit code is 0 if the run succeeds.
 
     \b
-    Example: autoflow runs show 17
+    Examples: autoflow runs show 17
+              autoflow runs show 17 --follow
     """
-    with session.store() as store:
-        record = store.run(run_id)
-    if record is None:
-        raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists the runs")
+    if follow and as_json:
+        raise click.UsageError("--follow shows text, so it cannot be used together with --json")
+    if follow:
+        record = follow_run(session, run_id)
+    else:
+        with session.store() as store:
+            record = run_of(store, run_id)
+    _print_record(session, record, as_json=as_json)
+    return ExitCode.FAILURE if follow and not record.state.has_succeeded else ExitCode.SUCCESS
+
+
+def _print_record(session: Session, record: RunRecord, *, as_json: bool) -> None:
     url = session.settings.prefect_api_url or DaemonFiles(home=session.settings.prefect_home).api_url
     redaction = Redaction(session.settings.secrets)
     content = _record_json(record, redaction, session.triggers) | redaction.of_value(_details(record, url))

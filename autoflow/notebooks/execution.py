@@ -23,8 +23,9 @@ from autoflow.kernels.kernel import (
     KernelStartError,
     new_kernel,
 )
-from autoflow.notebooks.executed import cell_numbers, number_cells, prompt_of
+from autoflow.notebooks.executed import cell_numbers, first_line_of, number_cells, prompt_of
 from autoflow.notebooks.hints import TIMEOUT, with_hint, with_note
+from autoflow.notebooks.live import LiveOutput
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
 from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, missing_kernel, read_notebook
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
@@ -67,13 +68,14 @@ def execute(  # noqa: PLR0913 - they do not belong together
     stop: StopSignal | None = None,
     on_cell: CellCallback | None = None,
     fork_server: ForkServer | None = None,
+    live: Path | None = None,
 ) -> None:
     """Run `notebook` with `parameters` in a kernel of its own and write the executed notebook to `executed`.
 
     The kernel works in the folder of `notebook` with the variables of `environment`, and starts sooner with a
-    `fork_server`. `timeout` limits the whole notebook and `start_timeout` the start of the kernel, in seconds.
-    `executed` is written even if the run fails, with the outputs so far, unless `notebook` cannot be read. `secrets`
-    appear neither in it nor in errors, which call the notebook `label`. Blocks: do not call it in an event loop.
+    `fork_server`. `timeout` limits the notebook and `start_timeout` the start of the kernel, in seconds. `executed` is
+    written even if the run fails, with the outputs so far, unless `notebook` cannot be read; until then they are in
+    `live`. `secrets` appear nowhere. Errors call the notebook `label`. Do not call it in an event loop: it blocks.
 
     Raises
     ------
@@ -83,17 +85,16 @@ def execute(  # noqa: PLR0913 - they do not belong together
         If `stop` is set, or `executed` cannot be written.
 
     """
-    redaction, stop = Redaction(secrets), stop or StopSignal()
-    run = _Run(_read(notebook, label), notebook.parent, environment, start_timeout, on_cell, fork_server, redaction)
+    output = LiveOutput(live, Redaction(secrets), {"notebook": label, "executed": executed.name})
+    run = _Run(_read(notebook, label), notebook.parent, environment, start_timeout, on_cell, fork_server, output)
     try:
-        run.to_the_end(parameters, _Limits(timeout, stop))
+        run.to_the_end(parameters, _Limits(timeout, stop or StopSignal()))
     except Exception as error:  # noqa: BLE001 - any exception fails this run, and no other
-        if not isinstance(error, CellFailedError | _FailedError):
+        if stop and not isinstance(error, CellFailedError | _FailedError):
             stop.raise_if_set()  # it may have caused the error
         raise _explained(error, label, run, parameters) from None
     finally:
-        run.node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)
-        _write(redaction.of_notebook(run.node), executed)
+        run.write(notebook.name, executed)
 
 
 def _read(notebook: Path, label: str) -> nbformat.NotebookNode:
@@ -159,7 +160,7 @@ class _Run:
     start_timeout: float
     on_cell: CellCallback | None
     fork_server: ForkServer | None
-    redaction: Redaction
+    output: LiveOutput
     kernel_name: str = PYTHON_KERNEL
     kernel: Kernel | None = None
     position: int | None = None
@@ -207,23 +208,27 @@ class _Run:
     async def _run_cells(self, kernel: Kernel, record: NotebookExecutionManager) -> None:
         connection = await kernel.connect(self.environment, self.folder, start_timeout=self.start_timeout)
         self.node.metadata["language_info"] = connection.language_info
-        client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name, redaction=self.redaction)
+        client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name, live=self.output)
         client.kc = connection
         try:
-            for index, cell in enumerate(self.node.cells):
-                self.position = index
-                if _is_skipped(cell):
-                    continue
-                if client.asked_to_exit and cell.cell_type == "code" and cell.source.strip():
-                    raise CellFailedError("NotRun", "the notebook exited before this cell")
-                await self._run_cell(index, client, record)
+            with self.output.written():
+                await self._run_each(client, record)
         finally:
             client.settle()
 
+    async def _run_each(self, client: BoundedClient, record: NotebookExecutionManager) -> None:
+        for index, cell in enumerate(self.node.cells):
+            self.position = index
+            if _is_skipped(cell):
+                continue
+            if client.asked_to_exit and cell.cell_type == "code" and cell.source.strip():
+                raise CellFailedError("NotRun", "the notebook exited before this cell")
+            await self._run_cell(index, client, record)
+
     async def _run_cell(self, index: int, client: BoundedClient, record: NotebookExecutionManager) -> None:
         cell = self.node.cells[index]
-        if self.on_cell and (number := self.numbers[index]):
-            self.on_cell(number, max(filter(None, self.numbers)))
+        if number := self.numbers[index]:
+            self._cell_starts(cell, number, max(filter(None, self.numbers)))
         record.cell_start(cell, index)
         try:
             await client.run_cell(cell, index)
@@ -231,7 +236,19 @@ class _Run:
             record.cell_exception(cell, index)
             raise
         finally:
+            self.output.cell_ended()
             record.cell_complete(cell, index)
+
+    def _cell_starts(self, cell: nbformat.NotebookNode, number: int, cells: int) -> None:
+        if self.on_cell:
+            self.on_cell(number, cells)
+        if cell.cell_type == "code":
+            self.output.cell_started(number, cells, first_line_of({"source": self.redaction.of_text(cell.source)}))
+
+    @property
+    def redaction(self) -> Redaction:
+        """What removes the secrets."""
+        return self.output.redaction
 
     @property
     def source(self) -> str:
@@ -244,6 +261,11 @@ class _Run:
         outputs = [] if self.position is None else self.node.cells[self.position].get("outputs", [])
         lines = [line for output in outputs for line in output.get("traceback", ())]
         return without_ansi_codes("\n".join(lines))
+
+    def write(self, name: str, executed: Path) -> None:
+        """Write the notebook with this name to `executed`, without secrets."""
+        self.node.metadata.setdefault("papermill", {}).update(input_path=name, output_path=executed.name)
+        _write(self.redaction.of_notebook(self.node), executed)
 
     def place(self) -> tuple[int | None, str | None]:
         """Return the number of the current cell and its beginning; None if it is not one of the author's."""

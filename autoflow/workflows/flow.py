@@ -21,6 +21,7 @@ from autoflow.dates.periods import Every
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.notebooks.execution import CellCallback, execute
+from autoflow.notebooks.live_files import SUFFIX
 from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.artifacts import show_outcome
 from autoflow.orchestration.flow_runs import result_storage
@@ -41,8 +42,19 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Display:
+    """How others see a run at work: `progress` is called for each cell, and `live` is the folder for its output."""
+
+    progress: Progress | None = None
+    live: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
-    """The arguments of a notebook's task. The names of its output files start with `stem`."""
+    """The arguments of a notebook's task. The names of its output files start with `stem`.
+
+    `live` is the file for its output while it runs.
+    """
 
     run: WorkflowRun
     notebook: NotebookSpec
@@ -51,6 +63,7 @@ class Step:
     outcome: Outcome
     stop: StopSignal
     on_cell: CellCallback | None = None
+    live: Path | None = None
     fork_server: ForkServer | None = None
 
 
@@ -60,7 +73,7 @@ def make_notebooks_workflow(
     *,
     outcome: Outcome | None = None,
     stop: StopSignal | None = None,
-    progress: Progress | None = None,
+    display: Display | None = None,
     fork_server: ForkServer | None = None,
     done: Callable[[], None] | None = None,
 ) -> "prefect.Flow[[str, list[list[str]], dict[str, Any]], Any]":
@@ -68,11 +81,11 @@ def make_notebooks_workflow(
 
     The flow takes the reference date, the date ranges and the parameters, for display in Prefect; it fails if a
     notebook fails, and is cancelled if `stop` is set. It writes the results into `outcome`, even if the Prefect API
-    fails, and calls `progress` for each cell. It calls `done` when all notebooks have ended, before Prefect learns of
+    fails, and shows the notebooks on `display`. It calls `done` when all notebooks have ended, before Prefect learns of
     it. Kernels start faster with a `fork_server`.
     """
     outcome = Outcome() if outcome is None else outcome
-    steps = _steps(run, settings, outcome, stop or StopSignal(), progress, fork_server)
+    steps = _steps(run, settings, outcome, stop or StopSignal(), display or Display(), fork_server)
 
     @prefect.flow(
         name=_prefect_name(run.workflow.name),
@@ -97,7 +110,7 @@ def _steps(
     settings: Settings,
     outcome: Outcome,
     stop: StopSignal,
-    progress: Progress | None,
+    display: Display,
     fork_server: ForkServer | None,
 ) -> list[Step]:
     stamp = _stamp(utc_now())
@@ -109,7 +122,8 @@ def _steps(
             settings=settings,
             outcome=outcome,
             stop=stop,
-            on_cell=functools.partial(progress, notebook.label) if progress else None,
+            on_cell=functools.partial(display.progress, notebook.label) if display.progress else None,
+            live=display.live / f"{_name_part(notebook.label)}{SUFFIX}" if display.live else None,
             fork_server=fork_server,
         )
         for notebook in run.workflow.notebooks
@@ -196,6 +210,7 @@ def _execute(step: Step, executed: Path, upstream: Mapping[str, NotebookOutputs]
         stop=step.stop,
         on_cell=step.on_cell,
         fork_server=step.fork_server,
+        live=step.live,
     )
 
 

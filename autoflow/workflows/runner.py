@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
+from autoflow.notebooks.live_files import live_folder
 from autoflow.orchestration.cancellation import Cancellations
 from autoflow.orchestration.flow_runs import FlowRuns
 from autoflow.runs.records import Claim, RunError, RunState
@@ -16,7 +17,7 @@ from autoflow.settings import Settings
 from autoflow.system.log import logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
-from autoflow.workflows.flow import Progress, make_notebooks_workflow
+from autoflow.workflows.flow import Display, Progress, make_notebooks_workflow
 from autoflow.workflows.room import Room
 
 ROOM_POLL_SECONDS = 0.5
@@ -98,18 +99,21 @@ class WorkflowRunner:
             active = ActiveRun(
                 run=run, claim=claim, store=self.store, shutdown=shutdown, cancel=cancel, watched=watched
             )
-            with self.heartbeat.of(claim, active.stop, cancel=watched.stop):
-                self._execute(active, progress)
+            with (
+                live_folder(self.settings.outputs_dir, claim.id) as live,
+                self.heartbeat.of(claim, active.stop, cancel=watched.stop),
+            ):
+                self._execute(active, Display(progress=progress, live=live))
         self.room.run_ended(active.outcome)
         return self._report_end(active, seconds=time.monotonic() - started)
 
-    def _execute(self, active: ActiveRun, progress: Progress | None) -> None:
+    def _execute(self, active: ActiveRun, display: Display) -> None:
         workflow = make_notebooks_workflow(
             active.run,
             self.settings,
             outcome=active.outcome,
             stop=active.stop,
-            progress=progress,
+            display=display,
             fork_server=self.fork_server,
             done=active.record_if_complete,
         )

@@ -19,6 +19,7 @@ from autoflow.dates.intervals import DateInterval
 from autoflow.dates.periods import Every
 from autoflow.model.heartbeat import INTERVAL, Heartbeat
 from autoflow.model.store import RunStore
+from autoflow.notebooks.live_files import progress_of_run
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.parser import read_workflows
 from autoflow.runs.records import RunError, RunState
@@ -77,6 +78,20 @@ class TestWorkflowRunner:
 
         assert states == [RunState.SUCCEEDED, None]
         assert len(deployed.executed()) == 1
+
+    def test_the_output_of_a_run_can_be_followed_as_long_as_it_is_in_progress(self, deployed: Deployed) -> None:
+        write_notebook(deployed.inputs / "n.ipynb", "print('begun')", WAITS)
+        deployed.write_workflows(self.ONE)
+        settings = deployed.settings()
+        with working(settings) as runner:
+            with running(runner, Shutdown(), deployed) as states:
+                (run,) = runner.store.runs()
+                wait_for(lambda: progress_of_run(settings.outputs_dir, run.id) == "cell 2 of 2 of n")
+                (file,) = (settings.outputs_dir / ".live").glob(f"{run.id}-*/n.jsonl")
+                assert "begun" in file.read_text(encoding="utf-8")
+                (deployed.inputs / "go").touch()
+            assert states == [RunState.SUCCEEDED]
+        assert list((settings.outputs_dir / ".live").iterdir()) == []
 
     def test_a_failure_is_recorded_without_secrets_and_can_be_run_again(self, deployed: Deployed) -> None:
         write_notebook(deployed.inputs / "n.ipynb", "import os; raise ValueError(os.environ['FLOWAPI_TOKEN'])")
