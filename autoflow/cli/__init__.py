@@ -20,11 +20,13 @@ VERBS = {
     "cancel": ("cancel", "End a run that is in progress."),
     "forget": ("forget", "Delete a run with its outputs."),
     "health": ("health", "Check whether the daemon is healthy."),
+    "init": ("init", "Make a folder with a first workflow."),
     "plan": ("plan", "Show which dates are due, and why others are not."),
     "prune": ("prune", "Delete old outputs and history."),
     "retry": ("retry", "Make failed runs due again."),
     "run": ("run", "Run a workflow for one date, now."),
     "runs": ("runs", "List runs, or show one."),
+    "schema": ("schema", "Print a JSON Schema of workflows.yml."),
     "start": ("daemon", "Start the daemon."),
     "validate": ("validate", "Check everything that AutoFlow needs."),
 }
