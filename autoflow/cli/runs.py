@@ -17,6 +17,7 @@ from autoflow.cli.show import console, iso_time, print_json, print_table
 from autoflow.dates.periods import describe_period
 from autoflow.errors import ExitCode, place_of
 from autoflow.notebooks.executed import ExecutedNotebook
+from autoflow.notebooks.live_files import progress_of_run
 from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.runs.naming import entry_name, label_of
@@ -122,6 +123,8 @@ def _print_record(session: Session, record: RunRecord, *, as_json: bool) -> None
     url = session.settings.prefect_api_url or DaemonFiles(home=session.settings.prefect_home).api_url
     redaction = Redaction(session.settings.secrets)
     content = _record_json(record, redaction, session.triggers) | redaction.of_value(_details(record, url))
+    progress = progress_of_run(session.settings.outputs_dir, record.id) if record.state.is_active else None
+    content["progress"] = redaction.of_text(progress.text) if progress else None
     if as_json:
         print_json(content)
     else:
@@ -203,6 +206,7 @@ def _print_details(content: Mapping[str, Any]) -> None:
     lines = {
         "run": f"{content['id']}: {_name(content)}, attempt {content['attempt']}",
         "state": content["state"],
+        "progress": content["progress"],
         "parameters": ", ".join(f"{name}={value!r}" for name, value in content["parameters"].items()) or "none",
         "missing days": content["missing_days"] or None,
         "try-out": "yes, its parameters were those of no entry" if content["is_try_out"] else None,

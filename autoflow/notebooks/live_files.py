@@ -37,14 +37,22 @@ class LiveEvent:
     cells: int = 0
 
 
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run is: in words, such as "cell 3 of 10 of maps", and in percent of its cells."""
+
+    text: str
+    percent: float
+
+
 @contextmanager
-def live_folder(outputs_dir: Path, run_id: int) -> Iterator[Path | None]:
-    """Yield a folder for the output of a run while the block lasts; None if it cannot be made."""
+def live_folder(outputs_dir: Path, run_id: int, notebooks: int) -> Iterator[Path | None]:
+    """Yield a folder for the output of a run of so many notebooks while the block lasts; None if it cannot be made."""
     place, folder = _place(outputs_dir), None
     with ExitStack() as stack:
         with suppress(OSError):
             place.mkdir(exist_ok=True)
-            folder = stack.enter_context(owned_folder(f"{run_id}-", place))
+            folder = stack.enter_context(owned_folder(f"{run_id}-{notebooks}-", place))
             folder.chmod(stat.S_IMODE(place.stat().st_mode))  # for all who may read the outputs
         yield folder
 
@@ -59,23 +67,45 @@ def find_live_folder(outputs_dir: Path, run_id: int) -> Path | None:
     return next(_place(outputs_dir).glob(f"{run_id}-*"), None)
 
 
-def progress_of_run(outputs_dir: Path, run_id: int) -> str:
-    """Return how far a run in progress is, such as "cell 3 of 10 of maps"; empty if no notebook has shown anything."""
+def progress_of_run(outputs_dir: Path, run_id: int) -> RunProgress | None:
+    """Return how far a run in progress is; None if no notebook of it has shown anything, or all have ended."""
     folder = find_live_folder(outputs_dir, run_id)
+    return _progress_in(folder) if folder else None
+
+
+def progress_of_runs(outputs_dir: Path) -> dict[int, RunProgress]:
+    """Return how far the runs in progress are, by their IDs."""
+    found = {_run_of(folder): _progress_in(folder) for folder in _place(outputs_dir).glob("*-*-*")}
+    return {run_id: progress for run_id, progress in found.items() if progress}
+
+
+def _run_of(folder: Path) -> int:
+    run_id = folder.name.partition("-")[0]
+    return int(run_id) if run_id.isdecimal() else 0
+
+
+def _progress_in(folder: Path) -> RunProgress | None:
+    notebooks = folder.name.split("-")[1]
     try:
-        files = sorted(folder.iterdir()) if folder else []
-        return ", ".join(filter(None, map(_progress, files)))
+        found = [_progress(file) for file in sorted(folder.glob(f"*{SUFFIX}"))]
     except OSError:
-        return ""
+        return None
+    text = ", ".join(text for text, _ in found if text)
+    total = max(len(found), int(notebooks) if notebooks.isdecimal() else 0)
+    return RunProgress(text, 100 * sum(share for _, share in found) / total) if text else None
 
 
-def _progress(file: Path) -> str:
+def _progress(file: Path) -> tuple[str, float]:
+    """Return which cell of a notebook runs, in words and as a share of all its cells; empty if it has ended."""
     with file.open("rb") as content:
         header = _parsed(content.readline())
         content.seek(max(0, file.stat().st_size - LONGEST_END))
         lines = content.read().splitlines()
     last = _parsed(lines[-1]) if lines else {}
-    return f"cell {last['cell']} of {last['cells']} of {header.get('notebook')}" if "cells" in last else ""
+    if "cells" not in last:
+        return "", float("is_end" in last)
+    text = f"cell {last['cell']} of {last['cells']} of {header.get('notebook')}"
+    return text, (last["cell"] - 1) / last["cells"]
 
 
 class LiveFile:

@@ -17,6 +17,7 @@ from autoflow.page.writer import PageWriter
 from autoflow.runs.records import RunKey, RunRecord
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
+from autoflow.workflows.progress import ProgressWatch
 from autoflow.workflows.runner import WorkflowRunner
 from autoflow.workflows.stuck_watch import StuckWatch
 
@@ -48,6 +49,7 @@ def assembled(
         prefect_queues_flushed(),
         FlowRuns() as flow_runs,
         Cancellations() as cancellations,
+        ProgressWatch(store, settings.outputs_dir),
     ):
         page.follow(triggers)
         notifier.follow(triggers)

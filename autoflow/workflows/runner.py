@@ -100,7 +100,7 @@ class WorkflowRunner:
                 run=run, claim=claim, store=self.store, shutdown=shutdown, cancel=cancel, watched=watched
             )
             with (
-                live_folder(self.settings.outputs_dir, claim.id) as live,
+                live_folder(self.settings.outputs_dir, claim.id, len(run.workflow.notebooks)) as live,
                 self.heartbeat.of(claim, active.stop, cancel=watched.stop),
             ):
                 self._execute(active, Display(progress=progress, live=live))

@@ -56,7 +56,7 @@ def run_elsewhere(cli: Cli, *cells: str, is_shared: bool = True) -> Iterator[int
         assert claim
 
         def work_all() -> None:
-            with live_folder(cli.deployed.outputs, claim.id) as live:
+            with live_folder(cli.deployed.outputs, claim.id, 2) as live:
                 threads = [threading.Thread(target=work, args=[label, live]) for label in outputs]
                 for thread in threads:
                     thread.start()

@@ -8,10 +8,12 @@ from autoflow.notebooks.live import LARGEST_FILE, MOST_AT_ONCE, NO_MORE
 from autoflow.notebooks.live_files import (
     LiveEvent,
     LiveFile,
+    RunProgress,
     events_of_executed,
     find_live_folder,
     live_folder,
     progress_of_run,
+    progress_of_runs,
     remove_abandoned_live_folders,
 )
 from tests.notebooks.running import SECRET, Ran, Runner
@@ -51,7 +53,7 @@ class Following:
 
 
 def test_output_of_a_running_notebook_can_be_read(run: Runner, tmp_path: Path) -> None:
-    with live_folder(tmp_path, 17) as folder:
+    with live_folder(tmp_path, 17, 2) as folder:
         assert folder
         following = Following(run, folder / "flows.jsonl")
         half = len(SECRET) // 2
@@ -67,10 +69,11 @@ def test_output_of_a_running_notebook_can_be_read(run: Runner, tmp_path: Path) -
             assert following.read() == "first "
             following.go("1")
             wait_for(lambda: "more" in following.read())
-            assert progress_of_run(tmp_path, 17) == "cell 3 of 5 of flows"
-            assert progress_of_run(tmp_path, 1) == ""
+            assert progress_of_run(tmp_path, 17) == RunProgress("cell 3 of 5 of flows", 20.0)  # one of two notebooks
+            assert progress_of_runs(tmp_path) == {17: progress_of_run(tmp_path, 17)}
+            assert progress_of_run(tmp_path, 1) is None
             following.go("2")
-        assert progress_of_run(tmp_path, 17) == ""
+        assert progress_of_run(tmp_path, 17) is None
 
     events = [(event.kind, event.text) for event in following.events]
     assert [event for event in events if event[0] != "error"] == [
@@ -141,8 +144,8 @@ def test_file_that_cannot_be_written_does_not_fail_the_run(run: Runner, tmp_path
 def test_folder_of_a_process_that_was_killed_is_removed(tmp_path: Path) -> None:
     abandoned = tmp_path / ".live" / "7-abandoned"
     abandoned.mkdir(parents=True)
-    with live_folder(tmp_path, 17) as folder:
+    with live_folder(tmp_path, 17, 2) as folder:
         remove_abandoned_live_folders(tmp_path)
         assert list((tmp_path / ".live").iterdir()) == [folder]
-    with live_folder(tmp_path / "gone", 17) as folder:
+    with live_folder(tmp_path / "gone", 17, 2) as folder:
         assert folder is None
