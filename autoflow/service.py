@@ -22,6 +22,7 @@ from autoflow.system.stop_signal import PeriodicThread, Shutdown, join_threads
 from autoflow.utils import first_line
 from autoflow.workflows.assembly import assembled
 from autoflow.workflows.dispatcher import Dispatcher
+from autoflow.workflows.retention import Retention
 from autoflow.workflows.runner import WorkflowRunner
 from autoflow.workflows.watch import Watch
 
@@ -50,7 +51,10 @@ def serve(
         runner, stuck_watch = assembly.runner, assembly.stuck_watch
         watch = Watch(settings, store, workflows, notifier=assembly.notifier, page=assembly.page)
         followers = _TickFollowers(assembly.notifier, watch)
-        with Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher:
+        with (
+            Retention(settings, store, followers=[assembly.page.outputs_deleted]),
+            Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher,
+        ):
             sensor = Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=shutdown.wait_until_closing)
             if once or workflows.sensor.schedule is None:
                 with watch.running():

@@ -227,6 +227,10 @@ class PageWriter:
         """Update the page soon."""
         self._thread.wake()
 
+    def outputs_deleted(self) -> None:
+        """Update the page soon."""
+        self._thread.wake()
+
     def follow(self, triggers: Sequence[TriggerSpec]) -> None:
         """Use `triggers` from now on to decide the status of dates that failed."""
         if triggers != self._triggers:

@@ -9,7 +9,7 @@ from autoflow.notebooks.reading import HOW_TO_TAG, DeclaredParameters
 from autoflow.parser.inputs_folder import InputsFolder
 from autoflow.parser.places import Place
 from autoflow.parser.problems import Problems
-from autoflow.parser.reader import Reader
+from autoflow.parser.reader import Reader, is_null
 from autoflow.parser.schemas import NotebookSchema, OutputSchema
 from autoflow.parser.values import report_format, source
 from autoflow.parser.wording import did_you_mean, show
@@ -33,13 +33,8 @@ def read_notebook(value: object, place: Place, *, reader: Reader, folder: Inputs
         output=_read_output(keys["output"], (*place, "output"), reader=reader, folder=folder)
         if "output" in keys
         else None,
-        timeout=NO_TIMEOUT if _is_null(value, "timeout") else keys.get("timeout"),
+        timeout=NO_TIMEOUT if is_null(value, "timeout") else keys.get("timeout"),
     )
-
-
-def _is_null(value: object, key: str) -> bool:
-    """Return whether `key` is given without a value, which is not the same as its absence."""
-    return isinstance(value, dict) and value.get(key, "") is None
 
 
 def _check_label(label: str, place: Place, problems: Problems) -> None:
