@@ -94,6 +94,11 @@ class Notifier:
         """Send the remaining messages, each at most once."""
         self._sender.close()
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many messages were sent, and how many attempts to send one failed, to each service."""
+        return self._sender.sent, self._sender.failed
+
     def follow(self, triggers: Sequence[TriggerSpec]) -> None:
         """Use the sensor's entries from now on to distinguish runs of the same workflow in messages."""
         self._triggers = triggers
@@ -269,6 +274,7 @@ class _Sender:
         # Apprise would log to stderr, with parts of URLs.
         logging.getLogger("apprise").addHandler(logging.NullHandler())
         logging.getLogger("apprise").propagate = False
+        self.sent = self.failed = 0
         self._services = [_service(number, url) for number, url in enumerate(urls, 1)]
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._thread = PeriodicThread("notify", self._send_all, also_at_end=True)
@@ -290,13 +296,20 @@ class _Sender:
             self._send(self._messages.get())
 
     def _send(self, message: Message) -> None:
-        unsent = [service for service in self._services if not _sent(service, message)]
+        unsent = self._unsent(self._services, message)
         if unsent:
             logger.warning("could not send a message to all of AUTOFLOW_NOTIFY_URLS: '%s'", message.title)
         for seconds in RETRY_SECONDS:
             if not unsent or self._thread.pause(seconds):
                 break
-            unsent = [service for service in unsent if not _sent(service, message)]
+            unsent = self._unsent(unsent, message)
+
+    def _unsent(self, services: Sequence[apprise.Apprise], message: Message) -> list[apprise.Apprise]:
+        """Send `message` to `services`; return those to which that failed."""
+        unsent = [service for service in services if not _sent(service, message)]
+        self.sent += len(services) - len(unsent)
+        self.failed += len(unsent)
+        return unsent
 
 
 def _service(number: int, url: str) -> apprise.Apprise:

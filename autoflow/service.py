@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from autoflow.errors import AutoflowError, PrefectApiError, WorkflowsFileError
 from autoflow.kernels.fork_server import ForkServer
+from autoflow.metrics import Daemon, Metrics
 from autoflow.model.store import RunStore
 from autoflow.notify import Notifier
 from autoflow.orchestration.deployments import POLL_SECONDS, Deployment, DeploymentRunner
@@ -41,20 +42,24 @@ def serve(
     store: RunStore,
     shutdown: Shutdown,
     fork_server: ForkServer | None,
+    metrics: Metrics | None = None,
 ) -> bool:
     """Tick on the schedule until `shutdown` or, with `once` or if the schedule is null, until nothing is due.
 
     `workflows` is workflows.yml at the start; each tick reads it again. Kernels start faster with a `fork_server`.
     Return whether all runs succeeded; on a schedule, failures are for the log and the run store, and it returns True.
     """
-    with assembled(settings, store, triggers=workflows.sensor.triggers, fork_server=fork_server) as assembly:
+    triggers, of_runs = workflows.sensor.triggers, [metrics.run_ended] if metrics else []
+    with assembled(settings, store, triggers=triggers, fork_server=fork_server, followers=of_runs) as assembly:
         runner, stuck_watch = assembly.runner, assembly.stuck_watch
         watch = Watch(settings, store, workflows, notifier=assembly.notifier, page=assembly.page)
-        followers = _TickFollowers(assembly.notifier, watch)
+        followers = _TickFollowers(assembly.notifier, watch, metrics)
         with (
             Retention(settings, store, followers=[assembly.page.outputs_deleted]),
             Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher,
         ):
+            if metrics:
+                metrics.watch(Daemon(settings, store, watch, dispatcher, assembly.notifier, fork_server))
             sensor = Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=shutdown.wait_until_closing)
             if once or workflows.sensor.schedule is None:
                 with watch.running():
@@ -68,16 +73,19 @@ def serve(
 
 @dataclass(frozen=True)
 class _TickFollowers:
-    """Passes the result of each tick on to the notifier and the watch."""
+    """Passes the result of each tick on to the notifier, the watch and the metrics."""
 
     notifier: Notifier
     watch: Watch
+    metrics: Metrics | None = None
 
     def tick_ended(self, result: Tick | AutoflowError) -> None:
         self.watch.tick_ended(result if isinstance(result, AutoflowError) else None)
         if isinstance(result, Tick):
             self.notifier.given_up(result.given_up)
             self.notifier.days_changed(result.changes)
+        if self.metrics:
+            self.metrics.tick_ended(result)
 
 
 def _serve_once(sensor: Sensor, runner: WorkflowRunner, shutdown: Shutdown, followers: _TickFollowers) -> bool:

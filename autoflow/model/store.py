@@ -43,7 +43,7 @@ class RunStore:
     `uri` is a database URL of SQLAlchemy, for SQLite or PostgreSQL; the path of an SQLite file is taken literally. A
     run has crashed if its heartbeat is older than `crashed_after`; all daemons that share a database should use the
     same value. `clock` returns the time in UTC without a time zone. Without it, PostgreSQL's own clock counts, because
-    the clocks of several machines may differ. `holder` names this process in the records of its runs.
+    the clocks of several machines may differ. `holder` names this process in its runs; `database` has the tables.
 
     Outputs are stored with paths relative to the outputs folder, and returned with absolute ones: those in `folders`,
     wherever they were when the run ended. Without `folders`, paths are as they were then.
@@ -59,7 +59,7 @@ class RunStore:
         crashed_after: datetime.timedelta = CRASHED_AFTER,
         clock: Callable[[], datetime.datetime] | None = None,
     ) -> None:
-        self._database = Database(uri)
+        self.database = Database(uri)
         self.crashed_after = crashed_after
         self._clock = clock
         self._folders = folders
@@ -68,22 +68,22 @@ class RunStore:
     def _now(self) -> Any:
         if self._clock:
             return self._clock()
-        if self._database.is_sqlite:
+        if self.database.is_sqlite:
             return utc_now()
         return sa.func.timezone("utc", sa.func.clock_timestamp(), type_=sa.DateTime)
 
     def close(self) -> None:
         """Close the connections to the database."""
-        self._database.close()
+        self.database.close()
 
     @property
     def exists(self) -> bool:
         """Whether there is a database to connect to: PostgreSQL, or the file of SQLite."""
-        return self._database.exists
+        return self.database.exists
 
     def check_file(self) -> None:
         """Raise RunStoreGoneError if the file of SQLite was deleted or replaced since it was opened; it is quick."""
-        self._database.check_file()
+        self.database.check_file()
 
     def migrate(self, *, traces: Iterable[Path] = ()) -> None:
         """Create or upgrade the tables to the version that this AutoFlow needs; keep their rows.
@@ -91,18 +91,18 @@ class RunStore:
         `traces` are files that show that AutoFlow has run here before: with one, RunStoreGoneError is raised rather
         than creating a missing SQLite file.
         """
-        migration.migrate(self._database, self._folders, traces=traces)
+        migration.migrate(self.database, self._folders, traces=traces)
 
     def refuse_if_lost(self, traces: Iterable[Path]) -> None:
         """Raise RunStoreGoneError if one of `traces` shows that the missing file of SQLite has existed."""
-        migration.refuse_if_lost(self._database, traces)
+        migration.refuse_if_lost(self.database, traces)
 
     def look(self, *, made_at_start: Iterable[Path] = (), traces: Iterable[Path] = ()) -> str:
         """Return where the database is and which version its tables have; change nothing.
 
         `made_at_start` are folders that need not exist yet, `traces` as for `migrate`.
         """
-        return migration.describe(self._database, made_at_start=made_at_start, traces=traces)
+        return migration.describe(self.database, made_at_start=made_at_start, traces=traces)
 
     def claim(
         self,
@@ -121,7 +121,7 @@ class RunStore:
         row = _values_of_start(key, self._now()) | {"label": label, "holder": self.holder}
         row |= {"missing_days": missing_days, "is_try_out": is_try_out}
         try:
-            with self._database.writing("cannot take a claim") as connection:
+            with self.database.writing("cannot take a claim") as connection:
                 is_rerun = again and connection.execute(_done(key)).first() is not None
                 row["state"] = (RunState.RERUNNING if is_rerun else RunState.RUNNING).value
                 statement = sa.insert(runs_table).values(row).returning(runs_table.c.id, runs_table.c.attempt)
@@ -133,7 +133,7 @@ class RunStore:
     def renew(self, claims: Iterable[Claim]) -> frozenset[Claim]:
         """Renew the heartbeat of `claims`; return those that are still valid. The others were marked as crashed."""
         by_id = {claim.id: claim for claim in claims}
-        with self._database.writing("cannot renew claims") as connection:
+        with self.database.writing("cannot renew claims") as connection:
             is_valid = runs_table.c.id.in_(by_id) & runs_table.c.state.in_(ACTIVE_STATES)
             statement = (
                 sa.update(runs_table).where(is_valid).values(heartbeat_at=self._now()).returning(runs_table.c.id)
@@ -142,7 +142,7 @@ class RunStore:
 
     def name_flow_run(self, claim: Claim, flow_run_id: str) -> None:
         """Record the id of the run's flow run in Prefect."""
-        with self._database.writing("cannot be written") as connection:
+        with self.database.writing("cannot be written") as connection:
             connection.execute(sa.update(runs_table).where(runs_table.c.id == claim.id).values(flow_run_id=flow_run_id))
 
     def finish(
@@ -163,7 +163,7 @@ class RunStore:
         before = [*ACTIVE_STATES, RunState.CRASHED] if state is RunState.SUCCEEDED else [*ACTIVE_STATES]
         statement = sa.update(runs_table).where(runs_table.c.id == claim.id, runs_table.c.state.in_(before))
         try:
-            with self._database.writing("cannot record the end of a run") as connection:
+            with self.database.writing("cannot record the end of a run") as connection:
                 if claim.is_rerun and state is RunState.SUCCEEDED:
                     _supersede(connection, claim)
                 return connection.execute(statement.values(values)).rowcount == 1
@@ -175,14 +175,14 @@ class RunStore:
         columns = runs_table.c
         asked_at = sa.func.coalesce(columns.cancel_asked_at, self._now())  # the first request counts
         statement = sa.update(runs_table).where(columns.id == run_id, columns.state.in_(ACTIVE_STATES))
-        with self._database.writing("cannot be written") as connection:
+        with self.database.writing("cannot be written") as connection:
             return connection.execute(statement.values(cancel_asked_at=asked_at)).rowcount == 1
 
     def asked_to_cancel(self, claims: Iterable[Claim]) -> frozenset[Claim]:
         """Return those of `claims` with a request to cancel them."""
         by_id = {claim.id: claim for claim in claims}
         is_asked = runs_table.c.cancel_asked_at.is_not(None)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             found = connection.execute(sa.select(runs_table.c.id).where(runs_table.c.id.in_(by_id), is_asked))
             return frozenset(by_id[run_id] for run_id in found.scalars())
 
@@ -196,7 +196,7 @@ class RunStore:
         """
         now = self._now()
         is_overdue = runs_table.c.heartbeat_at < now - self.crashed_after
-        with self._database.writing("cannot look for crashed runs") as connection:
+        with self.database.writing("cannot look for crashed runs") as connection:
             _pull_back_times(connection, now)
             return _mark_crashed(connection, is_overdue, now=now, silence=in_words(self.crashed_after))
 
@@ -205,31 +205,31 @@ class RunStore:
 
         They are alive if they renew their heartbeat from now on.
         """
-        with self._database.writing("cannot be written") as connection:
+        with self.database.writing("cannot be written") as connection:
             return _pull_back_times(connection, self._now())
 
     def heartbeats(self) -> Mapping[int, datetime.datetime]:
         """Return when each active run, by id, last renewed its heartbeat."""
         statement = sa.select(runs_table.c.id, runs_table.c.heartbeat_at).where(runs_table.c.state.in_(ACTIVE_STATES))
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return {row.id: row.heartbeat_at for row in connection.execute(statement)}
 
     def histories(self, with_starts: Collection[WorkflowKey] = ()) -> Histories:
         """Return the histories of all workflows, those of `with_starts` with the starts of the runs that succeeded."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return read_histories(connection, with_starts)
 
     def preview_arrivals(self, dates: Mapping[str, frozenset[datetime.date]]) -> Arrivals:
         """Return when each date arrived, as `note_dates` would, but record nothing."""
-        return preview_arrivals(self._database, dates, self._clock() if self._clock else utc_now())
+        return preview_arrivals(self.database, dates, self._clock() if self._clock else utc_now())
 
     def note_dates(self, dates: Mapping[str, frozenset[datetime.date]]) -> Arrivals:
         """Record the dates that FlowAPI has now, by type of CDR; return when each arrived."""
-        return note_dates(self._database, dates, self._now())
+        return note_dates(self.database, dates, self._now())
 
     def stuck_runs(self) -> list[StuckRun]:
         """Return the active runs, of any process, that take far longer than similar runs, newest first."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return _stuck_runs(connection, self._now(), OutputFinder(self._folders))
 
     def runs(
@@ -254,35 +254,35 @@ class RunStore:
         )
         conditions = [compare(column, value) for column, compare, value in wanted if value is not None]
         conditions += _is_of(workflow)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return read_runs(connection, *conditions, finder=OutputFinder(self._folders), limit=limit)
 
     def runs_ended_before(self, time: datetime.datetime) -> list[RunRecord]:
         """Return the runs that ended before `time` (UTC), newest first."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return read_runs(connection, runs_table.c.finished_at < time, finder=OutputFinder(self._folders))
 
     def run(self, run_id: int) -> RunRecord | None:
         """Return the run with this number, None if there is none."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             found = read_runs(connection, runs_table.c.id == run_id, finder=OutputFinder(self._folders))
         return next(iter(found), None)
 
     def forgive(self, keys: Iterable[RunKey]) -> None:
         """Stop counting past failures and cancellations of `keys`, so that their dates are due again."""
-        with self._database.writing("cannot be written") as connection:
+        with self.database.writing("cannot be written") as connection:
             for key in keys:
                 unforgiven = (*_is(key), ~is_claimed, ~is_rerunning, runs_table.c.forgiven_at.is_(None))
                 connection.execute(sa.update(runs_table).where(*unforgiven).values(forgiven_at=self._now()))
 
     def delete(self, run_id: int) -> None:
         """Delete a run."""
-        with self._database.writing("cannot be written") as connection:
+        with self.database.writing("cannot be written") as connection:
             connection.execute(sa.delete(runs_table).where(runs_table.c.id == run_id))
 
     def forget_outputs(self, run_id: int, *, left: Mapping[str, Json], with_flow_run: bool) -> None:
         """Record that outputs of a run, all but `left`, and perhaps its flow run in Prefect were deleted."""
-        with self._database.writing("cannot be written") as connection:
+        with self.database.writing("cannot be written") as connection:
             values = {"pruned_at": self._now()} | _stored(left or None, self._folders)
             values |= {"flow_run_id": None} if with_flow_run else {}
             connection.execute(sa.update(runs_table).where(runs_table.c.id == run_id).values(values))

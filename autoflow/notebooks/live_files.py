@@ -57,6 +57,11 @@ def live_folder(outputs_dir: Path, run_id: int, notebooks: int) -> Iterator[Path
         yield folder
 
 
+def live_name(folder: Path, notebook: str) -> str:
+    """Return the name, from the outputs folder on, of the file for the output of a notebook."""
+    return f"{_place(Path()) / folder.name / notebook}{SUFFIX}"
+
+
 def remove_abandoned_live_folders(outputs_dir: Path) -> None:
     """Remove the folders of runs whose processes were killed."""
     remove_abandoned_folders(_place(outputs_dir), "")
@@ -142,7 +147,8 @@ class LiveFile:
 
     def _events(self, content: Mapping[str, Any]) -> Iterator[LiveEvent]:
         if "notebook" in content:
-            self._notebook, self.executed = content["notebook"], content["executed"]
+            # A worker that takes over begins anew.
+            self._notebook, self.executed, self.is_complete = content["notebook"], content["executed"], False
         elif "source" in content:
             self.cell = content["cell"]
             yield LiveEvent(
