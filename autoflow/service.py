@@ -53,13 +53,14 @@ def serve(
     with assembled(settings, store, triggers=triggers, fork_server=fork_server, followers=of_runs) as assembly:
         runner, stuck_watch = assembly.runner, assembly.stuck_watch
         watch = Watch(settings, store, workflows, notifier=assembly.notifier, page=assembly.page)
+        watch.add_cluster(runner.cluster)
         followers = _TickFollowers(assembly.notifier, watch, metrics)
         with (
             Retention(settings, store, followers=[assembly.page.outputs_deleted]),
             Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher,
         ):
             if metrics:
-                metrics.watch(Daemon(settings, store, watch, dispatcher, assembly.notifier, fork_server))
+                metrics.watch(Daemon(settings, store, watch, dispatcher, assembly.notifier, runner))
             sensor = Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=shutdown.wait_until_closing)
             if once or workflows.sensor.schedule is None:
                 with watch.running():

@@ -45,6 +45,17 @@ runs_table = sa.Table(
     sa.Column("missing_days", sa.Integer),
     # Whether a user started it with parameters that no entry had then.
     sa.Column("is_try_out", sa.Boolean, nullable=False, server_default=sa.false()),
+    # JSON: what it was made from, see `MadeFrom`; NULL in rows of older versions.
+    sa.Column("made_from", sa.Text),
+)
+
+package_lists_table = sa.Table(
+    "package_lists",
+    metadata,
+    # The digest of the list, by which runs refer to it.
+    sa.Column("digest", sa.String(64), primary_key=True),
+    # The lines of a requirements file.
+    sa.Column("packages", sa.Text, nullable=False),
 )
 
 arrivals_table = sa.Table(

@@ -23,7 +23,7 @@ from autoflow.kernels.kernel import (
     KernelStartError,
     new_kernel,
 )
-from autoflow.notebooks.executed import cell_numbers, first_line_of, number_cells, prompt_of
+from autoflow.notebooks.executed import cell_numbers, first_line_of, number_cells, prompt_of, record_peak_memory
 from autoflow.notebooks.hints import TIMEOUT, with_hint, with_note
 from autoflow.notebooks.live import LiveOutput
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
@@ -64,6 +64,8 @@ def execute(  # noqa: PLR0913 - they do not belong together
     environment: Mapping[str, str],
     secrets: Iterable[str] = (),
     timeout: float = NO_TIMEOUT,
+    memory: int | None = None,
+    made_from: Mapping[str, Any] | None = None,
     start_timeout: float = KERNEL_START_TIMEOUT,
     stop: StopSignal | None = None,
     on_cell: CellCallback | None = None,
@@ -73,28 +75,35 @@ def execute(  # noqa: PLR0913 - they do not belong together
 ) -> None:
     """Run `notebook` with `parameters` in a kernel of its own and write the executed notebook to `executed`.
 
-    The kernel works in the folder of `notebook` with `environment`, and starts sooner with a `fork_server`. `timeout`
-    limits the notebook, `start_timeout` the kernel's start, in seconds. `executed` is written unless `notebook` cannot
+    The kernel works in the folder of `notebook`, and starts sooner with a `fork_server`. `timeout` and `start_timeout`
+    are in seconds, `memory` in bytes. `executed`, with `made_from` in its metadata, is written unless `notebook` cannot
     be read or `confirm`, called right before, raises. Until then, outputs are in `live`. `secrets` appear nowhere.
 
     Raises
     ------
-    NotebookError
-        If a cell raises, the kernel dies or does not start, the timeout passes, or the notebook exits early.
-    RunStopped, OSError
-        If `stop` is set, or `executed` cannot be written.
+    NotebookError, RunStopped, OSError
+        If the notebook fails, `stop` is set, or `executed` cannot be written.
 
     """
     output = LiveOutput(live, Redaction(secrets), {"notebook": label, "executed": executed.name})
-    run = _Run(_read(notebook, label), notebook.parent, environment, start_timeout, on_cell, fork_server, output)
+    run = _Run(
+        _read(notebook, label), notebook.parent, environment, start_timeout, on_cell, fork_server, output, memory
+    )
+    run.node.metadata.update({} if made_from is None else {"made_from": dict(made_from)})
     try:
-        run.to_the_end(parameters, _Limits(timeout, stop or StopSignal()))
-    except Exception as error:  # noqa: BLE001 - any exception fails this run, and no other
-        if stop and not isinstance(error, CellFailedError | _FailedError):
-            stop.raise_if_set()  # it may have caused the error
-        raise _explained(error, label, run, parameters) from None
+        _run(run, label, parameters, _Limits(timeout, stop or StopSignal()))
     finally:
         run.write(notebook, executed, confirm)
+
+
+def _run(run: "_Run", label: str, parameters: Mapping[str, Json], limits: "_Limits") -> None:
+    """Run a notebook to its end; raise NotebookError if it fails, RunStopped if it is stopped."""
+    try:
+        run.to_the_end(parameters, limits)
+    except Exception as error:  # noqa: BLE001 - any exception fails this run, and no other
+        if not isinstance(error, CellFailedError | _FailedError):
+            limits.stop.raise_if_set()  # it may have caused the error
+        raise _explained(error, label, run, parameters) from None
 
 
 def _read(notebook: Path, label: str) -> nbformat.NotebookNode:
@@ -161,6 +170,7 @@ class _Run:
     on_cell: CellCallback | None
     fork_server: ForkServer | None
     output: LiveOutput
+    memory: int | None = None
     kernel_name: str = PYTHON_KERNEL
     kernel: Kernel | None = None
     position: int | None = None
@@ -204,9 +214,12 @@ class _Run:
             finally:
                 _complete(record)
                 await kernel.end(grace=grace)
+                record_peak_memory(self.node.metadata, kernel.peak_memory)
 
     async def _run_cells(self, kernel: Kernel, record: NotebookExecutionManager) -> None:
-        connection = await kernel.connect(self.environment, self.folder, start_timeout=self.start_timeout)
+        connection = await kernel.connect(
+            self.environment, self.folder, start_timeout=self.start_timeout, memory=self.memory
+        )
         self.node.metadata["language_info"] = connection.language_info
         client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name, live=self.output)
         client.kc = connection
@@ -279,6 +292,8 @@ class _Run:
         """Return the class and the message to report for `error`."""
         if isinstance(error, _FailedError | CellFailedError):
             return error.error_class, str(error)
+        if self.kernel and self.kernel.out_of_memory:
+            return "OutOfMemory", self.kernel.out_of_memory
         if isinstance(error, DeadKernelError) and self.kernel:
             return "DeadKernelError", f"the kernel died: {self.kernel.death()}"
         return type(error).__name__, str(error)
@@ -295,7 +310,7 @@ def _explained(error: Exception, label: str, run: _Run, parameters: Mapping[str,
         message = f"{message[:LONGEST_MESSAGE]}..."
     message = with_note(message, note)
     cell, code = run.place()
-    is_death = isinstance(error, DeadKernelError | KernelStartError)
+    is_death = isinstance(error, DeadKernelError | KernelStartError) and error_class != "OutOfMemory"
     return NotebookError(label, cell, error_class[:LONGEST_MESSAGE], message, code=code, is_death=is_death)
 
 

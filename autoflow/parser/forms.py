@@ -8,7 +8,7 @@ from typing import Any, Final
 from autoflow.dates.intervals import IntervalEnds
 from autoflow.dates.periods import MOST_PERIODS_AWAY, Every
 from autoflow.dates.stencil import MAX_OFFSET_DAYS
-from autoflow.parser.values import MOST_DAYS
+from autoflow.parser.values import MEMORY_PATTERN, MOST_DAYS
 from autoflow.settings.checks import MAX_SECONDS, MOST_DAYS_KEPT
 from autoflow.specs import CDR_TYPES, RESERVED_NAMES, OnChange, Order, ReportFormat
 
@@ -37,6 +37,15 @@ CHOICES: Final = {
     "minProperties": 1,
     "additionalProperties": {"type": "array", "minItems": 1, "items": {"type": ["string", "number", "boolean"]}},
 }
+
+MEMORY: Final = {"type": "string", "pattern": f"^{MEMORY_PATTERN}$"}
+SECRETS: Final = {
+    "type": "array",
+    "minItems": 1,
+    "uniqueItems": True,
+    "items": {"type": "string", "pattern": r"^[A-Za-z_]\w*$"},
+}
+POOLS: Final = {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}}
 
 _FORMAT: Final = {"enum": [*map(str, ReportFormat)]}
 REPORT_FORMATS: Final = {"anyOf": [_FORMAT, {"type": "array", "minItems": 1, "uniqueItems": True, "items": _FORMAT}]}

@@ -82,6 +82,18 @@ class NotebookSchema(Keys):
         forms.POSITIVE_SECONDS,
         "How long the notebook may run, in seconds; null means no limit. Default: AUTOFLOW_NOTEBOOK_TIMEOUT.",
     )
+    memory = Key(
+        values.memory,
+        forms.MEMORY,
+        "How much memory the notebook and all processes that it starts may use together, such as 4G. "
+        "Default: no limit.",
+    )
+    pool = Key(values.text, forms.TEXT, "The pool of the notebook: at most so many notebooks of a pool run at a time.")
+    secrets = Key(
+        values.nonempty_list,
+        forms.SECRETS,
+        "Docker secrets or environment variables that only notebooks that list them get.",
+    )
 
 
 class KeepSchema(Keys):
@@ -195,7 +207,7 @@ class TriggerSchema(Keys):
         "Default: 60.",
     )
     max_attempts = Key(
-        values.attempts,
+        values.at_least_one,
         {"type": "integer", "minimum": 1},
         "AutoFlow gives up on a date after this many failed attempts. Default: 5.",
     )
@@ -244,6 +256,9 @@ class FileSchema(Keys):
         {"type": "array", "minItems": 1, "items": {"schema": WorkflowSchema}},
         "The workflows: sets of notebooks that depend on each other.",
         required=True,
+    )
+    pools = Key(
+        values.mapping, forms.POOLS, "How many notebooks of each pool may run at a time, over all workflows: {name: 2}."
     )
     available_dates_sensor = Key(
         values.mapping, {"schema": SensorSchema}, "For which dates the workflows run.", required=True

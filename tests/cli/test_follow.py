@@ -96,7 +96,9 @@ def test_follow_of_a_run_that_succeeded_returns_0(cli: Cli) -> None:
         pass
     assert cli("runs", "show", str(run_id), "--follow") == 0
     assert "n |   2%" in cli.printed().splitlines()
-    assert "cannot be used together with --json" in cli.fails("runs", "show", "1", "--follow", "--json", code=2)
+    assert "cannot be used together with --json or --packages" in cli.fails(
+        "runs", "show", "1", "--follow", "--json", code=2
+    )
 
 
 def test_follow_waits_for_a_run_that_has_not_started_until_it_is_interrupted(cli: Cli) -> None:

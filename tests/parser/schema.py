@@ -30,7 +30,7 @@ UNSEEN = [
     # Several values together.
     r"duplicate|circular|not in cdr_types|starts after its end|is empty, because|it is before|gives the label",
     r"in 'parameters', too|missing parameter|uses this parameter|this parameter is automatic|has this label",
-    r"unknown workflow|cannot be combined",
+    r"unknown workflow|unknown pool|cannot be listed|is too little|cannot be combined",
     # Notebooks and other files.
     r"no file '|is not a file|cannot access|outside the inputs folder|is not a valid notebook|does not declare",
     r"has no cell tagged",
