@@ -29,9 +29,9 @@ from autoflow import __version__
 from autoflow.dates.availability import Availability
 from autoflow.errors import AutoflowError, RunStopped, RunStoreError, SettingsError
 from autoflow.kernels.fork_server import ForkServer
+from autoflow.messages.notifier import Notifier
 from autoflow.model.store import RunStore
 from autoflow.model.successes import Success, last_successes
-from autoflow.notify import Notifier
 from autoflow.runs.attention import Need, Standing
 from autoflow.runs.plan import given_up_keys, keys_with_reruns, planners
 from autoflow.runs.records import Histories, History, RunState, WorkflowKey, utc_now
@@ -275,9 +275,9 @@ class _State(Collector):
             if daemon.runner.cluster
             else _of_kernels(daemon.runner.fork_server)
         )
-        sent, failed = daemon.notifier.counts
-        yield _counter("autoflow_messages_sent", "Messages that were sent.", sent)
-        yield _counter("autoflow_messages_failed", "Attempts to send a message that failed.", failed)
+        counts = daemon.notifier.counts
+        yield _counter("autoflow_messages_sent", "Messages that were sent.", counts.sent)
+        yield _counter("autoflow_messages_failed", "Attempts to send a message that failed.", counts.failed)
 
     def _of_ticks(self) -> Iterator[Metric]:
         if not self._ticks:

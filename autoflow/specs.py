@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from autoflow.dates.completeness import ALL_DAYS, Completeness
+from autoflow.dates.deadlines import Deadline
 from autoflow.dates.intervals import DateInterval, IntervalEnds
 from autoflow.dates.periods import Every, period_of
 from autoflow.dates.stencil import DateStencil, PeriodOffset
@@ -164,6 +165,19 @@ class WorkflowSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotifySpec:
+    """Who gets messages about an entry: names in AUTOFLOW_NOTIFY_URLS.
+
+    `success` are those who get its reports, with the reports in the format `attach` as files, if it is not None.
+    `failure` are those who are notified of failures; empty for the URLs without a name.
+    """
+
+    success: tuple[str, ...] = ()
+    failure: tuple[str, ...] = ()
+    attach: ReportFormat | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TriggerSpec:
     """A workflow that the sensor runs for each new date, with its parameters.
 
@@ -176,6 +190,7 @@ class TriggerSpec:
 
     What follows: a failed run is retried after `retry_delay` seconds, which doubles with each failure, until there have
     been `max_attempts` attempts. `on_change` is what happens when a day that a run has used arrives or changes later.
+    `notify` says who gets messages, also if a date is not done by its `deadline`.
 
     `label` distinguishes the entry from others of its workflow; `title` and `description` are for readers.
     """
@@ -191,6 +206,8 @@ class TriggerSpec:
     requires_all_of: tuple[str, ...] | None = None
     needs: Completeness = ALL_DAYS
     on_change: OnChange = OnChange.IGNORE
+    deadline: Deadline | None = None
+    notify: NotifySpec = NotifySpec()
     retry_delay: float = 60.0
     max_attempts: int = 5
     label: str | None = None

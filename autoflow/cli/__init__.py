@@ -22,6 +22,7 @@ VERBS = {
     "forget": ("forget", "Delete a run with its outputs."),
     "health": ("health", "Check whether the daemon is healthy."),
     "init": ("init", "Make a folder with a first workflow."),
+    "notify": ("notify", "Send a test message."),
     "plan": ("plan", "Show which dates are due, and why others are not."),
     "prune": ("prune", "Delete old outputs and history."),
     "retry": ("retry", "Make failed runs due again."),

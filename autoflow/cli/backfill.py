@@ -29,7 +29,7 @@ from autoflow.runs.statuses import in_ranges
 from autoflow.specs import TriggerSpec, WorkflowsFile
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Account:
     """What becomes of each date of the range, for each of `entries`."""
 
@@ -120,12 +120,9 @@ def backfill(  # noqa: PLR0913 - an argument for each option
         availability = FlowApi.of(session.settings).available_dates().only(file.sensor.cdr_types)
         plans = _plans(file, store, workflow, availability)
         start, end = _within(plans, start, end)
-        outdated = _outdated(store, plans) if which is Reprocess.OUTDATED else frozenset()
-        wanted = wanted_dates(
-            plans, first=start, last=end, reprocess=which, newest_first=newest_first, outdated=outdated
-        )
-        others = left_out(plans, wanted, first=start, last=end)
-        account = Account(entries=[each.trigger for each in plans], wanted=wanted, others=others)
+        outdated = _outdated(store, plans, which)
+        wanted = wanted_dates(plans, start, end, reprocess=which, newest_first=newest_first, outdated=outdated)
+        account = Account([each.trigger for each in plans], wanted, left_out(plans, wanted, first=start, last=end))
         if dry_run or not wanted:
             return _print_plan(wanted, account, as_json=as_json)
         runs = ForegroundRuns(session, store, again=which.is_again)
@@ -168,7 +165,9 @@ def _within(
     )
 
 
-def _outdated(store: RunStore, plans: Sequence[TriggerPlan]) -> frozenset[RunKey]:
+def _outdated(store: RunStore, plans: Sequence[TriggerPlan], which: Reprocess) -> frozenset[RunKey]:
+    if which is not Reprocess.OUTDATED:
+        return frozenset()
     found = find_outdated(store, [each.trigger for each in plans])
     return frozenset(key for each in found if each.is_known for key in each.keys)
 

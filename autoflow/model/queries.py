@@ -31,8 +31,10 @@ _Name: TypeAlias = tuple[str, str, str]
 """Workflow, parameters and `every` as in the table."""
 
 
-def read_histories(connection: sa.Connection, with_starts: Collection[WorkflowKey] = ()) -> Histories:
-    """Return the histories of all workflows; it takes one query, however long they are.
+def read_histories(
+    connection: sa.Connection, with_starts: Collection[WorkflowKey] = (), *, workflow: str | None = None
+) -> Histories:
+    """Return the histories of all workflows, or of one `workflow`; it takes one query, however long they are.
 
     Those of `with_starts` say when the successes started, too.
     """
@@ -40,8 +42,10 @@ def read_histories(connection: sa.Connection, with_starts: Collection[WorkflowKe
     attempts: dict[_Name, dict[datetime.date, list[Attempt]]] = defaultdict(lambda: defaultdict(list))
     starts: dict[_Name, dict[datetime.date, datetime.datetime]] = {_name(key): {} for key in with_starts}
     unclaimed = []
-    for workflow, parameters, every, date, state, started, *more in connection.execute(_of_histories(with_starts)):
-        name = (workflow, parameters, every)
+    statement = _of_histories(with_starts)
+    statement = statement if workflow is None else statement.where(runs_table.c.workflow == workflow)
+    for name_of_workflow, parameters, every, date, state, started, *more in connection.execute(statement):
+        name = (name_of_workflow, parameters, every)
         if state not in CLAIMED_STATES:
             unclaimed.append((more, name, date, state, started))
             continue

@@ -82,39 +82,39 @@ def execute(  # noqa: PLR0913 - they do not belong together
     Raises
     ------
     NotebookError, RunStopped, OSError
-        If the notebook fails, `stop` is set, or `executed` cannot be written.
+        If the notebook fails, is too slow or too large; if `stop` is set; or if `executed` cannot be written.
 
     """
+    node, stop = _read(notebook, label, made_from), stop or StopSignal()
     output = LiveOutput(live, Redaction(secrets), {"notebook": label, "executed": executed.name})
-    run = _Run(
-        _read(notebook, label), notebook.parent, environment, start_timeout, on_cell, fork_server, output, memory
-    )
-    run.node.metadata.update({} if made_from is None else {"made_from": dict(made_from)})
+    run = _Run(node, notebook.parent, environment, start_timeout, on_cell, fork_server, output, memory)
     try:
-        _run(run, label, parameters, _Limits(timeout, stop or StopSignal()))
+        run.to_the_end(parameters, _Limits(timeout, stop))
+    except Exception as error:  # noqa: BLE001 - any exception fails this run, and no other
+        _raise_if_stopped(stop, error)
+        raise _explained(error, label, run, parameters) from None
     finally:
         run.write(notebook, executed, confirm)
 
 
-def _run(run: "_Run", label: str, parameters: Mapping[str, Json], limits: "_Limits") -> None:
-    """Run a notebook to its end; raise NotebookError if it fails, RunStopped if it is stopped."""
-    try:
-        run.to_the_end(parameters, limits)
-    except Exception as error:  # noqa: BLE001 - any exception fails this run, and no other
-        if not isinstance(error, CellFailedError | _FailedError):
-            limits.stop.raise_if_set()  # it may have caused the error
-        raise _explained(error, label, run, parameters) from None
+def _raise_if_stopped(stop: StopSignal, error: Exception) -> None:
+    """Raise RunStopped if `stop` may have caused the error."""
+    if not isinstance(error, CellFailedError | _FailedError):
+        stop.raise_if_set()
 
 
-def _read(notebook: Path, label: str) -> nbformat.NotebookNode:
+def _read(notebook: Path, label: str, made_from: Mapping[str, Any] | None) -> nbformat.NotebookNode:
     try:
-        return read_notebook(notebook)
+        node = read_notebook(notebook)
     except InvalidNotebookError as error:
         message = f"{notebook.name} is not a valid notebook: {error}"
         raise NotebookError(label, None, type(error).__name__, message) from error
     except OSError as error:
         message = f"cannot read {notebook.name}: {error.strerror}"
         raise NotebookError(label, None, type(error).__name__, message) from error
+    if made_from is not None:
+        node.metadata["made_from"] = dict(made_from)
+    return node
 
 
 @dataclass(frozen=True)

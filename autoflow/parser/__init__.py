@@ -1,6 +1,6 @@
 """Read workflows.yml into specs, and report all its mistakes at once, each with its line."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from autoflow.notebooks.redaction import Redaction
@@ -21,13 +21,24 @@ __all__ = ["parse_workflows_file", "read_workflows"]
 
 def read_workflows(settings: Settings) -> WorkflowsFile:
     """Read the current workflows.yml; raise WorkflowsFileError with all its mistakes."""
-    return parse_workflows_file(settings.workflows_file, inputs_dir=settings.inputs_dir, secrets=settings.secrets)
+    return parse_workflows_file(
+        settings.workflows_file,
+        inputs_dir=settings.inputs_dir,
+        secrets=settings.secrets,
+        recipients=settings.recipients.keys(),
+    )
 
 
-def parse_workflows_file(path: Path, *, inputs_dir: Path | None = None, secrets: Iterable[str] = ()) -> WorkflowsFile:
+def parse_workflows_file(
+    path: Path,
+    *,
+    inputs_dir: Path | None = None,
+    secrets: Iterable[str] = (),
+    recipients: Collection[str] | None = None,
+) -> WorkflowsFile:
     """Read the workflows.yml at `path`, with the notebooks and templates of `inputs_dir`, by default its own folder.
 
-    Parameters must not contain `secrets`.
+    Parameters must not contain `secrets`. Messages go to `recipients` only; to any if that is None.
 
     Raises
     ------
@@ -41,7 +52,7 @@ def parse_workflows_file(path: Path, *, inputs_dir: Path | None = None, secrets:
     folder = InputsFolder((inputs_dir or path.parent).absolute())
     pools = read_pools(keys.get("pools", {}), reader)
     workflows = read_definitions(keys.get("workflows", []), reader=reader, folder=folder, pools=pools)
-    sensor = read_sensor(keys.get("available_dates_sensor"), reader)
+    sensor = read_sensor(keys.get("available_dates_sensor"), reader, recipients=recipients)
     check_triggers(sensor.triggers, workflows, folder=folder, problems=problems)
     problems.raise_if_any()
     private = {name for workflow in workflows for notebook in workflow.notebooks for name in notebook.secrets}

@@ -47,8 +47,11 @@ SECRETS: Final = {
 }
 POOLS: Final = {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}}
 
-_FORMAT: Final = {"enum": [*map(str, ReportFormat)]}
-REPORT_FORMATS: Final = {"anyOf": [_FORMAT, {"type": "array", "minItems": 1, "uniqueItems": True, "items": _FORMAT}]}
+TIME: Final = {"type": "string", "pattern": r"^\d{1,2}:\d{2}$"}
+NAMES: Final = {"anyOf": [TEXT, {"type": "array", "minItems": 1, "uniqueItems": True, "items": TEXT}]}
+
+FORMAT: Final = {"enum": [*map(str, ReportFormat)]}
+REPORT_FORMATS: Final = {"anyOf": [FORMAT, {"type": "array", "minItems": 1, "uniqueItems": True, "items": FORMAT}]}
 
 _DAY: Final[list[dict[str, Any]]] = [
     DATE,

@@ -139,6 +139,27 @@ class WorkflowSchema(Keys):
     )
 
 
+class DeadlineSchema(Keys):
+    """By when a date has to be done."""
+
+    days = Key(values.days, forms.DAYS, "How many days after the reference date.", required=True)
+    at = Key(values.time_of_day, forms.TIME, "The time of the day, in the sensor's time zone: '09:00'. Default: 00:00.")
+
+
+class NotifySchema(Keys):
+    """Who gets messages; `success` and `failure` are one name or a list of names."""
+
+    success = Key(values.any_value, forms.NAMES, "Who gets reports: names in AUTOFLOW_NOTIFY_URLS.")
+    failure = Key(
+        values.any_value,
+        forms.NAMES,
+        "Who hears of failures and missed deadlines. Default: the URLs in AUTOFLOW_NOTIFY_URLS without a name.",
+    )
+    attach = Key(
+        values.report_format, forms.FORMAT, "The format of the reports to attach, where the service takes files."
+    )
+
+
 class TriggerSchema(Keys):
     """An entry of the sensor's list `workflows`."""
 
@@ -200,6 +221,12 @@ class TriggerSchema(Keys):
         forms.ON_CHANGE,
         "What happens if a day that a run has used arrives or changes later. Default: ignore.",
     )
+    deadline = Key(
+        values.mapping,
+        {"schema": DeadlineSchema},
+        "By when a date has to be done; if it is not, 'failure' of 'notify' gets a message.",
+    )
+    notify = Key(values.nonempty_mapping, {"schema": NotifySchema}, "Who gets messages about this entry.")
     retry_delay = Key(
         values.seconds,
         forms.SECONDS,

@@ -30,6 +30,7 @@ MEMORY_PATTERN = r"(\d{1,6}(?:\.\d{1,3})?)([KMGT])"
 
 _SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 _LABEL = re.compile(r"[\w.-]{1,60}")
+_TIME_OF_DAY = re.compile(r"([01]?[0-9]|2[0-3]):[0-5][0-9]", re.ASCII)
 _NOT_IN_LABEL = re.compile(r"[^\w.-]+")
 
 
@@ -200,6 +201,13 @@ def days(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_DAYS:
         raise UnexpectedValueError(f"a whole number of days from 0 to {MOST_DAYS}", value)
     return value
+
+
+def time_of_day(value: object) -> dt.time:
+    """Accept a time of day in hours and minutes, such as ``09:00``."""
+    if not isinstance(value, str) or not _TIME_OF_DAY.fullmatch(value):
+        raise UnexpectedValueError("a time of day such as '09:00', from '00:00' to '23:59'", value)
+    return dt.time.fromisoformat(value.zfill(5))
 
 
 def timezone(value: object) -> str:

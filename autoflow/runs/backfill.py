@@ -82,9 +82,9 @@ def _without_bounds(trigger: TriggerSpec) -> TriggerSpec:
 
 def wanted_dates(
     plans: Iterable[TriggerPlan],
-    *,
     first: datetime.date,
     last: datetime.date,
+    *,
     reprocess: Reprocess,
     newest_first: bool = False,
     outdated: Collection[RunKey] = (),

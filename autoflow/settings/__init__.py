@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import quote, unquote, unquote_plus
@@ -47,6 +47,9 @@ PREFECT_SECRETS = frozenset(
     }
 )
 """Environment variables with secrets for Prefect."""
+
+UNNAMED = ""
+"""The name under which URLs for messages are that have none."""
 
 HIDDEN_FROM_KERNELS = OWN_SECRETS | PREFECT_SECRETS
 """Environment variables with secrets that notebooks do not need."""
@@ -225,7 +228,9 @@ class Settings(SchedulerSettings):
         "how many days reports are kept if workflows.yml does not say so; without it, forever",
         None,
     )
-    notify_urls: checks.SecretUrls = _named("AUTOFLOW_NOTIFY_URLS", "where messages are sent: Apprise's URLs", ())
+    notify_urls: checks.SecretUrls = _named(
+        "AUTOFLOW_NOTIFY_URLS", "where messages are sent: Apprise's URLs, with or without names", ()
+    )
     notify_after: Annotated[float, seconds(at_least=0)] = _named(
         "AUTOFLOW_NOTIFY_AFTER", "how long FlowAPI has to fail before it needs attention", 3600.0
     )
@@ -315,8 +320,17 @@ class Settings(SchedulerSettings):
         found |= {self.db_password.get_secret_value()} if self.db_password else set()
         for name in PREFECT_SECRETS:
             found |= secrets_in(self._current(name) or "")
-        for url in self.notify_urls:
-            found |= secrets_in(url.get_secret_value())
+        for urls in self.recipients.values():
+            found |= {secret for url in urls for secret in secrets_in(url.get_secret_value())}
+        return found
+
+    @property
+    def recipients(self) -> Mapping[str, Sequence[SecretStr]]:
+        """The URLs to which messages are sent, by the name of the recipient; those without a name under `UNNAMED`."""
+        found: dict[str, list[SecretStr]] = {}
+        for given in self.notify_urls:
+            name, url = checks.name_and_url(given.get_secret_value())
+            found.setdefault(name, []).append(SecretStr(url))
         return found
 
     @property

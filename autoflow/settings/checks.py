@@ -194,10 +194,13 @@ def _without_login(value: str) -> str:
 
 
 def _urls(value: str) -> tuple[str, ...]:
-    """Return URLs separated by spaces, commas or line ends; a comma may be part of one, too."""
-    urls = tuple(url for url in re.split(r"\s+|,\s*(?=[A-Za-z][\w.+-]*://)", value) if url.strip(","))
-    if wrong := [number for number, url in enumerate(urls, 1) if "://" not in url]:
-        raise ValueError(f"number {wrong[0]} is not a URL such as mailto://user:password@example.org")
+    """Return URLs, with or without names, separated by spaces, commas or line ends; a comma may be part of one, too."""
+    urls = tuple(url for url in re.split(rf"\s+|,\s*(?={_NAME_AND_SCHEME})", value) if url.strip(","))
+    if wrong := [number for number, url in enumerate(urls, 1) if not re.match(_NAME_AND_SCHEME, url)]:
+        raise ValueError(
+            f"number {wrong[0]} is not a URL such as mailto://user:password@example.org, or a name and a URL such as "
+            "boss=mailto://user:password@example.org"
+        )
     return urls
 
 
@@ -251,6 +254,18 @@ def _suits_cluster(value: SecretStr | None, info: ValidationInfo) -> SecretStr |
     if info.data.get("dask_scheduler") and (value is None or value.get_secret_value().startswith("sqlite")):
         raise ValueError("a cluster (AUTOFLOW_DASK_SCHEDULER) needs PostgreSQL for the database of runs, not SQLite")
     return value
+
+
+_NAME_AND_SCHEME = r"(?:[\w.-]+=)?[A-Za-z][\w.+-]*://"
+
+
+def name_and_url(text: str) -> tuple[str, str]:
+    """Return the name of a recipient, which is empty if there is none, and the URL.
+
+    A URL may contain '=', but has its '://' before that.
+    """
+    name, is_named, url = text.partition("=")
+    return (name, url) if is_named and "://" not in name else ("", text)
 
 
 def _database(value: SecretStr, info: ValidationInfo) -> SecretStr:

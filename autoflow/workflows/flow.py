@@ -185,8 +185,7 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
         step.outcome.outputs[step.notebook.label] = result.outputs
     if result.error:
         raise result.error
-    assert result.outputs  # noqa: S101 - without an error, there are outputs
-    return result.outputs
+    return step.outcome.outputs[step.notebook.label]
 
 
 def _work(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Work:

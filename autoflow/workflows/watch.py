@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from autoflow.errors import AutoflowError, FlowApiError, RunStoreError, TokenError, WorkflowsFileError
 from autoflow.flowapi import FlowApi
+from autoflow.messages.notifier import Notifier
 from autoflow.model.store import RunStore
-from autoflow.notify import Notifier
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.server_process import is_ready
 from autoflow.orchestration.sights import database_id, see
@@ -22,7 +22,7 @@ from autoflow.runs.attention import Attention, Facts, Need, Sights, attention, n
 from autoflow.runs.naming import run_name
 from autoflow.runs.records import utc_now
 from autoflow.settings import Settings
-from autoflow.specs import WorkflowsFile
+from autoflow.specs import SensorSpec, WorkflowsFile
 from autoflow.system.log import Outage, logger
 from autoflow.system.stop_signal import PeriodicThread
 from autoflow.utils import redact
@@ -73,6 +73,7 @@ class Watch:
         self._notifier = notifier
         self._page = page
         self._cluster: Cluster | None = None
+        self._followers: list[Callable[[SensorSpec], None]] = []
         self._clock, self._seconds = clocks.now, clocks.seconds
         self._files = DaemonFiles(home=settings.prefect_home)
         self._lock = threading.Lock()
@@ -86,6 +87,10 @@ class Watch:
         self._last = Attention()
         self._guarded: Sequence[PeriodicThread] = ()
         self._thread = PeriodicThread("watch", self.look, LOOK_SECONDS, also_at_end=True)
+
+    def add_follower(self, follower: Callable[[SensorSpec], None]) -> None:
+        """Call `follower` with the sensor of each later workflows.yml that is valid."""
+        self._followers.append(follower)
 
     def add_cluster(self, cluster: "Cluster | None") -> None:
         """Watch the cluster that executes the notebooks as well, if there is one."""
@@ -170,6 +175,8 @@ class Watch:
         """Apply a changed workflows.yml."""
         if self._unapplied is None:
             return
+        for follower in self._followers:
+            follower(self._unapplied.sensor)
         self._page.follow(self._unapplied.sensor.triggers)
         self._notifier.follow(self._unapplied.sensor.triggers)
         if self._accept(self._unapplied):

@@ -89,6 +89,12 @@ class Farm:
         """The outputs folder."""
         return self.folder / "outputs"
 
+    @property
+    def shared_environ(self) -> Mapping[str, str]:
+        """The environment without what the scheduler does not need."""
+        names = ("AUTOFLOW_DASK_SCHEDULER", "AUTOFLOW_HEARTBEAT_TIMEOUT", "PATH", "HOME")
+        return {name: self.environ[name] for name in names}
+
     def settings(self, **environ: str) -> Settings:
         """Return the settings of a daemon, with some of the environment changed."""
         return Settings.read({**self.environ, **environ})

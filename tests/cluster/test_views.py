@@ -10,8 +10,8 @@ import pytest
 from autoflow.cli import main
 from autoflow.cluster.authority import make_certificates
 from autoflow.cluster.versions import code_version
+from autoflow.messages.notifier import Notifier
 from autoflow.model.opening import PAGE_NAME
-from autoflow.notify import Notifier
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.page.writer import PageWriter
 from autoflow.parser import read_workflows
@@ -39,7 +39,7 @@ class Watched:
         settings = farm.settings()
         self.files = DaemonFiles(home=settings.prefect_home)
         self.page = PageWriter(settings, daemon.store)
-        notifier = Notifier(settings, last_run=lambda _: None)
+        notifier = Notifier(settings, daemon.store)
         clocks = Clocks(now=lambda: utc_now() + self.later, seconds=self._seconds)
         self._looks = 0
         self.watch = Watch(

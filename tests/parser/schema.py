@@ -48,7 +48,7 @@ def validator() -> jsonschema.Draft7Validator:
 def mistakes(path: Path) -> list[str] | None:
     """Return what an editor reports; None if the file is not YAML."""
     try:
-        content = yaml.load(path.read_bytes(), Yaml12)  # noqa: S506 - it is a safe loader
+        content = Yaml12(path.read_bytes()).get_single_data()
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError):
         return None
     return [f"{error.json_path}: {error.message}" for error in validator().iter_errors(content)]
