@@ -26,6 +26,7 @@ from autoflow.messages.notifier import Notifier
 from autoflow.metrics import serving_metrics
 from autoflow.model.opening import open_run_store
 from autoflow.model.store import RunStore
+from autoflow.notebooks.live_files import remove_abandoned_live_folders
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.prefect_api import prefect_api, shared_prefect_api
 from autoflow.parser import read_workflows
@@ -129,6 +130,7 @@ def make_folders(settings: Settings) -> None:
     """Make the folders for outputs; remove what killed processes have left; raise AutoflowError if there are none."""
     remove_abandoned_kernel_folders()
     remove_abandoned_report_folders()
+    remove_abandoned_live_folders(settings.outputs_dir)
     with suppress(OSError):
         remove_unfinished(settings.prefect_home)
     for folder in (settings.outputs_dir, settings.notebooks_dir, settings.reports_dir):
