@@ -2,12 +2,13 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
 
 import click
+from get_secret_or_env_var import environ as environ_with_secrets
 
 from autoflow.cli.invocation import Invocation
 from autoflow.errors import AutoflowError
@@ -41,8 +42,15 @@ class Session:
         """The few settings of a scheduler, which has no token and no database."""
         return self._read(SchedulerSettings)
 
-    def _read(self, kind: type[S]) -> S:
-        environ = self.invocation.environ
+    def settings_with(self, changes: Mapping[str, str], defaults: Mapping[str, str]) -> Settings:
+        """Return the settings with some variables changed, and with defaults for some that may be missing."""
+        environ = self.invocation.environ or environ_with_secrets
+        given = {name: value for name in environ if (value := environ.get(name))}
+        missing = {name: value for name, value in defaults.items() if not environ.get(name)}
+        return self._read(Settings, {**given, **missing, **changes})
+
+    def _read(self, kind: type[S], environ: Mapping[str, str] | None = None) -> S:
+        environ = environ or self.invocation.environ
         settings = kind.read() if environ is None else kind.read(environ)
         self.invocation.secrets = settings.secrets
         set_up_logging("WARNING", lambda: settings.secrets)
