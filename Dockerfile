@@ -59,6 +59,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     AUTOFLOW_INPUTS_DIR=/mounts/inputs \
     AUTOFLOW_OUTPUTS_DIR=/mounts/outputs \
     AUTOFLOW_SHUTDOWN_GRACE=3 \
+    AUTOFLOW_METRICS_HOST=0.0.0.0 \
     PREFECT_SERVER_API_HOST=0.0.0.0 \
     PREFECT_UI_STATIC_DIRECTORY=/tmp/prefect-ui
 

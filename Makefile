@@ -10,7 +10,7 @@ PIPENV := env PIPENV_VENV_IN_PROJECT=1 PIPENV_IGNORE_VIRTUALENVS=1 PIPENV_VERBOS
 
 # The programs that make reports, and fonts for all scripts that reports may contain.
 REPORT_PACKAGES := pandoc ruby-asciidoctor-pdf poppler-utils fonts-noto-core fonts-dejavu-core fonts-droid-fallback fonts-symbola
-TEST_PACKAGES := $(REPORT_PACKAGES) postgresql pgbouncer chromium chromium-driver
+TEST_PACKAGES := $(REPORT_PACKAGES) postgresql pgbouncer chromium chromium-driver prometheus docker-compose
 
 .PHONY: help
 help: ## List the targets

@@ -22,6 +22,7 @@ from autoflow.errors import (
 from autoflow.kernels.fork_server import warm_fork_server
 from autoflow.kernels.kernel import remove_abandoned_kernel_folders
 from autoflow.messages.notifier import Notifier
+from autoflow.metrics import serving_metrics
 from autoflow.model.opening import open_run_store
 from autoflow.model.store import RunStore
 from autoflow.orchestration.daemon_files import DaemonFiles
@@ -83,6 +84,7 @@ def _run(settings: Settings, *, once: bool) -> ExitCode:
         make_folders(settings)
         files = DaemonFiles(home=settings.prefect_home)
         with (
+            serving_metrics(settings) as metrics,
             open_run_store(settings) as store,
             # Kernels warm up while the Prefect server starts.
             warm_fork_server(settings) as fork_server,
@@ -96,7 +98,15 @@ def _run(settings: Settings, *, once: bool) -> ExitCode:
             if not api.wait_until_ready(shutdown):
                 return ExitCode.INTERRUPTED if interrupted else ExitCode.SUCCESS
             with files.published(api.url):
-                success = serve(settings, workflows, once=once, store=store, shutdown=shutdown, fork_server=fork_server)
+                success = serve(
+                    settings,
+                    workflows,
+                    once=once,
+                    store=store,
+                    shutdown=shutdown,
+                    fork_server=fork_server,
+                    metrics=metrics,
+                )
     logger.info("stopped")
     if interrupted:
         return ExitCode.INTERRUPTED

@@ -43,12 +43,15 @@ class FlowApi:
     """A FlowAPI and the token for it.
 
     `timeout` limits a whole request, in seconds. `ssl_certificate` is a certificate to trust besides the system's.
+    `token_problem` is why there is no token. A new one has to be put into `renewed_in`.
     """
 
     url: str
     token: str = field(repr=False)
     timeout: float = 60.0
     ssl_certificate: Path | None = None
+    token_problem: str | None = None
+    renewed_in: str = "FLOWAPI_TOKEN"
 
     @classmethod
     def of(cls, settings: Settings) -> "FlowApi":
@@ -58,6 +61,8 @@ class FlowApi:
             token=settings.current_flowapi_token(),
             timeout=settings.flowapi_timeout,
             ssl_certificate=settings.ssl_certificate,
+            token_problem=settings.token_problem,
+            renewed_in=settings.renewed_in,
         )
 
     def available_dates(self) -> Availability:
@@ -96,6 +101,8 @@ class FlowApi:
             return None
 
     def _connect(self) -> "_Session":
+        if self.token_problem:
+            raise TokenError(self.token_problem)
         if not (self.token.isascii() and self.token.isprintable()):
             # It cannot be sent in a header, and the error from trying would quote it.
             raise _invalid_token()
@@ -129,7 +136,7 @@ class FlowApi:
     def _why_refused(self, status: int, body: str) -> str:
         said = f"FlowAPI at {self.url} answered {status}: {_message(body)}"
         if status == HTTPStatus.UNAUTHORIZED:
-            return f"{said}; get a new token from FlowAuth and put it into FLOWAPI_TOKEN"
+            return f"{said}; get a new token from FlowAuth and put it into {self.renewed_in}"
         if status == HTTPStatus.UNPROCESSABLE_ENTITY:
             return f"{said}; FLOWAPI_TOKEN is not for this FlowAPI, so get one from its FlowAuth"
         if status == HTTPStatus.FORBIDDEN:

@@ -51,7 +51,7 @@ class Tick:
 
     `file` is the present workflows.yml. `given_up` are the runs that have been given up, and `changes` those for which
     people are to be notified of days that have changed. `dates` and `due` count the available dates and the runs that
-    are due.
+    are due; `availability` has the former.
     """
 
     file: WorkflowsFile
@@ -59,6 +59,7 @@ class Tick:
     changes: tuple[Change, ...] = ()
     dates: int = 0
     due: int = 0
+    availability: Availability | None = None
 
 
 class TokenWatch:
@@ -166,7 +167,9 @@ class Sensor:
         logger.info("tick: %s available, %s", _count(dates, "date"), _due_text(work))
         given_up = tuple(given_up_keys(triggers, histories))
         changed = tuple(changes(triggers, availability, histories, now))
-        return Tick(file=file, given_up=given_up, changes=changed, dates=dates, due=work.total)
+        return Tick(
+            file=file, given_up=given_up, changes=changed, dates=dates, due=work.total, availability=availability
+        )
 
     def _noted(self, found: Availability) -> Availability:
         """Record the dates that FlowAPI has; return them with the times at which they arrived."""

@@ -12,6 +12,7 @@ from autoflow.errors import AutoflowError, PrefectApiError, WorkflowsFileError
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.messages.entries import EntryWatch
 from autoflow.messages.notifier import Notifier
+from autoflow.metrics import Daemon, Metrics
 from autoflow.model.store import RunStore
 from autoflow.orchestration.deployments import POLL_SECONDS, Deployment, DeploymentRunner
 from autoflow.orchestration.failures import PREFECT_FAILURES
@@ -41,21 +42,25 @@ def serve(
     store: RunStore,
     shutdown: Shutdown,
     fork_server: ForkServer | None,
+    metrics: Metrics | None = None,
 ) -> bool:
     """Tick on the schedule until `shutdown` or, with `once` or if the schedule is null, until nothing is due.
 
     `workflows` is workflows.yml at the start; each tick reads it again. Kernels start faster with a `fork_server`.
     Return whether all runs succeeded; on a schedule, failures are for the log and the run store, and it returns True.
     """
-    with assembled(settings, store, triggers=workflows.sensor.triggers, fork_server=fork_server) as assembly:
+    triggers, of_runs = workflows.sensor.triggers, [metrics.run_ended] if metrics else []
+    with assembled(settings, store, triggers=triggers, fork_server=fork_server, followers=of_runs) as assembly:
         runner, stuck_watch = assembly.runner, assembly.stuck_watch
         notifier, entries = assembly.notifier, assembly.entries
         watch = Watch(settings, store, workflows, notifier=notifier, page=assembly.page, followers=[entries.follow])
-        followers = _TickFollowers(notifier, watch, entries)
+        followers = _TickFollowers(notifier, watch, entries, metrics)
         with (
             entries.running(workflows.sensor),
             Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher,
         ):
+            if metrics:
+                metrics.watch(Daemon(settings, store, watch, dispatcher, notifier, fork_server))
             sensor = Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=shutdown.wait_until_closing)
             if once or workflows.sensor.schedule is None:
                 with watch.running():
@@ -69,11 +74,12 @@ def serve(
 
 @dataclass(frozen=True)
 class _TickFollowers:
-    """Passes the result of each tick on to the notifier and the watches."""
+    """Passes the result of each tick on to the notifier, the watches and the metrics."""
 
     notifier: Notifier
     watch: Watch
     entries: EntryWatch
+    metrics: Metrics | None = None
 
     def tick_ended(self, result: Tick | AutoflowError) -> None:
         self.watch.tick_ended(result if isinstance(result, AutoflowError) else None)
@@ -81,6 +87,8 @@ class _TickFollowers:
             self.notifier.given_up(result.given_up)
             self.notifier.days_changed(result.changes)
         self.entries.tick_ended()
+        if self.metrics:
+            self.metrics.tick_ended(result)
 
 
 def _serve_once(sensor: Sensor, runner: WorkflowRunner, shutdown: Shutdown, followers: _TickFollowers) -> bool:

@@ -31,11 +31,12 @@ _A_DAY = 24 * 3600
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, confirm: Callable[[], None] | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, else remove it.
 
     A reader of `path` sees no file, the old file, or all of the new one. The temporary name starts with a dot and has
-    the suffix of `path`, for tools that look at it.
+    the suffix of `path`, for tools that look at it. `confirm` is called right before the file is renamed; if it raises,
+    the file is removed instead.
 
     Raises
     ------
@@ -53,6 +54,8 @@ def whole_file(path: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
                 if not os.fstat(file.fileno()).st_size:
                     raise FileNotFoundError(errno.ENOENT, "nothing was written", str(temporary))
+            if confirm:
+                confirm()
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -31,6 +31,7 @@ import nbformat
 import papermill
 import psutil
 
+from autoflow.cluster.work import ThisMachine
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.runs.run import Outcome, WorkflowRun
 from autoflow.settings import Settings
@@ -159,7 +160,7 @@ class LikeDaemon:
             settings=self.settings,
             outcome=Outcome(),
             stop=StopSignal(),
-            fork_server=self.fork_server if forked else None,
+            place=ThisMachine(self.settings, self.fork_server if forked else None),
         )
         run_notebook(step, {})
 

@@ -38,6 +38,7 @@ from pathlib import Path
 import nbformat
 import psutil
 
+from autoflow.cluster.work import ThisMachine
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
@@ -282,7 +283,7 @@ class WithoutPrefect:
                 settings=self.settings,
                 outcome=outcome,
                 stop=stop,
-                fork_server=self.fork_server,
+                place=ThisMachine(self.settings, self.fork_server),
             )
             outputs = outcome.outputs["trivial"] = run_notebook(step, {})
             left = {"trivial": {"notebook": str(outputs.executed), "reports": []}}

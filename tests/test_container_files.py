@@ -190,9 +190,11 @@ def test_variables_of_a_stack_are_documented(stack: Path) -> None:
 
 def test_every_setting_reaches_autoflow_in_a_stack() -> None:
     addition = yaml.safe_load(code("yaml", OTHER_SETTINGS))
-    given = {"AUTOFLOW_INPUTS_DIR", "AUTOFLOW_OUTPUTS_DIR"}
+    given = {"AUTOFLOW_INPUTS_DIR", "AUTOFLOW_OUTPUTS_DIR", "AUTOFLOW_DASK_SCHEDULER", "AUTOFLOW_WORKER_SLOTS"}
     for service in (content["services"]["autoflow"] for content in (loaded(STACK), addition)):
         given |= service["environment"].keys() | secrets_of(service)
+    # The image sets some, and the token is a secret.
+    given |= {*image_environment(), "FLOWAPI_TOKEN_FILE"}
     documented = names(page("reference/settings.md"), "variable")
     assert [name for name in documented if name not in given and not name.startswith("PREFECT_")] == []
 

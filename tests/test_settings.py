@@ -208,7 +208,7 @@ def test_documented_defaults_are_those_of_the_settings() -> None:
     table = dict(re.findall(r"^\| `([A-Z_]+)` \| .* \| ([^|]+) \|$", SETTINGS_PAGE.read_text("utf-8"), re.MULTILINE))
     for field in Settings.model_fields.values():
         documented = table.get(str(field.validation_alias), "none")
-        if field.is_required():
+        if field.is_required() or field.default == "":
             assert documented in {"required", "none"}
         elif isinstance(field.default, str | int | float):
             assert documented.strip("`").lower() == str(field.default).lower().removesuffix(".0")
@@ -400,6 +400,53 @@ def test_token_stays_while_its_file_is_being_replaced(real_environ: Mapping[str,
     secret.mkdir()
     assert settings.current_flowapi_token() == "the old token"
     assert settings.kernel_environ["FLOWAPI_TOKEN"] == "the old token"
+
+
+def test_token_in_a_file_is_renewed_without_a_restart(deployed: Deployed, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("the old token\n")
+    settings = deployed.settings(FLOWAPI_TOKEN="", FLOWAPI_TOKEN_FILE=str(file))
+    assert settings.current_flowapi_token() == "the old token"
+    for number in (1, 2):
+        file.write_text(f"new token {number}\n")
+        assert settings.current_flowapi_token() == settings.kernel_environ["FLOWAPI_TOKEN"] == f"new token {number}"
+    assert {"the old token", "new token 1", "new token 2"} <= set(settings.secrets)
+    assert settings.token_problem is None
+    assert settings.warnings == ()
+
+
+def test_file_with_the_token_goes_before_the_variable_and_says_so(deployed: Deployed, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("token of the file")
+    settings = deployed.settings(FLOWAPI_TOKEN_FILE=str(tmp_path / "token"))
+    assert settings.current_flowapi_token() == settings.kernel_environ["FLOWAPI_TOKEN"] == "token of the file"
+    assert TOKEN_OF_NO_USE in settings.secrets
+    assert settings.warnings == ("FLOWAPI_TOKEN is ignored, because FLOWAPI_TOKEN_FILE is set; remove one of them",)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "cannot read {file}: No such file or directory"),
+        (b" \n", "{file} is empty"),
+        (b"\xff", "{file} is not UTF-8 text"),
+    ],
+    ids=["missing", "empty", "not text"],
+)
+def test_file_without_a_token_is_a_problem_of_the_token_alone(
+    deployed: Deployed, tmp_path: Path, content: bytes | None, problem: str
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("the last token")
+    settings = deployed.settings(FLOWAPI_TOKEN="", FLOWAPI_TOKEN_FILE=str(file))
+    assert settings.current_flowapi_token() == "the last token"
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    hint = "get a token from FlowAuth and put it there"
+    assert settings.token_problem == f"FLOWAPI_TOKEN_FILE: {problem.format(file=file)}; {hint}"
+    assert settings.current_flowapi_token() == ""
+    # A notebook that starts while the file is being replaced gets the last token.
+    assert settings.kernel_environ["FLOWAPI_TOKEN"] == "the last token"
 
 
 def test_unreadable_secret_is_named(real_environ: Mapping[str, str], secrets_folder: Path) -> None:

@@ -7,9 +7,9 @@ LONG = 150.0
 """How long a test waits, in seconds: only a failing test waits this long."""
 
 
-def wait_for(condition: Callable[[], object], *, seconds: float = LONG) -> None:
-    """Return as soon as `condition` holds."""
+def wait_for(condition: Callable[[], object], *, seconds: float = LONG, pause: float = 0.02) -> None:
+    """Return as soon as `condition` holds, which is checked after each `pause`, in seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
+        time.sleep(pause)

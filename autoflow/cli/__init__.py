@@ -12,7 +12,7 @@ from autoflow import __version__
 from autoflow.cli.invocation import Invocation
 from autoflow.errors import AutoflowError, ExitCode, SettingsError
 from autoflow.system.home import prepare_home
-from autoflow.system.log import set_up_logging
+from autoflow.system.log import logger, set_up_logging
 from autoflow.utils import redact
 
 VERBS = {
@@ -20,14 +20,18 @@ VERBS = {
     "cancel": ("cancel", "End a run that is in progress."),
     "forget": ("forget", "Delete a run with its outputs."),
     "health": ("health", "Check whether the daemon is healthy."),
+    "init": ("init", "Make a folder with a first workflow."),
     "notify": ("notify", "Send a test message."),
     "plan": ("plan", "Show which dates are due, and why others are not."),
     "prune": ("prune", "Delete old outputs and history."),
     "retry": ("retry", "Make failed runs due again."),
     "run": ("run", "Run a workflow for one date, now."),
     "runs": ("runs", "List runs, or show one."),
+    "scheduler": ("scheduler", "Run the scheduler of a cluster."),
+    "schema": ("schema", "Print a JSON Schema of workflows.yml."),
     "start": ("daemon", "Start the daemon."),
     "validate": ("validate", "Check everything that AutoFlow needs."),
+    "worker": ("worker", "Execute notebooks for a daemon on another machine."),
 }
 """Each verb, with its module in this package and its summary for the help."""
 
@@ -92,10 +96,17 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     except SettingsError as error:
         _print_error("AutoFlow cannot start, because settings are missing or invalid", error, invocation.secrets)
     except AutoflowError as error:
-        _print_error("AutoFlow cannot start" if invocation.is_daemon else "Error", error, invocation.secrets)
+        what = "AutoFlow cannot start" if invocation.is_daemon else "Error"
+        if invocation.logs_json:
+            logger.critical("%s: %s", what, error)
+        else:
+            _print_error(what, error, invocation.secrets)
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     except Exception:  # noqa: BLE001 - the error boundary
+        if invocation.logs_json:
+            logger.exception("AutoFlow has a bug; please report this line")
+            return ExitCode.BUG
         report = redact(traceback.format_exc(), invocation.secrets)
         sys.stderr.write(f"{report}AutoFlow has a bug; please report the lines above.\n")
         return ExitCode.BUG

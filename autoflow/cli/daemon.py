@@ -21,7 +21,8 @@ def start(session: Session, *, once: bool) -> ExitCode:
     """
     session.invocation.is_daemon = True
     settings = session.settings
-    set_up_logging(settings.log_level, lambda: settings.secrets)
+    as_json = session.invocation.logs_json = settings.log_format == "json"
+    set_up_logging(settings.log_level, lambda: settings.secrets, as_json=as_json)
     try:
         return app.main(settings, once=once)
     except KeyboardInterrupt:

@@ -58,7 +58,12 @@ def count(number: int, noun: str, nouns: str | None = None) -> str:
 
 def print_json(value: object) -> None:
     """Print `value` as JSON, with dates, paths and enums as text."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    click.echo(as_json_text(value), nl=False)
+
+
+def as_json_text(value: object) -> str:
+    """Return `value` as JSON with a line break at its end, with dates, paths and enums as text."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"
 
 
 def iso_time(time: datetime.datetime | None) -> str | None:

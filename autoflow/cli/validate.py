@@ -199,6 +199,8 @@ def _check_due(file: WorkflowsFile, found: Availability, settings: Settings) -> 
 
 
 def _check_token(flowapi: FlowApi, now: datetime.datetime) -> Check:
+    if flowapi.token_problem:
+        return Check(subject="token", problems=(flowapi.token_problem,))
     scopes = flowapi.token_scopes()
     expiry = flowapi.token_expiry()
     if expiry and expiry <= now:

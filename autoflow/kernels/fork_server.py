@@ -184,7 +184,10 @@ class _WarmProcess:
 
 
 class ForkServer:
-    """Forks kernels for any number of threads."""
+    """Forks kernels for any number of threads.
+
+    Of the kernels that were started with it, `forked` were forked, and `not_forked` started the ordinary way.
+    """
 
     def __init__(
         self, preload: Sequence[str] = PRELOAD, *, idle_seconds: float = IDLE_SECONDS, stderr: int | None = DEVNULL
@@ -193,6 +196,7 @@ class ForkServer:
 
         Its errors go to `stderr`, as in `subprocess.Popen`.
         """
+        self.forked = self.not_forked = 0
         self._preload = tuple(preload)
         self._idle_seconds = idle_seconds
         self._stderr = stderr
@@ -227,6 +231,17 @@ class ForkServer:
         """The id of the process, if there is one."""
         process = self._process
         return process.pid if process else None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether kernels are forked, as far as is known; after some failures, it tries again later."""
+        return not self._is_closed and not self._failures
+
+    def count_start(self, *, is_forked: bool) -> None:
+        """Count a kernel that starts."""
+        with self._lock:
+            self.forked += is_forked
+            self.not_forked += not is_forked
 
     def warm_up(self, environment: Mapping[str, str]) -> None:
         """Start the process for kernels with `environment` if it does not run; return before it is ready."""

@@ -76,6 +76,7 @@ class ForkProvisioner(LocalProvisioner):
                 folder=self._kernel.folder,
                 output=kwargs["stdout"],
             )
+        self._server.count_start(is_forked=self.process is not None)
         if self.process is None:
             return await super().launch_kernel(cmd, **kwargs)
         self.pid = self.pgid = self.process.pid

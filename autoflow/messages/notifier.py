@@ -20,7 +20,7 @@ from autoflow.messages.message import Message
 from autoflow.messages.notices_file import NoticesFile
 from autoflow.messages.postbox import Postbox
 from autoflow.messages.recipients import Recipients
-from autoflow.messages.sender import Counts, Sender
+from autoflow.messages.sender import Sender
 from autoflow.messages.texts import described, listed, notice_of, recovery, title_of
 from autoflow.model.messages import MessageStore, Topic
 from autoflow.model.store import RunStore
@@ -59,7 +59,6 @@ class Notifier:
 
     Without URLs it does nothing. Other daemons with the same `store` send nothing that this one has sent. Without a
     store, or while it fails, conditions are recorded in a file. Failures at about the same time make one message.
-    `followers` are called for each message and URL: with True once it was sent, with False once it is given up.
 
     Raises
     ------
@@ -75,7 +74,6 @@ class Notifier:
         *,
         clock: Callable[[], datetime.datetime] = utc_now,
         timer: Callable[[], float] = time.monotonic,
-        followers: Sequence[Callable[[bool], None]] = (),
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -85,7 +83,7 @@ class Notifier:
         recipients = Recipients(settings)
         self.postbox = Postbox(settings, recipients)
         self._failures = Failures(settings, store, self.postbox) if store else None
-        self._sender = Sender(recipients, self._messages, followers=followers)
+        self._sender = Sender(recipients, self._messages)
         self._file = NoticesFile(settings)
         self._host = socket.gethostname()
         self._daemon = f"{self._host}:{settings.prefect_home}"
@@ -113,9 +111,9 @@ class Notifier:
         self._is_ending = True
 
     @property
-    def counts(self) -> Counts:
-        """How many messages this process has sent, and how many it has given up."""
-        return self._sender.counts
+    def counts(self) -> tuple[int, int]:
+        """How many messages were sent, and how many attempts to send one failed, to each URL."""
+        return self._sender.counts.sent, self._sender.counts.failed
 
     def wake(self) -> None:
         """Send soon what was posted."""

@@ -89,8 +89,12 @@ class Heartbeat:
         try:
             yield
         finally:
-            with self._lock:
-                del self._beating[claim.id]
+            self.leave(claim)
+
+    def leave(self, claim: Claim) -> None:
+        """Renew a claim no longer: it expires, and the run is then marked as crashed unless its end is recorded."""
+        with self._lock:
+            self._beating.pop(claim.id, None)
 
     def beat(self) -> None:
         """Renew all claims once."""

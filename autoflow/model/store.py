@@ -43,7 +43,7 @@ class RunStore:
     `uri` is a database URL of SQLAlchemy, for SQLite or PostgreSQL; the path of an SQLite file is taken literally. A
     run has crashed if its heartbeat is older than `crashed_after`; all daemons that share a database should use the
     same value. `clock` returns the time in UTC without a time zone. Without it, PostgreSQL's own clock counts, because
-    the clocks of several machines may differ. `holder` names this process in the records of its runs.
+    the clocks of several machines may differ. `holder` names this process in its runs; `database` has the tables.
 
     Outputs are stored with paths relative to the outputs folder, and returned with absolute ones: those in `folders`,
     wherever they were when the run ended. Without `folders`, paths are as they were then.

@@ -67,13 +67,14 @@ def execute(  # noqa: PLR0913 - they do not belong together
     stop: StopSignal | None = None,
     on_cell: CellCallback | None = None,
     fork_server: ForkServer | None = None,
+    confirm: Callable[[], None] | None = None,
 ) -> None:
     """Run `notebook` with `parameters` in a kernel of its own and write the executed notebook to `executed`.
 
     The kernel works in the folder of `notebook` with the variables of `environment`, and starts sooner with a
-    `fork_server`. `timeout` limits the whole notebook and `start_timeout` the start of the kernel, in seconds.
-    `executed` is written even if the run fails, with the outputs so far, unless `notebook` cannot be read. `secrets`
-    appear neither in it nor in errors, which call the notebook `label`. Blocks: do not call it in an event loop.
+    `fork_server`. `timeout` is for the whole notebook, `start_timeout` for the kernel's start, in seconds. `executed`
+    is written even if the run fails, unless `notebook` cannot be read or `confirm`, called right before, raises.
+    `secrets` are neither in it nor in errors, which call the notebook `label`. Do not call it in an event loop.
 
     Raises
     ------
@@ -92,8 +93,7 @@ def execute(  # noqa: PLR0913 - they do not belong together
             stop.raise_if_set()  # it may have caused the error
         raise _explained(error, label, run, parameters) from None
     finally:
-        run.node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)
-        _write(redaction.of_notebook(run.node), executed)
+        run.write(notebook, executed, confirm)
 
 
 def _read(notebook: Path, label: str) -> nbformat.NotebookNode:
@@ -245,6 +245,11 @@ class _Run:
         lines = [line for output in outputs for line in output.get("traceback", ())]
         return without_ansi_codes("\n".join(lines))
 
+    def write(self, notebook: Path, executed: Path, confirm: Callable[[], None] | None) -> None:
+        """Write the notebook, as it is now, to `executed`, without secrets."""
+        self.node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)
+        _write(self.redaction.of_notebook(self.node), executed, confirm)
+
     def place(self) -> tuple[int | None, str | None]:
         """Return the number of the current cell and its beginning; None if it is not one of the author's."""
         number = None if self.position is None else self.numbers[self.position]
@@ -305,11 +310,11 @@ def _isoformat(value: object) -> str:
     raise TypeError(f"{type(value).__name__} is not a JSON type")
 
 
-def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
+def _write(notebook: nbformat.NotebookNode, path: Path, confirm: Callable[[], None] | None) -> None:
     """Write `notebook`, which is changed, to `path`, completely or not at all."""
     # Not with `nbformat.write`, which makes several copies of the whole text.
     options: dict[str, Any] = {"indent": 1, "sort_keys": True, "separators": (",", ": "), "ensure_ascii": False}
     # A notebook can print lone surrogates, which UTF-8 cannot encode.
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace") as file:
+    with whole_file(path, confirm) as temporary, temporary.open("w", encoding="utf-8", errors="replace") as file:
         json.dump(strip_transient(split_lines(notebook)), file, **options)
         file.write("\n")

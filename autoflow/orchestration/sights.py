@@ -30,6 +30,8 @@ def see(settings: Settings, store: RunStore | None, facts: Facts, mistakes: Sequ
     return Sights(
         token=flowapi.token_id,
         token_expiry=expiry.replace(tzinfo=None) if expiry else None,
+        token_problem=flowapi.token_problem,
+        renewed_in=flowapi.renewed_in,
         disk=disk_problem(settings.written_folders),
         database=file_problem(settings, facts),
         stuck=store.stuck_runs() if store and is_readable(settings, facts) else None,

@@ -5,7 +5,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -84,12 +84,14 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
     timeout: float = 300.0,
     stop: StopSignal | None = None,
     config_dir: Path = CONFIG_DIR,
+    confirm: Callable[[], None] | None = None,
 ) -> None:
     """Convert the executed `notebook` to `report`, which appears complete or not at all.
 
     `template` is trusted, the notebook is not. `inputs_dir` is the folder of the original notebook, with the pictures
     it links to. `timeout` limits the whole conversion, in seconds; `stop` ends it. `config_dir` has the base
-    template, the theme and the filters.
+    template, the theme and the filters. `confirm` is called right before `report` appears, and may raise RunStopped to
+    prevent it.
 
     Raises
     ------
@@ -102,7 +104,7 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
         with (
             stop.prevailing(),
             owned_folder(_FOLDER, Path(tempfile.gettempdir())) as folder,
-            whole_file(report) as unfinished,
+            whole_file(report, confirm) as unfinished,
         ):
             workplace = Workplace(folder.resolve(), inputs_dir, template, config_dir, deadline, stop)
             made, warnings = _made_in_time(notebook, workplace, report_format, context)

@@ -168,13 +168,16 @@ def _standing_of_json(found: Any) -> Standing | None:
 class Sights:
     """What any process can see for itself, now.
 
-    `token` identifies the present token, and `token_expiry` is in UTC. `disk` says what is wrong with a disk, and
+    `token` identifies the present token, and `token_expiry` is in UTC. `token_problem` is why there is none. A
+    new one has to be put into `renewed_in`. `disk` says what is wrong with a disk, and
     `database` with the file of the run store. `stuck` is None if the run store could not be read. `mistakes` are those
     of workflows.yml; None if it was not read. Its last edit was at `edited_at`, in UTC.
     """
 
     token: str = ""
     token_expiry: datetime.datetime | None = None
+    token_problem: str | None = None
+    renewed_in: str = "FLOWAPI_TOKEN"
     disk: str | None = None
     database: str | None = None
     stuck: Sequence[StuckRun] | None = ()
@@ -319,8 +322,11 @@ def _workflows_file(standing: Standing | None) -> Condition | None:
 
 
 def _token(facts: Facts, sights: Sights, now: datetime.datetime) -> list[Condition]:
+    if sights.token_problem:
+        standing = facts.token if facts.token and facts.token.error == sights.token_problem else None
+        return [Condition(need=Need.TOKEN, reason=sights.token_problem, since=_failing_since(standing))]
     if sights.token_expiry and sights.token_expiry <= now:
-        reason, hint = "FLOWAPI_TOKEN has expired", "get a new one from FlowAuth and put it into FLOWAPI_TOKEN"
+        reason, hint = "FLOWAPI_TOKEN has expired", f"get a new one from FlowAuth and put it into {sights.renewed_in}"
         return [Condition(need=Need.TOKEN, reason=reason, what_to_do=hint, since=sights.token_expiry)]
     standing = facts.token
     # Whether a new token is accepted is not known before the next tick.

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -30,13 +30,15 @@ class Turn:
 
 
 class Backlog:
-    """Gives slots to what waits for them. Times are in seconds of a timer that does not jump.
+    """Gives slots to what waits for them; `slots` returns how many there are at present.
+
+    Times are in seconds of a timer that does not jump.
 
     Due runs come from a plan, which is made again whenever it `is_stale`: after a run has ended, and when only the
     first of many due dates were kept and have been used up. In the meantime, the rest of the plan counts.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: Callable[[], int]) -> None:
         self._slots = slots
         self._due: dict[WorkflowKey, deque[WorkflowRun]] = {}
         self._requests: deque[Turn] = deque()
@@ -117,7 +119,7 @@ class Backlog:
 
     def _state(self) -> Slots:
         held = [HeldSlot(turn.entry, turn.since) for turn in self._held if turn.since is not None]
-        return Slots(number=self._slots, held=held, served_at=self._served_at)
+        return Slots(number=self._slots(), held=held, served_at=self._served_at)
 
     def _waiting(self) -> Iterator[WorkflowKey]:
         yield from dict.fromkeys(turn.entry for turn in self._requests)

@@ -1,6 +1,7 @@
 """Decides the status of the dates of one entry of the sensor."""
 
 import datetime
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -126,6 +127,22 @@ class Planner:
             is_blocked = is_blocked or (self.trigger.after_previous and self._blocks(date, each.status))
             found.append(each)
         return tuple(found)
+
+    def counts(self) -> Counter[DateStatus]:
+        """Return how many dates of `plan` have each status; it is faster, as most dates are done."""
+        found: Counter[DateStatus] = Counter()
+        is_blocked = False
+        for date, status in self._open_dates():
+            found[DateStatus.BLOCKED if is_blocked and status is DateStatus.DUE else status] += 1
+            is_blocked = is_blocked or (self.trigger.after_previous and self._blocks(date, status))
+        running, done = self.history.running, self.history.done
+        found[DateStatus.RUNNING] += len(running & done if self.trigger.after_previous else running)
+        reruns = done - running if self.trigger.on_change is OnChange.RERUN else frozenset()
+        again = [self.rerun_status(date) for date in reruns]
+        due_again = [each for each in again if each not in {None, DateStatus.GIVEN_UP}]
+        found.update(due_again)
+        found[DateStatus.DONE] += len(done - running) - len(due_again)
+        return found
 
     def due_dates(self) -> DueDates:
         """Return the dates whose status is `DUE`, and when the next ones are."""

@@ -74,10 +74,14 @@ class NotebookOutputs:
 
 @dataclass
 class Outcome:
-    """Outputs and errors of the notebooks of a run, by label; a notebook without either was not run."""
+    """Outputs and errors of the notebooks of a run, by label; a notebook without either was not run.
+
+    `seconds` is how long each took with its reports.
+    """
 
     outputs: dict[str, NotebookOutputs] = field(default_factory=dict)
     errors: dict[str, AutoflowError] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def was_stopped(self) -> bool:
@@ -92,11 +96,12 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class EndedRun:
-    """A run that has ended, for those that follow runs."""
+    """A run that has ended, for those that follow runs; it took `seconds`."""
 
     run: WorkflowRun
     state: RunState
     outcome: Outcome
+    seconds: float = 0.0
 
     @property
     def is_given_up(self) -> bool:

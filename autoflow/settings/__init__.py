@@ -8,14 +8,22 @@ from typing import Annotated, Any
 from urllib.parse import quote, unquote, unquote_plus
 
 from get_secret_or_env_var import environ as environ_with_secrets
-from pydantic import Field, PrivateAttr, SecretStr, SkipValidation, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, SkipValidation, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from autoflow.errors import SettingsError
 from autoflow.settings import checks
 from autoflow.settings.checks import Problem, seconds, web_address, whole_number
-from autoflow.settings.sources import CONFIG_FILE, ConfigKey, config_keys, config_toml, overrides, variables
+from autoflow.settings.sources import (
+    CONFIG_FILE,
+    ConfigKey,
+    config_keys,
+    config_toml,
+    overrides,
+    read_token,
+    variables,
+)
 from autoflow.utils import cell_anchor, readable_path
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
@@ -80,7 +88,8 @@ class Settings(BaseSettings):
     flowapi_url: Annotated[checks.FlowApiUrl, ConfigKey("flowapi_url", "$FLOWAPI_URL")] = _named(
         "FLOWAPI_URL", "the address of FlowAPI, such as https://flowapi.example.org:9090"
     )
-    flowapi_token: checks.Token = _named("FLOWAPI_TOKEN", "the access token for FlowAPI")
+    token_file: checks.AbsolutePath | None = _named("FLOWAPI_TOKEN_FILE", "a file with the access token", None)
+    flowapi_token: checks.Token = _named("FLOWAPI_TOKEN", "the access token for FlowAPI", "", validate_default=True)
     flowapi_timeout: Annotated[float, seconds(above=0)] = _named(
         "AUTOFLOW_FLOWAPI_TIMEOUT", "how long FlowAPI may take to answer", 60.0
     )
@@ -90,6 +99,7 @@ class Settings(BaseSettings):
     log_level: Annotated[checks.LogLevel, ConfigKey("logging.level", "$AUTOFLOW_LOG_LEVEL")] = _named(
         "AUTOFLOW_LOG_LEVEL", "the lowest level that is logged", "INFO"
     )
+    log_format: checks.LogFormat = _named("AUTOFLOW_LOG_FORMAT", "how lines are logged: as text or as json", "text")
     db_password: SecretStr | None = _named("AUTOFLOW_DB_PASSWORD", "the password for the database of runs", None)
     database: Annotated[checks.DatabaseUri | None, ConfigKey("db_uri", "$AUTOFLOW_DB_URI")] = _named(
         "AUTOFLOW_DB_URI", "the database of runs, SQLite or PostgreSQL; '{}' stands for the password", None
@@ -115,6 +125,14 @@ class Settings(BaseSettings):
         "AUTOFLOW_HEARTBEAT_TIMEOUT",
         "how long after its last heartbeat a run has crashed; the same for all daemons",
         60.0,
+    )
+    dask_scheduler: Annotated[checks.SchedulerAddress, checks.IsUsableCluster] | None = _named(
+        "AUTOFLOW_DASK_SCHEDULER", "the address of the Dask scheduler; without it, notebooks run on this machine", None
+    )
+    worker_slots: Annotated[int, whole_number(highest=10_000)] = _named(
+        "AUTOFLOW_WORKER_SLOTS",
+        "how many notebooks a worker of a cluster executes at the same time",
+        default_factory=lambda: len(os.sched_getaffinity(0)),
     )
     forked_kernels: checks.Switch = _named(
         "AUTOFLOW_FORKED_KERNELS", "whether kernels are forked from a process that has preloaded modules", True
@@ -153,10 +171,16 @@ class Settings(BaseSettings):
         "the host names under which Prefect's UI is published, beside those of this machine",
         (),
     )
+    metrics_port: Annotated[int, whole_number(highest=65535)] | None = _named(
+        "AUTOFLOW_METRICS_PORT", "the port for metrics of Prometheus; without it, there are none", None
+    )
+    metrics_host: str = _named("AUTOFLOW_METRICS_HOST", "the address on which metrics are served", "127.0.0.1")
     environ: SkipValidation[Mapping[str, str]] = Field(repr=False, exclude=True)
     # Later, AutoFlow adds variables for Prefect to its own environment. Kernels must not get them: a kernel is forked
     # only if its environment is that of the warm process.
     _variables: Mapping[str, str] = PrivateAttr()
+    # All tokens so far, the newest last.
+    _tokens: tuple[str, ...] = PrivateAttr(default=())
 
     def model_post_init(self, _context: object) -> None:
         """Keep the variables for kernels as they are at the start."""
@@ -206,6 +230,14 @@ class Settings(BaseSettings):
             raise value
         return value
 
+    @field_validator("flowapi_token")
+    @classmethod
+    def _require_token(cls, token: SecretStr, info: ValidationInfo) -> SecretStr:
+        if not token.get_secret_value() and info.data.get("token_file") is None:
+            field = cls.model_fields["flowapi_token"]
+            raise Problem(f"{field.validation_alias} is not set: {field.description}")
+        return token
+
     @property
     def workflows_file(self) -> Path:
         """The workflows.yml to run."""
@@ -222,6 +254,11 @@ class Settings(BaseSettings):
         return tuple(dict.fromkeys(found))
 
     @property
+    def given_parallel_runs(self) -> int | None:
+        """How many runs are executed at the same time if that is set; None if not."""
+        return self.max_parallel_runs if "max_parallel_runs" in self.model_fields_set else None
+
+    @property
     def db_uri(self) -> str:
         """The URI of the database of runs, with its password."""
         if self.database is None:
@@ -233,7 +270,7 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """All texts that must not be shown, including the current token; the longest first."""
-        tokens = {self.flowapi_token.get_secret_value(), self.current_flowapi_token()}
+        tokens = {self.flowapi_token.get_secret_value(), self.current_flowapi_token(), *self._tokens}
         found = {*tokens, *map(_signature, tokens), *_passwords(self.db_uri)}
         found |= {self.db_password.get_secret_value()} if self.db_password else set()
         for name in PREFECT_SECRETS:
@@ -258,13 +295,18 @@ class Settings(BaseSettings):
         if self.ssl_certificate:
             # So that flowclient trusts FlowAPI's certificate in a notebook, too.
             names.setdefault("SSL_CERT_FILE", str(self.ssl_certificate))
-        return names | {"FLOWAPI_URL": self.flowapi_url, "FLOWAPI_TOKEN": self.current_flowapi_token()}
+        # While its file is being replaced, the last token.
+        token = self.current_flowapi_token() or "".join(self._tokens[-1:])
+        return names | {"FLOWAPI_URL": self.flowapi_url, "FLOWAPI_TOKEN": token}
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the operator should know about settings that have no effect, a line for each."""
         field = type(self).model_fields["max_runs_per_tick"]
-        return () if self.max_runs_per_tick is None else (f"{field.validation_alias} is {field.description}",)
+        found = [] if self.max_runs_per_tick is None else [f"{field.validation_alias} is {field.description}"]
+        if self.token_file and self.flowapi_token.get_secret_value():
+            found.append("FLOWAPI_TOKEN is ignored, because FLOWAPI_TOKEN_FILE is set; remove one of them")
+        return tuple(found)
 
     def address_of(self, output: Path) -> str:
         """Return where readers find an output: its URL if AutoFlow knows it, or else its path."""
@@ -277,8 +319,28 @@ class Settings(BaseSettings):
         return self.address_of(readable_path(notebook)) + cell_anchor(cell)
 
     def current_flowapi_token(self) -> str:
-        """Return the token for FlowAPI as it is now: a docker secret may have been replaced since the start."""
-        return (self._current("FLOWAPI_TOKEN") or "").strip() or self.flowapi_token.get_secret_value()
+        """Return the token for FlowAPI as it is now: its file or secret may have been replaced since the start.
+
+        It is empty if `token_problem` says why.
+        """
+        if self.token_file:
+            token = read_token(self.token_file)[0]
+        else:
+            token = (self._current("FLOWAPI_TOKEN") or "").strip() or self.flowapi_token.get_secret_value()
+        if token and self._tokens[-1:] != (token,):
+            self._tokens = (*(each for each in self._tokens if each != token), token)
+        return token
+
+    @property
+    def token_problem(self) -> str | None:
+        """What is wrong with FLOWAPI_TOKEN_FILE now; None if it has a token, or is not used."""
+        problem = read_token(self.token_file)[1] if self.token_file else ""
+        return f"FLOWAPI_TOKEN_FILE: {problem}; get a token from FlowAuth and put it there" if problem else None
+
+    @property
+    def renewed_in(self) -> str:
+        """The variable or the file into which a new token has to be put."""
+        return str(self.token_file) if self.token_file else "FLOWAPI_TOKEN"
 
     def _current(self, name: str) -> str | None:
         """Return a variable or secret as it is now; None where it is not set, or is just being replaced."""

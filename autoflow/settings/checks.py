@@ -4,6 +4,8 @@ The name of the setting is put before the message, except that of a `Problem`. N
 secret.
 """
 
+import importlib.util
+import ipaddress
 import math
 import os
 import re
@@ -20,7 +22,10 @@ from autoflow.system.home import is_substitute
 MAX_SECONDS = 366 * 24 * 3600
 """The longest time that can be set: a year."""
 
+HIGHEST_PORT = 65535
+
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LOG_FORMATS = ("text", "json")
 
 
 class Problem(ValueError):  # noqa: N818 - a source gives it as a value
@@ -130,6 +135,12 @@ def _log_level(value: str) -> str:
     return value
 
 
+def _log_format(value: str) -> str:
+    if value not in LOG_FORMATS:
+        raise ValueError(f"'{value}' is not one of {', '.join(LOG_FORMATS)}")
+    return value
+
+
 def _switch(value: str) -> bool:
     if value.lower() not in {"true", "false"}:
         raise ValueError(f"'{value}' is neither true nor false")
@@ -197,6 +208,41 @@ def name_and_url(text: str) -> tuple[str, str]:
     return (name, url) if is_named and "://" not in name else ("", text)
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or an address is that of this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _scheduler_address(value: str) -> str:
+    address = re.fullmatch(r"(tls|tcp)://([\w.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", value, re.ASCII)
+    if not address or not 1 <= int(address[3]) <= HIGHEST_PORT:
+        raise ValueError(f"'{value}' is not an address such as tls://scheduler.example.org:8786")
+    if address[1] == "tcp" and not is_loopback(address[2].strip("[]")):
+        raise ValueError(
+            f"'{value}' is not encrypted, so whoever reaches it could run code: use tls:// (tcp:// is for 127.0.0.1)"
+        )
+    return value
+
+
+def _has_dask(value: str) -> str:
+    if importlib.util.find_spec("distributed") is None:
+        raise ValueError(
+            'Dask is not installed: install the packages of a cluster with `pipenv sync --categories "packages '
+            'cluster"`, or remove this setting'
+        )
+    return value
+
+
+def _has_postgresql(value: str, info: ValidationInfo) -> str:
+    database = info.data.get("database", "unreadable")
+    if database is None or (isinstance(database, SecretStr) and database.get_secret_value().startswith("sqlite")):
+        raise ValueError("a cluster needs PostgreSQL for the database of runs, not SQLite: set AUTOFLOW_DB_URI")
+    return value
+
+
 def _database(value: SecretStr, info: ValidationInfo) -> SecretStr:
     uri = value.get_secret_value()
     if "{}" in uri and info.data.get("db_password", "unreadable") is None:
@@ -218,10 +264,13 @@ InputsFolder = Annotated[AbsolutePath, AfterValidator(_has_workflows)]
 Folder = Annotated[AbsolutePath, AfterValidator(_writable)]
 FolderInUri = Annotated[Folder, AfterValidator(_may_be_in_uri)]
 LogLevel = Annotated[str, AfterValidator(_log_level)]
+LogFormat = Annotated[str, AfterValidator(_log_format)]
 FlowApiUrl = Annotated[str, web_address("https://flowapi.example.org:9090"), AfterValidator(_without_login)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Modules = Annotated[tuple[str, ...], BeforeValidator(_modules)]
 HostNames = Annotated[tuple[str, ...], BeforeValidator(_host_names)]
 Token = Annotated[SecretStr, BeforeValidator(str.strip)]
 SecretUrls = Annotated[tuple[SecretStr, ...], BeforeValidator(_urls)]
+SchedulerAddress = Annotated[str, AfterValidator(_scheduler_address), AfterValidator(_has_dask)]
+IsUsableCluster = AfterValidator(_has_postgresql)
 DatabaseUri = Annotated[SecretStr, AfterValidator(_database)]

@@ -136,6 +136,18 @@ def _filled(
     return template.substitute(values)
 
 
+def read_token(file: Path) -> tuple[str, str]:
+    """Return the token in a file, without what surrounds it, and an empty text; or the other way round, why not."""
+    try:
+        with file.open("rb") as opened:
+            token = opened.read(MAX_CONFIG_BYTES).decode().strip()
+    except OSError as error:
+        return "", f"cannot read {file}: {error.strerror}"
+    except UnicodeDecodeError:
+        return "", f"{file} is not UTF-8 text"
+    return token, "" if token else f"{file} is empty"
+
+
 def _variable(name: str, environ: Mapping[str, str]) -> str | Problem | None:
     """Return the value of a variable; None where it is not set."""
     try:

@@ -44,6 +44,15 @@ def free_bytes(folder: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
+def size_bytes(folder: Path) -> int:
+    """Return the size of the disk of `folder`; 0 if the disk cannot be asked."""
+    try:
+        status = os.statvfs(_existing(folder))
+    except OSError:
+        return 0
+    return status.f_blocks * status.f_frsize
+
+
 def says_no_room(text: str) -> bool:
     """Return whether `text`, such as the message of a program, says that a disk is full or read-only."""
     return any(reason in text for reason in _REASONS)

@@ -1,12 +1,15 @@
 """The logger of AutoFlow: a line for each event that matters to an operator, without secrets."""
 
+import datetime
+import json
 import logging
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TextIO
 
 from autoflow.errors import AutoflowError, UnexpectedError
@@ -16,18 +19,36 @@ logger = logging.getLogger("autoflow")
 """All of AutoFlow logs here, so that one filter sees each line before any handler does, including Prefect's."""
 
 
-def set_up_logging(level: str, secrets: Callable[[], Iterable[str]], *, stream: TextIO | None = None) -> None:
+_fields: ContextVar[Mapping[str, str | int]] = ContextVar("fields of log lines", default={})  # noqa: B039 - no one changes it
+
+
+@contextmanager
+def log_fields(**fields: str | int | None) -> Iterator[None]:
+    """Add `fields` that are not None to the lines that are logged in the block, if the log is in JSON."""
+    token = _fields.set({**_fields.get(), **{name: value for name, value in fields.items() if value is not None}})
+    try:
+        yield
+    finally:
+        _fields.reset(token)
+
+
+def set_up_logging(
+    level: str, secrets: Callable[[], Iterable[str]], *, stream: TextIO | None = None, as_json: bool = False
+) -> None:
     """Log lines of `level` and above to `stream`, by default stderr; for libraries, WARNING and above.
 
-    Times are in UTC. What `secrets` returns is replaced.
+    Times are in UTC. What `secrets` returns is replaced. With `as_json`, each line is an object.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(_formatter("%(message)s"))
+    handler.setFormatter(_JsonFormatter() if as_json else _formatter("%(message)s"))
     logger.handlers = [handler]
     logger.filters = [_Redaction(secrets)]
     logger.setLevel(level)
     logger.propagate = False
-    _log_libraries(LibraryLines(max(logger.level, logging.WARNING), secrets, stream))
+    of_libraries = LibraryLines(max(logger.level, logging.WARNING), secrets, stream)
+    if as_json:
+        of_libraries.setFormatter(_JsonFormatter())
+    _log_libraries(of_libraries)
 
 
 class LibraryLines(logging.Handler):
@@ -78,6 +99,23 @@ def _log_warning(
         file.write(warnings.formatwarning(message, category, filename, lineno, line))
         return
     logging.getLogger("warnings").warning("%s: %s (%s:%d)", category.__name__, message, filename, lineno)
+
+
+class _JsonFormatter(logging.Formatter):
+    """Formats a record as an object on one line, with its `log_fields` and its traceback, if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        line = {
+            "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_text:
+            line["traceback"] = record.exc_text
+        return json.dumps(line)
 
 
 def _formatter(message: str) -> logging.Formatter:
@@ -159,6 +197,8 @@ class _Redaction(logging.Filter):
         secrets = tuple(self._secrets())
         record.msg = redact(record.getMessage(), secrets)
         record.args = None
+        fields = _fields.get().items()
+        record.fields = {name: redact(each, secrets) if isinstance(each, str) else each for name, each in fields}
         if record.exc_info:
             record.exc_text = redact(logging.Formatter().formatException(record.exc_info), secrets)
             record.exc_info = None

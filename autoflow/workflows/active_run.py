@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 from prefect.client.schemas.objects import FlowRun
 
 from autoflow.dates.periods import Every
-from autoflow.errors import AutoflowError, NoRoomError, NotebookError, RunStopped, RunStoreError, RunStoreGoneError
+from autoflow.errors import (
+    AutoflowError,
+    NoRoomError,
+    NotebookError,
+    RunStopped,
+    RunStoreError,
+    RunStoreGoneError,
+    WorkerLostError,
+)
 from autoflow.model.store import RunStore
 from autoflow.orchestration.cancellation import Watched
 from autoflow.orchestration.flow_runs import FlowRuns
@@ -77,7 +85,7 @@ class ActiveRun:
             flow_runs.run(workflow, self._flow_parameters(), name=str(self.run), tags=tags)
         except Exception as error:  # noqa: BLE001 - whatever Prefect raises, the run has ended and has to be recorded
             problem = error
-        if self.end is None and not self.is_lost:
+        if self.end is None and not self.is_lost and not self.has_lost_worker:
             self._record(self._or_cancelled(self._judged(problem)))
 
     def record_if_complete(self) -> None:
@@ -87,9 +95,25 @@ class ActiveRun:
         """
         # Later, the flow is shown as cancelled in Prefect for other reasons, too.
         self.was_cancelled = self.cancel.is_set_directly or self.watched.stop.is_set_directly
+        if self.has_lost_worker:
+            self._have_cancelled_at_expiry()
+            return
         end = self._judged()
         if self._is_stopped_by_us or not self._was_perhaps_cancelled(end):
             self._record(self._or_cancelled(end))
+
+    @property
+    def has_lost_worker(self) -> bool:
+        """Whether a kernel may still be alive on a worker that is lost: the claim has to expire, unrecorded."""
+        return any(isinstance(error, WorkerLostError) for error in self.outcome.errors.values())
+
+    def _have_cancelled_at_expiry(self) -> None:
+        """Have the run marked as cancelled when its claim expires, if someone has cancelled it."""
+        if self.was_cancelled:
+            try:
+                self.store.ask_to_cancel(self.claim.id)
+            except RunStoreError as error:
+                logger.debug("%s", error)
 
     def _flow_parameters(self) -> Mapping[str, Any]:
         return {

@@ -1,9 +1,10 @@
 """Puts the runner together with its heartbeat, cancellations, notifier and page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from autoflow.cluster import cluster_of
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.messages.entries import EntryWatch
 from autoflow.messages.notifier import Notifier
@@ -13,6 +14,7 @@ from autoflow.orchestration.cancellation import Cancellations
 from autoflow.orchestration.flow_runs import FlowRuns
 from autoflow.orchestration.prefect_client_internals import disable_heartbeats, prefect_queues_flushed
 from autoflow.page.writer import PageWriter
+from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
 from autoflow.workflows.runner import WorkflowRunner
@@ -32,11 +34,17 @@ class Assembly:
 
 @contextmanager
 def assembled(
-    settings: Settings, store: RunStore, *, triggers: Sequence[TriggerSpec], fork_server: ForkServer | None
+    settings: Settings,
+    store: RunStore,
+    *,
+    triggers: Sequence[TriggerSpec],
+    fork_server: ForkServer | None,
+    followers: Sequence[Callable[[EndedRun], None]] = (),
 ) -> Iterator[Assembly]:
     """Yield a runner with its followers, whose threads end with the block; the Prefect API has to respond.
 
-    The page shows failed dates according to `triggers`. Kernels start faster with a `fork_server`.
+    The page shows failed dates according to `triggers`. Kernels start faster with a `fork_server`. `followers` are
+    called after every run, too.
     """
     disable_heartbeats()
     with (
@@ -47,6 +55,7 @@ def assembled(
         prefect_queues_flushed(),
         FlowRuns() as flow_runs,
         Cancellations() as cancellations,
+        cluster_of(settings) as cluster,
     ):
         entries = EntryWatch(settings, store, notifier)
         page.follow(triggers)
@@ -56,8 +65,9 @@ def assembled(
             store=store,
             heartbeat=heartbeat,
             cancellations=cancellations,
-            followers=(notifier.run_ended, page.run_ended, entries.run_ended),
+            followers=(notifier.run_ended, page.run_ended, entries.run_ended, *followers),
             fork_server=fork_server,
             flow_runs=flow_runs,
+            cluster=cluster,
         )
         yield Assembly(runner, notifier, page, stuck_watch, entries)

@@ -31,6 +31,9 @@ PLAN_PAUSE = 0.1
 PLAN_SHARE = 10
 """The shortest time between two looks, as a multiple of the time that a look takes, which grows with the history."""
 
+CRASH_MARGIN = 0.5
+"""How long after its end, in seconds, the claim of a run that has lost its worker is looked for."""
+
 OUTAGE_PAUSE = 10.0
 """How long the dispatcher waits after a failure of the run store, in seconds."""
 
@@ -86,7 +89,7 @@ class Dispatcher:
         self._stuck = stuck
         self._clock = clock
         self._timer = timer
-        self._backlog = Backlog(runner.settings.max_parallel_runs)
+        self._backlog = Backlog(lambda: runner.slots)
         self._lock = threading.Lock()
         self._planning = threading.Lock()
         self._targets: Targets | None = None
@@ -95,6 +98,7 @@ class Dispatcher:
         self._waiting = 0
         self._plan_not_before = 0.0
         self._crash_look_at = 0.0
+        self._crashes_until = 0.0
         self._store_is_gone = False
         self._threads: set[threading.Thread] = set()
         self._thread = PeriodicThread("dispatcher", self.advance, ADVANCE_SECONDS)
@@ -113,6 +117,12 @@ class Dispatcher:
         """Whether something is due, and waits for a slot."""
         with self._lock:
             return self._backlog.has_due or self._next_retry is not None
+
+    @property
+    def running(self) -> int:
+        """How many runs have a slot."""
+        with self._lock:
+            return self._backlog.running
 
     @property
     def waiting(self) -> int:
@@ -162,6 +172,8 @@ class Dispatcher:
             with self._lock:
                 is_idle = self._backlog.running == 0
                 is_done = is_idle and self._backlog.is_empty and not self._backlog.is_stale
+                # A run that has lost its worker is due again when its claim has expired.
+                is_done = is_done and self._crashes_until == 0.0
             if is_done or (is_idle and self._store_is_gone):
                 return not self._store_is_gone
         return True
@@ -193,13 +205,17 @@ class Dispatcher:
 
     def _look_for_crashed(self) -> None:
         """Make the dates of crashed runs due again; a tick does the same, but it may be far away."""
-        if self._timer() < self._crash_look_at:
-            return
-        self._crash_look_at = self._timer() + self._store.crashed_after.total_seconds()
+        now = self._timer()
+        with self._lock:
+            if now < self._crash_look_at:
+                return
+            self._crash_look_at = now + self._store.crashed_after.total_seconds()
+            is_expiring = now < self._crashes_until
         try:
-            if give_up_crashed(self._store):
-                with self._lock:
-                    self._backlog.is_stale = self._targets is not None
+            crashed = give_up_crashed(self._store)
+            with self._lock:
+                self._backlog.is_stale |= bool(crashed) and self._targets is not None
+                self._crashes_until = self._crashes_until if is_expiring else 0.0
         except RunStoreError as error:
             logger.debug("could not look for crashed runs: %s", error)
 
@@ -261,6 +277,10 @@ class Dispatcher:
             logger.error("could not run %s: %s", turn.run, error)
         finally:
             with self._lock:
+                if state is RunState.CRASHED:
+                    # Its claim was renewed a moment ago at the latest.
+                    self._crash_look_at = self._timer() + self._store.crashed_after.total_seconds() + CRASH_MARGIN
+                    self._crashes_until = self._crash_look_at
                 self.counts.add(state)
                 self._backlog.end(turn, state, self._timer())
                 self._threads.discard(threading.current_thread())

@@ -4,9 +4,9 @@ import datetime
 import functools
 import hashlib
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import prefect
@@ -17,19 +17,16 @@ from prefect.states import Cancelled
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
+from autoflow.cluster.work import Place, ThisMachine, Work
 from autoflow.dates.periods import Every
-from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunStopped
-from autoflow.kernels.fork_server import ForkServer
-from autoflow.notebooks.execution import CellCallback, execute
-from autoflow.notebooks.redaction import Redaction
+from autoflow.errors import AutoflowError, RunStopped
+from autoflow.notebooks.execution import CellCallback
 from autoflow.orchestration.artifacts import show_outcome
 from autoflow.orchestration.flow_runs import result_storage
-from autoflow.reports import ReportContext, convert
 from autoflow.runs.records import utc_now
 from autoflow.runs.run import NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import Json, NotebookSpec, WorkflowSpec
-from autoflow.system.disk import NO_ROOM, full_disk, says_no_room
 from autoflow.system.log import bugs_logged
 from autoflow.system.stop_signal import StopSignal
 
@@ -50,8 +47,8 @@ class Step:
     settings: Settings
     outcome: Outcome
     stop: StopSignal
+    place: Place
     on_cell: CellCallback | None = None
-    fork_server: ForkServer | None = None
 
 
 def make_notebooks_workflow(
@@ -61,7 +58,7 @@ def make_notebooks_workflow(
     outcome: Outcome | None = None,
     stop: StopSignal | None = None,
     progress: Progress | None = None,
-    fork_server: ForkServer | None = None,
+    place: Place | None = None,
     done: Callable[[], None] | None = None,
 ) -> "prefect.Flow[[str, list[list[str]], dict[str, Any]], Any]":
     """Return a Prefect flow that runs the notebooks of `run.workflow`, each as soon as those that it needs are done.
@@ -69,10 +66,10 @@ def make_notebooks_workflow(
     The flow takes the reference date, the date ranges and the parameters, for display in Prefect; it fails if a
     notebook fails, and is cancelled if `stop` is set. It writes the results into `outcome`, even if the Prefect API
     fails, and calls `progress` for each cell. It calls `done` when all notebooks have ended, before Prefect learns of
-    it. Kernels start faster with a `fork_server`.
+    it. The notebooks are executed in `place`, by default on this machine.
     """
     outcome = Outcome() if outcome is None else outcome
-    steps = _steps(run, settings, outcome, stop or StopSignal(), progress, fork_server)
+    steps = _steps(run, settings, outcome, stop or StopSignal(), progress, place or ThisMachine(settings))
 
     @prefect.flow(
         name=_prefect_name(run.workflow.name),
@@ -98,7 +95,7 @@ def _steps(
     outcome: Outcome,
     stop: StopSignal,
     progress: Progress | None,
-    fork_server: ForkServer | None,
+    place: Place,
 ) -> list[Step]:
     stamp = _stamp(utc_now())
     return [
@@ -109,8 +106,8 @@ def _steps(
             settings=settings,
             outcome=outcome,
             stop=stop,
+            place=place,
             on_cell=functools.partial(progress, notebook.label) if progress else None,
-            fork_server=fork_server,
         )
         for notebook in run.workflow.notebooks
     ]
@@ -141,6 +138,7 @@ def _final_state(outcome: Outcome) -> Any:
 @prefect.task(persist_result=False, cache_policy=NO_CACHE, log_prints=False)
 def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> NotebookOutputs:
     """Run one notebook; `upstream` contains the outputs of the notebooks that it depends on."""
+    started = time.monotonic()
     try:
         with bugs_logged(step.settings.secrets):
             outputs = run_notebook(step, upstream)
@@ -148,6 +146,8 @@ def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Notebo
         step.outcome.errors[step.notebook.label] = error
         # Without its cause: Prefect stores what it gets, and a notebook's traceback can contain anything.
         raise error from None
+    finally:
+        step.outcome.seconds[step.notebook.label] = time.monotonic() - started
     step.outcome.outputs[step.notebook.label] = outputs
     return outputs
 
@@ -157,95 +157,49 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
 
     Raises
     ------
-    NotebookError, ReportError, RunStopped
+    NotebookError, ReportError, RunStopped, NoRoomError
         The executed notebook is written anyway, with the cells that have run.
+    WorkerLostError
+        If the notebook may still be running on another machine.
 
     """
-    step.stop.raise_if_set()
-    notebook, settings = step.notebook, step.settings
-    executed = settings.notebooks_dir / f"{step.stem}.ipynb"
-    try:
-        # Someone may have removed them. Without their parents, which are missing while a disk is not mounted.
-        settings.notebooks_dir.mkdir(exist_ok=True)
-        settings.reports_dir.mkdir(exist_ok=True)
-        _execute(step, executed, upstream)
-        return NotebookOutputs(executed, tuple(_reports(step, executed)))
-    except AutoflowError as error:
-        step.outcome.outputs[notebook.label] = NotebookOutputs(executed)
-        if reason := _reason_for_no_room(error, settings):
-            raise NoRoomError(reason, settings.written_folders) from None
-        raise
-    except OSError as error:
-        step.stop.raise_if_set()
-        if error.errno in NO_ROOM:
-            message = f"notebook '{notebook.label}': could not write {executed}: {error.strerror}"
-            raise NoRoomError(message, [settings.notebooks_dir, settings.reports_dir]) from error
-        raise ReportError(f"notebook '{notebook.label}': could not write {executed}: {error.strerror}") from error
+    result = step.place.carry_out(_work(step, upstream), stop=step.stop, on_cell=step.on_cell)
+    if result.outputs:
+        step.outcome.outputs[step.notebook.label] = result.outputs
+    if result.error:
+        raise result.error
+    assert result.outputs  # noqa: S101 - without an error, there are outputs
+    return result.outputs
 
 
-def _execute(step: Step, executed: Path, upstream: Mapping[str, NotebookOutputs]) -> None:
-    notebook, settings = step.notebook, step.settings
-    execute(
-        notebook.path,
-        executed,
+def _work(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Work:
+    """Return what is to be done: the notebook with its values, and its reports."""
+    run, notebook, settings = step.run, step.notebook, step.settings
+    return Work(
         label=notebook.label,
-        parameters=parameter_values(step.run, notebook, settings.flowapi_url, upstream),
-        environment=settings.kernel_environ,
-        secrets=settings.secrets,
+        notebook=notebook.path,
+        sources=notebook.parameters,
+        values=_values(run),
+        upstream={label: outputs.executed.name for label, outputs in upstream.items()},
+        stem=step.stem,
         timeout=settings.notebook_timeout if notebook.timeout is None else notebook.timeout,
-        stop=step.stop,
-        on_cell=step.on_cell,
-        fork_server=step.fork_server,
+        report_timeout=settings.report_timeout,
+        formats=notebook.output.formats if notebook.output else (),
+        template=notebook.output.template if notebook.output else None,
+        title=run.title or run.workflow.name,
+        dates=run.dates_text,
     )
 
 
-def parameter_values(
-    run: WorkflowRun, notebook: NotebookSpec, flowapi_url: str, upstream: Mapping[str, NotebookOutputs]
-) -> dict[str, Json]:
-    """Return the values of the parameters of `notebook`, by their names in the notebook."""
+def _values(run: WorkflowRun) -> dict[str, Json]:
+    """Return the values that notebooks can use, by their names in workflows.yml."""
     values: dict[str, Json] = {"missing_dates": [date.isoformat() for date in run.missing_dates]}
-    values |= run.parameters
-    values |= {label: str(outputs.executed) for label, outputs in upstream.items()}
-    values |= {
-        "flowapi_url": flowapi_url,
+    return {
+        **values,
+        **run.parameters,
         "reference_date": run.reference_date.isoformat(),
         "date_ranges": [list(interval.as_strings()) for interval in run.date_ranges],
     }
-    return {name: values[source] for name, source in notebook.parameters.items()}
-
-
-def _reason_for_no_room(error: AutoflowError, settings: Settings) -> str | None:
-    """Return why `error` does not count as a failure: it says that a disk is full, or came while one was full."""
-    if isinstance(error, RunStopped):
-        return None
-    # What a cell says may be about a disk that is not AutoFlow's.
-    is_of_cell = isinstance(error, NotebookError) and error.cell is not None
-    if not is_of_cell and says_no_room(str(error)):
-        return str(error)
-    problem = full_disk(settings.written_folders)
-    return f"{error}; {problem}" if problem else None
-
-
-def _reports(step: Step, executed: Path) -> Iterable[Path]:
-    output = step.notebook.output
-    for report_format in output.formats if output else ():
-        report = step.settings.reports_dir / f"{step.stem}.{report_format}"
-        try:
-            convert(
-                executed,
-                report,
-                report_format=report_format,
-                context=ReportContext(workflow=step.run.title or step.run.workflow.name, dates=step.run.dates_text),
-                template=(output.template if output else None) or step.settings.asciidoc_template_path,
-                inputs_dir=step.notebook.path.parent,
-                timeout=step.settings.report_timeout,
-                stop=step.stop,
-            )
-        except ReportError as error:
-            reason = Redaction(step.settings.secrets).of_text(str(error))
-            message = f"notebook '{step.notebook.label}': could not make its report: {reason}"
-            raise ReportError(message, is_death=error.is_death) from None
-        yield report
 
 
 def _stem(run: WorkflowRun, notebook: NotebookSpec, stamp: str) -> str:

@@ -3,24 +3,34 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from autoflow.cluster.work import Place, ThisMachine
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.orchestration.cancellation import Cancellations
 from autoflow.orchestration.flow_runs import FlowRuns
-from autoflow.runs.records import Claim, RunError, RunState
+from autoflow.runs.records import CRASHES_PER_FAILURE, Claim, RunError, RunState
 from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
 from autoflow.runs.statuses import in_ranges
+from autoflow.runs.stuck import in_words
 from autoflow.settings import Settings
-from autoflow.system.log import logger
+from autoflow.system.log import log_fields, logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
 from autoflow.workflows.flow import Progress, make_notebooks_workflow
 from autoflow.workflows.room import Room
 
+if TYPE_CHECKING:
+    # This imports Dask, which is an extra.
+    from autoflow.cluster.client import Cluster
+
 ROOM_POLL_SECONDS = 0.5
-"""How often a run that waits for room on a disk checks whether it is still wanted."""
+"""How often a run that waits for room on a disk, or for a worker, checks whether it is still wanted."""
+
+EXPIRY_POLL_SECONDS = 0.5
+"""How often the claim of a requested run that has lost its worker is checked for its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +39,7 @@ class WorkflowRunner:
 
     It does not limit how many run at a time. `cancellations` stop a run that is cancelled in Prefect. Each of
     `followers` is called after every run, in the thread of the run, so it must return quickly. Kernels start faster
-    with a `fork_server`.
+    with a `fork_server`. With a `cluster`, its workers execute the notebooks.
     """
 
     settings: Settings
@@ -39,11 +49,19 @@ class WorkflowRunner:
     followers: Sequence[Callable[[EndedRun], None]] = ()
     fork_server: ForkServer | None = None
     flow_runs: FlowRuns = field(default_factory=FlowRuns)
+    cluster: "Cluster | None" = None
     room: Room = field(init=False)
 
     def __post_init__(self) -> None:
         """Watch the disks that AutoFlow writes to."""
         object.__setattr__(self, "room", Room(self.settings.written_folders))
+
+    @property
+    def slots(self) -> int:
+        """How many runs should be executed at the same time, now; with a cluster, this changes with its workers."""
+        if self.cluster is None or self.settings.given_parallel_runs:
+            return self.settings.max_parallel_runs
+        return self.cluster.slots
 
     def run(
         self,
@@ -57,7 +75,8 @@ class WorkflowRunner:
         """Run `run` unless it is done or running elsewhere; return its final state, or None if it did not run.
 
         With `again`, run it even if it is done. `progress` is called for each cell. `cancel`, a child of the
-        shutdown's signal, is set when someone cancels what the run is part of.
+        shutdown's signal, is set when someone cancels what the run is part of. A run that loses its worker has
+        crashed; if a user requested it, it is run again once its claim has expired.
 
         Raises
         ------
@@ -66,6 +85,17 @@ class WorkflowRunner:
 
         """
         cancel = cancel or StopSignal(shutdown.stop)
+        state = self._run_once(run, shutdown=shutdown, again=again, progress=progress, cancel=cancel)
+        for _ in range(1, CRASHES_PER_FAILURE):
+            # The dispatcher runs what is due again.
+            if state is not RunState.CRASHED or run.retry or not self._has_expired(run, shutdown, cancel):
+                break
+            state = self._run_once(run, shutdown=shutdown, again=again, progress=progress, cancel=cancel)
+        return state
+
+    def _run_once(
+        self, run: WorkflowRun, *, shutdown: Shutdown, again: bool, progress: Progress | None, cancel: StopSignal
+    ) -> RunState | None:
         if shutdown.is_closing or cancel.is_set or not self._has_room(shutdown, cancel):
             return None
         claim = self.store.claim(
@@ -78,11 +108,22 @@ class WorkflowRunner:
         )
         if claim is None:
             return None
-        return self._run_claimed(run, claim, shutdown, cancel, progress)
+        date = run.reference_date.isoformat()
+        with log_fields(run=claim.id, workflow=run.workflow.name, label=run.label, date=date):
+            return self._run_claimed(run, claim, shutdown, cancel, progress)
+
+    def _has_expired(self, run: WorkflowRun, shutdown: Shutdown, cancel: StopSignal) -> bool:
+        """Wait until the last claim of a run that has lost its worker has expired; return False if it is unwanted."""
+        while not (cancel.is_set or shutdown.wait_until_closing(EXPIRY_POLL_SECONDS)):
+            self.store.give_up_crashed()
+            history = self.store.histories().get(run.key.workflow_key)
+            if history is None or run.reference_date not in history.running:
+                return True
+        return False
 
     def _has_room(self, shutdown: Shutdown, cancel: StopSignal) -> bool:
-        """Wait until the disks have room; return False if the run is no longer wanted."""
-        while self.room.problem():
+        """Wait until the disks have room, and a worker of the cluster; return False if the run is no longer wanted."""
+        while self.room.problem() or (self.cluster and not self.cluster.has_free_slot):
             if cancel.is_set or shutdown.wait_until_closing(ROOM_POLL_SECONDS):
                 return False
         return True
@@ -93,7 +134,7 @@ class WorkflowRunner:
         attempt = f" (attempt {claim.attempt})" if claim.attempt > 1 else ""
         logger.info("started %s%s%s", run, attempt, _why_again(run))
         started = time.monotonic()
-        if self.fork_server:
+        if self.fork_server and not self.cluster:
             self.fork_server.warm_up(self.settings.kernel_environ)
         with self.cancellations.of(StopSignal(cancel)) as watched:
             active = ActiveRun(
@@ -111,19 +152,37 @@ class WorkflowRunner:
             outcome=active.outcome,
             stop=active.stop,
             progress=progress,
-            fork_server=self.fork_server,
+            place=self._place(active),
             done=active.record_if_complete,
         )
         active.execute(workflow, self.flow_runs)
 
+    def _place(self, active: ActiveRun) -> Place:
+        """Return where the notebooks are executed."""
+        if self.cluster is None:
+            return ThisMachine(self.settings, self.fork_server)
+
+        def lost(reason: str) -> None:
+            # First the claim: by the time anything else is stopped, it must not be renewed any more.
+            self.heartbeat.leave(active.claim)
+            active.stop.set(reason)
+
+        return self.cluster.for_claim(active.claim, lost=lost)
+
     def _report_end(self, active: ActiveRun, *, seconds: float) -> RunState:
         """Log how a run ended and notify the followers; return its state."""
+        if active.has_lost_worker:
+            wait = in_words(self.store.crashed_after)
+            logger.warning(
+                "%s crashed: it has lost its worker; due again when its claim expires, in %s", active.run, wait
+            )
+            return RunState.CRASHED
         if active.end is None:
             logger.error("could not record the end of %s: it will be marked as crashed and run again", active.run)
             return RunState.INTERRUPTED
         state = active.end.state
         _log_end(active.run, state, active.outcome, active.end.error, seconds=seconds)
-        self._notify_followers(EndedRun(run=active.run, state=state, outcome=active.outcome))
+        self._notify_followers(EndedRun(run=active.run, state=state, outcome=active.outcome, seconds=seconds))
         return state
 
     def _notify_followers(self, ended: EndedRun) -> None:

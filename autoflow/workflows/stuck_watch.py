@@ -7,7 +7,7 @@ from autoflow.errors import RunStoreError
 from autoflow.model.store import RunStore
 from autoflow.runs.records import WorkflowKey
 from autoflow.runs.stuck import StuckRun
-from autoflow.system.log import logger
+from autoflow.system.log import log_fields, logger
 from autoflow.system.stop_signal import PeriodicThread
 
 LOOK_SECONDS = 15.0
@@ -54,6 +54,8 @@ class StuckWatch:
     def _report(self, runs: Sequence[StuckRun]) -> None:
         for stuck in runs:
             key = stuck.record.key
-            logger.warning("run %d of %s seems stuck: %s; %s", stuck.record.id, key, stuck.why, stuck.what_to_do)
+            date = key.reference_date.isoformat()
+            with log_fields(run=stuck.record.id, workflow=key.workflow, label=stuck.record.label, date=date):
+                logger.warning("run %d of %s seems stuck: %s; %s", stuck.record.id, key, stuck.why, stuck.what_to_do)
         for follower in self._followers:
             follower(runs)

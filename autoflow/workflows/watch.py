@@ -97,6 +97,27 @@ class Watch:
         """Show no sign of life from now on while one of `threads` is dead or hangs."""
         self._guarded = threads
 
+    @property
+    def workflows(self) -> WorkflowsFile:
+        """The last valid workflows.yml."""
+        return self._workflows
+
+    @property
+    def facts(self) -> Facts:
+        """What the daemon has found out."""
+        with self._lock:
+            return self._facts
+
+    @property
+    def attention(self) -> Attention:
+        """What needed attention at the last look."""
+        return self._last
+
+    @property
+    def token_expiry(self) -> datetime.datetime | None:
+        """When the present token expires, in UTC; None if it never does or cannot be read."""
+        return FlowApi.of(self._settings).token_expiry()
+
     def tick_ended(self, error: AutoflowError | None) -> None:
         """Record how a tick ended."""
         now, token = self._clock(), FlowApi.of(self._settings).token_id

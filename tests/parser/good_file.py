@@ -8,6 +8,7 @@ from autoflow.errors import WorkflowsFileError
 from autoflow.parser import parse_workflows_file
 from autoflow.specs import WorkflowsFile
 from tests.conftest import write_notebook
+from tests.parser.schema import check_accepted, check_refused
 
 GOOD = """\
 # Flows above normal.
@@ -65,7 +66,13 @@ def parse(inputs: Path, text: str | bytes) -> WorkflowsFile:
     """Write `text` as workflows.yml and parse it."""
     path = inputs / "workflows.yml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return parse_workflows_file(path)
+    try:
+        found = parse_workflows_file(path)
+    except WorkflowsFileError as error:
+        check_refused(path, error.problems)
+        raise
+    check_accepted(path)
+    return found
 
 
 def problems(inputs: Path, text: str | bytes) -> list[str]:

@@ -43,7 +43,7 @@ class World:
     stuck: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        self.backlog = Backlog(self.slots)
+        self.backlog = Backlog(lambda: self.slots)
 
     def plan(self) -> None:
         """Plan as a tick or the dispatcher does."""

@@ -1,6 +1,7 @@
 """What holds for the due dates of any entry, whichever dates FlowAPI has."""
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from autoflow.dates.completeness import Completeness, Enough
 from autoflow.dates.intervals import IntervalEnds
 from autoflow.dates.periods import Every, period_of
 from autoflow.dates.stencil import DateStencil, PeriodOffset
-from autoflow.runs.plan import due_work
+from autoflow.runs.plan import due_work, planners
 from autoflow.runs.records import Failures, History, WorkflowKey
 from autoflow.specs import NotebookSpec, OnChange, TriggerSpec, WorkflowSpec
 
@@ -152,3 +153,32 @@ def may_be_tried(failures: Failures | None) -> bool:
         return True
     assert failures.last
     return failures.count < 3 and failures.last + failures.count * DAY <= NOW
+
+
+@given(
+    trigger=st.builds(entry, st.sampled_from(Every), elements, needs, after_previous=st.booleans()),
+    on_change=st.sampled_from(OnChange),
+    available=dates,
+    failed=failed_dates,
+    done=dates,
+    running=st.sets(numbers.map(lambda number: START + number * DAY), max_size=3),
+)
+def test_counts_of_a_planner_are_those_of_its_plan(
+    trigger: TriggerSpec,
+    on_change: OnChange,
+    available: set[dt.date],
+    failed: dict[int, Failures],
+    done: set[dt.date],
+    running: set[dt.date],
+) -> None:
+    trigger = replace(trigger, on_change=on_change, earliest_date=START + 5 * DAY)
+    arrivals = {"calls": {date: Arrival(NOW - DAY) for date in sorted(available)[::3]}}
+    history = History(
+        done=frozenset(done),
+        running=frozenset(running),
+        failures={START + number * DAY: each for number, each in failed.items()},
+        started=dict.fromkeys(done, NOW - 2 * DAY),
+    )
+    found = Availability.of(available).with_arrivals(arrivals)
+    (planner,) = planners([trigger], found, {WorkflowKey.of_trigger(trigger): history}, NOW)
+    assert +planner.counts() == Counter(each.status for each in planner.plan())

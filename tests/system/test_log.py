@@ -1,4 +1,6 @@
+import contextvars
 import io
+import json
 import logging
 import re
 import subprocess
@@ -10,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from autoflow.errors import FlowApiError, UnexpectedError
-from autoflow.system.log import Outage, bugs_logged, log_ends_of_threads, logger, set_up_logging
+from autoflow.system.log import Outage, bugs_logged, log_ends_of_threads, log_fields, logger, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -195,3 +197,48 @@ def test_outage_is_logged_once_at_its_beginning_and_once_at_its_end(
         outage.end("it works")
     outage.begin("it fails: %s", "again")
     assert logged == ["it fails: down", "it works", "it fails: again"]
+
+
+def lines_of(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_line_in_json_has_the_fields_of_the_block_around_it(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("INFO", lambda: ["hunter22"], as_json=True)
+    with log_fields(run=7, workflow="w hunter22", label=None):
+        logger.info("hunter22 \u2028 \ud800 %d\nnext", 12)
+        with log_fields(date="2016-01-01"):
+            threading_context = contextvars.copy_context()
+    logger.warning("after")
+    thread = threading.Thread(target=threading_context.run, args=[logger.error, "in a thread"])
+    thread.start()
+    thread.join()
+    first, after, in_thread = lines_of(capsys.readouterr().err)
+    time = first.pop("time")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", str(time))
+    assert first == {
+        "level": "INFO",
+        "logger": "autoflow",
+        "message": "[secret] \u2028 \ud800 12\nnext",
+        "run": 7,
+        "workflow": "w [secret]",
+    }
+    assert after.keys() == {"time", "level", "logger", "message"}
+    assert {"date": "2016-01-01", "run": 7}.items() <= in_thread.items()
+
+
+def test_traceback_in_json_is_one_field_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("INFO", lambda: ["hunter22"], as_json=True)
+    with pytest.raises(UnexpectedError), bugs_logged(["hunter22"]):
+        int("hunter22")
+    (line,) = lines_of(capsys.readouterr().err)
+    assert "hunter22" not in str(line)
+    assert str(line["traceback"]).endswith("invalid literal for int() with base 10: '[secret]'")
+    assert str(line["traceback"]).count("\n") > 2
+
+
+def test_lines_of_libraries_are_in_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("INFO", lambda: ["hunter22"], as_json=True)
+    logging.getLogger("urllib3.connectionpool").warning("retrying\nhunter22")
+    (line,) = lines_of(capsys.readouterr().err)
+    assert (line["logger"], line["message"]) == ("urllib3.connectionpool", "retrying [secret]")

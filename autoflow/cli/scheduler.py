@@ -1,0 +1,27 @@
+"""`autoflow scheduler`: run the scheduler of a cluster."""
+
+import click
+
+from autoflow.cli.session import Session, pass_session
+from autoflow.cluster.scheduler import run_scheduler
+from autoflow.errors import AutoflowError, ExitCode
+from autoflow.system.log import set_up_logging
+from autoflow.system.stop_signal import Shutdown, closing_on_signals
+
+
+@click.command
+@pass_session
+def scheduler(session: Session) -> ExitCode:
+    """Run the scheduler of a cluster, at the address in AUTOFLOW_DASK_SCHEDULER, until SIGTERM or Ctrl-C.
+
+    \b
+    Example: AUTOFLOW_DASK_SCHEDULER=tcp://127.0.0.1:8786 autoflow scheduler
+    """
+    settings = session.settings
+    if settings.dask_scheduler is None:
+        raise AutoflowError("AUTOFLOW_DASK_SCHEDULER is not set: where the scheduler listens, such as tls://name:8786")
+    set_up_logging(settings.log_level, lambda: settings.secrets)
+    shutdown = Shutdown()
+    with closing_on_signals(shutdown) as interrupted:
+        run_scheduler(settings, shutdown)
+    return ExitCode.INTERRUPTED if interrupted else ExitCode.SUCCESS

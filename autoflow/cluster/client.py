@@ -1,0 +1,308 @@
+"""The daemon's end of a cluster: it chooses a worker for each notebook, sends the order and waits for the answer."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+import distributed
+
+from autoflow.cluster.options import log_with_autoflow, set_options
+from autoflow.cluster.orders import Answer, Order, Verdict
+from autoflow.cluster.roster import Roster, WorkerInfo, worker_info
+from autoflow.cluster.tasks import perform, stop_order
+from autoflow.cluster.versions import code_version
+from autoflow.cluster.work import Result, Work
+from autoflow.errors import NotebookError, WorkerLostError
+from autoflow.notebooks.execution import CellCallback
+from autoflow.runs.records import Claim, utc_now
+from autoflow.settings import Settings
+from autoflow.system.log import Outage, logger
+from autoflow.system.stop_signal import PeriodicThread, StopSignal
+from autoflow.utils import first_line
+
+LOOK_SECONDS = 1.0
+"""How often the daemon asks the scheduler for its workers."""
+
+ANSWER_SECONDS = 5.0
+"""How long the scheduler may take to answer, in seconds."""
+
+WAIT_SECONDS = 1.0
+"""How often an order that waits for a slot or for its answer looks around, in seconds."""
+
+STOP_PATIENCE = 8.0
+"""How long a worker may take to stop an order, in seconds."""
+
+GONE_AFTER = 5.0
+"""How long the scheduler may not know the worker of an order before the order is lost, in seconds."""
+
+REFUSED_PAUSE = 10.0
+"""How long a worker that has refused an order does not get it again, unless there is no other, in seconds."""
+
+
+class Cluster:
+    """Has the notebooks of runs executed by the workers of a Dask cluster, for the duration of the `with` block.
+
+    It connects to the scheduler in the background, and again whenever the connection is lost.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.topic = f"autoflow-{uuid.uuid4().hex}"
+        self.roster = Roster()
+        self._client: distributed.Client | None = None
+        self._progress: dict[str, CellCallback] = {}
+        self._outage = Outage()
+        self._emptiness = Outage()
+        self._looking = PeriodicThread("cluster", self.look, LOOK_SECONDS)
+        set_options(settings.heartbeat_timeout)
+        log_with_autoflow()
+
+    def __enter__(self) -> Self:
+        """Connect, if the scheduler responds, and keep looking for workers."""
+        self.look()
+        self._looking.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Disconnect; orders in progress are stopped."""
+        self._looking.__exit__()
+        self._disconnect()
+
+    @property
+    def slots(self) -> int:
+        """How many notebooks the cluster executes at a time."""
+        return self.roster.slots
+
+    @property
+    def has_free_slot(self) -> bool:
+        """Whether a worker can take an order now."""
+        return self.roster.has_free_slot
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the scheduler responds."""
+        return self._client is not None and self._client.status == "running"
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the workers, also those that get no orders, by name."""
+        return self.roster.workers()
+
+    def for_claim(self, claim: Claim, *, lost: Callable[[str], None]) -> "ClaimedPlace":
+        """Return where the notebooks of a claimed run are executed; `lost` is called when a worker is lost."""
+        return ClaimedPlace(self, claim, lost)
+
+    def look(self) -> None:
+        """Connect if there is no connection, and ask for the workers."""
+        try:
+            client = self._connected()
+            scheduler: Any = client.scheduler
+            found = client.sync(scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS)
+        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+            self._outage.begin(
+                "the Dask scheduler at %s does not respond (%s); runs wait for it",
+                self.settings.dask_scheduler,
+                first_line(error),
+            )
+            self._disconnect()
+            self.roster.update(())
+            return
+        self._outage.end("connected to the Dask scheduler at %s again", self.settings.dask_scheduler)
+        version, now = code_version(), utc_now()
+        self.roster.update(
+            worker_info(address, identity, version=version, topic=self.topic, now=now)
+            for address, identity in found["workers"].items()
+        )
+        if self.slots:
+            self._emptiness.end("runs continue")
+        else:
+            self._emptiness.begin("no worker of the cluster can execute notebooks; runs wait for one")
+
+    def client(self) -> distributed.Client:
+        """Return the connection; raise OSError if there is none at present."""
+        client = self._client
+        if client is None or client.status != "running":
+            raise OSError("there is no connection to the scheduler")
+        return client
+
+    def expect_progress(self, order: Order, on_cell: CellCallback | None) -> None:
+        """Call `on_cell` for each cell of an order that starts, until `forget_progress`."""
+        if on_cell:
+            self._progress[order.id] = on_cell
+
+    def forget_progress(self, order: Order) -> None:
+        """Call nothing any more for an order."""
+        self._progress.pop(order.id, None)
+
+    def _connected(self) -> distributed.Client:
+        if self._client is not None and self._client.status != "running":
+            self._disconnect()
+        if self._client is None:
+            client = distributed.Client(
+                self.settings.dask_scheduler,
+                set_as_default=False,
+                direct_to_workers=False,
+                name="autoflow",
+                timeout=ANSWER_SECONDS,
+            )
+            client.subscribe_topic(self.topic, self._hear)
+            self._client = client
+        return self._client
+
+    def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            with suppress(OSError, TimeoutError, RuntimeError):
+                client.close(timeout=1.0)
+        self.roster.wake()
+
+    def _hear(self, event: tuple[float, Any]) -> None:
+        """Pass on the progress of an order."""
+        _, message = event
+        if on_cell := self._progress.get(message["order"]):
+            on_cell(message["cell"], message["cells"])
+
+
+@dataclass(frozen=True)
+class ClaimedPlace:
+    """Where the notebooks of a claimed run are executed: whichever worker has most free slots."""
+
+    cluster: Cluster
+    claim: Claim
+    lost: Callable[[str], None]
+
+    def carry_out(self, work: Work, *, stop: StopSignal, on_cell: CellCallback | None = None) -> Result:
+        """Have a worker execute the notebook and make its reports, see `Place`; wait until one can."""
+        refusals, outage = _Refusals(), Outage()
+        while True:
+            address = self._slot(refusals, stop)
+            try:
+                answer = self._ask(address, work, stop, on_cell)
+            except WorkerLostError as error:
+                logger.warning("lost the notebook '%s' of %s: %s", work.label, self.claim.key, error)
+                self.lost(str(error))
+                raise
+            finally:
+                self.cluster.roster.give_back(address)
+            if isinstance(answer, Result):
+                return answer
+            refusals.add(address)
+            outage.begin("the notebook '%s' of %s waits: worker %s: %s", work.label, self.claim.key, address, answer)
+
+    def _slot(self, refusals: "_Refusals", stop: StopSignal) -> str:
+        """Take a slot of a worker, when one is free; raise RunStopped if `stop` is set before."""
+        roster = self.cluster.roster
+        with stop.calling(roster.wake):
+            while True:
+                stop.raise_if_set()
+                if address := roster.take(avoided=refusals.recent()):
+                    return address
+                roster.wait(WAIT_SECONDS)
+
+    def _ask(self, address: str, work: Work, stop: StopSignal, on_cell: CellCallback | None) -> Result | str:
+        """Send an order to a worker; return the result, or why the worker refuses the order."""
+        try:
+            client = self.cluster.client()
+            order = Order.of(work, claim_id=self.claim.id, topic=self.cluster.topic, wants_progress=on_cell is not None)
+        except OSError as error:
+            if error.filename:
+                return Result(error=_unreadable(work, error))
+            return first_line(error)
+        self.cluster.expect_progress(order, on_cell)
+        try:
+            answer = _Sent(self.cluster, client, order, address).answer(stop)
+        finally:
+            self.cluster.forget_progress(order)
+        if answer.verdict is Verdict.LOST:
+            raise WorkerLostError(f"worker {address} ended its kernel: {answer.reason}")
+        return answer.result if answer.verdict is Verdict.DONE else answer.reason
+
+
+def _unreadable(work: Work, error: OSError) -> NotebookError:
+    """Return the error of a notebook that the daemon itself cannot read, as without a cluster."""
+    return NotebookError(work.label, None, type(error).__name__, f"cannot read {error.filename}: {error.strerror}")
+
+
+class _Refusals:
+    """The workers that have refused an order a short while ago."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def add(self, address: str) -> None:
+        self._until[address] = time.monotonic() + REFUSED_PAUSE
+
+    def recent(self) -> list[str]:
+        now = time.monotonic()
+        return [address for address, until in self._until.items() if until > now]
+
+
+class _Sent:
+    """An order that has been sent to a worker."""
+
+    def __init__(self, cluster: Cluster, client: distributed.Client, order: Order, address: str) -> None:
+        self._cluster = cluster
+        self._client = client
+        self._order = order
+        self._address = address
+        self._woken = threading.Event()
+        self._future = client.submit(
+            perform,
+            order.as_text(cluster.settings),
+            key=f"order-{order.claim_id}-{order.id}",
+            workers=[address],
+            allow_other_workers=False,
+            retries=0,
+            pure=False,
+        )
+        self._future.add_done_callback(lambda _: self._woken.set())
+
+    def answer(self, stop: StopSignal) -> Answer:
+        """Wait for the answer; have the worker stop the order when `stop` is set.
+
+        Raises
+        ------
+        WorkerLostError
+            If there will be none.
+
+        """
+        with stop.calling(self._woken.set):
+            self._wait(stop)
+        try:
+            text = self._future.result(timeout=ANSWER_SECONDS)
+        except Exception as error:
+            # Whatever Dask raises: nobody knows what the worker does.
+            raise WorkerLostError(f"worker {self._address} is gone ({type(error).__name__})") from error
+        finally:
+            self._future.release()
+        return Answer.of_text(text, self._cluster.settings)
+
+    def _wait(self, stop: StopSignal) -> None:
+        seen_at, stopped_at = time.monotonic(), None
+        while not self._future.done():
+            now = time.monotonic()
+            if self._cluster.roster.has(self._address):
+                seen_at = now
+            if stop.is_set and stopped_at is None:
+                stopped_at = now
+                threading.Thread(target=self._request_stop, args=[stop.reason], daemon=True).start()
+            if now - seen_at > GONE_AFTER or self._client.status == "closed":
+                raise self._given_up("is gone")
+            if stopped_at is not None and now - stopped_at > STOP_PATIENCE:
+                raise self._given_up(f"did not stop within {STOP_PATIENCE:.0f} s")
+            self._woken.wait(WAIT_SECONDS)
+            self._woken.clear()
+
+    def _given_up(self, reason: str) -> WorkerLostError:
+        """Let the scheduler forget the order, so that the lease ends; return the error to raise."""
+        with suppress(Exception):
+            self._future.cancel()
+        return WorkerLostError(f"worker {self._address} {reason}")
+
+    def _request_stop(self, reason: str) -> None:
+        # If the worker does not get the request, the order is lost.
+        with suppress(Exception):
+            self._client.run(stop_order, self._order.id, reason, workers=[self._address], on_error="ignore")

@@ -1,0 +1,180 @@
+"""Orders to workers and their answers, as JSON: no secrets, no paths of a machine, and nothing that is code."""
+
+import enum
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoflow.cluster.versions import code_version, file_digest
+from autoflow.cluster.work import Result, Work
+from autoflow.errors import (
+    AutoflowError,
+    NoRoomError,
+    NotebookError,
+    ReportError,
+    RunStopped,
+    UnexpectedError,
+)
+from autoflow.runs.run import NotebookOutputs
+from autoflow.settings import Settings
+from autoflow.specs import ReportFormat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A notebook for a worker to execute, under the claim with this number.
+
+    `digests` has those of the notebook and of its template, by their paths. Progress goes to the Dask topic `topic`,
+    which identifies the daemon; `wants_progress` is whether anyone waits for it. `version` is that of the daemon.
+    """
+
+    work: Work
+    claim_id: int
+    topic: str
+    digests: Mapping[Path, str]
+    wants_progress: bool = False
+    version: str = field(default_factory=code_version)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @classmethod
+    def of(cls, work: Work, *, claim_id: int, topic: str, wants_progress: bool) -> "Order":
+        """Return an order for `work` with its files as they are now; raise OSError if one cannot be read."""
+        paths = [work.notebook, *([work.template] if work.template else [])]
+        digests = {path: file_digest(path) for path in paths}
+        return cls(work=work, claim_id=claim_id, topic=topic, digests=digests, wants_progress=wants_progress)
+
+    def as_text(self, settings: Settings) -> str:
+        """Return the order as JSON, with paths relative to the inputs folder."""
+        work = self.work
+        content = {
+            "id": self.id,
+            "version": self.version,
+            "claim": self.claim_id,
+            "topic": self.topic,
+            "progress": self.wants_progress,
+            "digests": {_relative(path, settings): digest for path, digest in self.digests.items()},
+            "label": work.label,
+            "notebook": _relative(work.notebook, settings),
+            "sources": dict(work.sources),
+            "values": dict(work.values),
+            "upstream": dict(work.upstream),
+            "stem": work.stem,
+            "timeout": work.timeout,
+            "report_timeout": work.report_timeout,
+            "formats": [str(each) for each in work.formats],
+            "template": _relative(work.template, settings) if work.template else None,
+            "title": work.title,
+            "dates": work.dates,
+        }
+        return json.dumps(content)
+
+    @classmethod
+    def of_text(cls, text: str, settings: Settings) -> "Order":
+        """Return the order in a text, with paths in the inputs folder of these settings."""
+        content = json.loads(text)
+        inputs = settings.inputs_dir
+        work = Work(
+            label=content["label"],
+            notebook=inputs / content["notebook"],
+            sources=content["sources"],
+            values=content["values"],
+            upstream=content["upstream"],
+            stem=content["stem"],
+            timeout=content["timeout"],
+            report_timeout=content["report_timeout"],
+            formats=tuple(map(ReportFormat, content["formats"])),
+            template=inputs / content["template"] if content["template"] else None,
+            title=content["title"],
+            dates=content["dates"],
+        )
+        return cls(
+            work=work,
+            claim_id=content["claim"],
+            topic=content["topic"],
+            digests={inputs / path: digest for path, digest in content["digests"].items()},
+            wants_progress=content["progress"],
+            version=content["version"],
+            id=content["id"],
+        )
+
+
+def version_of(text: str) -> tuple[str, str]:
+    """Return the id and the version of the order in a text, which may be that of another AutoFlow."""
+    content = json.loads(text)
+    return str(content.get("id")), str(content.get("version"))
+
+
+def _relative(path: Path, settings: Settings) -> str:
+    """Return a path relative to the inputs folder; as it is if it is elsewhere."""
+    is_input = path.is_relative_to(settings.inputs_dir)
+    return (path.relative_to(settings.inputs_dir) if is_input else path).as_posix()
+
+
+class Verdict(enum.StrEnum):
+    """What a worker answers to an order."""
+
+    DONE = "done"
+    """The notebook was executed, with the result in the answer."""
+    REFUSED = "refused"
+    """Nothing of it runs, for a reason that is not the notebook's: another worker may do it."""
+    LOST = "lost"
+    """Its kernel was ended because its claim was no longer valid, or could not be seen to be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The answer of a worker. `reason` is empty if it has a `result`."""
+
+    verdict: Verdict
+    result: Result = field(default_factory=Result)
+    reason: str = ""
+
+    def as_text(self) -> str:
+        """Return the answer as JSON, with the names of files."""
+        outputs, error = self.result.outputs, self.result.error
+        files = [outputs.executed.name, *(path.name for path in outputs.reports)] if outputs else None
+        content = {"verdict": self.verdict.value, "reason": self.reason, "files": files}
+        return json.dumps(content | {"error": _error_as_json(error) if error else None})
+
+    @classmethod
+    def of_text(cls, text: str, settings: Settings) -> "Answer":
+        """Return the answer in a text, with paths in the output folders of these settings."""
+        content = json.loads(text)
+        outputs = None
+        if content["files"]:
+            executed, *reports = content["files"]
+            paths = tuple(settings.reports_dir / name for name in reports)
+            outputs = NotebookOutputs(settings.notebooks_dir / executed, paths)
+        error = _error_of_json(content["error"], settings) if content["error"] else None
+        result = Result(outputs=outputs, error=error)
+        return cls(verdict=Verdict(content["verdict"]), result=result, reason=content["reason"])
+
+
+def _error_as_json(error: AutoflowError) -> dict[str, Any]:
+    content: dict[str, Any] = {"class": type(error).__name__, "message": str(error), "is_death": error.is_death}
+    if isinstance(error, NotebookError):
+        names = ("notebook", "cell", "error_class", "error_message", "code")
+        content |= {name: getattr(error, name) for name in names}
+    if isinstance(error, ReportError):
+        content["is_timeout"] = error.is_timeout
+    return content
+
+
+def _error_of_json(content: Mapping[str, Any], settings: Settings) -> AutoflowError:
+    message, is_death = content["message"], content["is_death"]
+    match content["class"]:
+        case NotebookError.__name__:
+            place = (content["notebook"], content["cell"], content["error_class"], content["error_message"])
+            return NotebookError(*place, code=content["code"], is_death=is_death)
+        case ReportError.__name__:
+            return ReportError(message, is_death=is_death, is_timeout=content["is_timeout"])
+        case NoRoomError.__name__:
+            return NoRoomError(message, settings.written_folders)
+        case RunStopped.__name__:
+            return RunStopped(message)
+        case UnexpectedError.__name__:
+            return UnexpectedError(message)
+    return AutoflowError(message)

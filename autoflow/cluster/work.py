@@ -1,0 +1,186 @@
+"""One notebook of a run with its reports: what is to be done, and doing it on this machine."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunStopped
+from autoflow.kernels.fork_server import ForkServer
+from autoflow.notebooks.execution import CellCallback, execute
+from autoflow.notebooks.redaction import Redaction
+from autoflow.reports import ReportContext, convert
+from autoflow.runs.run import NotebookOutputs
+from autoflow.settings import Settings
+from autoflow.specs import Json, ReportFormat
+from autoflow.system.disk import NO_ROOM, full_disk, says_no_room
+from autoflow.system.stop_signal import StopSignal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A notebook to execute, and the reports to make of it.
+
+    `label` is its name in the workflow, and `notebook` its absolute path. `sources` maps the names of its parameters
+    to their sources: a name in `values`, or in `upstream`, which has the names of executed notebooks, or
+    ``flowapi_url``. The names of its output files start with `stem`. `timeout` limits the notebook, and
+    `report_timeout` each report, in seconds. `template` is None for the one in the settings. `title` and `dates` are
+    for the footers of reports.
+    """
+
+    label: str
+    notebook: Path
+    sources: Mapping[str, str]
+    values: Mapping[str, Json]
+    upstream: Mapping[str, str]
+    stem: str
+    timeout: float
+    report_timeout: float
+    formats: tuple[ReportFormat, ...] = ()
+    template: Path | None = None
+    title: str = ""
+    dates: str = ""
+
+    def parameters(self, settings: Settings) -> dict[str, Json]:
+        """Return the values of the parameters, by their names in the notebook."""
+        values = {**self.values, "flowapi_url": settings.flowapi_url}
+        values |= {label: str(settings.notebooks_dir / name) for label, name in self.upstream.items()}
+        return {name: values[source] for name, source in self.sources.items()}
+
+    def executed(self, settings: Settings) -> Path:
+        """Return the path of the executed notebook."""
+        return settings.notebooks_dir / f"{self.stem}.ipynb"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The files that work has produced, None if there are none, and its error, None if all went well."""
+
+    outputs: NotebookOutputs | None = None
+    error: AutoflowError | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """How work is stopped, watched and helped.
+
+    `on_cell` is called for each cell. Kernels start faster with a `fork_server`. `confirm` is called right before each
+    file appears in its place, and may raise RunStopped to prevent it.
+    """
+
+    stop: StopSignal
+    on_cell: CellCallback | None = None
+    fork_server: ForkServer | None = None
+    confirm: Callable[[], None] | None = None
+
+
+class Place(Protocol):
+    """Where the notebooks of a run are executed."""
+
+    def carry_out(self, work: Work, *, stop: StopSignal, on_cell: CellCallback | None = None) -> Result:
+        """Execute the notebook and make its reports; `on_cell` is called for each cell.
+
+        Raises
+        ------
+        RunStopped
+            If `stop` is set before it starts.
+        WorkerLostError
+            If it is unknown whether the notebook is still running.
+
+        """
+
+
+@dataclass(frozen=True)
+class ThisMachine:
+    """Executes notebooks on this machine. Kernels start faster with a `fork_server`."""
+
+    settings: Settings
+    fork_server: ForkServer | None = None
+
+    def carry_out(self, work: Work, *, stop: StopSignal, on_cell: CellCallback | None = None) -> Result:
+        """Execute the notebook and make its reports, see `Place`."""
+        return carry_out(work, self.settings, Means(stop=stop, on_cell=on_cell, fork_server=self.fork_server))
+
+
+def carry_out(work: Work, settings: Settings, means: Means) -> Result:
+    """Execute the notebook and make its reports on this machine.
+
+    The executed notebook is written even if it fails, with the cells that have run. The error is a NotebookError, a
+    ReportError, a NoRoomError or RunStopped.
+
+    Raises
+    ------
+    RunStopped
+        If it is stopped before it starts.
+
+    """
+    means.stop.raise_if_set()
+    executed = work.executed(settings)
+    try:
+        # Someone may have removed them. Without their parents, which are missing while a disk is not mounted.
+        settings.notebooks_dir.mkdir(exist_ok=True)
+        settings.reports_dir.mkdir(exist_ok=True)
+        _execute(work, settings, means)
+        reports = tuple(_reports(work, settings, means))
+        return Result(outputs=NotebookOutputs(executed, reports))
+    except AutoflowError as error:
+        reason = _reason_for_no_room(error, settings)
+        no_room = NoRoomError(reason, settings.written_folders) if reason else None
+        return Result(outputs=NotebookOutputs(executed), error=no_room or error)
+    except OSError as error:
+        if means.stop.is_set:
+            return Result(error=RunStopped(means.stop.reason))
+        message = f"notebook '{work.label}': could not write {executed}: {error.strerror}"
+        if error.errno in NO_ROOM:
+            return Result(error=NoRoomError(message, [settings.notebooks_dir, settings.reports_dir]))
+        return Result(error=ReportError(message))
+
+
+def _execute(work: Work, settings: Settings, means: Means) -> None:
+    execute(
+        work.notebook,
+        work.executed(settings),
+        label=work.label,
+        parameters=work.parameters(settings),
+        environment=settings.kernel_environ,
+        secrets=settings.secrets,
+        timeout=work.timeout,
+        stop=means.stop,
+        on_cell=means.on_cell,
+        fork_server=means.fork_server,
+        confirm=means.confirm,
+    )
+
+
+def _reports(work: Work, settings: Settings, means: Means) -> Iterator[Path]:
+    for report_format in work.formats:
+        report = settings.reports_dir / f"{work.stem}.{report_format}"
+        try:
+            convert(
+                work.executed(settings),
+                report,
+                report_format=report_format,
+                context=ReportContext(workflow=work.title, dates=work.dates),
+                template=work.template or settings.asciidoc_template_path,
+                inputs_dir=work.notebook.parent,
+                timeout=work.report_timeout,
+                stop=means.stop,
+                confirm=means.confirm,
+            )
+        except ReportError as error:
+            reason = Redaction(settings.secrets).of_text(str(error))
+            message = f"notebook '{work.label}': could not make its report: {reason}"
+            raise ReportError(message, is_death=error.is_death) from None
+        yield report
+
+
+def _reason_for_no_room(error: AutoflowError, settings: Settings) -> str | None:
+    """Return why `error` does not count as a failure: it says that a disk is full, or came while one was full."""
+    if isinstance(error, RunStopped):
+        return None
+    # What a cell says may be about a disk that is not AutoFlow's.
+    is_of_cell = isinstance(error, NotebookError) and error.cell is not None
+    if not is_of_cell and says_no_room(str(error)):
+        return str(error)
+    problem = full_disk(settings.written_folders)
+    return f"{error}; {problem}" if problem else None
