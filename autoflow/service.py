@@ -53,7 +53,8 @@ def serve(
     with assembled(settings, store, triggers=triggers, fork_server=fork_server, followers=of_runs) as assembly:
         runner, stuck_watch = assembly.runner, assembly.stuck_watch
         notifier, entries = assembly.notifier, assembly.entries
-        watch = Watch(settings, store, workflows, notifier=notifier, page=assembly.page, followers=[entries.follow])
+        watch = Watch(settings, store, workflows, notifier=notifier, page=assembly.page)
+        watch.followers.append(entries.follow)
         followers = _TickFollowers(notifier, watch, entries, metrics)
         with (
             entries.running(workflows.sensor),

@@ -60,7 +60,6 @@ class Watch:
         notifier: Notifier,
         page: PageWriter,
         clocks: Clocks | None = None,
-        followers: Sequence[Callable[[SensorSpec], None]] = (),
     ) -> None:
         clocks = clocks or Clocks()
         self._settings = settings
@@ -68,7 +67,7 @@ class Watch:
         self._workflows = workflows
         self._notifier = notifier
         self._page = page
-        self._followers = followers
+        self.followers: list[Callable[[SensorSpec], None]] = []
         self._clock, self._seconds = clocks.now, clocks.seconds
         self._files = DaemonFiles(home=settings.prefect_home)
         self._lock = threading.Lock()
@@ -162,7 +161,7 @@ class Watch:
         """Apply a changed workflows.yml."""
         if self._unapplied is None:
             return
-        for follower in self._followers:
+        for follower in self.followers:
             follower(self._unapplied.sensor)
         self._page.follow(self._unapplied.sensor.triggers)
         self._notifier.follow(self._unapplied.sensor.triggers)
