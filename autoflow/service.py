@@ -54,14 +54,15 @@ def serve(
         runner, stuck_watch = assembly.runner, assembly.stuck_watch
         notifier, entries = assembly.notifier, assembly.entries
         watch = Watch(settings, store, workflows, notifier=notifier, page=assembly.page)
-        watch.followers.append(entries.follow)
+        watch.add_follower(entries.follow)
+        watch.add_cluster(runner.cluster)
         followers = _TickFollowers(notifier, watch, entries, metrics)
         with (
             entries.running(workflows.sensor),
             Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher,
         ):
             if metrics:
-                metrics.watch(Daemon(settings, store, watch, dispatcher, notifier, fork_server))
+                metrics.watch(Daemon(settings, store, watch, dispatcher, notifier, runner))
             sensor = Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=shutdown.wait_until_closing)
             if once or workflows.sensor.schedule is None:
                 with watch.running():

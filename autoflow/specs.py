@@ -72,6 +72,14 @@ class OutputSpec:
     template: Path | None = None
 
 
+@dataclass(frozen=True)
+class PoolSpec:
+    """A pool of notebooks, over all workflows, of which at most `size` run at a time."""
+
+    name: str
+    size: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class NotebookSpec:
     """A notebook of a workflow.
@@ -79,7 +87,8 @@ class NotebookSpec:
     `label` is its name within the workflow. `path` is the absolute path of the notebook file. `parameters` maps the
     notebook's own parameter names to their sources: a parameter of the workflow, the label of another notebook, or an
     automatic parameter. `timeout` limits the whole notebook, in seconds: None stands for the timeout in the settings,
-    `NO_TIMEOUT` for no limit.
+    `NO_TIMEOUT` for no limit. `memory` limits what it and all that it starts may use together, in bytes. `secrets` are
+    the names of secrets that only notebooks that list them get; `hidden` are those that only others get.
     """
 
     label: str
@@ -87,6 +96,10 @@ class NotebookSpec:
     parameters: Mapping[str, str] = field(default_factory=dict)
     output: OutputSpec | None = None
     timeout: float | None = None
+    memory: int | None = None
+    pool: PoolSpec | None = None
+    secrets: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from autoflow.utils import redact
 VERBS = {
     "backfill": ("backfill", "Run a workflow for a range of dates."),
     "cancel": ("cancel", "End a run that is in progress."),
+    "cluster": ("cluster", "Prepare a cluster of several machines."),
     "forget": ("forget", "Delete a run with its outputs."),
     "health": ("health", "Check whether the daemon is healthy."),
     "init": ("init", "Make a folder with a first workflow."),

@@ -5,20 +5,22 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import distributed
 
 from autoflow.cluster.options import log_with_autoflow, set_options
 from autoflow.cluster.orders import Answer, Order, Verdict
-from autoflow.cluster.roster import Roster, WorkerInfo, worker_info
+from autoflow.cluster.roster import Roster, WorkerInfo, state_of, worker_info
+from autoflow.cluster.security import first_expiry, security
 from autoflow.cluster.tasks import perform, stop_order
 from autoflow.cluster.versions import code_version
 from autoflow.cluster.work import Result, Work
-from autoflow.errors import NotebookError, WorkerLostError
+from autoflow.errors import ClusterError, NotebookError, WorkerLostError
 from autoflow.notebooks.execution import CellCallback
 from autoflow.runs.records import Claim, utc_now
+from autoflow.runs.workers import ClusterState
 from autoflow.settings import Settings
 from autoflow.system.log import Outage, logger
 from autoflow.system.stop_signal import PeriodicThread, StopSignal
@@ -46,7 +48,8 @@ REFUSED_PAUSE = 10.0
 class Cluster:
     """Has the notebooks of runs executed by the workers of a Dask cluster, for the duration of the `with` block.
 
-    It connects to the scheduler in the background, and again whenever the connection is lost.
+    It connects to the scheduler in the background, and again whenever the connection is lost. SettingsError is raised
+    if the certificates for it are missing or wrong.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -58,6 +61,7 @@ class Cluster:
         self._outage = Outage()
         self._emptiness = Outage()
         self._looking = PeriodicThread("cluster", self.look, LOOK_SECONDS)
+        self._security = security(settings)
         set_options(settings.heartbeat_timeout)
         log_with_autoflow()
 
@@ -70,7 +74,7 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         """Disconnect; orders in progress are stopped."""
         self._looking.__exit__()
-        self._disconnect()
+        self.disconnect()
 
     @property
     def slots(self) -> int:
@@ -91,6 +95,16 @@ class Cluster:
         """Return the workers, also those that get no orders, by name."""
         return self.roster.workers()
 
+    def state(self) -> ClusterState:
+        """Return the cluster as this daemon sees it."""
+        expiry = first_expiry(self.settings)
+        return ClusterState(
+            scheduler=str(self.settings.dask_scheduler),
+            is_connected=self.is_connected,
+            workers=tuple(map(state_of, self.workers())),
+            expiry=expiry.replace(tzinfo=None) if expiry else None,
+        )
+
     def for_claim(self, claim: Claim, *, lost: Callable[[str], None]) -> "ClaimedPlace":
         """Return where the notebooks of a claimed run are executed; `lost` is called when a worker is lost."""
         return ClaimedPlace(self, claim, lost)
@@ -98,28 +112,33 @@ class Cluster:
     def look(self) -> None:
         """Connect if there is no connection, and ask for the workers."""
         try:
-            client = self._connected()
-            scheduler: Any = client.scheduler
-            found = client.sync(scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS)
-        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
-            self._outage.begin(
-                "the Dask scheduler at %s does not respond (%s); runs wait for it",
-                self.settings.dask_scheduler,
-                first_line(error),
-            )
-            self._disconnect()
+            found = self.ask()
+        except ClusterError as error:
+            self._outage.begin("%s; runs wait for it", error)
             self.roster.update(())
             return
         self._outage.end("connected to the Dask scheduler at %s again", self.settings.dask_scheduler)
-        version, now = code_version(), utc_now()
-        self.roster.update(
-            worker_info(address, identity, version=version, topic=self.topic, now=now)
-            for address, identity in found["workers"].items()
-        )
+        self.roster.update(found)
         if self.slots:
             self._emptiness.end("runs continue")
         else:
             self._emptiness.begin("no worker of the cluster can execute notebooks; runs wait for one")
+
+    def ask(self) -> list[WorkerInfo]:
+        """Connect if there is no connection, and return the workers; raise ClusterError if that fails."""
+        try:
+            client = self._connected()
+            scheduler: Any = client.scheduler
+            found = client.sync(scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS)
+        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+            self.disconnect()
+            address = self.settings.dask_scheduler
+            raise ClusterError(f"the Dask scheduler at {address} does not respond ({first_line(error)})") from error
+        version, now = code_version(), utc_now()
+        return [
+            worker_info(address, identity, version=version, topic=self.topic, now=now)
+            for address, identity in found["workers"].items()
+        ]
 
     def client(self) -> distributed.Client:
         """Return the connection; raise OSError if there is none at present."""
@@ -139,10 +158,11 @@ class Cluster:
 
     def _connected(self) -> distributed.Client:
         if self._client is not None and self._client.status != "running":
-            self._disconnect()
+            self.disconnect()
         if self._client is None:
             client = distributed.Client(
                 self.settings.dask_scheduler,
+                security=self._security,
                 set_as_default=False,
                 direct_to_workers=False,
                 name="autoflow",
@@ -152,7 +172,8 @@ class Cluster:
             self._client = client
         return self._client
 
-    def _disconnect(self) -> None:
+    def disconnect(self) -> None:
+        """End the connection, if there is one."""
         client, self._client = self._client, None
         if client is not None:
             with suppress(OSError, TimeoutError, RuntimeError):
@@ -164,6 +185,24 @@ class Cluster:
         _, message = event
         if on_cell := self._progress.get(message["order"]):
             on_cell(message["cell"], message["cells"])
+
+
+def inspected(settings: Settings) -> ClusterState:
+    """Return the cluster as a daemon with these settings would see it now.
+
+    Raises
+    ------
+    ClusterError
+        If its scheduler does not respond.
+    SettingsError
+        If the certificates for it are missing or wrong.
+
+    """
+    cluster = Cluster(settings)
+    try:
+        return replace(cluster.state(), is_connected=True, workers=tuple(map(state_of, cluster.ask())))
+    finally:
+        cluster.disconnect()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.claim_ages import ClaimAges
 from autoflow.notebooks.execution import CellCallback
 from autoflow.settings import Settings
-from autoflow.system.log import bugs_logged, logger
+from autoflow.system.log import bugs_logged, log_fields, logger
 from autoflow.system.stop_signal import StopSignal
 
 INPUTS_PATIENCE = 5.0
@@ -123,7 +123,7 @@ class Desk:
     def perform(self, text: str, line: Line) -> str:
         """Carry out the order in a text; return the answer."""
         try:
-            with self._job(text) as (order, job):
+            with self._job(text) as (order, job), log_fields(run=order.claim_id):
                 answer = self._answer(order, job, line)
         except RefusedError as refusal:
             if refusal.is_own:

@@ -68,6 +68,9 @@ class Order:
             "template": _relative(work.template, settings) if work.template else None,
             "title": work.title,
             "dates": work.dates,
+            "memory": work.memory,
+            "secrets": work.secrets,
+            "hidden": work.hidden,
         }
         return json.dumps(content)
 
@@ -89,6 +92,9 @@ class Order:
             template=inputs / content["template"] if content["template"] else None,
             title=content["title"],
             dates=content["dates"],
+            memory=content["memory"],
+            secrets=tuple(content["secrets"]),
+            hidden=tuple(content["hidden"]),
         )
         return cls(
             work=work,

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from autoflow.runs.workers import WorkerState
 from autoflow.system.log import logger
 
 
@@ -56,6 +57,19 @@ def worker_info(
         version=theirs,
         refused=refused,
         since=now,
+    )
+
+
+def state_of(worker: WorkerInfo) -> WorkerState:
+    """Return a worker as people and other processes see it."""
+    return WorkerState(
+        name=worker.name,
+        address=worker.address,
+        slots=worker.slots,
+        used=worker.used,
+        version=worker.version,
+        refused=worker.refused,
+        since=worker.since,
     )
 
 

@@ -18,6 +18,7 @@ from distributed import Status
 from autoflow.cluster.desk import Desk, Line
 from autoflow.cluster.fitness import CHECK_SECONDS
 from autoflow.cluster.options import log_with_autoflow, set_options
+from autoflow.cluster.security import security
 from autoflow.cluster.tasks import DESK
 from autoflow.errors import AutoflowError
 from autoflow.kernels.fork_server import ForkServer
@@ -55,6 +56,7 @@ def run_worker(settings: Settings, shutdown: Shutdown) -> None:
         If it cannot start.
 
     """
+    encryption = security(settings)
     set_options(settings.heartbeat_timeout)
     log_with_autoflow()
     with ExitStack() as stack:
@@ -67,7 +69,7 @@ def run_worker(settings: Settings, shutdown: Shutdown) -> None:
         desk.fitness.check()
         stack.enter_context(PeriodicThread("fitness", desk.fitness.check, CHECK_SECONDS))
         folder = stack.enter_context(owned_folder("autoflow-worker-", Path(tempfile.gettempdir())))
-        connection = _Connection(settings, desk, folder)
+        connection = _Connection(settings, desk, folder, encryption)
         with connection:
             shutdown.wait_until_closing()
             _finish(desk, shutdown, settings.shutdown_grace)
@@ -93,10 +95,11 @@ def _wait_until(holds: Callable[[], bool], seconds: float) -> bool:
 class _Connection:
     """Keeps a Dask worker registered with the scheduler, in a thread of its own, for the duration of the block."""
 
-    def __init__(self, settings: Settings, desk: Desk, folder: Path) -> None:
+    def __init__(self, settings: Settings, desk: Desk, folder: Path, encryption: distributed.Security | None) -> None:
         self._settings = settings
         self._desk = desk
         self._folder = folder
+        self._encryption = encryption
         self._loop = asyncio.new_event_loop()
         self._ending = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="dask-worker", daemon=True)
@@ -145,6 +148,7 @@ class _Connection:
         extensions: dict[str, Any] = {DESK: partial(_DeskOfWorker, self._desk)}
         return distributed.Worker(
             self._settings.dask_scheduler,
+            security=self._encryption,
             nthreads=self._settings.worker_slots + SPARE_THREADS,
             memory_limit=0,
             local_directory=str(self._folder),

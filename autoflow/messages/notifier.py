@@ -20,7 +20,7 @@ from autoflow.messages.message import Message
 from autoflow.messages.notices_file import NoticesFile
 from autoflow.messages.postbox import Postbox
 from autoflow.messages.recipients import Recipients
-from autoflow.messages.sender import Sender
+from autoflow.messages.sender import Counts, Sender
 from autoflow.messages.texts import described, listed, notice_of, recovery, title_of
 from autoflow.model.messages import MessageStore, Topic
 from autoflow.model.store import RunStore
@@ -111,9 +111,9 @@ class Notifier:
         self._is_ending = True
 
     @property
-    def counts(self) -> tuple[int, int]:
-        """How many messages were sent, and how many attempts to send one failed, to each URL."""
-        return self._sender.counts.sent, self._sender.counts.failed
+    def counts(self) -> Counts:
+        """How many messages this process has sent, and how many attempts failed."""
+        return self._sender.counts
 
     def wake(self) -> None:
         """Send soon what was posted."""

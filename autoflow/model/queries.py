@@ -134,4 +134,5 @@ def _record(row: Any, finder: OutputFinder) -> RunRecord:
         label=row.label,
         missing_days=row.missing_days,
         is_try_out=row.is_try_out,
+        made_from=json.loads(row.made_from) if row.made_from else None,
     )

@@ -49,6 +49,17 @@ runs_table = sa.Table(
     sa.Column("is_requested", sa.Boolean, nullable=False, server_default=sa.false()),
     # When a message named its success.
     sa.Column("reported_at", sa.DateTime),
+    # JSON: what it was made from, see `MadeFrom`; NULL in rows of older versions.
+    sa.Column("made_from", sa.Text),
+)
+
+package_lists_table = sa.Table(
+    "package_lists",
+    metadata,
+    # The digest of the list, by which runs refer to it.
+    sa.Column("digest", sa.String(64), primary_key=True),
+    # The lines of a requirements file.
+    sa.Column("packages", sa.Text, nullable=False),
 )
 
 arrivals_table = sa.Table(

@@ -12,7 +12,7 @@ from autoflow.parser.reader import Reader
 from autoflow.parser.schemas import FileSchema
 from autoflow.parser.sensor import read_sensor
 from autoflow.parser.value_checks import check_values
-from autoflow.parser.workflows import read_definitions
+from autoflow.parser.workflows import read_definitions, read_pools
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
 
@@ -50,10 +50,12 @@ def parse_workflows_file(
     reader = Reader(problems)
     keys = reader.keys(FileSchema(), read_document(path, problems), ())
     folder = InputsFolder((inputs_dir or path.parent).absolute())
-    workflows = read_definitions(keys.get("workflows", []), reader=reader, folder=folder)
+    pools = read_pools(keys.get("pools", {}), reader)
+    workflows = read_definitions(keys.get("workflows", []), reader=reader, folder=folder, pools=pools)
     sensor = read_sensor(keys.get("available_dates_sensor"), reader, recipients=recipients)
     check_triggers(sensor.triggers, workflows, folder=folder, problems=problems)
     problems.raise_if_any()
-    specs = {workflow.name: workflow.spec() for workflow in workflows}
+    private = {name for workflow in workflows for notebook in workflow.notebooks for name in notebook.secrets}
+    specs = {workflow.name: workflow.spec(private) for workflow in workflows}
     check_values(sensor.triggers, workflows, folder=folder, problems=problems)
     return WorkflowsFile(workflows=tuple(specs.values()), sensor=sensor.spec(specs), findings=problems.findings)

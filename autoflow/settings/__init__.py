@@ -2,9 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import quote, unquote, unquote_plus
 
 from get_secret_or_env_var import environ as environ_with_secrets
@@ -32,7 +32,9 @@ CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
 PRELOAD = ("pandas", "matplotlib.pyplot", "scrapbook", "flowclient")
 """The modules that are preloaded for notebooks, where they are installed."""
 
-OWN_SECRETS = frozenset({"AUTOFLOW_DB_PASSWORD", "AUTOFLOW_DB_URI", "AUTOFLOW_NOTIFY_URLS", "PREFECT__DB_URI"})
+OWN_SECRETS = frozenset(
+    {"AUTOFLOW_DASK_CERT", "AUTOFLOW_DB_PASSWORD", "AUTOFLOW_DB_URI", "AUTOFLOW_NOTIFY_URLS", "PREFECT__DB_URI"}
+)
 """Environment variables with secrets that only AutoFlow itself needs."""
 
 PREFECT_SECRETS = frozenset(
@@ -60,8 +62,8 @@ def _named(name: str, description: str, default: Any = ..., **options: Any) -> A
     return Field(validation_alias=name, description=description, **options)
 
 
-class Settings(BaseSettings):
-    """AutoFlow's settings; paths are absolute, and durations are in seconds.
+class SchedulerSettings(BaseSettings):
+    """The settings that the scheduler of a cluster needs, which every service has; durations are in seconds.
 
     Each is looked for under its name: a variable or, where it is only in config.toml, a key. Descriptions are for the
     documentation, and for the messages about settings that are missing. `environ` is what the settings were read from.
@@ -70,6 +72,91 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", validate_default=False, hide_input_in_errors=True)
 
     config_file: checks.AbsolutePath = _named(CONFIG_FILE, "a TOML file with settings", CONFIG_DIR / "config.toml")
+    log_level: Annotated[checks.LogLevel, ConfigKey("logging.level", "$AUTOFLOW_LOG_LEVEL")] = _named(
+        "AUTOFLOW_LOG_LEVEL", "the lowest level that is logged", "INFO"
+    )
+    log_format: checks.LogFormat = _named("AUTOFLOW_LOG_FORMAT", "how lines are logged: as text or as json", "text")
+    heartbeat_timeout: Annotated[float, seconds(at_least=3)] = _named(
+        "AUTOFLOW_HEARTBEAT_TIMEOUT",
+        "how long after its last heartbeat a run has crashed; the same for all daemons",
+        60.0,
+    )
+    dask_scheduler: checks.SchedulerAddress | None = _named(
+        "AUTOFLOW_DASK_SCHEDULER", "the address of the Dask scheduler; without it, notebooks run on this machine", None
+    )
+    dask_ca: checks.Pem | None = _named(
+        "AUTOFLOW_DASK_CA", "the certificate of the CA of the cluster, as PEM or the path of a PEM file", None
+    )
+    dask_cert: checks.SecretPem | None = _named(
+        "AUTOFLOW_DASK_CERT",
+        "the certificate and the key of this service of the cluster, as PEM or the path of a PEM file",
+        None,
+    )
+    environ: SkipValidation[Mapping[str, str]] = Field(repr=False, exclude=True)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = environ_with_secrets) -> Self:
+        """Read the settings from `environ`, which may look for names among docker secrets first.
+
+        Raises
+        ------
+        SettingsError
+            With a line for each setting that is missing or wrong.
+
+        """
+        values: dict[str, Any] = {"environ": environ}
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            lines = [_line(each) for each in error.errors() if each["type"] != "default_factory_not_called"]
+            # Suppress the original error, which contains the values.
+            raise SettingsError(tuple(dict.fromkeys(lines))) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - it reads the environment of the process alone
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - there is no such file
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - docker secrets are among the variables
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where settings are looked for, in this order."""
+        fields, environ = settings_cls.model_fields, init_settings()["environ"]
+        found = (
+            overrides(fields, environ),
+            config_toml(fields, environ, CONFIG_DIR / "config.toml", known=list(CONFIG_KEYS)),
+            variables(fields, environ),
+        )
+        return init_settings, *(InitSettingsSource(settings_cls, values) for values in found)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _raise_problem(cls, value: object) -> object:
+        if isinstance(value, Problem):
+            raise value
+        return value
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All texts that must not be shown; the longest first."""
+        return tuple(sorted(self._secrets() - {""}, key=len, reverse=True))
+
+    def _secrets(self) -> set[str]:
+        lines = self.dask_cert.get_secret_value().splitlines() if self.dask_cert else []
+        return {line for line in lines if len(line) >= _SHORTEST_SIGNATURE}
+
+    def _current(self, name: str) -> str | None:
+        """Return a variable or secret as it is now; None where it is not set, or is just being replaced."""
+        try:
+            return self.environ[name]
+        except (KeyError, OSError, UnicodeDecodeError):
+            return None
+
+
+class Settings(SchedulerSettings):
+    """AutoFlow's settings; paths are absolute, and durations are in seconds."""
+
     inputs_dir: Annotated[checks.InputsFolder, ConfigKey("inputs.inputs_dir", "$AUTOFLOW_INPUTS_DIR")] = _named(
         "AUTOFLOW_INPUTS_DIR", "the folder with workflows.yml and the notebooks"
     )
@@ -96,13 +183,14 @@ class Settings(BaseSettings):
     ssl_certificate: checks.Certificate | None = _named(
         "SSL_CERTIFICATE_FILE", "the certificate to trust, for a FlowAPI behind a private one", None
     )
-    log_level: Annotated[checks.LogLevel, ConfigKey("logging.level", "$AUTOFLOW_LOG_LEVEL")] = _named(
-        "AUTOFLOW_LOG_LEVEL", "the lowest level that is logged", "INFO"
-    )
-    log_format: checks.LogFormat = _named("AUTOFLOW_LOG_FORMAT", "how lines are logged: as text or as json", "text")
     db_password: SecretStr | None = _named("AUTOFLOW_DB_PASSWORD", "the password for the database of runs", None)
-    database: Annotated[checks.DatabaseUri | None, ConfigKey("db_uri", "$AUTOFLOW_DB_URI")] = _named(
-        "AUTOFLOW_DB_URI", "the database of runs, SQLite or PostgreSQL; '{}' stands for the password", None
+    database: Annotated[checks.DatabaseUri | None, checks.SuitsCluster, ConfigKey("db_uri", "$AUTOFLOW_DB_URI")] = (
+        _named(
+            "AUTOFLOW_DB_URI",
+            "the database of runs, SQLite or PostgreSQL; '{}' stands for the password",
+            None,
+            validate_default=True,
+        )
     )
     max_parallel_runs: Annotated[int, whole_number(highest=1_000_000)] = _named(
         "AUTOFLOW_MAX_PARALLEL_RUNS",
@@ -120,14 +208,6 @@ class Settings(BaseSettings):
     )
     shutdown_grace: Annotated[float, seconds(at_least=0)] = _named(
         "AUTOFLOW_SHUTDOWN_GRACE", "how long runs may continue after SIGTERM", 5.0
-    )
-    heartbeat_timeout: Annotated[float, seconds(at_least=3)] = _named(
-        "AUTOFLOW_HEARTBEAT_TIMEOUT",
-        "how long after its last heartbeat a run has crashed; the same for all daemons",
-        60.0,
-    )
-    dask_scheduler: Annotated[checks.SchedulerAddress, checks.IsUsableCluster] | None = _named(
-        "AUTOFLOW_DASK_SCHEDULER", "the address of the Dask scheduler; without it, notebooks run on this machine", None
     )
     worker_slots: Annotated[int, whole_number(highest=10_000)] = _named(
         "AUTOFLOW_WORKER_SLOTS",
@@ -163,7 +243,7 @@ class Settings(BaseSettings):
     prefect_host: str = _named(
         "PREFECT_SERVER_API_HOST", "the address on which AutoFlow's Prefect server listens", "127.0.0.1"
     )
-    prefect_port: Annotated[int, whole_number(highest=65535)] | None = _named(
+    prefect_port: Annotated[int, whole_number(highest=checks.HIGHEST_PORT)] | None = _named(
         "PREFECT_SERVER_API_PORT", "its port; without it, 4200 or the next one that is free", None
     )
     ui_hosts: checks.HostNames = _named(
@@ -175,7 +255,6 @@ class Settings(BaseSettings):
         "AUTOFLOW_METRICS_PORT", "the port for metrics of Prometheus; without it, there are none", None
     )
     metrics_host: str = _named("AUTOFLOW_METRICS_HOST", "the address on which metrics are served", "127.0.0.1")
-    environ: SkipValidation[Mapping[str, str]] = Field(repr=False, exclude=True)
     # Later, AutoFlow adds variables for Prefect to its own environment. Kernels must not get them: a kernel is forked
     # only if its environment is that of the warm process.
     _variables: Mapping[str, str] = PrivateAttr()
@@ -186,49 +265,6 @@ class Settings(BaseSettings):
         """Keep the variables for kernels as they are at the start."""
         values = {name: self._current(name) for name in self.environ if name not in HIDDEN_FROM_KERNELS}
         self._variables = {name: value for name, value in values.items() if value is not None}
-
-    @classmethod
-    def read(cls, environ: Mapping[str, str] = environ_with_secrets) -> "Settings":
-        """Read the settings from `environ`, which may look for names among docker secrets first.
-
-        Raises
-        ------
-        SettingsError
-            With a line for each setting that is missing or wrong.
-
-        """
-        values: dict[str, Any] = {"environ": environ}
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            lines = [_line(each) for each in error.errors() if each["type"] != "default_factory_not_called"]
-            # Suppress the original error, which contains the values.
-            raise SettingsError(tuple(dict.fromkeys(lines))) from None
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - it reads the environment of the process alone
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - there is no such file
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - docker secrets are among the variables
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return where settings are looked for, in this order."""
-        fields, environ = settings_cls.model_fields, init_settings()["environ"]
-        found = (
-            overrides(fields, environ),
-            config_toml(fields, environ, CONFIG_DIR / "config.toml"),
-            variables(fields, environ),
-        )
-        return init_settings, *(InitSettingsSource(settings_cls, values) for values in found)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _raise_problem(cls, value: object) -> object:
-        if isinstance(value, Problem):
-            raise value
-        return value
 
     @field_validator("flowapi_token")
     @classmethod
@@ -267,17 +303,16 @@ class Settings(BaseSettings):
         # Quoted, so that it may hold any character.
         return self.database.get_secret_value().replace("{}", quote(password, safe=""))
 
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """All texts that must not be shown, including the current token; the longest first."""
+    def _secrets(self) -> set[str]:
+        """Return all texts that must not be shown, including the current token."""
         tokens = {self.flowapi_token.get_secret_value(), self.current_flowapi_token(), *self._tokens}
-        found = {*tokens, *map(_signature, tokens), *_passwords(self.db_uri)}
+        found = {*super()._secrets(), *tokens, *map(_signature, tokens), *_passwords(self.db_uri)}
         found |= {self.db_password.get_secret_value()} if self.db_password else set()
         for name in PREFECT_SECRETS:
             found |= secrets_in(self._current(name) or "")
         for urls in self.recipients.values():
             found |= {secret for url in urls for secret in secrets_in(url.get_secret_value())}
-        return tuple(sorted(found - {""}, key=len, reverse=True))
+        return found
 
     @property
     def recipients(self) -> Mapping[str, Sequence[SecretStr]]:
@@ -298,6 +333,11 @@ class Settings(BaseSettings):
         # While its file is being replaced, the last token.
         token = self.current_flowapi_token() or "".join(self._tokens[-1:])
         return names | {"FLOWAPI_URL": self.flowapi_url, "FLOWAPI_TOKEN": token}
+
+    def values_of(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the variables or secrets with these names that are set, as they are now."""
+        values = {name: self._current(name) for name in names}
+        return {name: value for name, value in values.items() if value}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -341,13 +381,6 @@ class Settings(BaseSettings):
     def renewed_in(self) -> str:
         """The variable or the file into which a new token has to be put."""
         return str(self.token_file) if self.token_file else "FLOWAPI_TOKEN"
-
-    def _current(self, name: str) -> str | None:
-        """Return a variable or secret as it is now; None where it is not set, or is just being replaced."""
-        try:
-            return self.environ[name]
-        except (KeyError, OSError, UnicodeDecodeError):
-            return None
 
 
 CONFIG_KEYS: Mapping[str, str] = {key.name: key.default for key, _ in config_keys(Settings.model_fields)}

@@ -20,6 +20,7 @@ from autoflow.system.log import log_fields, logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
 from autoflow.workflows.flow import Progress, make_notebooks_workflow
+from autoflow.workflows.pools import InPools, Pools
 from autoflow.workflows.room import Room
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class WorkflowRunner:
     fork_server: ForkServer | None = None
     flow_runs: FlowRuns = field(default_factory=FlowRuns)
     cluster: "Cluster | None" = None
+    pools: Pools = field(default_factory=Pools)
     room: Room = field(init=False)
 
     def __post_init__(self) -> None:
@@ -138,7 +140,13 @@ class WorkflowRunner:
             self.fork_server.warm_up(self.settings.kernel_environ)
         with self.cancellations.of(StopSignal(cancel)) as watched:
             active = ActiveRun(
-                run=run, claim=claim, store=self.store, shutdown=shutdown, cancel=cancel, watched=watched
+                run=run,
+                claim=claim,
+                store=self.store,
+                shutdown=shutdown,
+                cancel=cancel,
+                watched=watched,
+                inputs_dir=self.settings.inputs_dir,
             )
             with self.heartbeat.of(claim, active.stop, cancel=watched.stop):
                 self._execute(active, progress)
@@ -152,7 +160,7 @@ class WorkflowRunner:
             outcome=active.outcome,
             stop=active.stop,
             progress=progress,
-            place=self._place(active),
+            place=InPools(self._place(active), self.pools),
             done=active.record_if_complete,
         )
         active.execute(workflow, self.flow_runs)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from autoflow.errors import AutoflowError, FlowApiError, RunStoreError, TokenError, WorkflowsFileError
 from autoflow.flowapi import FlowApi
@@ -25,6 +26,10 @@ from autoflow.specs import SensorSpec, WorkflowsFile
 from autoflow.system.log import Outage, logger
 from autoflow.system.stop_signal import PeriodicThread
 from autoflow.utils import redact
+
+if TYPE_CHECKING:
+    # This imports Dask, which is an extra.
+    from autoflow.cluster.client import Cluster
 
 LOOK_SECONDS = 1.0
 """How often workflows.yml is checked, which costs a read of the file."""
@@ -48,7 +53,7 @@ class Watch:
     """Watches workflows.yml and everything else that may need attention, in the background.
 
     Its findings go to the log, the daemon's files, the page and the messages. `workflows` is the workflows.yml
-    that the daemon has started with; `followers` are called with the sensor of each later one.
+    that the daemon has started with.
     """
 
     def __init__(
@@ -67,7 +72,8 @@ class Watch:
         self._workflows = workflows
         self._notifier = notifier
         self._page = page
-        self.followers: list[Callable[[SensorSpec], None]] = []
+        self._cluster: Cluster | None = None
+        self._followers: list[Callable[[SensorSpec], None]] = []
         self._clock, self._seconds = clocks.now, clocks.seconds
         self._files = DaemonFiles(home=settings.prefect_home)
         self._lock = threading.Lock()
@@ -81,6 +87,14 @@ class Watch:
         self._last = Attention()
         self._guarded: Sequence[PeriodicThread] = ()
         self._thread = PeriodicThread("watch", self.look, LOOK_SECONDS, also_at_end=True)
+
+    def add_follower(self, follower: Callable[[SensorSpec], None]) -> None:
+        """Call `follower` with the sensor of each later workflows.yml that is valid."""
+        self._followers.append(follower)
+
+    def add_cluster(self, cluster: "Cluster | None") -> None:
+        """Watch the cluster that executes the notebooks as well, if there is one."""
+        self._cluster = cluster
 
     @contextmanager
     def running(self, accept: Callable[[WorkflowsFile], bool] | None = None) -> Iterator[None]:
@@ -161,7 +175,7 @@ class Watch:
         """Apply a changed workflows.yml."""
         if self._unapplied is None:
             return
-        for follower in self.followers:
+        for follower in self._followers:
             follower(self._unapplied.sensor)
         self._page.follow(self._unapplied.sensor.triggers)
         self._notifier.follow(self._unapplied.sensor.triggers)
@@ -170,6 +184,7 @@ class Watch:
 
     def _attend(self) -> None:
         self._look_at_prefect()
+        self._look_at_cluster()
         sights = self._see()
         with self._lock:
             facts = self._facts
@@ -206,6 +221,17 @@ class Watch:
         error = None if is_ready(url) else f"the Prefect API at {url} does not answer; {hint}"
         with self._lock:
             self._facts = replace(self._facts, prefect=next_standing(self._facts.prefect, error, self._clock()))
+
+    def _look_at_cluster(self) -> None:
+        """Record whether notebooks can run; a cluster that the daemon no longer has is forgotten."""
+        state = self._cluster.state() if self._cluster else None
+        standing = None
+        if state:
+            about = "workers" if state.is_connected else "scheduler"
+            before = self._facts.cluster
+            standing = next_standing(before, state.problem, self._clock(), about if state.problem else "")
+        with self._lock:
+            self._facts = replace(self._facts, cluster=standing, cluster_state=state)
 
     def _text(self, error: AutoflowError | None) -> str:
         """Return the message of an error without secrets: it is written to a file."""
