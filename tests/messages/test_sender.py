@@ -1,13 +1,15 @@
 """How messages are sent: again and again while a receiver is down, and by one of several processes."""
 
+import base64
 import datetime
 import threading
 from contextlib import closing
+from pathlib import Path
 
 import apprise
 import pytest
 
-from autoflow.messages.message import Message
+from autoflow.messages.message import MOST_ATTACHED, Attachment, Message
 from autoflow.messages.postbox import Postbox
 from autoflow.messages.recipients import Recipients
 from autoflow.messages.sender import Sender
@@ -118,3 +120,23 @@ def test_of_several_processes_one_sends_a_message_and_another_only_if_that_one_d
             thread.join()
         sender(settings, store).send_due()
     assert sorted(receiver.titles()) == sorted(2 * [f"message {number}" for number in range(10)])
+
+
+def test_reports_that_cannot_be_attached_are_links(
+    deployed: Deployed, store: RunStore, receiver: Receiver, tmp_path: Path
+) -> None:
+    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
+    small, large, other = (tmp_path / f"{name} å%20$HOME__n__2016-01-01__ab__T.pdf" for name in ("small", "large", "b"))
+    small.write_bytes(b"%PDF")
+    large.write_bytes(bytes(MOST_ATTACHED))
+    other.write_bytes(b"%PDF-")
+    files = [Attachment(path, f"https://x/{path.stem[:5]}") for path in (small, large, other, tmp_path / "gone.pdf")]
+    message = Message(title="t", body="b", kind=apprise.NotifyType.SUCCESS, attachments=files)
+    with MessageStore(store).writing() as record:
+        Postbox(settings, Recipients(settings)).post(record, message)
+    sender(settings, store).send_due()
+    (found,) = receiver.taken()
+    names = [each["filename"] for each in found["attachments"]]
+    assert names == ["small å%20$HOME__n__2016-01-01.pdf", "b å%20$HOME__n__2016-01-01.pdf"]
+    assert [base64.b64decode(each["base64"]) for each in found["attachments"]] == [b"%PDF", b"%PDF-"]
+    assert found["message"] == "b\nToo large to attach: https://x/large\nReport: https://x/gone"
