@@ -203,7 +203,7 @@ class Notifier:
     def _move_file(self, messages: MessageStore) -> None:
         if self._file.is_there:
             with messages.writing() as record:
-                self._file.move_into(record, daemon=self._daemon)
+                self._file.move_into(record, daemon=self._daemon, host=self._host)
             self._file.put_aside()
 
     def _record(self, messages: MessageStore, failures: Failures, happened: _News) -> None:

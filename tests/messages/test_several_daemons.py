@@ -144,10 +144,13 @@ def test_what_an_older_version_has_sent_is_not_sent_again(daemons: Daemons) -> N
     file = daemons.settings[0].outputs_dir / NOTICES_FILE
     name = f"flows {KEY.parameters_hash[:16]} 2016-01-05"
     time = daemons.clock.now.isoformat()
-    old = {"given_up": [name], "conditions": {"flowapi": "it is gone (since long ago)"}, "changes": {name: time}}
+    conditions = {"flowapi": "it is gone (since long ago)", "disk": "it is full"}
+    old = {"given_up": [name], "conditions": conditions, "changes": {name: time}}
     file.write_text(json.dumps(old))
     change = Change(KEY, [datetime.date(2016, 1, 5)], daemons.clock.now)
-    same = (("attend", FAILING), ("given_up", [KEY]), ("days_changed", [change]))
+    full = Condition(need=Need.DISK, reason="it is full")
+    still = Attention(conditions=(*FAILING.conditions, full))
+    same = (("attend", still), ("given_up", [KEY]), ("days_changed", [change]))
     daemons.notify(0, *same)
     daemons.notify(1, *same)
     assert daemons.titles() == []
@@ -156,6 +159,9 @@ def test_what_an_older_version_has_sent_is_not_sent_again(daemons: Daemons) -> N
     daemons.notify(1, ("attend", WORKING))
     daemons.notify(0, ("attend", WORKING))
     assert daemons.titles() == ["FlowAPI works again"]
+    for number in (0, 1):
+        daemons.notify(number, ("attend", Attention(fine=frozenset({Need.DISK}))))
+    assert daemons.titles() == ["the disks have room again"]
 
 
 def test_conditions_are_messages_although_the_database_fails_and_are_recorded_once_it_works(
