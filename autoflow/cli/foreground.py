@@ -81,13 +81,12 @@ class ForegroundRuns:
         settings = self._session.settings
         if sys.stderr.isatty():
             console(stderr=True).print("preparing…", end="\r")
-        triggers = file.sensor.triggers
         with (
-            foreground_runner(settings, self._store, triggers=triggers, shutdown=shutdown) as runner,
+            foreground_runner(settings, self._store, sensor=file.sensor, shutdown=shutdown) as runner,
             watching(self._session, total=len(runs)) as watch,
         ):
             one = functools.partial(self._run_one, runner=runner, shutdown=shutdown, watch=watch)
-            run_side_by_side(runs, one, limit=max(1, runner.slots), shutdown=shutdown, grace=settings.shutdown_grace)
+            run_side_by_side(runs, one, limit=runner.most_at_once, shutdown=shutdown, grace=settings.shutdown_grace)
 
     def _run_one(self, run: WorkflowRun, *, runner: "WorkflowRunner", shutdown: Shutdown, watch: Watch) -> None:
         try:

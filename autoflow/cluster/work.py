@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
@@ -11,6 +11,7 @@ from autoflow.notebooks.execution import CellCallback, execute
 from autoflow.notebooks.redaction import Redaction
 from autoflow.notebooks.sources import made_from, source_as_json
 from autoflow.reports import ReportContext, convert
+from autoflow.runs.records import Claim
 from autoflow.runs.run import NotebookOutputs
 from autoflow.settings import Settings
 from autoflow.specs import Json, PoolSpec, ReportFormat
@@ -24,10 +25,11 @@ class Work:
 
     `label` is its name in the workflow, and `notebook` its absolute path. `sources` maps the names of its parameters
     to their sources: a name in `values`, or in `upstream`, which has the names of executed notebooks, or
-    ``flowapi_url``. The names of its output files start with `stem`. `timeout` limits the notebook, and
-    `report_timeout` each report, in seconds; `memory` limits what the notebook and all that it starts use, in bytes.
-    `template` is None for the one in the settings. `title` and `dates` are for the footers of reports. Of a `pool`,
-    only some notebooks run at a time. It gets the `secrets` with these names, and not those that are `hidden` from it.
+    ``flowapi_url``. The names of its output files start with `stem`. `live` is the file for its output while it runs,
+    from the outputs folder on. `timeout` limits the notebook, and `report_timeout` each report, in seconds; `memory`
+    limits what the notebook and all that it starts use, in bytes. `template` is None for the one in the settings.
+    `title` and `dates` are for the footers of reports. Of a `pool`, only some notebooks run at a time. It gets the
+    `secrets` with these names, and not those that are `hidden` from it.
     """
 
     label: str
@@ -42,6 +44,7 @@ class Work:
     template: Path | None = None
     title: str = ""
     dates: str = ""
+    live: str | None = None
     memory: int | None = None
     pool: PoolSpec | None = None
     secrets: tuple[str, ...] = ()
@@ -96,12 +99,43 @@ class Place(Protocol):
         """
 
 
+class Slot(Protocol):
+    """Room for the first notebook of a run, for the duration of a `with` block."""
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+
+    def __exit__(self, *_: object) -> None:
+        """Give the slot back."""
+
+    def place(self, claim: Claim, lost: Callable[[str], None], /) -> Place:
+        """Return where the notebooks of a claimed run are executed.
+
+        `lost` is called with the reason when it becomes unknown whether one of them is still running.
+        """
+
+
 @dataclass(frozen=True)
 class ThisMachine:
-    """Executes notebooks on this machine. Kernels start faster with a `fork_server`."""
+    """Executes notebooks on this machine, and always has a slot. Kernels start faster with a `fork_server`."""
 
     settings: Settings
     fork_server: ForkServer | None = None
+
+    def reserve(self) -> Slot:
+        """Return a slot."""
+        return self
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing."""
+
+    def place(self, _claim: Claim, _lost: Callable[[str], None], /) -> Place:
+        """Return itself."""
+        return self
 
     def carry_out(self, work: Work, *, stop: StopSignal, on_cell: CellCallback | None = None) -> Result:
         """Execute the notebook and make its reports, see `Place`."""
@@ -159,6 +193,7 @@ def _execute(work: Work, settings: Settings, means: Means) -> None:
         on_cell=means.on_cell,
         fork_server=means.fork_server,
         confirm=means.confirm,
+        live=settings.outputs_dir / work.live if work.live else None,
     )
 
 

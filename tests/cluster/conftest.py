@@ -33,7 +33,7 @@ from tests.waiting import LONG, wait_for
 HEARTBEAT_TIMEOUT = 9.0
 """As short as a busy machine allows: leases end after 6 s, and Dask gives up a silent worker after 5 s."""
 
-WORKERS_PASSWORD = "workers"
+WORKERS_PASSWORD = "a-password-for-the-role-of-workers"
 
 DATE = datetime.date(2016, 1, 7)
 
@@ -88,6 +88,12 @@ class Farm:
     def outputs(self) -> Path:
         """The outputs folder."""
         return self.folder / "outputs"
+
+    @property
+    def shared_environ(self) -> Mapping[str, str]:
+        """The environment without what the scheduler does not need."""
+        names = ("AUTOFLOW_DASK_SCHEDULER", "AUTOFLOW_HEARTBEAT_TIMEOUT", "PATH", "HOME")
+        return {name: self.environ[name] for name in names}
 
     def settings(self, **environ: str) -> Settings:
         """Return the settings of a daemon, with some of the environment changed."""

@@ -4,11 +4,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
 import psutil
 import pytest
 
+from autoflow.notebooks.live_files import RunProgress, progress_of_run
 from autoflow.runs.records import RunState
 from autoflow.specs import NotebookSpec, ReportFormat
 from tests.cluster.conftest import ROOT, Farm, daemon_of, meanwhile, run_of
@@ -122,7 +126,7 @@ def test_orders_go_to_the_worker_with_most_free_slots(farm: Farm) -> None:
         slots = daemon.runner.slots
         with meanwhile(daemon, run_of(*(each.path for each in waiting))) as states:
             workers = [worker_of(each.wait()) for each in waiting]
-            has_room = daemon.cluster.has_free_slot
+            has_room = daemon.cluster.reserve() is not None
             for each in waiting:
                 each.go()
 
@@ -287,6 +291,55 @@ def test_scheduler_that_was_restarted_is_found_again(own_farm: Farm, logged: lis
     assert any("does not respond" in line for line in logged)
 
 
+def memory_of(pid: int) -> bytes:
+    """Return what a process has in its memory."""
+    found = []
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            place, rights, *_ = line.split()
+            if rights.startswith("rw"):
+                start, end = (int(each, 16) for each in place.split("-"))
+                memory.seek(start)
+                with suppress(OSError):
+                    found.append(memory.read(end - start))
+    return b"".join(found)
+
+
+def test_scheduler_keeps_no_secret_and_answers_nothing_but_that_it_is_alive(farm: Farm) -> None:
+    notebook = farm.notebook("import os\nraise ValueError(os.environ['FLOWAPI_TOKEN'])")
+    scheduler = farm.members[0].process.pid
+    with daemon_of(farm, workers=2) as daemon:
+        state = daemon.run(run_of(notebook))
+        memory = memory_of(scheduler)
+    ports = {each.laddr.port for each in psutil.Process(scheduler).net_connections() if each.status == "LISTEN"}
+    ports.discard(urlsplit(farm.environ["AUTOFLOW_DASK_SCHEDULER"]).port)
+    (port,) = ports
+    answers = {path: httpx.get(f"http://127.0.0.1:{port}/{path}") for path in ("health", "", "info", "json", "metrics")}
+
+    assert state is RunState.FAILED
+    assert b"order-" in memory
+    assert TOKEN_OF_NO_USE.encode() not in memory
+    assert b"postgresql://" not in memory
+    assert {path: answer.status_code for path, answer in answers.items()} == {
+        "health": 200,
+        **dict.fromkeys(("", "info", "json", "metrics"), 404),
+    }
+    assert not [line for line in farm.members[0].text.splitlines() if "INFO" not in line]
+
+
 def test_worker_does_not_import_prefect() -> None:
     program = "import sys, autoflow.cli.worker; sys.exit('prefect' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_output_of_a_notebook_on_a_worker_can_be_read_while_it_runs(farm: Farm) -> None:
+    path = farm.notebook("1", "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)")
+    run = run_of(path)
+    with daemon_of(farm, workers=2) as daemon:
+        with meanwhile(daemon, run) as states:
+            wait_for(lambda: daemon.store.runs(workflow=run.key.workflow))
+            run_id = daemon.last(run).id
+            at_work = RunProgress("cell 2 of 2 of n0", 50.0)
+            wait_for(lambda: progress_of_run(farm.outputs, run_id) == at_work)
+            (farm.inputs / "go").touch()
+        assert states == [RunState.SUCCEEDED]
