@@ -115,7 +115,7 @@ def test_a_deadline_that_passes_without_any_run_is_one_message_with_the_reason(
     assert message["title"] == "AutoFlow: flows:north 2025-12-31 is not done by its deadline"
     assert message["message"].splitlines() == [
         "It was to be done by 2026-01-02 09:00 Africa/Accra.",
-        "Its status: dates missing (missing 2025-12-31).",
+        "These days are not available: 2025-12-31.",
     ]
     assert (message["state"], message["label"], message["dates"]) == (
         "not done by its deadline",
@@ -151,10 +151,10 @@ def test_deadlines_that_pass_together_make_one_message_for_each_recipient_also_a
     assert ops["title"] == "AutoFlow: flows:north 2026-01-02 and 7 more are not done by their deadlines"
     assert "flows:weekly week 2025-12-29 to 2026-01-04" in ops["message"]
     reasons = {(each["label"], *each["dates"]): each["reason"] for each in ops["runs"]}
-    assert reasons[("north", "2026-01-02")] == "Its status: due."
-    assert reasons[("north", "2026-01-03")] == "Its status: dates missing (missing 2026-01-03)."
+    assert reasons[("north", "2026-01-02")] == "It is due, but has not run."
+    assert reasons[("north", "2026-01-03")] == "These days are not available: 2026-01-03."
     failed = reasons[("south", "2026-01-01")]
-    assert "failed 1 time" in failed
+    assert failed.startswith("It is due, but has not run: failed 1 time. notebook")
     assert "notebook 'n', cell 3: ValueError: no data" in failed
     assert "2026-01-01.html#cell-3" in failed
 
@@ -247,7 +247,7 @@ def test_a_backlog_of_ten_years_is_one_message_about_its_newest_date(
         watching.look()
         watching.look()
     (message,) = receiver.taken()
-    assert message["title"] == "Flows in the north: 2025-12-31"
+    assert message["title"] == "Flows in the north, 2025-12-31"
     assert message["message"].split("\n\n") == [
         "Incomplete: 1 of 1 days was missing.\nAlso done: 2016-01-01 to 2025-12-30.",
         "Report: /outputs/reports/2025-12-31.pdf",
