@@ -23,6 +23,7 @@ from autoflow.specs import NotebookSpec, NotifySpec, OnChange, SensorSpec, Trigg
 from tests.conftest import Deployed
 from tests.model.conftest import Clock
 from tests.receiver import Receiver
+from tests.waiting import LONG
 
 # Apprise's own, as its plugins are imported.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -339,3 +340,21 @@ def test_of_two_daemons_one_notifies_people_of_a_success_and_a_restart_does_not_
     with daemon(settings, store, clock, sensor(*(replace(each, notify=SUCCESS) for each in found.triggers))):
         pass
     assert [message["label"] for message in receiver.taken()] == ["north"]
+
+
+def test_running_watch_needs_no_tick_to_notice_a_deadline_and_no_run_of_its_own_to_notice_a_success(
+    settings: Settings, store: RunStore, clock: Clock, receiver: Receiver
+) -> None:
+    found = sensor(entry("north", deadline=Deadline(days=2)))
+    store.note_dates({"calls": days("2025-12-30", "2025-12-30")})
+    with Notifier(settings, store, clock=clock) as notifier:
+        watch = EntryWatch(settings, store, notifier, clock=clock)
+        with watch.running(found):
+            watch.tick_ended()
+            run(store, found.triggers[0], "2025-12-30")
+            watch.tick_ended()
+            assert receiver.messages.get(timeout=LONG)["title"] == "flows, 2025-12-30"
+            clock.now += DAY
+            message = receiver.messages.get(timeout=LONG)
+            assert (message["state"], message["dates"]) == ("not done by its deadline", ["2025-12-31"])
+    assert receiver.taken() == []
