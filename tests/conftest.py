@@ -3,6 +3,7 @@
 Prefect reads its settings from the environment when it is imported, so the environment is prepared here, at the top.
 """
 
+import gc
 import logging
 import os
 import shutil
@@ -63,6 +64,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have the files that take longest come first, the rest as before."""
     ranks = {name: rank for rank, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: ranks.get(item.path.relative_to(FOLDER).as_posix(), len(ranks)))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the tests and modules, which stay to the end: it takes a fifth of the time else."""
+    gc.collect()
+    gc.freeze()
 
 
 _PREFECT_PORT = free_port()
