@@ -206,7 +206,7 @@ class Deployed:
 
     def reports(self) -> list[Path]:
         """Return the reports, sorted by name."""
-        return sorted((self.outputs / "reports").glob("*"))
+        return sorted(path for path in (self.outputs / "reports").iterdir() if path.is_file())
 
 
 @pytest.fixture

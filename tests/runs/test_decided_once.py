@@ -26,6 +26,7 @@ RUNS = (
     "slots",
     "statuses",
     "stuck",
+    "year_plan",
 )
 DOMAIN = {f"autoflow.runs.{name}" for name in RUNS}
 DATES = {f"autoflow.dates.{name}" for name in ("availability", "completeness", "intervals", "periods", "stencil")}
