@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import prefect
@@ -28,7 +28,7 @@ from autoflow.runs.records import utc_now
 from autoflow.runs.run import NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import Json, NotebookSpec, WorkflowSpec
-from autoflow.system.log import bugs_logged
+from autoflow.system.log import bugs_logged, current_log_fields, log_fields
 from autoflow.system.stop_signal import StopSignal
 
 LONGEST_NAME_PART = 60
@@ -40,7 +40,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """The arguments of a notebook's task. The names of its output files start with `stem`."""
+    """The arguments of a notebook's task.
+
+    The names of its output files start with `stem`, and its log lines have `log_fields`.
+    """
 
     run: WorkflowRun
     notebook: NotebookSpec
@@ -50,6 +53,7 @@ class Step:
     stop: StopSignal
     place: Place
     on_cell: CellCallback | None = None
+    log_fields: Mapping[str, str | int] = field(default_factory=dict)
 
 
 def make_notebooks_workflow(
@@ -109,6 +113,7 @@ def _steps(
             stop=stop,
             place=place,
             on_cell=functools.partial(progress, notebook.label) if progress else None,
+            log_fields={**current_log_fields(), "notebook": notebook.label},
         )
         for notebook in run.workflow.notebooks
     ]
@@ -141,7 +146,7 @@ def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Notebo
     """Run one notebook; `upstream` contains the outputs of the notebooks that it depends on."""
     started = time.monotonic()
     try:
-        with bugs_logged(step.settings.secrets):
+        with log_fields(**step.log_fields), bugs_logged(step.settings.secrets):
             outputs = run_notebook(step, upstream)
     except AutoflowError as error:
         step.outcome.errors[step.notebook.label] = error
