@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from autoflow.model.opening import PAGE_NAME
+from autoflow.page.data_files import FOLDER_NAME
 from autoflow.reports.fonts import LATIN, MONOSPACED, SCRIPTS
 from autoflow.settings import CONFIG_KEYS, Settings
 from tests.conftest import Deployed
@@ -178,7 +179,9 @@ def test_container_as_a_service_is_started_again_after_a_reboot() -> None:
 def test_web_server_shows_what_is_for_readers_and_nothing_else() -> None:
     locations = dict(re.findall(r"location (.+) \{(.*)\}", code("nginx", page("how-to/web-server.md"))))
     assert locations.pop("/").strip() == "return 404;"
-    folders = {CONFIG_KEYS[f"outputs.{name}"].rpartition("/")[2] for name in ("notebooks_dir", "reports_dir")}
+    folders = {CONFIG_KEYS[f"outputs.{name}"].rpartition("/")[2] for name in ("notebooks_dir", "reports_dir")} | {
+        FOLDER_NAME
+    }
     assert locations.keys() == {"= /", f"= /{PAGE_NAME}", *(f"/{folder}/" for folder in folders)}
 
 

@@ -15,6 +15,7 @@ from autoflow.errors import AutoflowError
 from autoflow.model.store import RunStore
 from autoflow.runs.records import RunRecord, utc_now
 from autoflow.settings import Settings
+from autoflow.utils import thumbnail_path
 
 A_CENTURY = 36_525
 """In days."""
@@ -122,6 +123,8 @@ def delete_files(run: OldRun, store: RunStore) -> None:
             if path.suffix == ".ipynb":
                 # The page created it from the notebook and links to it.
                 path.with_suffix(".html").unlink(missing_ok=True)
+            if path.suffix == ".pdf":
+                thumbnail_path(path).unlink(missing_ok=True)
         except OSError as error:
             raise AutoflowError(f"cannot delete {path}: {error.strerror}") from error
     store.forget_outputs(run.record.id, keep_paths=not all(_is_gone(path) for path in _paths(run.record.outputs)))
