@@ -26,6 +26,7 @@ from autoflow.messages.notifier import Notifier
 from autoflow.metrics import serving_metrics
 from autoflow.model.opening import open_run_store
 from autoflow.model.store import RunStore
+from autoflow.notebooks.live_files import remove_abandoned_live_folders
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.prefect_api import prefect_api, shared_prefect_api
 from autoflow.parser import read_workflows
@@ -76,13 +77,7 @@ def _run(settings: Settings, *, once: bool) -> ExitCode:
     log_ends_of_threads()
     shutdown = Shutdown()
     with closing_on_signals(shutdown) as interrupted:
-        for warning in settings.warnings:
-            logger.warning("%s", warning)
-        check_certificates(settings)
-        workflows = read_workflows(settings)
-        for finding in workflows.findings:
-            logger.warning("%s", finding.text)
-        check_tools(workflows)
+        workflows = _checked_workflows(settings)
         make_folders(settings)
         files = DaemonFiles(home=settings.prefect_home)
         with (
@@ -115,6 +110,18 @@ def _run(settings: Settings, *, once: bool) -> ExitCode:
     return ExitCode.SUCCESS if success else ExitCode.FAILURE
 
 
+def _checked_workflows(settings: Settings) -> WorkflowsFile:
+    """Return the contents of workflows.yml; log warnings about it and about settings, and check what they need."""
+    for warning in settings.warnings:
+        logger.warning("%s", warning)
+    check_certificates(settings)
+    workflows = read_workflows(settings)
+    for finding in workflows.findings:
+        logger.warning("%s", finding.text)
+    check_tools(workflows)
+    return workflows
+
+
 def check_tools(workflows: WorkflowsFile) -> None:
     """Raise ReportError if a workflow makes reports and a program that makes them is missing."""
     if not any(notebook.output for workflow in workflows.workflows for notebook in workflow.notebooks):
@@ -129,6 +136,7 @@ def make_folders(settings: Settings) -> None:
     """Make the folders for outputs; remove what killed processes have left; raise AutoflowError if there are none."""
     remove_abandoned_kernel_folders()
     remove_abandoned_report_folders()
+    remove_abandoned_live_folders(settings.outputs_dir)
     with suppress(OSError):
         remove_unfinished(settings.prefect_home)
     for folder in (settings.outputs_dir, settings.notebooks_dir, settings.reports_dir):

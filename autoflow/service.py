@@ -24,6 +24,7 @@ from autoflow.system.stop_signal import PeriodicThread, Shutdown, join_threads
 from autoflow.utils import first_line
 from autoflow.workflows.assembly import assembled
 from autoflow.workflows.dispatcher import Dispatcher
+from autoflow.workflows.retention import Retention
 from autoflow.workflows.runner import WorkflowRunner
 from autoflow.workflows.watch import Watch
 
@@ -59,6 +60,7 @@ def serve(
         followers = _TickFollowers(notifier, watch, entries, metrics)
         with (
             entries.running(workflows.sensor),
+            Retention(settings, store, followers=[assembly.page.outputs_deleted]),
             Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher,
         ):
             if metrics:

@@ -17,6 +17,7 @@ from autoflow.page.writer import PageWriter
 from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
 from autoflow.specs import SensorSpec
+from autoflow.workflows.progress import ProgressWatch
 from autoflow.workflows.runner import WorkflowRunner
 from autoflow.workflows.stuck_watch import StuckWatch
 
@@ -55,6 +56,7 @@ def assembled(
         prefect_queues_flushed(),
         FlowRuns() as flow_runs,
         Cancellations() as cancellations,
+        ProgressWatch(store, settings.outputs_dir),
         cluster_of(settings) as cluster,
     ):
         entries = EntryWatch(settings, store, notifier)

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import prefect
@@ -20,6 +21,7 @@ from autoflow.cluster.work import Place, ThisMachine, Work
 from autoflow.dates.periods import Every
 from autoflow.errors import AutoflowError, RunStopped
 from autoflow.notebooks.execution import CellCallback
+from autoflow.notebooks.live_files import live_name
 from autoflow.notebooks.sources import source_as_json
 from autoflow.orchestration.artifacts import show_outcome
 from autoflow.orchestration.flow_runs import result_storage
@@ -36,10 +38,19 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Display:
+    """How others see a run at work: `progress` is called for each cell, and `live` is the folder for its output."""
+
+    progress: Progress | None = None
+    live: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """The arguments of a notebook's task.
 
-    The names of its output files start with `stem`, and its log lines have `log_fields`.
+    The names of its output files start with `stem`, and its log lines have `log_fields`. `live` is the name of the file
+    for its output while it runs.
     """
 
     run: WorkflowRun
@@ -51,6 +62,7 @@ class Step:
     place: Place
     on_cell: CellCallback | None = None
     log_fields: Mapping[str, str | int] = field(default_factory=dict)
+    live: str | None = None
 
 
 def make_notebooks_workflow(
@@ -59,7 +71,7 @@ def make_notebooks_workflow(
     *,
     outcome: Outcome | None = None,
     stop: StopSignal | None = None,
-    progress: Progress | None = None,
+    display: Display | None = None,
     place: Place | None = None,
     done: Callable[[], None] | None = None,
 ) -> "prefect.Flow[[str, list[list[str]], dict[str, Any]], Any]":
@@ -67,11 +79,11 @@ def make_notebooks_workflow(
 
     The flow takes the reference date, the date ranges and the parameters, for display in Prefect; it fails if a
     notebook fails, and is cancelled if `stop` is set. It writes the results into `outcome`, even if the Prefect API
-    fails, and calls `progress` for each cell. It calls `done` when all notebooks have ended, before Prefect learns of
+    fails, and shows the notebooks on `display`. It calls `done` when all notebooks have ended, before Prefect learns of
     it. The notebooks are executed in `place`, by default on this machine.
     """
     outcome = Outcome() if outcome is None else outcome
-    steps = _steps(run, settings, outcome, stop or StopSignal(), progress, place or ThisMachine(settings))
+    steps = _steps(run, settings, outcome, stop or StopSignal(), display or Display(), place or ThisMachine(settings))
 
     @prefect.flow(
         name=_prefect_name(run.workflow.name),
@@ -96,7 +108,7 @@ def _steps(
     settings: Settings,
     outcome: Outcome,
     stop: StopSignal,
-    progress: Progress | None,
+    display: Display,
     place: Place,
 ) -> list[Step]:
     stamp = _stamp(utc_now())
@@ -109,8 +121,9 @@ def _steps(
             outcome=outcome,
             stop=stop,
             place=place,
-            on_cell=functools.partial(progress, notebook.label) if progress else None,
+            on_cell=functools.partial(display.progress, notebook.label) if display.progress else None,
             log_fields={**current_log_fields(), "notebook": notebook.label},
+            live=live_name(display.live, name_part(notebook.label)) if display.live else None,
         )
         for notebook in run.workflow.notebooks
     ]
@@ -185,6 +198,7 @@ def _work(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Work:
         values=_values(run),
         upstream={label: outputs.executed.name for label, outputs in upstream.items()},
         stem=step.stem,
+        live=step.live,
         timeout=settings.notebook_timeout if notebook.timeout is None else notebook.timeout,
         report_timeout=settings.report_timeout,
         formats=notebook.output.formats if notebook.output else (),
