@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from autoflow.cluster import check_certificates
 from autoflow.errors import (
     AutoflowError,
     ExitCode,
@@ -33,7 +34,7 @@ from autoflow.reports import missing_fonts, missing_tools, remove_abandoned_repo
 from autoflow.runs.attention import Attention, Need, failed_start
 from autoflow.runs.records import utc_now
 from autoflow.settings import Settings
-from autoflow.specs import TriggerSpec, WorkflowsFile
+from autoflow.specs import SensorSpec, WorkflowsFile
 from autoflow.system.log import log_ends_of_threads, logger
 from autoflow.system.stop_signal import Shutdown, closing_on_signals
 from autoflow.utils import remove_unfinished
@@ -78,6 +79,7 @@ def _run(settings: Settings, *, once: bool) -> ExitCode:
     with closing_on_signals(shutdown) as interrupted:
         for warning in settings.warnings:
             logger.warning("%s", warning)
+        check_certificates(settings)
         workflows = read_workflows(settings)
         for finding in workflows.findings:
             logger.warning("%s", finding.text)
@@ -143,11 +145,11 @@ def make_folders(settings: Settings) -> None:
 
 @contextmanager
 def foreground_runner(
-    settings: Settings, store: RunStore, *, triggers: Sequence[TriggerSpec], shutdown: Shutdown
+    settings: Settings, store: RunStore, *, sensor: SensorSpec, shutdown: Shutdown
 ) -> Iterator["WorkflowRunner"]:
     """Yield a runner for a verb that waits for its runs; a daemon may be running as well.
 
-    `triggers` are the entries of the sensor in workflows.yml.
+    `sensor` is that in workflows.yml.
 
     Raises
     ------
@@ -162,7 +164,7 @@ def foreground_runner(
 
         if not api.wait_until_ready(shutdown):
             raise RunStopped("AutoFlow was stopped")
-        with assembled(settings, store, triggers=triggers, fork_server=fork_server) as assembly:
+        with assembled(settings, store, sensor=sensor, fork_server=fork_server) as assembly:
             yield assembly.runner
 
 

@@ -50,8 +50,8 @@ def serve(
     `workflows` is workflows.yml at the start; each tick reads it again. Kernels start faster with a `fork_server`.
     Return whether all runs succeeded; on a schedule, failures are for the log and the run store, and it returns True.
     """
-    triggers, of_runs = workflows.sensor.triggers, [metrics.run_ended] if metrics else []
-    with assembled(settings, store, triggers=triggers, fork_server=fork_server, followers=of_runs) as assembly:
+    of_runs = [metrics.run_ended] if metrics else []
+    with assembled(settings, store, sensor=workflows.sensor, fork_server=fork_server, followers=of_runs) as assembly:
         runner, stuck_watch = assembly.runner, assembly.stuck_watch
         notifier, entries = assembly.notifier, assembly.entries
         watch = Watch(settings, store, workflows, notifier=notifier, page=assembly.page)

@@ -4,7 +4,7 @@ import click
 
 from autoflow.app import make_folders
 from autoflow.cli.session import Session, pass_session
-from autoflow.cluster.worker import refuse_without_scheduler, run_worker
+from autoflow.cluster import run_worker
 from autoflow.errors import ExitCode
 from autoflow.system.log import log_ends_of_threads, logger
 from autoflow.system.stop_signal import Shutdown, closing_on_signals
@@ -22,7 +22,6 @@ def worker(session: Session) -> ExitCode:
     Example: AUTOFLOW_WORKER_SLOTS=4 autoflow worker
     """
     settings = session.settings
-    refuse_without_scheduler(settings)
     session.log_as_set(settings)
     log_ends_of_threads()
     make_folders(settings)

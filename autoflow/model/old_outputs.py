@@ -11,7 +11,7 @@ from autoflow.model.store import RunStore
 from autoflow.runs.records import RunRecord
 from autoflow.settings import Settings
 from autoflow.specs import FOREVER, KeepSpec, WorkflowSpec
-from autoflow.utils import readable_path
+from autoflow.utils import readable_path, thumbnail_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +110,8 @@ def delete_files(run: OldRun, store: RunStore, *, with_flow_run: bool = True) ->
             if path.suffix == ".ipynb":
                 # The page created it from the notebook and links to it.
                 readable_path(path).unlink(missing_ok=True)
+            if path.suffix == ".pdf":
+                thumbnail_path(path).unlink(missing_ok=True)
         except OSError as error:
             raise AutoflowError(f"cannot delete {path}: {error.strerror}") from error
     left = _left(run.record.outputs)

@@ -2,7 +2,6 @@
 
 import datetime
 import functools
-import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -32,9 +31,7 @@ from autoflow.settings import Settings
 from autoflow.specs import Json, NotebookSpec, WorkflowSpec
 from autoflow.system.log import bugs_logged
 from autoflow.system.stop_signal import StopSignal
-
-LONGEST_NAME_PART = 60
-"""The longest part of a filename that comes from a workflow's or notebook's name, in bytes; a filename may have 255."""
+from autoflow.utils import name_part
 
 Progress = Callable[[str, int, int], None]
 """Called when a cell starts: with the notebook's label, the cell's number counted from 1, and the number of cells."""
@@ -123,7 +120,7 @@ def _steps(
             stop=stop,
             place=place,
             on_cell=functools.partial(display.progress, notebook.label) if display.progress else None,
-            live=live_name(display.live, _name_part(notebook.label)) if display.live else None,
+            live=live_name(display.live, name_part(notebook.label)) if display.live else None,
         )
         for notebook in run.workflow.notebooks
     ]
@@ -225,10 +222,10 @@ def _values(run: WorkflowRun) -> dict[str, Json]:
 
 def _stem(run: WorkflowRun, notebook: NotebookSpec, stamp: str) -> str:
     """Return the stem of a notebook's output files: workflow, label, notebook, date, parameters, and time."""
-    workflow = "--".join(_name_part(name) for name in (run.workflow.name, run.label) if name)
+    workflow = "--".join(name_part(name) for name in (run.workflow.name, run.label) if name)
     every = () if run.every is Every.DAY else (run.every.value,)
     date = run.reference_date.isoformat()
-    return "__".join((workflow, _name_part(notebook.label), date, *every, run.key.parameters_hash[:8], stamp))
+    return "__".join((workflow, name_part(notebook.label), date, *every, run.key.parameters_hash[:8], stamp))
 
 
 def _task_runner(threads: int) -> "prefect.task_runners.TaskRunner[PrefectFuture[Any]]":
@@ -249,11 +246,3 @@ def _constant(name: str) -> Callable[[], str]:
 def _stamp(time_utc: datetime.datetime) -> str:
     """Return a time for a filename, to the millisecond."""
     return f"{time_utc:%Y%m%dT%H%M%S}.{time_utc.microsecond // 1000:03d}Z"
-
-
-def _name_part(name: str) -> str:
-    """Return `name` without characters that are unsafe in filenames, still different for different names."""
-    clean = re.sub(r"[^\w.-]+", "-", name).strip("-.").encode()[:LONGEST_NAME_PART].decode(errors="ignore")
-    if clean == name:
-        return name
-    return f"{clean}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".lstrip("-")
