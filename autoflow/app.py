@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from autoflow.cluster import check_certificates
 from autoflow.errors import (
     AutoflowError,
     ExitCode,
@@ -74,6 +75,7 @@ def _run(settings: Settings, *, once: bool) -> ExitCode:
     with closing_on_signals(shutdown) as interrupted:
         for warning in settings.warnings:
             logger.warning("%s", warning)
+        check_certificates(settings)
         workflows = read_workflows(settings)
         for finding in workflows.findings:
             logger.warning("%s", finding.text)

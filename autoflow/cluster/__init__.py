@@ -26,6 +26,12 @@ def cluster_of(settings: Settings) -> Iterator["Cluster | None"]:
         yield cluster
 
 
+def check_certificates(settings: Settings) -> None:
+    """Raise SettingsError if the certificates for the cluster, if there is one, are missing or wrong."""
+    if settings.dask_scheduler is not None:
+        importlib.import_module("autoflow.cluster.security").security(settings)
+
+
 def inspected_cluster(settings: Settings) -> ClusterState | None:
     """Return the cluster as a daemon would see it now; None if the settings name none.
 

@@ -24,7 +24,7 @@ from autoflow.errors import AutoflowError
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.claim_ages import ClaimAges
 from autoflow.settings import Settings
-from autoflow.system.log import logger
+from autoflow.system.log import Outage, logger
 from autoflow.system.stop_signal import LAST_WAIT, PeriodicThread, Shutdown
 from autoflow.utils import owned_folder
 
@@ -33,6 +33,9 @@ SPARE_THREADS = 8
 
 RECONNECT_SECONDS = 1.0
 """The pause before a worker that has lost the scheduler registers again, in seconds."""
+
+REGISTER_SECONDS = 10.0
+"""How long a worker tries to register before it says so, in seconds."""
 
 POLL_SECONDS = 0.1
 """How often a worker that ends checks whether it is idle, in seconds."""
@@ -105,6 +108,7 @@ class _Connection:
         self._folder = folder
         self._encryption = encryption
         self._ended = ended
+        self._outage = Outage()
         self._loop = asyncio.new_event_loop()
         self._ending = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="dask-worker", daemon=True)
@@ -137,11 +141,20 @@ class _Connection:
         """Register a Dask worker, and return when it has lost the scheduler, or this worker ends."""
         logger.info("connecting to the scheduler at %s", self._settings.dask_scheduler)
         starting: asyncio.Task[Any] = asyncio.ensure_future(_started(self._worker()))
-        await asyncio.wait([starting, ending], return_when=asyncio.FIRST_COMPLETED)
+        while not (starting.done() or ending.done()):
+            await asyncio.wait([starting, ending], timeout=REGISTER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                # Dask itself tries again for ever, and does not say why it fails.
+                self._outage.begin(
+                    "cannot register with the scheduler at %s; trying again. Does it run, can this machine reach it, "
+                    "and are their certificates from one CA?",
+                    self._settings.dask_scheduler,
+                )
         if not starting.done():
             starting.cancel()
             return
         worker = starting.result()
+        self._outage.end("registered after all")
         logger.info("registered as %s with the scheduler at %s", worker.address, self._settings.dask_scheduler)
         finished: asyncio.Task[Any] = asyncio.ensure_future(worker.finished())
         await asyncio.wait([finished, ending], return_when=asyncio.FIRST_COMPLETED)

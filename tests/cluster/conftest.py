@@ -33,7 +33,7 @@ from tests.waiting import LONG, wait_for
 HEARTBEAT_TIMEOUT = 9.0
 """As short as a busy machine allows: leases end after 6 s, and Dask gives up a silent worker after 5 s."""
 
-WORKERS_PASSWORD = "workers"
+WORKERS_PASSWORD = "a-password-for-the-role-of-workers"
 
 DATE = datetime.date(2016, 1, 7)
 
