@@ -84,7 +84,9 @@ def _work_as_json(work: Work, settings: Settings) -> dict[str, Any]:
 
 
 def _work_of_json(content: Mapping[str, Any], settings: Settings) -> Work:
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+    }
     template = settings.inputs_dir / content["template"] if content["template"] else None
     values |= {"notebook": settings.inputs_dir / content["notebook"], "template": template}
     return Work(**values | {"formats": tuple(map(ReportFormat, content["formats"]))})
