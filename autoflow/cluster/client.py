@@ -4,6 +4,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -61,6 +62,8 @@ class Cluster:
         self.roster = Roster()
         self._client: distributed.Client | None = None
         self._progress: dict[str, CellCallback] = {}
+        # Not in Dask's event loop, which must not wait.
+        self._calling = ThreadPoolExecutor(1, "cluster-progress")
         self._outage = Outage()
         self._emptiness = Outage()
         self._looking = PeriodicThread("cluster", self.look, LOOK_SECONDS)
@@ -80,6 +83,7 @@ class Cluster:
         """Disconnect; orders in progress are stopped."""
         self._looking.__exit__()
         self.disconnect()
+        self._calling.shutdown(wait=False, cancel_futures=True)
 
     @property
     def slots(self) -> int:
@@ -186,7 +190,8 @@ class Cluster:
         """Pass on the progress of an order."""
         _, message = event
         if on_cell := self._progress.get(message["order"]):
-            on_cell(message["cell"], message["cells"])
+            with suppress(RuntimeError):  # the daemon ends
+                self._calling.submit(on_cell, message["cell"], message["cells"])
 
 
 def inspected(settings: Settings) -> ClusterState:

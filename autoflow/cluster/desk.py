@@ -173,7 +173,7 @@ class Desk:
                 self._ages,
                 order.claim_id,
                 job.stop,
-                seconds=self.settings.heartbeat_timeout * LEASE_SHARE,
+                seconds=min(order.heartbeat_timeout, self.settings.heartbeat_timeout) * LEASE_SHARE,
                 is_wanted=line.is_wanted,
             )
             with lease:

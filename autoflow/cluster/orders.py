@@ -28,14 +28,15 @@ class Order:
     """A notebook for a worker to execute, under the claim with this number.
 
     `digests` has those of the notebook and, if there are reports, of the template, by their paths. Progress goes to the
-    Dask topic `topic`, which identifies the daemon; `wants_progress` is whether anyone waits for it. `version` is that
-    of the daemon.
+    Dask topic `topic`, which identifies the daemon; `wants_progress` is whether anyone waits for it. `version` and
+    `heartbeat_timeout`, in seconds, are those of the daemon.
     """
 
     work: Work
     claim_id: int
     topic: str
     digests: Mapping[Path, str]
+    heartbeat_timeout: float
     wants_progress: bool = False
     version: str = field(default_factory=code_version)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -45,7 +46,14 @@ class Order:
         """Return an order for `work` with its files as they are now; raise OSError if one cannot be read."""
         template = work.template or settings.asciidoc_template_path
         digests = {path: file_digest(path) for path in (work.notebook, *([template] if work.formats else []))}
-        return cls(work=work, claim_id=claim_id, topic=topic, digests=digests, wants_progress=wants_progress)
+        return cls(
+            work=work,
+            claim_id=claim_id,
+            topic=topic,
+            digests=digests,
+            heartbeat_timeout=settings.heartbeat_timeout,
+            wants_progress=wants_progress,
+        )
 
     def as_text(self, settings: Settings) -> str:
         """Return the order as JSON, with paths relative to the inputs folder."""
@@ -54,6 +62,7 @@ class Order:
             "version": self.version,
             "claim": self.claim_id,
             "topic": self.topic,
+            "heartbeat_timeout": self.heartbeat_timeout,
             "progress": self.wants_progress,
             "digests": {_relative(path, settings): digest for path, digest in self.digests.items()},
             "work": _work_as_json(self.work, settings),
@@ -69,6 +78,7 @@ class Order:
             claim_id=content["claim"],
             topic=content["topic"],
             digests={_absolute(path, settings): digest for path, digest in content["digests"].items()},
+            heartbeat_timeout=content["heartbeat_timeout"],
             wants_progress=content["progress"],
             version=content["version"],
             id=content["id"],
