@@ -45,8 +45,8 @@ GONE_AFTER = 5.0
 MOST_TRIES = 3
 """How many workers may fail with a notebook, each for a reason that seems to be its own, before the notebook fails."""
 
-REFUSED_PAUSE = 10.0
-"""How long a worker that has refused an order does not get it again, unless there is no other, in seconds."""
+REFUSED_PAUSE = 3.0
+"""How long a worker that has refused an order does not get it again, in seconds."""
 
 
 class Cluster:
