@@ -165,7 +165,6 @@ def test_lost_or_stopped_worker_counts_as_a_crash_and_its_claim_expires_before_t
             frozen.signal(signal.SIGSTOP)
             on_frozen.go()
             with bare_farm.worker():
-                wait_for(lambda: len(daemon.cluster.workers()) == 3)
                 lost.kill()
                 wait_for(lambda: not is_alive(kernel))
                 on_lost.go()
