@@ -6,7 +6,7 @@ where what imports Prefect is imported, within functions.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,10 @@ from autoflow.errors import (
 )
 from autoflow.kernels.fork_server import warm_fork_server
 from autoflow.kernels.kernel import remove_abandoned_kernel_folders
+from autoflow.messages.notifier import Notifier
 from autoflow.metrics import serving_metrics
 from autoflow.model.opening import open_run_store
 from autoflow.model.store import RunStore
-from autoflow.notify import Notifier
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.prefect_api import prefect_api, shared_prefect_api
 from autoflow.parser import read_workflows
@@ -64,8 +64,11 @@ def _notify_of_failed_start(settings: Settings, error: AutoflowError) -> None:
     need = Need.WORKFLOWS_FILE if isinstance(error, WorkflowsFileError) else Need.START
     need = Need.DATABASE if isinstance(error, RunStoreError) else need
     condition = failed_start(need, str(error), DaemonFiles(home=settings.prefect_home).facts(), utc_now())
-    with suppress(SettingsError), Notifier(settings) as notifier:
-        notifier.attend(Attention(conditions=(condition,)))
+    with suppress(SettingsError), ExitStack() as stack:
+        store = None
+        with suppress(RunStoreError):
+            store = stack.enter_context(closing(RunStore(settings.db_uri)))
+        stack.enter_context(Notifier(settings, store)).attend(Attention(conditions=(condition,)))
 
 
 def _run(settings: Settings, *, once: bool) -> ExitCode:

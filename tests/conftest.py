@@ -138,10 +138,19 @@ PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 def write_notebook(
-    path: Path, *cells: str, parameters: str | None = None, kernelspec: Mapping[str, str] | None = PYTHON
+    path: Path,
+    *cells: str,
+    parameters: str | None = None,
+    markdown: str | None = None,
+    kernelspec: Mapping[str, str] | None = PYTHON,
 ) -> Path:
-    """Write a notebook with code `cells`; `parameters` is the source of its cell tagged so, if it is to have one."""
+    """Write a notebook with code `cells`, after a cell with `markdown` if there is some.
+
+    `parameters` is the source of its cell tagged so, if it is to have one.
+    """
     notebook = nbformat.v4.new_notebook()
+    if markdown is not None:
+        notebook.cells.append(nbformat.v4.new_markdown_cell(markdown))
     if parameters is not None:
         notebook.cells.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
     notebook.cells += [nbformat.v4.new_code_cell(textwrap.dedent(cell).strip()) for cell in cells]

@@ -13,8 +13,17 @@ from autoflow.cli.checks import Check, check_database, print_checks
 from autoflow.cli.options import as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import count
+from autoflow.cluster import inspected_cluster
 from autoflow.dates.availability import Availability
-from autoflow.errors import ExitCode, FlowApiError, ReportError, RunStoreError, SettingsError, WorkflowsFileError
+from autoflow.errors import (
+    ClusterError,
+    ExitCode,
+    FlowApiError,
+    ReportError,
+    RunStoreError,
+    SettingsError,
+    WorkflowsFileError,
+)
 from autoflow.flowapi import FlowApi
 from autoflow.model.store import RunStore
 from autoflow.orchestration.server_process import is_ready
@@ -68,6 +77,8 @@ def all_checks(settings: Settings, now: datetime.datetime, *, offline: bool = Fa
     yield _check_disks(settings)
     if settings.prefect_api_url:
         yield _check_prefect(settings.prefect_api_url)
+    if settings.dask_scheduler:
+        yield _check_cluster(settings)
     flowapi = FlowApi.of(settings)
     if not offline:
         yield from _check_flowapi(flowapi, file, settings)
@@ -165,6 +176,20 @@ def _check_disks(settings: Settings) -> Check:
 def _check_prefect(url: str) -> Check:
     problems = () if is_ready(url) else (f"{url} does not answer: check PREFECT_API_URL",)
     return Check(subject="Prefect API", problems=problems, note=url)
+
+
+def _check_cluster(settings: Settings) -> Check:
+    try:
+        state = inspected_cluster(settings)
+    except SettingsError as error:
+        return Check(subject="cluster", problems=error.problems)
+    except ClusterError as error:
+        hint = "start it with 'autoflow scheduler', or check the network and the certificates"
+        return Check(subject="cluster", problems=(f"{error}: {hint}",))
+    assert state  # noqa: S101 - there is a scheduler
+    problems = (f"{state.problem}: start one with 'autoflow worker'",) if state.problem else ()
+    warnings = (*state.lines, state.summary) if problems or state.lines else ()
+    return Check(subject="cluster", problems=problems, warnings=warnings, note=state.summary)
 
 
 def _check_flowapi(flowapi: FlowApi, file: WorkflowsFile | None, settings: Settings) -> Iterator[Check]:

@@ -27,8 +27,9 @@ from autoflow.specs import ReportFormat
 class Order:
     """A notebook for a worker to execute, under the claim with this number.
 
-    `digests` has those of the notebook and of its template, by their paths. Progress goes to the Dask topic `topic`,
-    which identifies the daemon; `wants_progress` is whether anyone waits for it. `version` is that of the daemon.
+    `digests` has those of the notebook and, if there are reports, of the template, by their paths. Progress goes to the
+    Dask topic `topic`, which identifies the daemon; `wants_progress` is whether anyone waits for it. `version` is that
+    of the daemon.
     """
 
     work: Work
@@ -40,10 +41,10 @@ class Order:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
-    def of(cls, work: Work, *, claim_id: int, topic: str, wants_progress: bool) -> "Order":
+    def of(cls, work: Work, settings: Settings, *, claim_id: int, topic: str, wants_progress: bool) -> "Order":
         """Return an order for `work` with its files as they are now; raise OSError if one cannot be read."""
-        paths = [work.notebook, *([work.template] if work.template else [])]
-        digests = {path: file_digest(path) for path in paths}
+        template = work.template or settings.asciidoc_template_path
+        digests = {path: file_digest(path) for path in (work.notebook, *([template] if work.formats else []))}
         return cls(work=work, claim_id=claim_id, topic=topic, digests=digests, wants_progress=wants_progress)
 
     def as_text(self, settings: Settings) -> str:
@@ -68,6 +69,9 @@ class Order:
             "template": _relative(work.template, settings) if work.template else None,
             "title": work.title,
             "dates": work.dates,
+            "memory": work.memory,
+            "secrets": work.secrets,
+            "hidden": work.hidden,
         }
         return json.dumps(content)
 
@@ -89,12 +93,15 @@ class Order:
             template=inputs / content["template"] if content["template"] else None,
             title=content["title"],
             dates=content["dates"],
+            memory=content["memory"],
+            secrets=tuple(content["secrets"]),
+            hidden=tuple(content["hidden"]),
         )
         return cls(
             work=work,
             claim_id=content["claim"],
             topic=content["topic"],
-            digests={inputs / path: digest for path, digest in content["digests"].items()},
+            digests={_absolute(path, settings): digest for path, digest in content["digests"].items()},
             wants_progress=content["progress"],
             version=content["version"],
             id=content["id"],
@@ -107,8 +114,18 @@ def version_of(text: str) -> tuple[str, str]:
     return str(content.get("id")), str(content.get("version"))
 
 
+_DEFAULT_TEMPLATE = ""
+"""Stands for the template in the settings, which may have another path on each machine."""
+
+
+def _absolute(path: str, settings: Settings) -> Path:
+    return settings.asciidoc_template_path if path == _DEFAULT_TEMPLATE else settings.inputs_dir / path
+
+
 def _relative(path: Path, settings: Settings) -> str:
     """Return a path relative to the inputs folder; as it is if it is elsewhere."""
+    if path == settings.asciidoc_template_path:
+        return _DEFAULT_TEMPLATE
     is_input = path.is_relative_to(settings.inputs_dir)
     return (path.relative_to(settings.inputs_dir) if is_input else path).as_posix()
 
@@ -119,14 +136,17 @@ class Verdict(enum.StrEnum):
     DONE = "done"
     """The notebook was executed, with the result in the answer."""
     REFUSED = "refused"
-    """Nothing of it runs, for a reason that is not the notebook's: another worker may do it."""
+    """Nothing of it runs, for a reason that is not the notebook's: another worker may do it.
+
+    It has a result if it has run, and has failed for a reason that seems to be the worker's.
+    """
     LOST = "lost"
     """Its kernel was ended because its claim was no longer valid, or could not be seen to be."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The answer of a worker. `reason` is empty if it has a `result`."""
+    """The answer of a worker. `reason` is empty if it is done."""
 
     verdict: Verdict
     result: Result = field(default_factory=Result)

@@ -18,13 +18,14 @@ from distributed import Status
 from autoflow.cluster.desk import Desk, Line
 from autoflow.cluster.fitness import CHECK_SECONDS
 from autoflow.cluster.options import log_with_autoflow, set_options
+from autoflow.cluster.security import security
 from autoflow.cluster.tasks import DESK
 from autoflow.errors import AutoflowError
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.claim_ages import ClaimAges
 from autoflow.settings import Settings
 from autoflow.system.log import logger
-from autoflow.system.stop_signal import PeriodicThread, Shutdown
+from autoflow.system.stop_signal import LAST_WAIT, PeriodicThread, Shutdown
 from autoflow.utils import owned_folder
 
 SPARE_THREADS = 8
@@ -55,6 +56,7 @@ def run_worker(settings: Settings, shutdown: Shutdown) -> None:
         If it cannot start.
 
     """
+    encryption = security(settings)
     set_options(settings.heartbeat_timeout)
     log_with_autoflow()
     with ExitStack() as stack:
@@ -67,8 +69,7 @@ def run_worker(settings: Settings, shutdown: Shutdown) -> None:
         desk.fitness.check()
         stack.enter_context(PeriodicThread("fitness", desk.fitness.check, CHECK_SECONDS))
         folder = stack.enter_context(owned_folder("autoflow-worker-", Path(tempfile.gettempdir())))
-        connection = _Connection(settings, desk, folder)
-        with connection:
+        with _Connection(desk, folder, encryption, shutdown.close):
             shutdown.wait_until_closing()
             _finish(desk, shutdown, settings.shutdown_grace)
 
@@ -77,9 +78,9 @@ def _finish(desk: Desk, shutdown: Shutdown, grace: float) -> None:
     """Take no more orders, and wait for those in progress; stop them after the grace, for other workers to do."""
     logger.info("stopping: no new orders are taken")
     desk.drain()
-    shutdown.stop_after(grace, partial(_wait_until, lambda: desk.is_idle))
+    _wait_until(lambda: desk.is_idle or shutdown.stop.is_set, grace)
     desk.move_all("its worker was stopped")
-    _wait_until(lambda: desk.is_idle, DELIVERY_SECONDS)
+    _wait_until(lambda: desk.is_idle, LAST_WAIT)
 
 
 def _wait_until(holds: Callable[[], bool], seconds: float) -> bool:
@@ -91,12 +92,19 @@ def _wait_until(holds: Callable[[], bool], seconds: float) -> bool:
 
 
 class _Connection:
-    """Keeps a Dask worker registered with the scheduler, in a thread of its own, for the duration of the block."""
+    """Keeps a Dask worker registered with the scheduler, in a thread of its own, for the duration of the block.
 
-    def __init__(self, settings: Settings, desk: Desk, folder: Path) -> None:
-        self._settings = settings
+    `ended` is called when the thread ends, even if it should not.
+    """
+
+    def __init__(
+        self, desk: Desk, folder: Path, encryption: distributed.Security | None, ended: Callable[[], None]
+    ) -> None:
+        self._settings = desk.settings
         self._desk = desk
         self._folder = folder
+        self._encryption = encryption
+        self._ended = ended
         self._loop = asyncio.new_event_loop()
         self._ending = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="dask-worker", daemon=True)
@@ -111,7 +119,10 @@ class _Connection:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._stay_registered())
+        try:
+            self._loop.run_until_complete(self._stay_registered())
+        finally:
+            self._ended()
 
     async def _stay_registered(self) -> None:
         ending: asyncio.Task[Any] = asyncio.ensure_future(self._ending.wait())
@@ -145,6 +156,7 @@ class _Connection:
         extensions: dict[str, Any] = {DESK: partial(_DeskOfWorker, self._desk)}
         return distributed.Worker(
             self._settings.dask_scheduler,
+            security=self._encryption,
             nthreads=self._settings.worker_slots + SPARE_THREADS,
             memory_limit=0,
             local_directory=str(self._folder),

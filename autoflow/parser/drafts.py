@@ -4,7 +4,8 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -63,9 +64,15 @@ class WorkflowDraft:
             del graph[cycle[-2]][cycle[-1]]
         return cycles
 
-    def spec(self) -> WorkflowSpec:
-        """Return the spec, with each notebook after those it depends on."""
-        labelled = {notebook.label: notebook for notebook in self.notebooks}
+    def spec(self, private: AbstractSet[str] = frozenset()) -> WorkflowSpec:
+        """Return the spec, with each notebook after those it depends on.
+
+        `private` are the names of all secrets that only the notebooks that list them get.
+        """
+        labelled = {
+            notebook.label: replace(notebook, hidden=tuple(sorted(private - {*notebook.secrets})))
+            for notebook in self.notebooks
+        }
         order = TopologicalSorter(self._dependencies()).static_order()
         return WorkflowSpec(
             name=self.name,

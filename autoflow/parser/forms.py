@@ -8,7 +8,7 @@ from typing import Any, Final
 from autoflow.dates.intervals import IntervalEnds
 from autoflow.dates.periods import MOST_PERIODS_AWAY, Every
 from autoflow.dates.stencil import MAX_OFFSET_DAYS
-from autoflow.parser.values import MOST_DAYS
+from autoflow.parser.values import MEMORY_PATTERN, MOST_DAYS
 from autoflow.settings.checks import MAX_SECONDS
 from autoflow.specs import CDR_TYPES, RESERVED_NAMES, OnChange, Order, ReportFormat
 
@@ -37,8 +37,20 @@ CHOICES: Final = {
     "additionalProperties": {"type": "array", "minItems": 1, "items": {"type": ["string", "number", "boolean"]}},
 }
 
-_FORMAT: Final = {"enum": [*map(str, ReportFormat)]}
-REPORT_FORMATS: Final = {"anyOf": [_FORMAT, {"type": "array", "minItems": 1, "uniqueItems": True, "items": _FORMAT}]}
+MEMORY: Final = {"type": "string", "pattern": f"^{MEMORY_PATTERN}$"}
+SECRETS: Final = {
+    "type": "array",
+    "minItems": 1,
+    "uniqueItems": True,
+    "items": {"type": "string", "pattern": r"^[A-Za-z_]\w*$"},
+}
+POOLS: Final = {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}}
+
+TIME: Final = {"type": "string", "pattern": r"^\d{1,2}:\d{2}$"}
+NAMES: Final = {"anyOf": [TEXT, {"type": "array", "minItems": 1, "uniqueItems": True, "items": TEXT}]}
+
+FORMAT: Final = {"enum": [*map(str, ReportFormat)]}
+REPORT_FORMATS: Final = {"anyOf": [FORMAT, {"type": "array", "minItems": 1, "uniqueItems": True, "items": FORMAT}]}
 
 _DAY: Final[list[dict[str, Any]]] = [
     DATE,

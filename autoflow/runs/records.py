@@ -201,6 +201,9 @@ class RunRecord:
     were pruned. `holder` names the process that executed the run. `cancel_asked_at` is when someone asked to cancel it.
     `label` is that of its entry when it started. `missing_days` counts the days of its stencil that were missing then;
     None if that is unknown. `is_try_out`: a user started it with parameters that no entry had then.
+    `made_from` has the sources of its notebooks by their labels (`notebooks`), the state of the inputs folder in git
+    (`git`), the `version` of AutoFlow and that of `python`, and the digest of the list of `packages`; None if that is
+    unknown.
     """
 
     id: int
@@ -220,6 +223,7 @@ class RunRecord:
     label: str | None = None
     missing_days: int | None = None
     is_try_out: bool = False
+    made_from: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

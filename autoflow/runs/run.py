@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from autoflow.dates.intervals import DateInterval
 from autoflow.dates.periods import Every, describe_period
@@ -76,11 +77,13 @@ class NotebookOutputs:
 class Outcome:
     """Outputs and errors of the notebooks of a run, by label; a notebook without either was not run.
 
-    `seconds` is how long each took with its reports.
+    `sources` has what each of them is made from, see `NotebookSource`; `seconds` is how long each took with its
+    reports.
     """
 
     outputs: dict[str, NotebookOutputs] = field(default_factory=dict)
     errors: dict[str, AutoflowError] = field(default_factory=dict)
+    sources: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -20,6 +20,7 @@ from autoflow.cluster.work import Place, ThisMachine, Work
 from autoflow.dates.periods import Every
 from autoflow.errors import AutoflowError, RunStopped
 from autoflow.notebooks.execution import CellCallback
+from autoflow.notebooks.sources import source_as_json
 from autoflow.orchestration.artifacts import show_outcome
 from autoflow.orchestration.flow_runs import result_storage
 from autoflow.runs.records import utc_now
@@ -160,13 +161,13 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
         If the notebook may still be running on another machine.
 
     """
+    step.outcome.sources[step.notebook.label] = source_as_json(step.notebook.path)
     result = step.place.carry_out(_work(step, upstream), stop=step.stop, on_cell=step.on_cell)
     if result.outputs:
         step.outcome.outputs[step.notebook.label] = result.outputs
     if result.error:
         raise result.error
-    assert result.outputs  # noqa: S101 - without an error, there are outputs
-    return result.outputs
+    return step.outcome.outputs[step.notebook.label]
 
 
 def _work(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Work:
@@ -185,6 +186,10 @@ def _work(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Work:
         template=notebook.output.template if notebook.output else None,
         title=run.title or run.workflow.name,
         dates=run.dates_text,
+        memory=notebook.memory,
+        pool=notebook.pool,
+        secrets=notebook.secrets,
+        hidden=notebook.hidden,
     )
 
 

@@ -7,8 +7,15 @@ import pytest
 from autoflow.dates.completeness import Enough
 from autoflow.dates.periods import Every
 from autoflow.dates.stencil import DateStencil
-from autoflow.parser.schemas import NotebookSchema, OutputSchema, SensorSchema, TriggerSchema, WorkflowSchema
-from autoflow.specs import OnChange, Order, TriggerSpec
+from autoflow.parser.schemas import (
+    FileSchema,
+    NotebookSchema,
+    OutputSchema,
+    SensorSchema,
+    TriggerSchema,
+    WorkflowSchema,
+)
+from autoflow.specs import OnChange, Order, PoolSpec, TriggerSpec
 from tests.conftest import write_notebook
 from tests.parser.good_file import changed, parse, problems
 
@@ -245,6 +252,9 @@ def test_a_file_with_every_key_is_valid(inputs: Path) -> None:
     (inputs / "own.tpl").write_text("= Title")
     file = parse(inputs, text)
     assert file.findings == ()
+    run, report = file.workflows[0].notebooks
+    assert (run.memory, run.pool, run.secrets) == (2560 * 1024**2, PoolSpec("flowkit", 2), ("MAP_KEY",))
+    assert (run.hidden, report.hidden) == ((), ("MAP_KEY",))
     labels = [(each.label, each.every, each.shown_title) for each in file.sensor.triggers]
     assert labels == [
         ("national", Every.MONTH, "Mobility, whole country"),
@@ -252,7 +262,7 @@ def test_a_file_with_every_key_is_valid(inputs: Path) -> None:
         ("south", Every.WEEK, "Mobility in the south"),
         ("daily", Every.DAY, "Mobility of people"),
     ]
-    schemas = (WorkflowSchema, NotebookSchema, OutputSchema, SensorSchema, TriggerSchema)
+    schemas = (FileSchema, WorkflowSchema, NotebookSchema, OutputSchema, SensorSchema, TriggerSchema)
     assert {key for schema in schemas for key in schema().fields if f"{key}:" not in text} == set()
 
 

@@ -69,3 +69,14 @@ def test_first_of_very_many_cycles_are_reported(inputs: Path) -> None:
     found = problems(inputs, text)
     assert len(found) == 20
     assert all("circular dependency" in problem for problem in found)
+
+
+def test_pool_that_is_misspelt_or_has_no_room_is_reported(inputs: Path) -> None:
+    text = changed(
+        ("timeout: 90", "pool: flowkti"),
+        ("available_dates_sensor:", "pools: {flowkit: 1, none: 0}\navailable_dates_sensor:"),
+    )
+    assert problems(inputs, text) == [
+        f"9: {REPORT}.pool: unknown pool 'flowkti'; did you mean 'flowkit'?",
+        "19: pools.none: expected a whole number of at least 1, not 0",
+    ]

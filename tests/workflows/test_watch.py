@@ -1,6 +1,7 @@
 """What needs attention, as health, `health --live`, the page's banner and messages report it, fault by fault."""
 
 import datetime
+import math
 import os
 import sqlite3
 import sys
@@ -15,12 +16,13 @@ import pytest
 
 from autoflow.cli import main
 from autoflow.errors import AutoflowError, FlowApiError, TokenError, WorkflowsFileError
+from autoflow.messages.notifier import Notifier
 from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
-from autoflow.notify import Notifier
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.page.writer import PageWriter
 from autoflow.parser import read_workflows
+from autoflow.runs.attention import Attention, Condition, Need
 from autoflow.runs.records import RunKey, RunState, utc_now
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
@@ -59,7 +61,9 @@ class Daemon:
 
     def start(self, stack: ExitStack, *, edit: Callable[[], None] = lambda: None) -> None:
         """Start, and have `edit` called before the first look."""
-        self.notifier = stack.enter_context(Notifier(self.settings, clock=lambda: self.now))
+        self.notifier = stack.enter_context(
+            Notifier(self.settings, self.store, clock=lambda: self.now, timer=lambda: math.inf)
+        )
         self.page = PageWriter(self.settings, self.store)
         workflows = read_workflows(self.settings)
         self.page.follow(workflows.sensor.triggers)
@@ -91,11 +95,12 @@ class Daemon:
     def messages(self) -> list[dict[str, str]]:
         """Return the messages that were sent since the last call: all those before one more that is made for this."""
         self.marks += 1
-        self.notifier.given_up([RunKey.of("mark", {"number": self.marks}, datetime.date(2016, 1, 1))])
+        mark = Condition(need=Need.START, reason=f"mark {self.marks}", run_id=self.marks)
+        self.notifier.attend(Attention(conditions=(mark,)))
         found = []
-        while "mark 2016" not in (message := self.receiver.messages.get(timeout=LONG))["title"]:
+        while f"mark {self.marks}." not in (message := self.receiver.messages.get(timeout=LONG))["message"]:
             found.append(message)
-        return found
+        return [each for each in found if "mark" not in each["message"]]
 
     def health(self, *options: str) -> tuple[int, str]:
         """Return the exit code of `autoflow health`, and what it prints without the lines that are good."""

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0011"
-down_revision = "0007"
+revision = "0012"
+down_revision = "0011"
 
 CHANGING = "state, finished_at, forgiven_at, pruned_at, outputs"
 """The columns of a run whose change counts."""
