@@ -194,19 +194,15 @@ const partsOf = (entry) => {
   return isByMonth(entry) ? years.reverse().map((year) => [year]) : years.length ? [years] : [];
 };
 
+const partView = (entry, years) => {
+  const range = years.length > 1 ? `${years[0]}–${years[years.length - 1]}` : String(years[0]);
+  const heading = years.length > 1 ? null : make("h2", {}, range);
+  const part = make("section", { class: "part" }, heading, calendarOf(entry, years, `${entry.title}, ${range}`));
+  part.years = years;
+  return part;
+};
+
 const entryView = (entry) => {
-  const parts = partsOf(entry).map((years) =>
-    make(
-      "section",
-      { class: "part", "data-years": years.join(" ") },
-      years.length > 1 ? null : make("h2", {}, String(years[0])),
-      calendarOf(
-        entry,
-        years,
-        `${entry.title}, ${years.length > 1 ? `${years[0]}–${years[years.length - 1]}` : years[0]}`,
-      ),
-    ),
-  );
   return [
     pathTo(entry),
     make("h1", { tabindex: -1 }, isolated(entry.title), " ", attentionOf(entry)),
@@ -220,6 +216,6 @@ const entryView = (entry) => {
     ),
     runningList([entry]),
     legendOf([entry]),
-    parts,
+    partsOf(entry).map((years) => partView(entry, years)),
   ];
 };
