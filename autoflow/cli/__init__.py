@@ -34,6 +34,7 @@ VERBS = {
     "start": ("daemon", "Start the daemon."),
     "try": ("try_notebook", "Execute one notebook, and record nothing."),
     "validate": ("validate", "Check everything that AutoFlow needs."),
+    "why": ("why", "Say why a date is done, due, or neither."),
     "worker": ("worker", "Execute notebooks for a daemon on another machine."),
 }
 """Each verb, with its module in this package and its summary for the help."""
