@@ -19,6 +19,7 @@ RUNS = (
     "naming",
     "plan",
     "planner",
+    "reasons",
     "records",
     "requests",
     "retries",

@@ -7,7 +7,8 @@ const linksOf = (day) =>
   day.set.flatMap(([label, link, isReadable, reports]) => [
     ...reports.map((report) => [report.split(".").pop().toUpperCase(), label, filled(report, day)]),
     ...(isReadable ? [["notebook", label, asHtml(filled(link, day))]] : []),
-    ["ipynb", label, filled(link, day)],
+    // An executed notebook that is no longer kept has no link.
+    ...(link ? [["ipynb", label, filled(link, day)]] : []),
   ]);
 
 // Return a link into the notebook, at the cell that failed.
