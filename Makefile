@@ -10,7 +10,10 @@ PIPENV := env PIPENV_VENV_IN_PROJECT=1 PIPENV_IGNORE_VIRTUALENVS=1 PIPENV_VERBOS
 
 # The programs that make reports, and fonts for all scripts that reports may contain.
 REPORT_PACKAGES := pandoc ruby-asciidoctor-pdf poppler-utils fonts-noto-core fonts-dejavu-core fonts-droid-fallback fonts-symbola
-TEST_PACKAGES := $(REPORT_PACKAGES) postgresql pgbouncer chromium chromium-driver prometheus docker-compose
+# Debian's npm conflicts with packages of Node.js from elsewhere, which bring an npm of their own.
+NPM := $(shell type -P npm >/dev/null || echo npm)
+TEST_PACKAGES := $(REPORT_PACKAGES) postgresql pgbouncer chromium chromium-driver prometheus docker-compose $(NPM)
+AXE := tests/page/node_modules/.installed
 
 .PHONY: help
 help: ## List the targets
@@ -21,9 +24,9 @@ example: example-packages .venv/.installed ## Run the example workflow against a
 	@$(PYTHON) examples/run.py
 
 .PHONY: test
-test: test-packages lint ## Lint, then run all tests, with coverage
+test: test-packages $(AXE) lint ## Lint, then run all tests, with coverage
 	@echo "Running all tests (about 10 minutes on two cores)"
-	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
+	@$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 .PHONY: lint
 lint: .venv/.installed ## Check style and types
@@ -56,7 +59,7 @@ lock: .tools/.installed ## Lock the newest versions that the Pipfile allows
 clean: ## Remove everything that the other targets created, .venv included
 	@find examples/outputs -mindepth 1 ! -name .gitkeep -delete
 	@scripts/step "Removing the example's outputs, .venv, .tools and caches (up to a minute)" \
-		rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* gallery site
+		rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* gallery site $(dir $(AXE))
 
 .PHONY: example-packages test-packages
 example-packages:
@@ -74,4 +77,9 @@ test-packages:
 .venv/.installed: .tools/.installed Pipfile.lock
 	@STEP_VENV=.venv scripts/step "Installing the Python packages of Pipfile.lock into .venv (1 to 3 minutes)" \
 		$(PIPENV) sync --categories "packages dev-packages cluster"
+	@touch $@
+
+$(AXE): tests/page/package-lock.json | test-packages
+	@scripts/step "Installing axe-core, which checks the accessibility of the page (a few seconds)" \
+		npm ci --prefix $(<D) --ignore-scripts --no-audit --no-fund
 	@touch $@

@@ -26,6 +26,7 @@ from autoflow.messages.notifier import Notifier
 from autoflow.metrics import serving_metrics
 from autoflow.model.opening import open_run_store
 from autoflow.model.store import RunStore
+from autoflow.notebooks.live_files import remove_abandoned_live_folders
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.prefect_api import prefect_api, shared_prefect_api
 from autoflow.parser import read_workflows
@@ -33,7 +34,7 @@ from autoflow.reports import missing_fonts, missing_tools, remove_abandoned_repo
 from autoflow.runs.attention import Attention, Need, failed_start
 from autoflow.runs.records import utc_now
 from autoflow.settings import Settings
-from autoflow.specs import TriggerSpec, WorkflowsFile
+from autoflow.specs import SensorSpec, WorkflowsFile
 from autoflow.system.log import log_ends_of_threads, logger
 from autoflow.system.stop_signal import Shutdown, closing_on_signals
 from autoflow.utils import remove_unfinished
@@ -129,6 +130,7 @@ def make_folders(settings: Settings) -> None:
     """Make the folders for outputs; remove what killed processes have left; raise AutoflowError if there are none."""
     remove_abandoned_kernel_folders()
     remove_abandoned_report_folders()
+    remove_abandoned_live_folders(settings.outputs_dir)
     with suppress(OSError):
         remove_unfinished(settings.prefect_home)
     for folder in (settings.outputs_dir, settings.notebooks_dir, settings.reports_dir):
@@ -143,11 +145,11 @@ def make_folders(settings: Settings) -> None:
 
 @contextmanager
 def foreground_runner(
-    settings: Settings, store: RunStore, *, triggers: Sequence[TriggerSpec], shutdown: Shutdown
+    settings: Settings, store: RunStore, *, sensor: SensorSpec, shutdown: Shutdown
 ) -> Iterator["WorkflowRunner"]:
     """Yield a runner for a verb that waits for its runs; a daemon may be running as well.
 
-    `triggers` are the entries of the sensor in workflows.yml.
+    `sensor` is that in workflows.yml.
 
     Raises
     ------
@@ -162,7 +164,7 @@ def foreground_runner(
 
         if not api.wait_until_ready(shutdown):
             raise RunStopped("AutoFlow was stopped")
-        with assembled(settings, store, triggers=triggers, fork_server=fork_server) as assembly:
+        with assembled(settings, store, sensor=sensor, fork_server=fork_server) as assembly:
             yield assembly.runner
 
 

@@ -24,6 +24,7 @@ from autoflow.system.stop_signal import PeriodicThread, Shutdown, join_threads
 from autoflow.utils import first_line
 from autoflow.workflows.assembly import assembled
 from autoflow.workflows.dispatcher import Dispatcher
+from autoflow.workflows.retention import Retention
 from autoflow.workflows.runner import WorkflowRunner
 from autoflow.workflows.watch import Watch
 
@@ -49,8 +50,8 @@ def serve(
     `workflows` is workflows.yml at the start; each tick reads it again. Kernels start faster with a `fork_server`.
     Return whether all runs succeeded; on a schedule, failures are for the log and the run store, and it returns True.
     """
-    triggers, of_runs = workflows.sensor.triggers, [metrics.run_ended] if metrics else []
-    with assembled(settings, store, triggers=triggers, fork_server=fork_server, followers=of_runs) as assembly:
+    of_runs = [metrics.run_ended] if metrics else []
+    with assembled(settings, store, sensor=workflows.sensor, fork_server=fork_server, followers=of_runs) as assembly:
         runner, stuck_watch = assembly.runner, assembly.stuck_watch
         notifier, entries = assembly.notifier, assembly.entries
         watch = Watch(settings, store, workflows, notifier=notifier, page=assembly.page)
@@ -59,6 +60,7 @@ def serve(
         followers = _TickFollowers(notifier, watch, entries, metrics)
         with (
             entries.running(workflows.sensor),
+            Retention(settings, store, followers=[assembly.page.outputs_deleted]),
             Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher,
         ):
             if metrics:

@@ -35,6 +35,10 @@ NO_TIMEOUT = math.inf
 """The timeout of a notebook without a limit."""
 
 
+FOREVER = math.inf
+"""Stands for outputs that are never deleted because of their age."""
+
+
 class Order(enum.StrEnum):
     """The order in which the due dates of an entry run."""
 
@@ -103,16 +107,29 @@ class NotebookSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeepSpec:
+    """How many days after the end of a run its executed notebooks and its reports are kept.
+
+    None stands for the number in the settings, `FOREVER` for no limit.
+    """
+
+    notebooks: float | None = None
+    reports: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkflowSpec:
     """A named set of notebooks, each after those it depends on.
 
-    `title` is its name for readers, by default `name`; `description` is a sentence for the index page.
+    `title` is its name for readers, by default `name`; `description` is a sentence for the index page. `keep` is how
+    long its outputs are kept.
     """
 
     name: str
     notebooks: tuple[NotebookSpec, ...]
     title: str | None = None
     description: str | None = None
+    keep: KeepSpec = field(default_factory=KeepSpec)
 
     def __post_init__(self) -> None:
         """Check that no notebook comes before one it depends on."""

@@ -26,6 +26,9 @@ from pathlib import Path
 
 _UNFINISHED = re.compile(r"\..*\.([0-9a-f]{6})[0-9a-f]{6}\.part(\..*)?", re.DOTALL)
 
+LONGEST_NAME_PART = 60
+"""The longest part of a filename that comes from a workflow's or notebook's name, in bytes; a filename may have 255."""
+
 _A_DAY = 24 * 3600
 """The age at which files that may be in use elsewhere are removed, in seconds."""
 
@@ -196,6 +199,19 @@ def as_yaml(value: object) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of the message of `error`, or its class name if it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def name_part(name: str) -> str:
+    """Return `name` without characters that are unsafe in filenames, still different for different names."""
+    clean = re.sub(r"[^\w.-]+", "-", name).strip("-.").encode()[:LONGEST_NAME_PART].decode(errors="ignore")
+    if clean == name:
+        return name
+    return f"{clean}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".lstrip("-")
+
+
+def thumbnail_path(report: Path) -> Path:
+    """Return the path of the picture of a PDF report's first page, which may not exist."""
+    return report.parent / "thumbnails" / f"{report.stem}.png"
 
 
 def readable_path(notebook: Path) -> Path:

@@ -34,13 +34,27 @@ TOKEN_OF_NO_USE = "a.b.c-a-token-that-no-flowapi-takes"
 FOLDER = Path(__file__).resolve().parent
 
 SLOWEST = (
-    "notebooks/test_execution.py",
-    "notebooks/test_outputs.py",
     "test_faults.py",
     "test_acceptance.py",
     "orchestration/test_prefect_api.py",
+    "notebooks/test_execution.py",
+    "system/test_home.py",
+    "kernels/test_fork_server.py",
+    "kernels/test_kernel.py",
+    "reports/test_limits.py",
+    "notebooks/test_memory.py",
+    "test_moved_outputs.py",
+    "reports/test_templates.py",
+    "workflows/test_dispatcher.py",
+    "workflows/test_stopped_runs.py",
+    "workflows/test_watch.py",
+    "runs/test_simulated_year.py",
+    "orchestration/test_own_pages.py",
     "cli/test_backfill.py",
-    "cli/test_run.py",
+    "reports/test_programs.py",
+    "reports/test_safety.py",
+    "reports/test_spans.py",
+    "notebooks/test_outputs.py",
 )
 """The files that take longest. They come first, so that no worker is left alone with one of them at the end."""
 
@@ -183,7 +197,7 @@ class Deployed:
 
     def reports(self) -> list[Path]:
         """Return the reports, sorted by name."""
-        return sorted((self.outputs / "reports").glob("*"))
+        return sorted(path for path in (self.outputs / "reports").iterdir() if path.is_file())
 
 
 @pytest.fixture

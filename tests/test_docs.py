@@ -26,6 +26,7 @@ from autoflow.parser import loader, parse_workflows_file
 from autoflow.parser.entries import MOST_ENTRIES
 from autoflow.parser.schemas import (
     FileSchema,
+    KeepSchema,
     NotebookSchema,
     OutputSchema,
     SensorSchema,
@@ -111,6 +112,8 @@ def test_documented_keys_of_workflows_yml_are_those_of_the_schemas() -> None:
     assert {row[0].strip("`") for row in table} == known - {"available_dates_sensor"}
     (output,) = [row[1] for row in table if row[0].endswith(".output`")]
     assert all(f"{key}:" in output for key in OutputSchema().fields)
+    (keep,) = [row[1] for row in table if row[0].endswith(".keep`")]
+    assert all(f"{key}:" in keep for key in KeepSchema().fields)
 
 
 def test_documented_scopes_are_those_of_the_examples_token() -> None:

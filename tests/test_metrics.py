@@ -54,7 +54,9 @@ available_dates_sensor:
       earliest_date: 2016-01-14
       enough: 1
       wait: 1
+    # They differ in a parameter alone, and are counted together.
     - {workflow_name: good, parameters: {n: 1}, every: week, latest_date: 2015-12-31}
+    - {workflow_name: good, parameters: {n: 2}, every: week, latest_date: 2015-12-31}
     - workflow_name: broken
       label: hopeless
       parameters: {n: 1}
@@ -210,7 +212,7 @@ def is_as_expected(samples: Samples) -> bool:
         ("", "running"): 2,
     }
     counts = {key: value(samples, "autoflow_dates", label=key[0], status=key[1], every="day") for key in expected}
-    return counts == expected and bool(value(samples, "autoflow_messages_failed_total"))
+    return counts == expected
 
 
 def check_counts(samples: Samples) -> None:
@@ -241,7 +243,8 @@ def check_counts(samples: Samples) -> None:
     assert (value(samples, "autoflow_ticks_total", result="success") or 0) >= 2
     kernels = [value(samples, "autoflow_kernels_started_total", start=start) or 0 for start in ("forked", "ordinary")]
     assert sum(kernels) >= 6
-    assert value(samples, "autoflow_messages_sent_total") == 1
+    # Failures at about the same time make one message, half a minute later.
+    assert value(samples, "autoflow_messages_sent_total") in {0, 1}
 
 
 def check_documentation(samples: Samples) -> None:
@@ -252,6 +255,7 @@ def check_documentation(samples: Samples) -> None:
 
 
 def check_log(log: str) -> None:
+    assert "because of a bug" not in log
     lines = [json.loads(line) for line in log.splitlines()]
     ended = [line for line in lines if line["message"].startswith("finished good:north 2016-01-11 ")]
     expected = {"workflow": "good", "label": "north", "date": "2016-01-11", "level": "INFO", "logger": "autoflow"}
@@ -304,7 +308,10 @@ def test_the_server_answers_a_scrape_and_nothing_else(deployed: Deployed) -> Non
         get(port)
 
 
-def test_clients_that_never_finish_do_not_keep_others_waiting(deployed: Deployed) -> None:
+def test_clients_that_never_finish_do_not_keep_others_waiting(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoflow.metrics.LONGEST_REQUEST", 5.0)
     port = free_port()
     with ExitStack() as stack, serving_metrics(deployed.settings(AUTOFLOW_METRICS_PORT=str(port))):
         for _ in range(MOST_CLIENTS - 1):
@@ -334,3 +341,88 @@ def is_served(port: int) -> bool:
         return get(port).is_success
     except httpx.TransportError:
         return False
+
+
+ENTRY_SERIES = 'workflow="w",label="l",every="day"'
+HEALTHY = {
+    'up{job="autoflow"}': "1",
+    'process_start_time_seconds{job="autoflow"}': "1",
+    'autoflow_needs_attention{subject="disk"}': "0",
+    "autoflow_last_tick_success": "1",
+    "autoflow_last_successful_tick_timestamp_seconds": "0",
+    "autoflow_flowapi_up": "1",
+    "autoflow_flowapi_token_accepted": "1",
+    "autoflow_flowapi_token_expiry_timestamp_seconds": "5000000",
+    "autoflow_newest_available_date_timestamp_seconds": "0",
+    f'autoflow_dates{{{ENTRY_SERIES},status="given_up"}}': "0",
+    f'autoflow_dates{{{ENTRY_SERIES},status="due"}}': "0",
+    "autoflow_slots_used": "0",
+    "autoflow_run_store_up": "1",
+    "autoflow_prefect_up": "1",
+    'autoflow_disk_free_bytes{folder="/o"}': "400000000000",
+    'autoflow_disk_size_bytes{folder="/o"}': "900000000000",
+    "autoflow_messages_failed_total": "0",
+    "autoflow_cluster_up": "1",
+    'autoflow_cluster_workers{state="usable"}': "2",
+    'autoflow_cluster_workers{state="left_out"}': "0",
+}
+"""Series while all is well, and their values."""
+
+PROBLEMS = (
+    ('up{job="autoflow"}', "0", "10m", {"AutoFlowDown"}),
+    ('process_start_time_seconds{job="autoflow"}', "1+60", "1h", {"AutoFlowRestartsOften"}),
+    ('autoflow_needs_attention{subject="disk"}', "1", "10m", {"AutoFlowNeedsAttention"}),
+    ("autoflow_last_tick_success", "0", "2h", {"AutoFlowTickFails"}),
+    ("autoflow_flowapi_up", "0", "2h", {"AutoFlowFlowApiDown"}),
+    ("autoflow_flowapi_token_accepted", "0", "1m", {"AutoFlowTokenRefused"}),
+    ("autoflow_flowapi_token_expiry_timestamp_seconds", "500000", "1m", {"AutoFlowTokenExpires"}),
+    (f'autoflow_dates{{{ENTRY_SERIES},status="given_up"}}', "1", "1m", {"AutoFlowDatesGivenUp"}),
+    (f'autoflow_dates{{{ENTRY_SERIES},status="due"}}', "3", "1h", {"AutoFlowNothingRuns"}),
+    (f'autoflow_dates{{{ENTRY_SERIES},status="due"}}', "3", "25h", {"AutoFlowNothingRuns", "AutoFlowDatesLate"}),
+    ("autoflow_run_store_up", "0", "5m", {"AutoFlowRunStoreDown"}),
+    ("autoflow_prefect_up", "0", "15m", {"AutoFlowPrefectDown"}),
+    ('autoflow_disk_free_bytes{folder="/o"}', "900000000", "10m", {"AutoFlowDiskFull"}),
+    ('autoflow_disk_free_bytes{folder="/o"}', "400000000000-100000000", "2h", {"AutoFlowDiskFillsUp"}),
+    ("autoflow_messages_failed_total", "0+1", "2h", {"AutoFlowMessagesFail"}),
+    ("autoflow_cluster_up", "0", "15m", {"AutoFlowClusterDown"}),
+    ('autoflow_cluster_workers{state="usable"}', "0", "15m", {"AutoFlowClusterDown"}),
+    ('autoflow_cluster_workers{state="left_out"}', "1", "15m", {"AutoFlowWorkersLeftOut"}),
+    ("autoflow_last_successful_tick_timestamp_seconds", "-100000", "1m", {"AutoFlowDoesNotLookForDates"}),
+    ("autoflow_newest_available_date_timestamp_seconds", "-700000", "1m", {"AutoFlowNoNewData"}),
+    ("autoflow_slots_used", "0", "25h", set[str]()),
+)
+"""A series that shows a problem, its values, a time, and the alerts that are firing then."""
+
+
+def rule_test(series: str, values: str, time: str, alerts: set[str]) -> Mapping[str, Any]:
+    """Return a test for promtool: with these values, `alerts` and no others are firing at `time`."""
+    number, unit = int(time[:-1]), time[-1]
+    minutes = number * {"m": 1, "h": 60}[unit]
+    given = {**HEALTHY, series: values}
+    known = {rule["alert"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]}
+    firing = 'count by (alertname) (ALERTS{alertstate="firing"})'
+    assert alerts <= known
+    expected = [{"labels": f'{{alertname="{alert}"}}', "value": 1} for alert in sorted(alerts)]
+    return {
+        "interval": "1m",
+        "input_series": [
+            {"series": name, "values": f"{text}{'' if re.search('.[+-]', text) else '+0'}x{minutes}"}
+            for name, text in given.items()
+        ],
+        "promql_expr_test": [{"expr": firing, "eval_time": time, "exp_samples": expected}],
+    }
+
+
+def test_every_alert_fires_for_its_problem_and_none_while_all_is_well(tmp_path: Path) -> None:
+    fired = set[str]().union(*(alerts for *_, alerts in PROBLEMS))
+    assert fired == {rule["alert"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]}
+    content = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": "1m",
+        "tests": [rule_test(*each) for each in PROBLEMS],
+    }
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    checked = subprocess.run(
+        ["promtool", "test", "rules", tmp_path / "tests.yml"], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr

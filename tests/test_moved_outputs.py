@@ -1,17 +1,13 @@
 """An outputs folder that was moved: AutoFlow continues there, with all links right and nothing done twice."""
 
-import datetime
-import itertools
 import json
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 import alembic.command
 import nbformat
@@ -22,6 +18,7 @@ from autoflow.cli import main
 from autoflow.model.database import alembic_config
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import Deployed, write_notebook
+from tests.pages import files_of
 from tests.test_old_outputs import restore
 
 if TYPE_CHECKING:
@@ -70,21 +67,7 @@ class AutoFlow:
 
     def page_links(self) -> set[Path]:
         """Return the files that the page leads to, those in its calendars included."""
-        html = (self.outputs / "index.html").read_text(encoding="utf-8")
-        script = re.search(r'<script type="application/json" id="content">(.*?)</script>', html, re.DOTALL)
-        assert script
-        links = {unescape(link) for link in re.findall(r'<a\b[^>]*\bhref="([^"#]+)"', html)}
-        links |= set(itertools.chain.from_iterable(map(_links, json.loads(script[1])["series"])))
-        return {(self.outputs / unquote(link)).resolve() for link in links}
-
-
-def _links(series: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the links of a calendar, as the page's script puts them together."""
-    for day, _, number, time, _ in series["days"]:
-        date = (datetime.date(1970, 1, 1) + datetime.timedelta(days=day)).isoformat()
-        for _, notebook, is_readable, reports in series["sets"][number]:
-            html = [notebook.removesuffix(".ipynb") + ".html"] if is_readable else []
-            yield from (link.replace("{d}", date).replace("{t}", time) for link in (notebook, *html, *reports))
+        return files_of(self.outputs)
 
 
 @pytest.fixture

@@ -81,9 +81,8 @@ class ForegroundRuns:
         settings = self._session.settings
         if sys.stderr.isatty():
             console(stderr=True).print("preparing…", end="\r")
-        triggers = file.sensor.triggers
         with (
-            foreground_runner(settings, self._store, triggers=triggers, shutdown=shutdown) as runner,
+            foreground_runner(settings, self._store, sensor=file.sensor, shutdown=shutdown) as runner,
             watching(self._session, total=len(runs)) as watch,
         ):
             one = functools.partial(self._run_one, runner=runner, shutdown=shutdown, watch=watch)

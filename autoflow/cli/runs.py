@@ -9,14 +9,17 @@ from typing import Any
 
 import click
 
+from autoflow.cli.follow import follow as follow_run
+from autoflow.cli.follow import run_of
 from autoflow.cli.options import DATE, RUN_ID, as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, iso_time, print_json, print_table
 from autoflow.dates.periods import describe_period
-from autoflow.errors import AutoflowError, place_of
+from autoflow.errors import AutoflowError, ExitCode, place_of
 from autoflow.kernels.memory import in_units
 from autoflow.model.provenance import Provenance
 from autoflow.notebooks.executed import ExecutedNotebook
+from autoflow.notebooks.live_files import progress_of_run
 from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.runs.naming import entry_name, label_of
@@ -94,28 +97,40 @@ def _of_entry(name: str | None, triggers: Sequence[TriggerSpec]) -> dict[str, An
 
 @runs.command()
 @click.argument("run_id", metavar="ID", type=RUN_ID)
+@click.option("--follow", is_flag=True, help="First show the output of its cells, until it has ended.")
 @click.option("--packages", is_flag=True, help="Print the packages it ran with, as a requirements file for pip.")
 @as_json
 @pass_session
-def show(session: Session, run_id: int, *, packages: bool, as_json: bool) -> None:
+def show(session: Session, run_id: int, *, follow: bool, packages: bool, as_json: bool) -> ExitCode:
     """Show everything about one run.
 
     That is its parameters, times and outputs, what it was made from and, if it failed, the error and the cell that
-    raised it.
+    raised it. With --follow, show its cells with their output as they run, whichever process runs them; the exit code
+    is 0 if the run succeeds.
 
     \b
-    Example: autoflow runs show 17
+    Examples: autoflow runs show 17
+              autoflow runs show 17 --follow
     """
+    if follow and (as_json or packages):
+        raise click.UsageError("--follow cannot be used together with --json or --packages")
+    if follow:
+        follow_run(session, run_id)
     with session.store() as store:
-        record = store.run(run_id)
-        if record is None:
-            raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists the runs")
+        record = run_of(store, run_id)
         if packages:
             _print_packages(record, Provenance(store.database), as_json=as_json)
-            return
+            return ExitCode.SUCCESS
+    _print_record(session, record, as_json=as_json)
+    return ExitCode.FAILURE if follow and not record.state.has_succeeded else ExitCode.SUCCESS
+
+
+def _print_record(session: Session, record: RunRecord, *, as_json: bool) -> None:
     url = session.settings.prefect_api_url or DaemonFiles(home=session.settings.prefect_home).api_url
     redaction = Redaction(session.settings.secrets)
     content = _record_json(record, redaction, session.triggers) | redaction.of_value(_details(record, url))
+    progress = progress_of_run(session.settings.outputs_dir, record.id) if record.state.is_active else None
+    content["progress"] = redaction.of_text(progress.text) if progress else None
     if as_json:
         print_json(content)
     else:
@@ -213,6 +228,7 @@ def _print_details(content: Mapping[str, Any]) -> None:
     lines = {
         "run": f"{content['id']}: {_name(content)}, attempt {content['attempt']}",
         "state": content["state"],
+        "progress": content["progress"],
         "parameters": ", ".join(f"{name}={value!r}" for name, value in content["parameters"].items()) or "none",
         "missing days": content["missing_days"] or None,
         "try-out": "yes, its parameters were those of no entry" if content["is_try_out"] else None,

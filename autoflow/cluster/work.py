@@ -25,10 +25,11 @@ class Work:
 
     `label` is its name in the workflow, and `notebook` its absolute path. `sources` maps the names of its parameters
     to their sources: a name in `values`, or in `upstream`, which has the names of executed notebooks, or
-    ``flowapi_url``. The names of its output files start with `stem`. `timeout` limits the notebook, and
-    `report_timeout` each report, in seconds; `memory` limits what the notebook and all that it starts use, in bytes.
-    `template` is None for the one in the settings. `title` and `dates` are for the footers of reports. Of a `pool`,
-    only some notebooks run at a time. It gets the `secrets` with these names, and not those that are `hidden` from it.
+    ``flowapi_url``. The names of its output files start with `stem`. `live` is the file for its output while it runs,
+    from the outputs folder on. `timeout` limits the notebook, and `report_timeout` each report, in seconds; `memory`
+    limits what the notebook and all that it starts use, in bytes. `template` is None for the one in the settings.
+    `title` and `dates` are for the footers of reports. Of a `pool`, only some notebooks run at a time. It gets the
+    `secrets` with these names, and not those that are `hidden` from it.
     """
 
     label: str
@@ -43,6 +44,7 @@ class Work:
     template: Path | None = None
     title: str = ""
     dates: str = ""
+    live: str | None = None
     memory: int | None = None
     pool: PoolSpec | None = None
     secrets: tuple[str, ...] = ()
@@ -191,6 +193,7 @@ def _execute(work: Work, settings: Settings, means: Means) -> None:
         on_cell=means.on_cell,
         fork_server=means.fork_server,
         confirm=means.confirm,
+        live=settings.outputs_dir / work.live if work.live else None,
     )
 
 

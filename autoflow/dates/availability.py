@@ -1,6 +1,7 @@
 """The dates that FlowAPI has, by type of CDR, and when they arrived. All times are in UTC, without a time zone."""
 
 import datetime as dt
+import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -61,6 +62,7 @@ class AvailableDates:
     types: Mapping[str, frozenset[dt.date]]
     arrivals: Arrivals = field(default_factory=dict)
     needs_all: bool = False
+    _digests: dict[tuple[dt.date, dt.date], str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def dates(self) -> frozenset[dt.date]:
@@ -74,6 +76,23 @@ class AvailableDates:
     def newest(self) -> dt.date | None:
         """The newest date that is available; None if none is."""
         return max(self.dates, default=None)
+
+    @cached_property
+    def years(self) -> frozenset[int]:
+        """The calendar years with a date that is available."""
+        return frozenset(date.year for date in self.dates)
+
+    def digest(self, first: dt.date, last: dt.date) -> str:
+        """Return a hash that is another one if the dates from `first` to `last`, or when they arrived, are others.
+
+        It also depends on whether there are earlier and later dates.
+        """
+        if (first, last) not in self._digests:
+            start, stop = bisect_left(self._days, first.toordinal()), bisect_right(self._days, last.toordinal())
+            arrivals = [time.isoformat() for time in self._last_arrivals[0][start:stop]]
+            text = repr((self._days[start:stop], arrivals, start > 0, stop < len(self._days)))
+            self._digests[first, last] = hashlib.sha256(text.encode()).hexdigest()
+        return self._digests[first, last]
 
     def arrived(self, date: dt.date) -> dt.datetime:
         """Return when `date`, which is available, became available the last time."""
@@ -136,6 +155,15 @@ class Availability:
     def of(cls, dates: Iterable[dt.date]) -> Self:
         """Return the availability of `dates` of a single type, which arrived long ago."""
         return cls(types={"calls": frozenset(dates)})
+
+    @classmethod
+    def of_arrivals(cls, arrivals: Arrivals) -> Self:
+        """Return the dates that have arrived and not vanished."""
+        types = {
+            name: frozenset(date for date, arrival in of_type.items() if not arrival.is_gone)
+            for name, of_type in arrivals.items()
+        }
+        return cls(types=types, arrivals=arrivals)
 
     def with_arrivals(self, arrivals: Arrivals) -> Self:
         """Return the same dates with the times at which they arrived.

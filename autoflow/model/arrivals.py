@@ -49,6 +49,20 @@ def note_dates(database: Database, found: Mapping[str, frozenset[dt.date]], now:
     return _without_first_look(known)
 
 
+def known_arrivals(connection: sa.Connection) -> Arrivals:
+    """Return when each date arrived, as the last tick found it."""
+    return _without_first_look(_read(connection))
+
+
+def arrivals_stamp(connection: sa.Connection) -> str:
+    """Return a text that is another one once something was recorded."""
+    times = (sa.func.max(column) for column in (_columns.first_seen, _columns.vanished, _columns.last_seen))
+    gone = sa.func.sum(sa.case((_columns.vanished.is_not(None), 1), else_=0))
+    back = sa.func.sum(sa.case((_columns.last_seen.is_not(None), 1), else_=0))
+    found = connection.execute(sa.select(sa.func.count(), gone, back, *times)).one()
+    return "/".join(map(str, found))
+
+
 _Key = tuple[str, dt.date]
 
 

@@ -264,7 +264,7 @@ class MessageStore:
     def histories(self, workflow: str, with_starts: Collection[WorkflowKey] = ()) -> Histories:
         """Return the histories of the entries of a workflow, those of `with_starts` with the starts of their runs."""
         with self._database.reading() as connection:
-            return read_histories(connection, with_starts, workflow=workflow)
+            return read_histories(connection, with_starts, runs_table.c.workflow == workflow)
 
     def _now(self, connection: sa.Connection) -> dt.datetime:
         now: dt.datetime = self._store.now

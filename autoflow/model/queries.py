@@ -32,20 +32,20 @@ _Name: TypeAlias = tuple[str, str, str]
 
 
 def read_histories(
-    connection: sa.Connection, with_starts: Collection[WorkflowKey] = (), *, workflow: str | None = None
+    connection: sa.Connection, with_starts: Collection[WorkflowKey] = (), *conditions: sa.ColumnElement[bool]
 ) -> Histories:
-    """Return the histories of all workflows, or of one `workflow`; it takes one query, however long they are.
+    """Return the histories of all workflows; it takes one query, however long they are.
 
-    Those of `with_starts` say when the successes started, too.
+    Those of `with_starts` say when the successes started, too. Only runs that meet all `conditions` count.
     """
     dates: dict[_Name, dict[str, set[datetime.date]]] = defaultdict(lambda: defaultdict(set))
     attempts: dict[_Name, dict[datetime.date, list[Attempt]]] = defaultdict(lambda: defaultdict(list))
     starts: dict[_Name, dict[datetime.date, datetime.datetime]] = {_name(key): {} for key in with_starts}
     unclaimed = []
-    statement = _of_histories(with_starts)
-    statement = statement if workflow is None else statement.where(runs_table.c.workflow == workflow)
-    for name_of_workflow, parameters, every, date, state, started, *more in connection.execute(statement):
-        name = (name_of_workflow, parameters, every)
+    for workflow, parameters, every, date, state, started, *more in connection.execute(
+        _of_histories(with_starts).where(*conditions)
+    ):
+        name = (workflow, parameters, every)
         if state not in CLAIMED_STATES:
             unclaimed.append((more, name, date, state, started))
             continue

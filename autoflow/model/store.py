@@ -277,11 +277,11 @@ class RunStore:
         with self.database.writing("cannot be written") as connection:
             connection.execute(sa.delete(runs_table).where(runs_table.c.id == run_id))
 
-    def forget_outputs(self, run_id: int, *, keep_paths: bool = False) -> None:
-        """Record that the outputs of a run (with `keep_paths`, not all) and its flow run in Prefect were deleted."""
+    def forget_outputs(self, run_id: int, *, left: Mapping[str, Json], with_flow_run: bool) -> None:
+        """Record that outputs of a run, all but `left`, and perhaps its flow run in Prefect were deleted."""
         with self.database.writing("cannot be written") as connection:
-            values = {"flow_run_id": None, "pruned_at": self.now}
-            values |= {} if keep_paths else {"outputs": None, "outputs_dir": None}
+            values = {"pruned_at": self.now} | _stored(left or None, self._folders)
+            values |= {"flow_run_id": None} if with_flow_run else {}
             connection.execute(sa.update(runs_table).where(runs_table.c.id == run_id).values(values))
 
 

@@ -119,6 +119,18 @@ entries_table = sa.Table(
     sa.Column("reported_date", sa.Date),
 )
 
+# How often the runs of an entry in a calendar year have changed. The database itself keeps it up to date.
+revisions_table = sa.Table(
+    "revisions",
+    metadata,
+    sa.Column("workflow", sa.Text, primary_key=True),
+    sa.Column("parameters_hash", sa.String(64), primary_key=True),
+    sa.Column("every", sa.String(16), primary_key=True),
+    sa.Column("year", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("parameters", sa.Text, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+)
+
 is_claimed = runs_table.c.state.in_([str(state) for state in CLAIMED_STATES])
 is_rerunning = runs_table.c.state == str(RunState.RERUNNING)
 
@@ -143,3 +155,16 @@ sa.Index(
     postgresql_where=is_rerunning,
 )
 sa.Index("runs_by_state", runs_table.c.state)
+sa.Index(
+    "runs_by_entry",
+    runs_table.c.workflow,
+    runs_table.c.parameters_hash,
+    runs_table.c.every,
+    runs_table.c.reference_date,
+)
+sa.Index(
+    "try_outs",
+    runs_table.c.id,
+    sqlite_where=runs_table.c.is_try_out == sa.true(),
+    postgresql_where=runs_table.c.is_try_out,
+)

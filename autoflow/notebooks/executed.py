@@ -85,9 +85,14 @@ def cell_numbers(cells: Sequence[Mapping[str, Any]]) -> list[int | None]:
 
 def prompt_of(cell: Mapping[str, Any]) -> str:
     """Return the beginning of a cell as Jupyter shows it: "In [5]: total = 1 / 0"."""
-    line = next((line.strip() for line in text_of(cell["source"]).splitlines() if line.strip()), "")
-    code = line if len(line) <= LONGEST_CODE else f"{line[:LONGEST_CODE]}…"
+    code = first_line_of(cell)
     return f"In [{cell.get('execution_count') or ' '}]: {code}" if cell["cell_type"] == "code" else code
+
+
+def first_line_of(cell: Mapping[str, Any]) -> str:
+    """Return the beginning of the source of a cell, on one line."""
+    line = next((line.strip() for line in text_of(cell["source"]).splitlines() if line.strip()), "")
+    return line if len(line) <= LONGEST_CODE else f"{line[:LONGEST_CODE]}…"
 
 
 def text_of(value: str | list[str]) -> str:

@@ -23,8 +23,9 @@ from autoflow.kernels.kernel import (
     KernelStartError,
     new_kernel,
 )
-from autoflow.notebooks.executed import cell_numbers, number_cells, prompt_of, record_peak_memory
+from autoflow.notebooks.executed import cell_numbers, first_line_of, number_cells, prompt_of, record_peak_memory
 from autoflow.notebooks.hints import TIMEOUT, with_hint, with_note
+from autoflow.notebooks.live import LiveOutput
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
 from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, missing_kernel, read_notebook
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
@@ -70,14 +71,13 @@ def execute(  # noqa: PLR0913 - they do not belong together
     on_cell: CellCallback | None = None,
     fork_server: ForkServer | None = None,
     confirm: Callable[[], None] | None = None,
+    live: Path | None = None,
 ) -> None:
     """Run `notebook` with `parameters` in a kernel of its own and write the executed notebook to `executed`.
 
-    The kernel works in the folder of `notebook` with the variables of `environment`, and starts sooner with a
-    `fork_server`. `timeout` is for the whole notebook, `start_timeout` for the kernel's start, in seconds; `memory` is
-    what the kernel and all that it starts may use, in bytes. `made_from` goes into the metadata of `executed`, which is
-    written even if the run fails, unless `notebook` cannot be read or `confirm`, called right before, raises.
-    `secrets` are neither in it nor in errors, which call the notebook `label`. Do not call it in an event loop.
+    The kernel works in the folder of `notebook`, and starts sooner with a `fork_server`. `timeout` and `start_timeout`
+    are in seconds, `memory` in bytes. `executed`, with `made_from` in its metadata, is written unless `notebook` cannot
+    be read or `confirm`, called right before, raises. Until then, outputs are in `live`. `secrets` appear nowhere.
 
     Raises
     ------
@@ -86,7 +86,8 @@ def execute(  # noqa: PLR0913 - they do not belong together
 
     """
     node, stop = _read(notebook, label, made_from), stop or StopSignal()
-    run = _Run(node, notebook.parent, environment, start_timeout, on_cell, fork_server, Redaction(secrets), memory)
+    output = LiveOutput(live, Redaction(secrets), {"notebook": label, "executed": executed.name})
+    run = _Run(node, notebook.parent, environment, start_timeout, on_cell, fork_server, output, memory)
     try:
         run.to_the_end(parameters, _Limits(timeout, stop))
     except Exception as error:  # noqa: BLE001 - any exception fails this run, and no other
@@ -168,7 +169,7 @@ class _Run:
     start_timeout: float
     on_cell: CellCallback | None
     fork_server: ForkServer | None
-    redaction: Redaction
+    output: LiveOutput
     memory: int | None = None
     kernel_name: str = PYTHON_KERNEL
     kernel: Kernel | None = None
@@ -220,23 +221,27 @@ class _Run:
             self.environment, self.folder, start_timeout=self.start_timeout, memory=self.memory
         )
         self.node.metadata["language_info"] = connection.language_info
-        client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name, redaction=self.redaction)
+        client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name, live=self.output)
         client.kc = connection
         try:
-            for index, cell in enumerate(self.node.cells):
-                self.position = index
-                if _is_skipped(cell):
-                    continue
-                if client.asked_to_exit and cell.cell_type == "code" and cell.source.strip():
-                    raise CellFailedError("NotRun", "the notebook exited before this cell")
-                await self._run_cell(index, client, record)
+            with self.output.written():
+                await self._run_each(client, record)
         finally:
             client.settle()
 
+    async def _run_each(self, client: BoundedClient, record: NotebookExecutionManager) -> None:
+        for index, cell in enumerate(self.node.cells):
+            self.position = index
+            if _is_skipped(cell):
+                continue
+            if client.asked_to_exit and cell.cell_type == "code" and cell.source.strip():
+                raise CellFailedError("NotRun", "the notebook exited before this cell")
+            await self._run_cell(index, client, record)
+
     async def _run_cell(self, index: int, client: BoundedClient, record: NotebookExecutionManager) -> None:
         cell = self.node.cells[index]
-        if self.on_cell and (number := self.numbers[index]):
-            self.on_cell(number, max(filter(None, self.numbers)))
+        if number := self.numbers[index]:
+            self._cell_starts(cell, number, max(filter(None, self.numbers)))
         record.cell_start(cell, index)
         try:
             await client.run_cell(cell, index)
@@ -244,7 +249,19 @@ class _Run:
             record.cell_exception(cell, index)
             raise
         finally:
+            self.output.cell_ended()
             record.cell_complete(cell, index)
+
+    def _cell_starts(self, cell: nbformat.NotebookNode, number: int, cells: int) -> None:
+        if self.on_cell:
+            self.on_cell(number, cells)
+        if cell.cell_type == "code":
+            self.output.cell_started(number, cells, first_line_of({"source": self.redaction.of_text(cell.source)}))
+
+    @property
+    def redaction(self) -> Redaction:
+        """What removes the secrets."""
+        return self.output.redaction
 
     @property
     def source(self) -> str:

@@ -5,14 +5,23 @@
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from autoflow.dates.intervals import IntervalEnds
 from autoflow.parser.places import Place
-from autoflow.specs import OVERRIDABLE_NAMES, RESERVED_NAMES, Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowSpec
+from autoflow.specs import (
+    OVERRIDABLE_NAMES,
+    RESERVED_NAMES,
+    Json,
+    KeepSpec,
+    NotebookSpec,
+    SensorSpec,
+    TriggerSpec,
+    WorkflowSpec,
+)
 
 _MOST_CYCLES = 20
 
@@ -26,6 +35,7 @@ class WorkflowDraft:
     notebooks: tuple[NotebookSpec, ...]
     title: str | None = None
     description: str | None = None
+    keep: KeepSpec = field(default_factory=KeepSpec)
 
     @cached_property
     def labels(self) -> frozenset[str]:
@@ -79,6 +89,7 @@ class WorkflowDraft:
             notebooks=tuple(labelled[label] for label in order),
             title=self.title,
             description=self.description,
+            keep=self.keep,
         )
 
     def _dependencies(self) -> dict[str, dict[str, None]]:

@@ -9,7 +9,7 @@ from autoflow.dates.intervals import IntervalEnds
 from autoflow.dates.periods import MOST_PERIODS_AWAY, Every
 from autoflow.dates.stencil import MAX_OFFSET_DAYS
 from autoflow.parser.values import MEMORY_PATTERN, MOST_DAYS
-from autoflow.settings.checks import MAX_SECONDS
+from autoflow.settings.checks import MAX_SECONDS, MOST_DAYS_KEPT
 from autoflow.specs import CDR_TYPES, RESERVED_NAMES, OnChange, Order, ReportFormat
 
 TEXT: Final = {"type": "string", "pattern": r"^.*\S.*$"}
@@ -21,6 +21,7 @@ LABEL: Final = {"type": "string", "pattern": r"^[^\s!-,/:-@\[-^`{-~]{1,60}$"}
 SECONDS: Final = {"type": "number", "minimum": 0, "maximum": MAX_SECONDS}
 POSITIVE_SECONDS: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_SECONDS}
 DAYS: Final = {"type": "integer", "minimum": 0, "maximum": MOST_DAYS}
+DAYS_KEPT: Final = {"type": "integer", "minimum": 1, "maximum": MOST_DAYS_KEPT}
 DATE: Final = {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
 ENOUGH: Final = {
     "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^(100|\d{1,2}|\d{1,2}\.\d{1,6})%$"}]

@@ -9,7 +9,7 @@ from autoflow.notebooks.reading import HOW_TO_TAG, DeclaredParameters
 from autoflow.parser.inputs_folder import InputsFolder
 from autoflow.parser.places import Place
 from autoflow.parser.problems import Problems
-from autoflow.parser.reader import Reader
+from autoflow.parser.reader import Reader, is_null
 from autoflow.parser.schemas import NotebookSchema, OutputSchema
 from autoflow.parser.values import report_format, secret_name, source
 from autoflow.parser.wording import did_you_mean, show
@@ -35,7 +35,7 @@ def read_notebook(
         output=_read_output(keys["output"], (*place, "output"), reader=reader, folder=folder)
         if "output" in keys
         else None,
-        timeout=NO_TIMEOUT if _is_null(value, "timeout") else keys.get("timeout"),
+        timeout=NO_TIMEOUT if is_null(value, "timeout") else keys.get("timeout"),
         memory=keys.get("memory"),
         pool=_pool(keys["pool"], (*place, "pool"), pools, reader.problems) if "pool" in keys else None,
         secrets=tuple(reader.distinct(secret_name, keys["secrets"], (*place, "secrets"))) if "secrets" in keys else (),
@@ -47,11 +47,6 @@ def _pool(name: str, place: Place, pools: Mapping[str, PoolSpec], problems: Prob
         hint = did_you_mean(name, pools) or f"; add 'pools: {{{name}: 1}}' to the file"
         problems.add(place, f"unknown pool {show(name)}{hint}")
     return pools.get(name)
-
-
-def _is_null(value: object, key: str) -> bool:
-    """Return whether `key` is given without a value, which is not the same as its absence."""
-    return isinstance(value, dict) and value.get(key, "") is None
 
 
 def _check_label(label: str, place: Place, problems: Problems) -> None:

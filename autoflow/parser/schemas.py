@@ -96,6 +96,25 @@ class NotebookSchema(Keys):
     )
 
 
+class KeepSchema(Keys):
+    """How long the outputs of a workflow are kept."""
+
+    together: ClassVar[Form] = {"minProperties": 1}
+
+    notebooks = Key(
+        values.kept_days,
+        forms.DAYS_KEPT,
+        "How many days after the end of a run its executed notebooks are kept; null means forever. "
+        "Default: AUTOFLOW_KEEP_NOTEBOOKS.",
+    )
+    reports = Key(
+        values.kept_days,
+        forms.DAYS_KEPT,
+        "How many days after the end of a run its reports are kept; null means forever. "
+        "Default: AUTOFLOW_KEEP_REPORTS.",
+    )
+
+
 class WorkflowSchema(Keys):
     """A workflow of the list `workflows`."""
 
@@ -112,6 +131,11 @@ class WorkflowSchema(Keys):
         },
         "The notebooks of the workflow. Each has a label that you choose.",
         required=True,
+    )
+    keep = Key(
+        values.nonempty_mapping,
+        {"schema": KeepSchema},
+        "How many days the outputs of the workflow are kept: {notebooks: 90, reports: 3650}. Dates stay done.",
     )
 
 

@@ -15,7 +15,7 @@ from autoflow.dates.periods import Every
 from autoflow.parser.cron import cron_problem
 from autoflow.parser.wording import alternatives, did_you_mean, show
 from autoflow.settings import HIDDEN_FROM_KERNELS
-from autoflow.settings.checks import MAX_SECONDS
+from autoflow.settings.checks import MAX_SECONDS, MOST_DAYS_KEPT
 from autoflow.specs import CDR_TYPES, RESERVED_NAMES, Json, OnChange, Order, ReportFormat
 from autoflow.utils import as_yaml
 
@@ -123,6 +123,13 @@ def at_least_one(value: object) -> int:
     """Accept a whole number from 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UnexpectedValueError("a whole number of at least 1", value)
+    return value
+
+
+def kept_days(value: object) -> int:
+    """Accept a number of days from 1 to `MOST_DAYS_KEPT`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_DAYS_KEPT:
+        raise UnexpectedValueError(f"a whole number of days from 1 to {MOST_DAYS_KEPT}, or null", value)
     return value
 
 

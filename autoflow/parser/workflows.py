@@ -7,11 +7,11 @@ from autoflow.parser.inputs_folder import InputsFolder
 from autoflow.parser.notebooks import read_notebook
 from autoflow.parser.places import Place, show_place
 from autoflow.parser.problems import Problems
-from autoflow.parser.reader import Reader
-from autoflow.parser.schemas import WorkflowSchema
+from autoflow.parser.reader import Reader, is_null
+from autoflow.parser.schemas import KeepSchema, WorkflowSchema
 from autoflow.parser.values import at_least_one
 from autoflow.parser.wording import show
-from autoflow.specs import PoolSpec
+from autoflow.specs import FOREVER, KeepSpec, PoolSpec
 
 _PLACE: Place = ("workflows",)
 _LONGEST_CYCLE = 12
@@ -52,10 +52,17 @@ def _read_workflow(
     )
     title, description = keys.get("title"), keys.get("description")
     reader.refuse_secrets({"title": title, "description": description}, place)
-    workflow = WorkflowDraft(place, keys.get("name", ""), tuple(notebooks), title, description)
+    keep = _read_keep(keys["keep"], (*place, "keep"), reader) if "keep" in keys else KeepSpec()
+    workflow = WorkflowDraft(place, keys.get("name", ""), tuple(notebooks), title, description, keep)
     for cycle in workflow.cycles():
         _report_cycle(workflow, cycle, reader.problems)
     return workflow
+
+
+def _read_keep(value: object, place: Place, reader: Reader) -> KeepSpec:
+    keys = reader.keys(KeepSchema(), value, place)
+    days = {key: FOREVER if is_null(value, key) else keys.get(key) for key in ("notebooks", "reports")}
+    return KeepSpec(**days)
 
 
 def _check_names(workflows: tuple[WorkflowDraft, ...], problems: Problems) -> None:

@@ -20,6 +20,7 @@ from autoflow.reports.limits import SHARE_IN_FULL
 from autoflow.reports.markup import escape_line
 from autoflow.reports.programs import missing_tools
 from autoflow.reports.template_places import complaints, refused
+from autoflow.reports.thumbnails import first_page, keep_thumbnail
 from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
 from autoflow.system.stop_signal import StopSignal
@@ -86,7 +87,7 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
     config_dir: Path = CONFIG_DIR,
     confirm: Callable[[], None] | None = None,
 ) -> None:
-    """Convert the executed `notebook` to `report`, which appears complete or not at all.
+    """Convert the executed `notebook` to `report`, which appears complete or not at all; a PDF gets a thumbnail.
 
     `template` is trusted, the notebook is not. `inputs_dir` is the folder of the original notebook, with the pictures
     it links to. `timeout` limits the whole conversion, in seconds; `stop` ends it. `config_dir` has the base
@@ -108,11 +109,25 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
         ):
             workplace = Workplace(folder.resolve(), inputs_dir, template, config_dir, deadline, stop)
             made, warnings = _made_in_time(notebook, workplace, report_format, context)
+            picture = _picture(made, workplace, report_format)
             shutil.copyfile(made, unfinished)
     except OSError as error:
         raise ReportError(f"cannot convert {notebook} to {report}: {error}") from error
+    _finish(notebook, report, picture, warnings)
+
+
+def _finish(notebook: Path, report: Path, picture: bytes | None, warnings: str) -> None:
+    """Do what follows a conversion: keep the thumbnail of the report, and log asciidoctor's warnings."""
+    keep_thumbnail(picture, report)
     if warnings:
         _log.warning("asciidoctor-pdf warned about %s: %s", notebook, warnings, extra={"action": "report_warned"})
+
+
+def _picture(made: Path, workplace: Workplace, report_format: ReportFormat) -> bytes | None:
+    """Return the thumbnail of a report if it is a PDF."""
+    if report_format is not ReportFormat.PDF:
+        return None
+    return first_page(made, timeout=workplace.seconds_left, stop=workplace.stop)
 
 
 def try_template(

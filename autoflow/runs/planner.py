@@ -124,7 +124,7 @@ class Planner:
             each = self.planned(date)
             if is_blocked and each.status is DateStatus.DUE and not each.is_rerun:
                 each = replace(each, status=DateStatus.BLOCKED)
-            is_blocked = is_blocked or (self.trigger.after_previous and self._blocks(date, each.status))
+            is_blocked = is_blocked or (self.trigger.after_previous and self.blocks(date, each.status))
             found.append(each)
         return tuple(found)
 
@@ -134,7 +134,7 @@ class Planner:
         is_blocked = False
         for date, status in self._open_dates():
             found[DateStatus.BLOCKED if is_blocked and status is DateStatus.DUE else status] += 1
-            is_blocked = is_blocked or (self.trigger.after_previous and self._blocks(date, status))
+            is_blocked = is_blocked or (self.trigger.after_previous and self.blocks(date, status))
         running, done = self.history.running, self.history.done
         found[DateStatus.RUNNING] += len(running & done if self.trigger.after_previous else running)
         reruns = done - running if self.trigger.on_change is OnChange.RERUN else frozenset()
@@ -156,7 +156,7 @@ class Planner:
                 retries.append(next_attempt)
             elif status is DateStatus.WAITING_FOR_DATA and (at := self._ready_at(date)):
                 waits.append(at)
-            if self.trigger.after_previous and self._blocks(date, status):
+            if self.trigger.after_previous and self.blocks(date, status):
                 break
         reruns = self._due_reruns(retries, waits)
         due = sorted([*due, *reruns], reverse=self.trigger.order is Order.NEWEST_FIRST)
@@ -223,7 +223,7 @@ class Planner:
             return ((date, self.status(date)) for date in open_dates - self.history.running)
         return ((date, self.status(date)) for date in sorted(open_dates | (self.history.running - self.history.done)))
 
-    def _blocks(self, date: datetime.date, status: DateStatus) -> bool:
+    def blocks(self, date: datetime.date, status: DateStatus) -> bool:
         """Return whether the dates after `date` wait for it; a new run of a date that is done blocks nothing."""
         return status in _BLOCKING and date not in self.history.done
 

@@ -53,6 +53,11 @@ class RunState(enum.StrEnum):
         return self is RunState.SUCCEEDED
 
     @property
+    def has_succeeded(self) -> bool:
+        """Whether the run itself succeeded, even if a newer one counts instead."""
+        return self in {RunState.SUCCEEDED, RunState.SUPERSEDED}
+
+    @property
     def is_failure(self) -> bool:
         """Whether a notebook or a report failed."""
         return self is RunState.FAILED

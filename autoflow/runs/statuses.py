@@ -54,7 +54,8 @@ class PlannedDate:
     `period` are the days that it stands for. `missing` lists the dates of its stencil that are not available, sorted.
     `next_attempt` (UTC) is when it is due, if it is `WAITING` or `WAITING_FOR_DATA`. `arrived` (UTC) is when the last
     of its available days arrived, None if that was before AutoFlow first looked. `is_rerun`: the date is done, and
-    `status` is that of a new run with days that have changed since.
+    `status` is that of a new run with days that have changed since. `blocked_by` is the date that it waits for, if it
+    is `BLOCKED` and that is known.
     """
 
     date: datetime.date
@@ -65,6 +66,7 @@ class PlannedDate:
     missing: tuple[datetime.date, ...] = ()
     arrived: datetime.datetime | None = None
     is_rerun: bool = False
+    blocked_by: datetime.date | None = None
 
     @property
     def has_failed(self) -> bool:
@@ -77,6 +79,8 @@ class PlannedDate:
         reasons = [self._why_missing(), self._why_again()]
         if self.next_attempt and self.status is DateStatus.WAITING:
             reasons.append(f"next attempt at {_minute(self.next_attempt)}")
+        if self.blocked_by:
+            reasons.append(f"starts after {self.blocked_by}")
         return ", ".join(filter(None, reasons))
 
     def _why_missing(self) -> str:

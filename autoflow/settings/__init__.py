@@ -218,6 +218,16 @@ class Settings(SchedulerSettings):
         "AUTOFLOW_FORKED_KERNELS", "whether kernels are forked from a process that has preloaded modules", True
     )
     preload: checks.Modules = _named("AUTOFLOW_PRELOAD", "the modules to preload, separated by commas", PRELOAD)
+    keep_notebooks: Annotated[int, whole_number(highest=checks.MOST_DAYS_KEPT)] | None = _named(
+        "AUTOFLOW_KEEP_NOTEBOOKS",
+        "how many days executed notebooks are kept if workflows.yml does not say so; without it, forever",
+        None,
+    )
+    keep_reports: Annotated[int, whole_number(highest=checks.MOST_DAYS_KEPT)] | None = _named(
+        "AUTOFLOW_KEEP_REPORTS",
+        "how many days reports are kept if workflows.yml does not say so; without it, forever",
+        None,
+    )
     notify_urls: checks.SecretUrls = _named(
         "AUTOFLOW_NOTIFY_URLS", "where messages are sent: Apprise's URLs, with or without names", ()
     )

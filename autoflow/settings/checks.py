@@ -22,6 +22,9 @@ from autoflow.system.home import is_substitute
 MAX_SECONDS = 366 * 24 * 3600
 """The longest time that can be set: a year."""
 
+MOST_DAYS_KEPT = 36_525
+"""The longest time that outputs can be kept, other than forever: a century, in days."""
+
 HIGHEST_PORT = 65535
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

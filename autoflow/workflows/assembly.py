@@ -16,7 +16,8 @@ from autoflow.orchestration.prefect_client_internals import disable_heartbeats, 
 from autoflow.page.writer import PageWriter
 from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
-from autoflow.specs import TriggerSpec
+from autoflow.specs import SensorSpec
+from autoflow.workflows.progress import ProgressWatch
 from autoflow.workflows.runner import WorkflowRunner
 from autoflow.workflows.stuck_watch import StuckWatch
 
@@ -37,13 +38,13 @@ def assembled(
     settings: Settings,
     store: RunStore,
     *,
-    triggers: Sequence[TriggerSpec],
+    sensor: SensorSpec,
     fork_server: ForkServer | None,
     followers: Sequence[Callable[[EndedRun], None]] = (),
 ) -> Iterator[Assembly]:
     """Yield a runner with its followers, whose threads end with the block; the Prefect API has to respond.
 
-    The page shows failed dates according to `triggers`. Kernels start faster with a `fork_server`. `followers` are
+    The page shows the entries of `sensor`. Kernels start faster with a `fork_server`. `followers` are
     called after every run, too.
     """
     disable_heartbeats()
@@ -55,11 +56,12 @@ def assembled(
         prefect_queues_flushed(),
         FlowRuns() as flow_runs,
         Cancellations() as cancellations,
+        ProgressWatch(store, settings.outputs_dir),
         cluster_of(settings) as cluster,
     ):
         entries = EntryWatch(settings, store, notifier)
-        page.follow(triggers)
-        notifier.follow(triggers)
+        page.follow(sensor.triggers, sensor.cdr_types)
+        notifier.follow(sensor.triggers)
         runner = WorkflowRunner(
             settings=settings,
             store=store,

@@ -2,11 +2,11 @@
 
 import datetime
 import functools
-import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import prefect
@@ -21,6 +21,7 @@ from autoflow.cluster.work import Place, ThisMachine, Work
 from autoflow.dates.periods import Every
 from autoflow.errors import AutoflowError, RunStopped
 from autoflow.notebooks.execution import CellCallback
+from autoflow.notebooks.live_files import live_name
 from autoflow.notebooks.sources import source_as_json
 from autoflow.orchestration.artifacts import show_outcome
 from autoflow.orchestration.flow_runs import result_storage
@@ -30,17 +31,26 @@ from autoflow.settings import Settings
 from autoflow.specs import Json, NotebookSpec, WorkflowSpec
 from autoflow.system.log import bugs_logged
 from autoflow.system.stop_signal import StopSignal
-
-LONGEST_NAME_PART = 60
-"""The longest part of a filename that comes from a workflow's or notebook's name, in bytes; a filename may have 255."""
+from autoflow.utils import name_part
 
 Progress = Callable[[str, int, int], None]
 """Called when a cell starts: with the notebook's label, the cell's number counted from 1, and the number of cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class Display:
+    """How others see a run at work: `progress` is called for each cell, and `live` is the folder for its output."""
+
+    progress: Progress | None = None
+    live: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
-    """The arguments of a notebook's task. The names of its output files start with `stem`."""
+    """The arguments of a notebook's task. The names of its output files start with `stem`.
+
+    `live` is the name of the file for its output while it runs.
+    """
 
     run: WorkflowRun
     notebook: NotebookSpec
@@ -50,6 +60,7 @@ class Step:
     stop: StopSignal
     place: Place
     on_cell: CellCallback | None = None
+    live: str | None = None
 
 
 def make_notebooks_workflow(
@@ -58,7 +69,7 @@ def make_notebooks_workflow(
     *,
     outcome: Outcome | None = None,
     stop: StopSignal | None = None,
-    progress: Progress | None = None,
+    display: Display | None = None,
     place: Place | None = None,
     done: Callable[[], None] | None = None,
 ) -> "prefect.Flow[[str, list[list[str]], dict[str, Any]], Any]":
@@ -66,11 +77,11 @@ def make_notebooks_workflow(
 
     The flow takes the reference date, the date ranges and the parameters, for display in Prefect; it fails if a
     notebook fails, and is cancelled if `stop` is set. It writes the results into `outcome`, even if the Prefect API
-    fails, and calls `progress` for each cell. It calls `done` when all notebooks have ended, before Prefect learns of
+    fails, and shows the notebooks on `display`. It calls `done` when all notebooks have ended, before Prefect learns of
     it. The notebooks are executed in `place`, by default on this machine.
     """
     outcome = Outcome() if outcome is None else outcome
-    steps = _steps(run, settings, outcome, stop or StopSignal(), progress, place or ThisMachine(settings))
+    steps = _steps(run, settings, outcome, stop or StopSignal(), display or Display(), place or ThisMachine(settings))
 
     @prefect.flow(
         name=_prefect_name(run.workflow.name),
@@ -95,7 +106,7 @@ def _steps(
     settings: Settings,
     outcome: Outcome,
     stop: StopSignal,
-    progress: Progress | None,
+    display: Display,
     place: Place,
 ) -> list[Step]:
     stamp = _stamp(utc_now())
@@ -108,7 +119,8 @@ def _steps(
             outcome=outcome,
             stop=stop,
             place=place,
-            on_cell=functools.partial(progress, notebook.label) if progress else None,
+            on_cell=functools.partial(display.progress, notebook.label) if display.progress else None,
+            live=live_name(display.live, name_part(notebook.label)) if display.live else None,
         )
         for notebook in run.workflow.notebooks
     ]
@@ -183,6 +195,7 @@ def _work(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Work:
         values=_values(run),
         upstream={label: outputs.executed.name for label, outputs in upstream.items()},
         stem=step.stem,
+        live=step.live,
         timeout=settings.notebook_timeout if notebook.timeout is None else notebook.timeout,
         report_timeout=settings.report_timeout,
         formats=notebook.output.formats if notebook.output else (),
@@ -209,10 +222,10 @@ def _values(run: WorkflowRun) -> dict[str, Json]:
 
 def _stem(run: WorkflowRun, notebook: NotebookSpec, stamp: str) -> str:
     """Return the stem of a notebook's output files: workflow, label, notebook, date, parameters, and time."""
-    workflow = "--".join(_name_part(name) for name in (run.workflow.name, run.label) if name)
+    workflow = "--".join(name_part(name) for name in (run.workflow.name, run.label) if name)
     every = () if run.every is Every.DAY else (run.every.value,)
     date = run.reference_date.isoformat()
-    return "__".join((workflow, _name_part(notebook.label), date, *every, run.key.parameters_hash[:8], stamp))
+    return "__".join((workflow, name_part(notebook.label), date, *every, run.key.parameters_hash[:8], stamp))
 
 
 def _task_runner(threads: int) -> "prefect.task_runners.TaskRunner[PrefectFuture[Any]]":
@@ -233,11 +246,3 @@ def _constant(name: str) -> Callable[[], str]:
 def _stamp(time_utc: datetime.datetime) -> str:
     """Return a time for a filename, to the millisecond."""
     return f"{time_utc:%Y%m%dT%H%M%S}.{time_utc.microsecond // 1000:03d}Z"
-
-
-def _name_part(name: str) -> str:
-    """Return `name` without characters that are unsafe in filenames, still different for different names."""
-    clean = re.sub(r"[^\w.-]+", "-", name).strip("-.").encode()[:LONGEST_NAME_PART].decode(errors="ignore")
-    if clean == name:
-        return name
-    return f"{clean}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".lstrip("-")

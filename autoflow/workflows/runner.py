@@ -9,6 +9,7 @@ from autoflow.cluster.work import Slot, ThisMachine
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
+from autoflow.notebooks.live_files import live_folder
 from autoflow.orchestration.cancellation import Cancellations
 from autoflow.orchestration.flow_runs import FlowRuns
 from autoflow.runs.records import CRASHES_PER_FAILURE, Claim, RunError, RunState
@@ -19,7 +20,7 @@ from autoflow.settings import Settings
 from autoflow.system.log import log_fields, logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
-from autoflow.workflows.flow import Progress, make_notebooks_workflow
+from autoflow.workflows.flow import Display, Progress, make_notebooks_workflow
 from autoflow.workflows.pools import InPools, Pools
 from autoflow.workflows.room import Room
 
@@ -182,12 +183,15 @@ class WorkflowRunner:
                 watched=watched,
                 inputs_dir=self.settings.inputs_dir,
             )
-            with self.heartbeat.of(claim, active.stop, cancel=watched.stop):
-                self._execute(active, slot, progress)
+            with (
+                live_folder(self.settings.outputs_dir, claim.id, len(run.workflow.notebooks)) as live,
+                self.heartbeat.of(claim, active.stop, cancel=watched.stop),
+            ):
+                self._execute(active, slot, Display(progress=progress, live=live))
         self.room.run_ended(active.outcome)
         return self._report_end(active, seconds=time.monotonic() - started)
 
-    def _execute(self, active: ActiveRun, slot: Slot, progress: Progress | None) -> None:
+    def _execute(self, active: ActiveRun, slot: Slot, display: Display) -> None:
         def lose(reason: str) -> None:
             # First the claim: by the time the other notebooks are stopped, it must not be renewed any more.
             self.heartbeat.leave(active.claim)
@@ -198,7 +202,7 @@ class WorkflowRunner:
             self.settings,
             outcome=active.outcome,
             stop=active.stop,
-            progress=progress,
+            display=display,
             place=InPools(slot.place(active.claim, lose), self.pools),
             done=active.record_if_complete,
         )

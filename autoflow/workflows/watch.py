@@ -177,7 +177,7 @@ class Watch:
             return
         for follower in self._followers:
             follower(self._unapplied.sensor)
-        self._page.follow(self._unapplied.sensor.triggers)
+        self._page.follow(self._unapplied.sensor.triggers, self._unapplied.sensor.cdr_types)
         self._notifier.follow(self._unapplied.sensor.triggers)
         if self._accept(self._unapplied):
             self._unapplied = None

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from autoflow.notebooks.live_files import RunProgress, progress_of_run
 from autoflow.runs.records import RunState
 from autoflow.specs import NotebookSpec, ReportFormat
 from tests.cluster.conftest import DATE, ROOT, Farm, daemon_of, meanwhile, run_of
@@ -273,3 +274,16 @@ def test_scheduler_that_was_restarted_is_found_again(own_farm: Farm, logged: lis
 def test_worker_does_not_import_prefect() -> None:
     program = "import sys, autoflow.cli.worker; sys.exit('prefect' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_output_of_a_notebook_on_a_worker_can_be_read_while_it_runs(farm: Farm) -> None:
+    path = farm.notebook("1", "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)")
+    run = run_of(path)
+    with daemon_of(farm, workers=2) as daemon:
+        with meanwhile(daemon, run) as states:
+            wait_for(lambda: daemon.store.runs(workflow=run.key.workflow))
+            run_id = daemon.last(run).id
+            at_work = RunProgress("cell 2 of 2 of n0", 50.0)
+            wait_for(lambda: progress_of_run(farm.outputs, run_id) == at_work)
+            (farm.inputs / "go").touch()
+        assert states == [RunState.SUCCEEDED]

@@ -862,10 +862,11 @@ def test_no_process_and_no_file_is_left(server: ForkServer, tmp_path: Path) -> N
     def now() -> tuple[int, int, int]:
         return this.num_fds(), psutil.Process(server.pid).num_fds(), len(this.children(recursive=True))
 
+    # Some of the first kernel may still be there at this moment, so more than that may go.
     before = now()
     for _ in range(3):
         kernels.say("print(1)", "print(2)")
-    wait_for(lambda: now() == before)
+    wait_for(lambda: all(count <= limit for count, limit in zip(now(), before, strict=True)))
 
 
 def test_closed_server_is_gone_and_kernels_are_ordinary(tmp_path: Path) -> None:

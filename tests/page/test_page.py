@@ -22,8 +22,9 @@ from autoflow.dates.periods import Every
 from autoflow.dates.stencil import DateStencil, PeriodOffset
 from autoflow.model.opening import PAGE_NAME, open_run_store
 from autoflow.model.store import RunStore
+from autoflow.page.banner import BANNER_BEGIN, BANNER_END
 from autoflow.page.readable import LONGEST_HIGHLIGHTED, readable_html
-from autoflow.page.writer import BANNER_BEGIN, BANNER_END, PageWriter, write_page
+from autoflow.page.writer import PageWriter, write_page
 from autoflow.runs.attention import Condition, Need
 from autoflow.runs.records import RunError, RunKey, RunState, WorkflowKey, utc_now
 from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
@@ -31,6 +32,7 @@ from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, OnChange, TriggerSpec, WorkflowSpec
 from tests.browser import chromium
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
+from tests.pages import catalogue, data_of, statuses
 
 SPEC = WorkflowSpec(name="flows & <more>", notebooks=(NotebookSpec(label="n", path=Path("/inputs/n.ipynb")),))
 STAMP = "20261123T040000.000Z"
@@ -65,17 +67,15 @@ def store(deployed: Deployed) -> Any:
 
 
 def content(settings: Settings) -> Any:
-    html = (settings.outputs_dir / PAGE_NAME).read_text()
-    found = re.search(r'<script type="application/json" id="content">(.*?)</script>', html, re.DOTALL)
-    assert found
-    return json.loads(found[1])
+    """Return the content of the only data file."""
+    (entry,) = (entry for entry in catalogue(settings.outputs_dir)["entries"] if entry["years"])
+    (year,) = entry["years"]
+    return data_of(settings.outputs_dir, entry, year)
 
 
 def states(settings: Settings) -> dict[int, str]:
-    page = content(settings)
-    (series,) = page["series"]
-    first = (day(1) - datetime.date(1970, 1, 1)).days
-    return {number - first + 1: page["states"][state] for number, state, *_ in series["days"]}
+    (entry,) = (entry for entry in catalogue(settings.outputs_dir)["entries"] if entry["years"])
+    return {date.day: status for date, status in statuses(settings.outputs_dir, entry).items()}
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_links_stay_in_an_outputs_folder_whose_path_has_the_date_and_time_of_a_r
         finish(store, 1, RunState.SUCCEEDED, settings)
         write_page(settings, store)
 
-    (series,) = content(settings)["series"]
+    series = content(settings)
     ((label, notebook, _, reports),) = series["sets"][0]
     name = "flows%20100%25%20%231__n__{d}__abcdef01__{t}"
     assert (label, notebook, reports) == ("n", f"notebooks/{name}.ipynb", [f"reports/{name}.pdf"])
@@ -114,7 +114,7 @@ def test_page_links_to_notebooks_in_the_folder_that_was_set_before(deployed: Dep
 
     assert write_page(settings, store) == []
 
-    (series,) = content(settings)["series"]
+    series = content(settings)
     links = {day: series["sets"][number][0][1:3] for day, _, number, *_ in series["days"]}
     shown = [
         unquote(link.replace("{d}", str(day(n))).replace("{t}", STAMP))
@@ -171,7 +171,7 @@ def test_a_secret_that_is_also_a_word_of_the_page_does_not_break_the_page(
         finish(store, 1, RunState.FAILED, settings, error=RunError("ValueError", f"a {secret} <b>", "n", 1))
         write_page(settings, store)
         browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
-        shown(browser, '[aria-label="2016-01-01: failed"]').click()
+        shown(browser, '.calendar [data-date="2016-01-01"]').click()
         assert shown(browser, ".details pre").text == "notebook 'n', cell 1: ValueError: a [secret] <b>"
 
 
@@ -187,9 +187,10 @@ def test_a_calendar_opens_at_the_newest_date_that_is_done(
 
     browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
 
-    assert shown(browser, '[aria-label="2016-01-01: done"]')
-    (years,) = browser.find_elements(By.TAG_NAME, "select")
-    assert years.text.split() == ["2061", "2016"]
+    assert shown(browser, '[data-date="2016-01-01"][data-look="done"]')
+    assert not browser.find_elements(By.CSS_SELECTOR, '[data-date^="2061"]')
+    browser.find_element(By.LINK_TEXT, "All years").click()
+    assert shown(browser, '[data-date="2061-01-01"][data-look="failed"]')
 
 
 def test_nothing_in_the_run_store_can_break_out_of_the_page_and_no_secret_is_shown(
@@ -205,7 +206,9 @@ def test_nothing_in_the_run_store_can_break_out_of_the_page_and_no_secret_is_sho
     html = (settings.outputs_dir / PAGE_NAME).read_text()
     assert TOKEN_OF_NO_USE not in html
     assert html.count("<script") == 2
-    assert "flows &amp; &lt;more&gt;" in html
+    assert html.count("</script") == 2
+    (data,) = (settings.outputs_dir / "page").glob("*/*")
+    assert TOKEN_OF_NO_USE not in data.read_text()
     assert "</script><script>alert(1)</script><!-- [secret]" in content(settings)["reasons"][0]
 
 
@@ -293,20 +296,21 @@ def test_a_browser_shows_calendars_and_links_that_lead_to_files(
 
     browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
 
-    failed = shown(browser, '[aria-label="2016-01-02: waiting for a retry"]')
-    assert shown(browser, '[aria-label="2016-01-03: not run"]')
-    assert len(browser.find_elements(By.CSS_SELECTOR, '[tabindex="0"]')) == 2  # of all days one, and the table
+    failed = shown(browser, "[aria-label^=\"Saturday, 2 January 2016: Waiting for a retry: notebook 'n', cell 3\"]")
+    assert shown(browser, '[aria-label="Sunday, 3 January 2016: Not run"]')
+    assert len(browser.find_elements(By.CSS_SELECTOR, '[tabindex="0"]')) == 1  # of all days one
     assert not re.search(r'(src|href)="(https?:)?//', browser.page_source)
     failed.click()
     assert shown(browser, ".details pre").text == "notebook 'n', cell 3 (In [3]: x): ValueError: no data"
     link = browser.find_element(By.LINK_TEXT, "Show cell 3 of n").get_attribute("href") or ""
     assert Path(unquote(urlsplit(link).path)) == broken.with_suffix(".html")
     assert urlsplit(link).fragment == "cell-3"
-    failed.send_keys(Keys.ARROW_UP)
+    shown(browser, '[data-date="2016-01-02"]').send_keys(Keys.ARROW_UP)
     done = browser.switch_to.active_element
-    assert done.get_attribute("aria-label") == "2016-01-01: done"
+    assert done.get_attribute("aria-label") == "Friday, 1 January 2016: Done"
     done.send_keys(Keys.ENTER)
-    found = browser.find_elements(By.CSS_SELECTOR, ".details a")
+    WebDriverWait(browser, 60).until(lambda _: "1 January" in shown(browser, ".details").text)
+    found = browser.find_elements(By.CSS_SELECTOR, ".details .file")
     files = [Path(unquote(urlsplit(link.get_attribute("href") or "").path)) for link in found]
     assert files == [settings.reports_dir / f"{notebook.stem}.pdf", notebook]
     assert all(file.exists() for file in files)
@@ -335,16 +339,34 @@ def test_entries_have_titles_and_removed_ones_their_last_label(deployed: Deploye
 
     write_page(settings, store, triggers=[north, titled])
 
-    series = content(settings)["series"]
-    names = [(each["title"], each["description"], each["name"], each["about"]) for each in series]
+    entries = catalogue(settings.outputs_dir)["entries"]
+    names = [(each["title"], each["description"], each["name"], each["parameters"]) for each in entries]
     assert names == [
-        (f"{SPEC.name}: north", "Who moved.", f"{SPEC.name}:north", "level=1"),
-        ("The <country>", "", f"{SPEC.name} (level=2)", "level=2"),
-        (f"{SPEC.name}: last", "", f"{SPEC.name}:last", "level=3"),
+        (f"{SPEC.name}: north", "Who moved.", f"{SPEC.name}:north", {"level": 1}),
+        ("The <country>", "", f"{SPEC.name} (level=2)", {"level": 2}),
+        (f"{SPEC.name}: last", "", f"{SPEC.name}:last", {"level": 3}),
     ]
-    html = (settings.outputs_dir / PAGE_NAME).read_text()
-    assert "The &lt;country&gt;" in html
-    assert "{&#34;" not in html.partition("Calendars")[0]  # no parameters as JSON
+    assert [(each["label"], each["removed"]) for each in entries] == [("north", False), (None, False), ("last", True)]
+
+
+def test_long_parameters_are_cut_between_their_items(deployed: Deployed, store: RunStore) -> None:
+    settings = deployed.settings()
+    parameters: dict[str, Any] = {
+        "text": "x" * 1000,
+        "sites": [f"site-{number}" for number in range(1000)],
+        "limits": {f"limit-{number}": {"low": number} for number in range(1000)},
+        "short": [1, {"a": None}],
+    }
+    write_page(settings, store, triggers=[TriggerSpec(workflow=SPEC, parameters=parameters)])
+
+    (entry,) = catalogue(settings.outputs_dir)["entries"]
+    shown = entry["parameters"]
+    assert shown["text"] == "x" * 200 + "…"
+    assert (shown["sites"][:2], shown["sites"][-1]) == (["site-0", "site-1"], "…")
+    assert next(iter(shown["limits"].items())) == ("limit-0", {"low": 0})
+    assert list(shown["limits"].items())[-1] == ("…", "…")
+    assert shown["short"] == [1, {"a": None}]
+    assert len(json.dumps(shown)) < 1000
 
 
 def test_runs_of_no_entry_are_listed_apart_until_there_is_one(deployed: Deployed, store: RunStore) -> None:
@@ -356,19 +378,18 @@ def test_runs_of_no_entry_are_listed_apart_until_there_is_one(deployed: Deployed
     end(store, east.on(day(3)), RunState.FAILED, is_try_out=True)
 
     write_page(settings, store, triggers=entries[:1])
-    html = (settings.outputs_dir / PAGE_NAME).read_text()
-    latest, _, others = html.partition('id="others"')
-    assert len(content(settings)["series"]) == 1
-    assert "region=east" not in latest
-    rows = [re.sub("<[^>]*>|\\s+", " ", row).split() for row in others.partition("</table>")[0].split("<tr>")[2:]]
-    assert [row[len(SPEC.name.split()) :] for row in rows] == [
-        ["region=east", "2016-01-03", "failed"],
-        ["region=east", "2016-01-02", "done", "1", "day", "missing"],
+    page = catalogue(settings.outputs_dir)
+    assert [each["parameters"] for each in page["entries"]] == [{"region": "north"}]
+    others = [(each["parameters"], each["period"], each["status"], each["note"]) for each in page["try_outs"]]
+    assert others == [
+        ("region=east", "2016-01-03", "failed", ""),
+        ("region=east", "2016-01-02", "done", "1 day missing"),
     ]
 
     write_page(settings, store, triggers=entries)
-    assert 'id="others"' not in (settings.outputs_dir / PAGE_NAME).read_text()
-    assert len(content(settings)["series"]) == 2
+    page = catalogue(settings.outputs_dir)
+    assert page["try_outs"] == []
+    assert [each["parameters"] for each in page["entries"]] == [{"region": "north"}, {"region": "east"}]
 
 
 def test_a_date_whose_data_has_changed_has_a_badge_once_its_new_run_is_given_up(
@@ -377,18 +398,22 @@ def test_a_date_whose_data_has_changed_has_a_badge_once_its_new_run_is_given_up(
     settings = deployed.settings()
     trigger = TriggerSpec(workflow=SPEC, on_change=OnChange.RERUN, max_attempts=2)
     finish(store, 1, RunState.SUCCEEDED, settings)
-    (report,) = settings.reports_dir.iterdir()
+    (report,) = settings.reports_dir.glob("*.pdf")
     for is_outdated in (False, True):
         end(store, key(1), RunState.FAILED, again=True)
         write_page(settings, store, triggers=[trigger])
-        ((_, state, _, _, _, *notes),) = content(settings)["series"][0]["days"]
-        assert (state, notes) == (0, [0, 1] if is_outdated else [])
-    html = (settings.outputs_dir / PAGE_NAME).read_text()
-    assert "data has changed since, and the new run failed" in html
-    assert quote(report.name) in html
+        ((_, state, _, _, _, *notes),) = content(settings)["days"]
+        assert (state, notes) == (0, [0, int(is_outdated)])
+    (entry,) = catalogue(settings.outputs_dir)["entries"]
+    assert entry["latest"]["note"] == "data has changed since, and the new run failed"
+    assert ["PDF", "n", f"reports/{quote(report.name)}"] in entry["latest"]["links"]
     end(store, key(1), again=True)
     write_page(settings, store, triggers=[trigger])
-    assert len(content(settings)["series"][0]["days"][0]) == 5
+    assert content(settings)["days"][0][-1] == 0
+
+
+def wait_until_drawn(browser: WebDriver, calendar: WebElement) -> None:
+    WebDriverWait(browser, 60).until_not(lambda _: calendar.get_attribute("aria-busy"))
 
 
 def test_calendars_have_a_cell_for_each_period(deployed: Deployed, store: RunStore, browser: WebDriver) -> None:
@@ -408,32 +433,22 @@ def test_calendars_have_a_cell_for_each_period(deployed: Deployed, store: RunSto
 
     browser.get((settings.outputs_dir / PAGE_NAME).as_uri())
 
-    for name, first, last, note, cells in (
-        ("week", "2015-12-28", "2016-01-03", ", 2 days missing", 52 + 52),
-        ("week", "2016-01-01", "2016-01-07", "", 52),
-        ("month", "2016-02-01", "2016-02-29", "", 12),
-        ("quarter", "2016-10-01", "2016-12-31", "", 4),
-        ("year", "2016-01-01", "2016-12-31", "", 2),
+    calendars = browser.find_elements(By.CLASS_NAME, "calendar")
+    assert len(calendars) == len(dates)
+    for number, newest, label, cells in (
+        (0, "2016-12-25", "Week of 19\N{EN DASH}25 December 2016: Done", 52),
+        (0, "2016-01-03", "Week of 28 December 2015 \N{EN DASH} 3 January 2016: Done, 2 days missing", 52),
+        (1, "2016-01-07", "Week of 1\N{EN DASH}7 January 2016: Done", 52),
+        (2, "2016-02-29", "February 2016: Done", 12),
+        (3, "2016-12-31", "October\N{EN DASH}December 2016: Done", 4),
+        (4, "2016-12-31", "Year 2016: Done", 2),
     ):
-        found = shown(browser, f'[aria-label="{name} {first} to {last}: done{note}"]')
-        browser.execute_script("arguments[0].scrollIntoView()", found)
-        calendar = found.find_element(By.XPATH, "ancestor::table")
-        assert len(calendar.find_elements(By.TAG_NAME, "button")) == cells
-        found.click()
-        panel = calendar.find_element(By.XPATH, "ancestor::section/div[contains(@class, 'details')]")
-        assert panel.text.startswith(f"{name} {first} to {last}: done{note}")
-
-    shown(browser, '[aria-label^="week 2016-12-19 to 2016-12-25: done"]').click()
-    for keys, first in (
-        (Keys.ARROW_UP, "2015-12-21"),
-        (Keys.ARROW_RIGHT, "2015-12-28"),
-        (Keys.HOME, "2014-12-29"),
-        (Keys.ARROW_LEFT, "2014-12-29"),
-        (Keys.END, "2016-12-19"),
-    ):
-        browser.switch_to.active_element.send_keys(keys)
-        label = browser.switch_to.active_element.get_attribute("aria-label") or ""
-        assert label.startswith(f"week {first} to "), keys
+        calendar = calendars[number]
+        browser.execute_script("arguments[0].scrollIntoView()", calendar)
+        wait_until_drawn(browser, calendar)
+        found = calendar.find_element(By.CSS_SELECTOR, f'[data-date="{newest}"]')
+        assert found.get_attribute("aria-label") == label
+        assert len(calendar.find_elements(By.CLASS_NAME, "cell")) == cells
 
 
 def test_executed_notebooks_are_converted_to_html_in_the_background(deployed: Deployed, store: RunStore) -> None:
@@ -451,7 +466,7 @@ def test_executed_notebooks_are_converted_to_html_in_the_background(deployed: De
         html = notebook.with_suffix(".html").read_text()
         assert ">print</span>" in html
         assert f"<title>flows &amp; &lt;more&gt; {notebook.name.split('__')[2]}: n</title>" in html
-    (series,) = content(settings)["series"]
+    series = content(settings)
     assert series["sets"] == [
         [
             [

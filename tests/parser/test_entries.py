@@ -15,7 +15,7 @@ from autoflow.parser.schemas import (
     TriggerSchema,
     WorkflowSchema,
 )
-from autoflow.specs import OnChange, Order, PoolSpec, TriggerSpec
+from autoflow.specs import FOREVER, KeepSpec, OnChange, Order, PoolSpec, TriggerSpec
 from tests.conftest import write_notebook
 from tests.parser.good_file import changed, parse, problems
 
@@ -46,6 +46,7 @@ def test_every_key_becomes_part_of_the_spec(inputs: Path) -> None:
         "requires_all_of: [calls, sms]\nenough: 60%\nlongest_gap: 3\nwait: 2\non_change: rerun",
         ("  cdr_types", "  timezone: Africa/Accra\n  cdr_types"),
         ("  - name: other\n", "  - name: other\n    title: Others\n    description: What is left.\n"),
+        ("description: What is left.\n", "description: What is left.\n    keep: {reports: 9, notebooks: null}\n"),
     )
     file = parse(inputs, text)
     trigger = file.sensor.triggers[-1]
@@ -54,6 +55,7 @@ def test_every_key_becomes_part_of_the_spec(inputs: Path) -> None:
         "Others",
         "What is left.",
     )
+    assert trigger.workflow.keep == KeepSpec(notebooks=FOREVER, reports=9)
     assert (trigger.label, trigger.title, trigger.description) == ("national", "The country", "All of it.")
     assert (trigger.every, trigger.order, trigger.on_change) == (Every.THURSDAY, Order.NEWEST_FIRST, OnChange.RERUN)
     assert trigger.latest_date == datetime.date(2016, 12, 31)

@@ -23,6 +23,16 @@ from tests.parser.good_file import REPORT, RUN, changed, parse, problems
             "16: workflows[1].name: expected text, not [true, null, {'at': 2016-01-01 00:00:00}]",
         ),
         (
+            "name: other\n    ",
+            "name: other\n    keep: {notebooks: 0}\n    ",
+            "17: workflows[1].keep.notebooks: expected a whole number of days from 1 to 36525, or null, not 0",
+        ),
+        (
+            "name: other\n    ",
+            "name: other\n    keep: {}\n    ",
+            "17: workflows[1].keep: the mapping is empty; add a key or remove it",
+        ),
+        (
             "date: reference_date",
             "date: report",
             f"7: {REPORT}.parameters.date: circular dependency between notebooks: report → report",

@@ -1,6 +1,7 @@
 """What needs attention, as health, `health --live`, the page's banner and messages report it, fault by fault."""
 
 import datetime
+import json
 import math
 import os
 import sqlite3
@@ -16,6 +17,7 @@ import pytest
 
 from autoflow.cli import main
 from autoflow.errors import AutoflowError, FlowApiError, TokenError, WorkflowsFileError
+from autoflow.flowapi import FlowApi
 from autoflow.messages.notifier import Notifier
 from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
@@ -108,6 +110,12 @@ class Daemon:
         code = main(["health", *options], self.environ)
         lines = self.capsys.readouterr().out.splitlines(keepends=True)
         return code, "".join(line for line in lines if not line.startswith("ok"))
+
+    def validate(self) -> str:
+        """Return what `autoflow validate --json` prints."""
+        self.capsys.readouterr()
+        main(["validate", "--json"], self.environ)
+        return self.capsys.readouterr().out
 
     def banner(self) -> str:
         """Return the text of the page's banner; empty without one."""
@@ -205,6 +213,25 @@ def test_a_token_that_has_expired(start: Start) -> None:
         daemon.start(stack)
         assert_needs_a_person(daemon, "FLOWAPI_TOKEN is not accepted", "FLOWAPI_TOKEN has expired", "get a new one")
         assert "since 2023-11-14" in daemon.health()[1]
+
+
+def test_a_file_without_a_token(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("a.b.c")
+    daemon = start(FLOWAPI_TOKEN="", FLOWAPI_TOKEN_FILE=str(file))
+    file.unlink()
+    problem = f"FLOWAPI_TOKEN_FILE: cannot read {file}: No such file or directory"
+    with pytest.raises(TokenError, match=problem) as raised:
+        FlowApi.of(daemon.settings).available_dates()
+    daemon.tick(raised.value)
+    since = f"since {daemon.now:%Y-%m-%d %H:%M} UTC"
+    assert_needs_a_person(daemon, "FLOWAPI_TOKEN is not accepted", problem, "get a token from FlowAuth", since)
+    checks = {check["subject"]: check for check in json.loads(daemon.validate())["checks"]}
+    hint = "get a token from FlowAuth and put it there"
+    assert checks["token"]["problems"] == checks["FlowAPI"]["problems"] == [f"{problem}; {hint}"]
+    file.write_text("d.e.f")
+    daemon.tick()
+    assert_is_over(daemon, "FLOWAPI_TOKEN is accepted again")
 
 
 @pytest.mark.parametrize("when", [datetime.timedelta(0), 5 * HOUR])
