@@ -21,6 +21,7 @@ from autoflow.errors import (
 from autoflow.runs.run import NotebookOutputs
 from autoflow.settings import Settings
 from autoflow.specs import ReportFormat
+from autoflow.system.log import current_log_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Order:
 
     `digests` has those of the notebook and, if there are reports, of the template, by their paths. Progress goes to the
     Dask topic `topic`, which identifies the daemon; `wants_progress` is whether anyone waits for it. `version` is that
-    of the daemon.
+    of the daemon, and lines in the worker's log have `log_fields`.
     """
 
     work: Work
@@ -37,6 +38,7 @@ class Order:
     topic: str
     digests: Mapping[Path, str]
     wants_progress: bool = False
+    log_fields: Mapping[str, str | int] = field(default_factory=current_log_fields)
     version: str = field(default_factory=code_version)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -56,6 +58,7 @@ class Order:
             "claim": self.claim_id,
             "topic": self.topic,
             "progress": self.wants_progress,
+            "log_fields": dict(self.log_fields),
             "digests": {_relative(path, settings): digest for path, digest in self.digests.items()},
             "label": work.label,
             "notebook": _relative(work.notebook, settings),
@@ -105,6 +108,7 @@ class Order:
             topic=content["topic"],
             digests={_absolute(path, settings): digest for path, digest in content["digests"].items()},
             wants_progress=content["progress"],
+            log_fields=content["log_fields"],
             version=content["version"],
             id=content["id"],
         )
