@@ -105,9 +105,7 @@ def _run(settings: Settings, *, once: bool) -> ExitCode:
                     metrics=metrics,
                 )
     logger.info("stopped")
-    if interrupted:
-        return ExitCode.INTERRUPTED
-    return ExitCode.SUCCESS if success else ExitCode.FAILURE
+    return ExitCode.INTERRUPTED if interrupted else ExitCode.SUCCESS if success else ExitCode.FAILURE
 
 
 def _checked_workflows(settings: Settings) -> WorkflowsFile:

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import apprise
@@ -26,7 +25,7 @@ from autoflow.model.store import RunStore
 from autoflow.runs.changes import Change
 from autoflow.runs.naming import run_name
 from autoflow.runs.records import RunKey, RunRecord, WorkflowKey
-from autoflow.runs.run import EndedRun
+from autoflow.runs.run import EndedRun, executed_notebooks
 from autoflow.runs.statuses import DateStatus, in_ranges
 from autoflow.settings import UNNAMED, Settings
 
@@ -136,7 +135,8 @@ class Failures:
         if record is None or record.error is None:
             return ["See the log or Prefect's UI for the reason."]
         error = record.error
-        paths = [Path(each["notebook"]) for label, each in record.outputs.items() if error.notebook in {None, label}]
+        found = [each for label, each in record.outputs.items() if error.notebook in {None, label}]
+        paths = executed_notebooks(found)
         cells = [(path, error.cell) for path in paths if error.cell and error.notebook]
         return [excerpt(str(error), self._settings), *links(paths, cells, self._settings)]
 

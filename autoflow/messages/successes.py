@@ -19,6 +19,7 @@ from autoflow.model.store import RunStore
 from autoflow.runs.naming import entry_titles
 from autoflow.runs.plan import keys_with_reruns, planners
 from autoflow.runs.records import RunRecord, WorkflowKey
+from autoflow.runs.run import executed_notebooks
 from autoflow.runs.statuses import in_ranges
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
@@ -94,7 +95,7 @@ class Successes:
         self, run: RunRecord, found: _Unreported, trigger: TriggerSpec, triggers: Sequence[TriggerSpec]
     ) -> Message:
         title = entry_titles(triggers)[run.key.workflow_key]
-        reports, notebooks = _reports(run.outputs), [Path(each["notebook"]) for each in run.outputs.values()]
+        reports, notebooks = _reports(run.outputs), executed_notebooks(run.outputs.values())
         attached = [path for path in reports if trigger.notify.attach and path.suffix == f".{trigger.notify.attach}"]
         address_of = self._settings.address_of
         # A path on the server is of use only where there is nothing better.
@@ -114,7 +115,7 @@ class Successes:
             links=list(map(address_of, reports or notebooks)),
         )
         return Message(
-            title=f"{title}: {describe_period(run.key.reference_date, run.key.every)}",
+            title=f"{title}, {describe_period(run.key.reference_date, run.key.every)}",
             body="\n\n".join(filter(None, notes)) or "It is done.",
             kind=apprise.NotifyType.SUCCESS,
             fields={**fields_of("succeeded", [fields]), "reference_date": run.key.reference_date.isoformat()},
@@ -152,7 +153,7 @@ def _reports(outputs: Mapping[str, Any]) -> list[Path]:
 def _with_reports_first(outputs: Mapping[str, Any]) -> list[Path]:
     """Return the executed notebooks, those with reports first."""
     found = sorted(outputs.values(), key=lambda each: not each.get("reports"))
-    return [Path(each["notebook"]) for each in found]
+    return executed_notebooks(found)
 
 
 def _shortened(dates: str) -> str:

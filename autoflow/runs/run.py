@@ -1,7 +1,7 @@
 """A run: a workflow for a date, the outputs of its notebooks, and how it ended."""
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,11 @@ class NotebookOutputs:
 
     executed: Path
     reports: tuple[Path, ...] = ()
+
+
+def executed_notebooks(outputs: Iterable[Mapping[str, Any]]) -> list[Path]:
+    """Return the executed notebooks among recorded outputs; those that are no longer kept are missing."""
+    return [Path(each["notebook"]) for each in outputs if "notebook" in each]
 
 
 @dataclass

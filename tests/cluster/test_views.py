@@ -122,7 +122,7 @@ def test_views_follow_the_workers_as_they_come_are_left_out_and_go(
             assert "is the inputs folder mounted?" not in watched.banner()
             watched.later = CLUSTER_PATIENCE
             watched.watch.look()
-            assert "1 of 2 workers get no notebooks" in watched.banner()
+            assert "1 of 2 workers gets no notebooks" in watched.banner()
             assert "is the inputs folder mounted?" in watched.banner()
             watched.later = datetime.timedelta()
             assert "gets no notebooks" in watched.cluster("validate")["warnings"][0]
