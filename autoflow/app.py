@@ -77,13 +77,7 @@ def _run(settings: Settings, *, once: bool) -> ExitCode:
     log_ends_of_threads()
     shutdown = Shutdown()
     with closing_on_signals(shutdown) as interrupted:
-        for warning in settings.warnings:
-            logger.warning("%s", warning)
-        check_certificates(settings)
-        workflows = read_workflows(settings)
-        for finding in workflows.findings:
-            logger.warning("%s", finding.text)
-        check_tools(workflows)
+        workflows = _checked_workflows(settings)
         make_folders(settings)
         files = DaemonFiles(home=settings.prefect_home)
         with (
@@ -111,9 +105,19 @@ def _run(settings: Settings, *, once: bool) -> ExitCode:
                     metrics=metrics,
                 )
     logger.info("stopped")
-    if interrupted:
-        return ExitCode.INTERRUPTED
-    return ExitCode.SUCCESS if success else ExitCode.FAILURE
+    return ExitCode.INTERRUPTED if interrupted else ExitCode.SUCCESS if success else ExitCode.FAILURE
+
+
+def _checked_workflows(settings: Settings) -> WorkflowsFile:
+    """Return the contents of workflows.yml; log warnings about it and about settings, and check what they need."""
+    for warning in settings.warnings:
+        logger.warning("%s", warning)
+    check_certificates(settings)
+    workflows = read_workflows(settings)
+    for finding in workflows.findings:
+        logger.warning("%s", finding.text)
+    check_tools(workflows)
+    return workflows
 
 
 def check_tools(workflows: WorkflowsFile) -> None:

@@ -114,7 +114,7 @@ def value(samples: Samples, name: str, **labels: str) -> float | None:
 
 
 def write_mixed_day(deployed: Deployed) -> None:
-    write_notebook(deployed.inputs / "good.ipynb", "print(n)", parameters="n = 0")
+    write_notebook(deployed.inputs / "good.ipynb", "import os\nos.write(1, b'raw')", parameters="n = 0")
     write_notebook(deployed.inputs / "broken.ipynb", "1 / 0", parameters="n = 0")
     write_notebook(deployed.inputs / "slow.ipynb", WAITS)
     deployed.write_workflows(MIXED_DAY)
@@ -171,6 +171,7 @@ def test_every_metric_rule_and_query_of_the_dashboard_has_values_after_a_mixed_d
             flowapi,
             AUTOFLOW_METRICS_PORT=str(port),
             AUTOFLOW_LOG_FORMAT="json",
+            AUTOFLOW_LOG_LEVEL="DEBUG",
             AUTOFLOW_MAX_PARALLEL_RUNS="2",
             AUTOFLOW_NOTIFY_URLS=f"{receiver.url} json://127.0.0.1:9/",
             PREFECT_SERVER_API_PORT=str(free_port()),
@@ -260,6 +261,8 @@ def check_log(log: str) -> None:
     ended = [line for line in lines if line["message"].startswith("finished good:north 2016-01-11 ")]
     expected = {"workflow": "good", "label": "north", "date": "2016-01-11", "level": "INFO", "logger": "autoflow"}
     assert [line.items() >= expected.items() and isinstance(line["run"], int) for line in ended] == [True]
+    written = [line for line in lines if line["message"].endswith("output outside of cells: raw")]
+    assert {(line["workflow"], line["label"], line["notebook"]) for line in written} == {("good", "north", "maps")}
     ticks = [line for line in lines if line["message"].startswith("tick: ")]
     assert ticks
     assert all("run" not in line for line in ticks)

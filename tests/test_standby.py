@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from autoflow.model.store import RunStore
@@ -61,7 +62,7 @@ def environs(
             deployed,
             example_flowapi,
             AUTOFLOW_DB_URI=uri,
-            AUTOFLOW_HEARTBEAT_TIMEOUT="5",
+            AUTOFLOW_HEARTBEAT_TIMEOUT="15",
             AUTOFLOW_MAX_PARALLEL_RUNS="1",
             AUTOFLOW_NOTIFY_URLS=receiver.url,
             PREFECT_HOME=str(home),
@@ -83,20 +84,28 @@ def test_of_two_daemons_each_works_messages_go_out_once_and_when_one_dies_the_ot
     deployed.write_workflows(WORKFLOWS)
     logs = {name: tmp_path / f"{name}.log" for name in environs}
     with ExitStack() as stack:
-        daemons = {name: stack.enter_context(running(environ, logs[name])) for name, environ in environs.items()}
         store = stack.enter_context(closing(RunStore(environs["first"]["AUTOFLOW_DB_URI"])))
+        store.migrate()
+        daemons = {name: stack.enter_context(running(environ, logs[name])) for name, environ in environs.items()}
+        wait_for(lambda: all("tick" in log.read_text() for log in logs.values()))
         wait_for(lambda: [run.state for run in store.runs()] == [RunState.FAILED])
         # Both look for dates at once, find the date that was given up, and get one of the two others.
         deployed.write_workflows(f"{WORKFLOWS}    - {{workflow_name: one, earliest_date: 2016-01-11}}\n")
         wait_for(lambda: len(list(deployed.inputs.glob("started *"))) == 2)
-        assert all("tick" in log.read_text() for log in logs.values())
         running_now = store.runs(workflow="one")
         assert [run.state for run in running_now] == [RunState.RUNNING] * 2
         assert len({run.holder for run in running_now}) == 2
 
-        daemons["first"].send_signal(signal.SIGKILL)
+        daemons["first"].kill()
+        daemons["first"].wait(LONG)
         (deployed.inputs / "go").touch()
 
+        wait_for(lambda: sorted(run.state for run in store.runs(workflow="one")) == ["running", "succeeded"])
+        with psycopg.connect(environs["first"]["AUTOFLOW_DB_URI"]) as connection:
+            # As if the time had passed after which a claim runs out.
+            connection.execute(
+                "UPDATE runs SET heartbeat_at = heartbeat_at - interval '2 minutes' WHERE state = 'running'"
+            )
         ends = ["crashed", "succeeded", "succeeded"]
         wait_for(lambda: sorted(run.state for run in store.runs(workflow="one")) == ends)
         crashed, *others = sorted(store.runs(workflow="one"), key=lambda run: run.state)

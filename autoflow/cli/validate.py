@@ -25,6 +25,7 @@ from autoflow.errors import (
     WorkflowsFileError,
 )
 from autoflow.flowapi import FlowApi
+from autoflow.messages.recipients import Recipients
 from autoflow.model.store import RunStore
 from autoflow.orchestration.server_process import is_ready
 from autoflow.parser import read_workflows
@@ -32,7 +33,7 @@ from autoflow.reports import missing_fonts, missing_tools, try_template
 from autoflow.runs.changes import due_anew
 from autoflow.runs.plan import due_work, keys_with_reruns
 from autoflow.runs.records import utc_now
-from autoflow.settings import Settings
+from autoflow.settings import UNNAMED, Settings
 from autoflow.specs import NotebookSpec, WorkflowsFile
 from autoflow.system.disk import disk_problem, full_disk
 
@@ -75,6 +76,7 @@ def all_checks(settings: Settings, now: datetime.datetime, *, offline: bool = Fa
     yield check_database(settings, made_at_start=_folders(settings))
     yield _check_outputs(settings)
     yield _check_disks(settings)
+    yield _check_messages(settings)
     if settings.prefect_api_url:
         yield _check_prefect(settings.prefect_api_url)
     if settings.dask_scheduler:
@@ -171,6 +173,24 @@ def _check_disks(settings: Settings) -> Check:
     if problem := disk_problem(settings.written_folders):
         return Check(subject="disks", note=problem, is_open=True)
     return Check(subject="disks", note="there is room")
+
+
+def _check_messages(settings: Settings) -> Check:
+    """Check that Apprise supports the URLs for messages; 'autoflow notify' checks that messages arrive."""
+    try:
+        numbers = Recipients(settings).numbers
+    except SettingsError as error:
+        return Check(subject="messages", problems=error.problems)
+    to = [f"{name} ({count(number, 'URL')})" for name, number in numbers.items() if name != UNNAMED]
+    if UNNAMED in numbers:
+        to.append(count(numbers[UNNAMED], "URL without a name", "URLs without a name"))
+    has_nobody = bool(numbers) and UNNAMED not in numbers
+    warning = "AUTOFLOW_NOTIFY_URLS has no URL without a name: nobody gets messages about AutoFlow itself"
+    return Check(
+        subject="messages",
+        note=", ".join(to) or "to nobody: AUTOFLOW_NOTIFY_URLS is not set",
+        warnings=(warning,) if has_nobody else (),
+    )
 
 
 def _check_prefect(url: str) -> Check:

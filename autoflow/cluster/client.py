@@ -3,8 +3,9 @@
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -44,8 +45,8 @@ GONE_AFTER = 5.0
 MOST_TRIES = 3
 """How many workers may fail with a notebook, each for a reason that seems to be its own, before the notebook fails."""
 
-REFUSED_PAUSE = 10.0
-"""How long a worker that has refused an order does not get it again, unless there is no other, in seconds."""
+REFUSED_PAUSE = 3.0
+"""How long a worker that has refused an order does not get it again, in seconds."""
 
 
 class Cluster:
@@ -61,6 +62,9 @@ class Cluster:
         self.roster = Roster()
         self._client: distributed.Client | None = None
         self._progress: dict[str, CellCallback] = {}
+        # Not in Dask's event loop, which must not wait.
+        self._calling = ThreadPoolExecutor(1, "cluster-progress")
+        self._responds = False
         self._outage = Outage()
         self._emptiness = Outage()
         self._looking = PeriodicThread("cluster", self.look, LOOK_SECONDS)
@@ -80,6 +84,7 @@ class Cluster:
         """Disconnect; orders in progress are stopped."""
         self._looking.__exit__()
         self.disconnect()
+        self._calling.shutdown(wait=False, cancel_futures=True)
 
     @property
     def slots(self) -> int:
@@ -102,11 +107,12 @@ class Cluster:
 
     def state(self) -> ClusterState:
         """Return the cluster as this daemon sees it."""
-        expiry = first_expiry(self.settings)
+        expiry, is_known = first_expiry(self.settings), self.is_connected and self._responds
         return ClusterState(
             scheduler=str(self.settings.dask_scheduler),
-            is_connected=self.is_connected,
-            workers=tuple(map(state_of, self.workers())),
+            is_connected=is_known,
+            # Without the scheduler, the last that it said about them says nothing any more.
+            workers=tuple(map(state_of, self.workers())) if is_known else (),
             expiry=expiry.replace(tzinfo=None) if expiry else None,
         )
 
@@ -115,9 +121,11 @@ class Cluster:
         try:
             found = self.ask()
         except ClusterError as error:
+            self._responds = False
             self._outage.begin("%s; runs wait for it", error)
             self.roster.suspend()
             return
+        self._responds = True
         self._outage.end("connected to the Dask scheduler at %s again", self.settings.dask_scheduler)
         self.roster.update(found)
         if self.slots:
@@ -148,14 +156,15 @@ class Cluster:
             raise ClusterError("there is no connection to the scheduler")
         return client
 
-    def expect_progress(self, order: Order, on_cell: CellCallback | None) -> None:
-        """Call `on_cell` for each cell of an order that starts, until `forget_progress`."""
+    @contextmanager
+    def progress(self, order: Order, on_cell: CellCallback | None) -> Iterator[None]:
+        """Call `on_cell` for each cell of an order that starts, for the duration of the block."""
         if on_cell:
             self._progress[order.id] = on_cell
-
-    def forget_progress(self, order: Order) -> None:
-        """Call nothing any more for an order."""
-        self._progress.pop(order.id, None)
+        try:
+            yield
+        finally:
+            self._progress.pop(order.id, None)
 
     def _connected(self) -> distributed.Client:
         # A client that reconnects by itself has lost its orders, and forgets its subscriptions.
@@ -186,7 +195,8 @@ class Cluster:
         """Pass on the progress of an order."""
         _, message = event
         if on_cell := self._progress.get(message["order"]):
-            on_cell(message["cell"], message["cells"])
+            with suppress(RuntimeError):  # the daemon ends
+                self._calling.submit(on_cell, message["cell"], message["cells"])
 
 
 def inspected(settings: Settings) -> ClusterState:
@@ -274,8 +284,10 @@ class ClaimedPlace:
     def _slot(self, refusals: "_Refusals", stop: StopSignal) -> str:
         """Take a slot of a worker, when one is free; raise RunStopped if `stop` is set before."""
         roster = self.cluster.roster
-        if (address := self.reservation.take()) is not None:
-            return address
+        if address := self.reservation.take():
+            if roster.has(address):
+                return address
+            roster.give_back(address)
         with stop.calling(roster.wake):
             while True:
                 stop.raise_if_set()
@@ -298,11 +310,8 @@ class ClaimedPlace:
             return Answer(verdict=Verdict.REFUSED, reason=str(error))
         except OSError as error:
             return Result(error=_unreadable(work, error))
-        self.cluster.expect_progress(order, on_cell)
-        try:
+        with self.cluster.progress(order, on_cell):
             answer = _Sent(self.cluster, client, order, address).answer(stop)
-        finally:
-            self.cluster.forget_progress(order)
         if answer.verdict is Verdict.LOST:
             raise WorkerLostError(f"worker {self.cluster.roster.name_of(address)} ended its kernel: {answer.reason}")
         return answer.result if answer.verdict is Verdict.DONE else answer
@@ -328,7 +337,7 @@ class _Refusals:
 
 
 class _Sent:
-    """An order that has been sent to a worker."""
+    """An order that has been sent to a worker; WorkerLostError is raised if it could not be sent."""
 
     def __init__(self, cluster: Cluster, client: distributed.Client, order: Order, address: str) -> None:
         self._cluster = cluster
@@ -337,16 +346,23 @@ class _Sent:
         self._address = address
         self._name = cluster.roster.name_of(address)
         self._woken = threading.Event()
-        self._future = client.submit(
+        try:
+            self._future = self._submitted(client)
+        except Exception as error:
+            # Whatever Dask raises: the connection has just been lost.
+            raise WorkerLostError(f"could not send the order ({type(error).__name__})") from error
+        self._future.add_done_callback(lambda _: self._woken.set())
+
+    def _submitted(self, client: distributed.Client) -> Any:
+        return client.submit(
             perform,
-            order.as_text(cluster.settings),
-            key=f"order-{order.claim_id}-{order.id}",
-            workers=[address],
+            self._order.as_text(self._cluster.settings),
+            key=f"order-{self._order.claim_id}-{self._order.id}",
+            workers=[self._address],
             allow_other_workers=False,
             retries=0,
             pure=False,
         )
-        self._future.add_done_callback(lambda _: self._woken.set())
 
     def answer(self, stop: StopSignal) -> Answer:
         """Wait for the answer; have the worker stop the order when `stop` is set.

@@ -20,6 +20,7 @@ from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.claim_ages import ClaimAges
 from autoflow.notebooks.execution import CellCallback
 from autoflow.settings import Settings
+from autoflow.system.disk import full_disk
 from autoflow.system.log import bugs_logged, log_fields, logger
 from autoflow.system.stop_signal import StopSignal
 
@@ -133,13 +134,16 @@ class Desk:
     def perform(self, text: str, line: Line) -> str:
         """Carry out the order in a text; return the answer."""
         try:
-            with self._job(text) as (order, job), log_fields(run=order.claim_id):
+            with bugs_logged(self.settings.secrets), self._job(text) as (order, job), log_fields(**order.log_fields):
                 answer = self._answer(order, job, line)
         except RefusedError as refusal:
             if refusal.is_own:
                 self.fitness.failed(str(refusal))
             logger.warning("refused an order: %s", refusal)
             answer = Answer(verdict=Verdict.REFUSED, reason=str(refusal), result=refusal.result)
+        except UnexpectedError as bug:
+            self.fitness.failed(str(bug))
+            answer = Answer(verdict=Verdict.DONE, result=Result(error=bug))
         return answer.as_text()
 
     @contextmanager
@@ -173,7 +177,7 @@ class Desk:
                 self._ages,
                 order.claim_id,
                 job.stop,
-                seconds=self.settings.heartbeat_timeout * LEASE_SHARE,
+                seconds=min(order.heartbeat_timeout, self.settings.heartbeat_timeout) * LEASE_SHARE,
                 is_wanted=line.is_wanted,
             )
             with lease:
@@ -205,9 +209,8 @@ class Desk:
         on_cell = _progress(order, line)
         means = Means(stop=job.stop, on_cell=on_cell, fork_server=self._fork_server, confirm=confirm)
         try:
-            with bugs_logged(self.settings.secrets):
-                return carry_out(order.work, self.settings, means)
-        except UnexpectedError as error:
+            return carry_out(order.work, self.settings, means)
+        except RunStopped as error:  # before it started
             return Result(error=error)
 
     def _wait_for_inputs(self, order: Order, stop: StopSignal) -> None:
@@ -232,13 +235,12 @@ class Desk:
             return
         self.fitness.check()
         shared = [self.settings.outputs_dir, self.settings.notebooks_dir, self.settings.reports_dir]
-        is_shared = isinstance(error, NoRoomError) and set(error.folders) & set(shared)
-        if (problem := self.fitness.problem) and not is_shared:
-            raise RefusedError(problem, result=result)
+        if isinstance(error, NoRoomError) and full_disk(shared):
+            return  # for other workers, too
+        if problem := self.fitness.problem:
+            raise RefusedError(problem, is_own=False, result=result)
         if is_of_machine:
             raise RefusedError(str(error), result=result)
-        if isinstance(error, UnexpectedError):
-            self.fitness.failed(str(error))
 
 
 def _late(order: Order, upstream: list[Path]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from autoflow.system.disk import full_disk
 MOST_FAILURES = 3
 """After this many orders in a row that failed for reasons of its own, a worker is left out."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 15.0, 600.0
+FIRST_PAUSE, LONGEST_PAUSE = 15.0, 120.0
 """How long a worker is left out before it may try one more order, in seconds; it doubles each time."""
 
 CHECK_SECONDS = 5.0

@@ -13,6 +13,8 @@ Known = Mapping[str, Sequence[Notice]]
 RENEWED_AFTER = dt.timedelta(minutes=10)
 """How often a daemon records that it still finds a condition."""
 
+_DISK = Need.DISK.name.lower()
+
 STALE_AFTER = dt.timedelta(hours=1)
 """A daemon that has not recorded a condition for longer is gone, or does not know."""
 
@@ -36,8 +38,13 @@ class News:
 
 
 def key_of(condition: Condition, host: str) -> str:
-    """Return what identifies a condition among all daemons: each host has disks of its own."""
-    return f"{condition.key} {host}" if condition.need is Need.DISK else condition.key
+    """Return what identifies a condition among all daemons."""
+    return with_host(condition.key, host)
+
+
+def with_host(key: str, host: str) -> str:
+    """Return the key of a condition among all daemons: each host has disks of its own."""
+    return f"{key} {host}" if key == _DISK else key
 
 
 def news(
@@ -77,4 +84,4 @@ def _has_live(notices: Sequence[Notice], daemon: str, now: dt.datetime) -> bool:
 def _is_of(key: str, host: str) -> bool:
     """Return whether a condition can be one of this host."""
     need, _, rest = key.partition(" ")
-    return need != Need.DISK.name.lower() or rest in {"", host}
+    return need != _DISK or rest == host

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import apprise
 
@@ -19,9 +19,20 @@ from autoflow.runs.naming import run_name
 from autoflow.runs.plan import planners
 from autoflow.runs.planner import Planner
 from autoflow.runs.records import Histories, RunKey, WorkflowKey
-from autoflow.runs.statuses import DateStatus
+from autoflow.runs.statuses import DateStatus, PlannedDate, in_ranges
 from autoflow.settings import UNNAMED
 from autoflow.specs import TriggerSpec
+
+_REASONS = {
+    DateStatus.DUE: "It is due, but has not run",
+    DateStatus.RUNNING: "It is still running",
+    DateStatus.WAITING: "It waits for a retry",
+    DateStatus.GIVEN_UP: "It was given up",
+    DateStatus.CANCELLED: "A user cancelled it",
+    DateStatus.NOT_OVER: "FlowAPI has no date on or after the last day of its period",
+    DateStatus.WAITING_FOR_DATA: "It waits for the rest of the data",
+    DateStatus.BLOCKED: "It waits until the dates before it are done",
+}
 
 _LOOKED_AHEAD = dt.timedelta(days=800)
 """In less, there is a deadline of every kind of period, or there is none."""
@@ -109,7 +120,7 @@ class Deadlines:
         status = planned.status
         if status is DateStatus.DUE and overdue.trigger.after_previous and date not in planner.due_dates().dates:
             status = DateStatus.BLOCKED
-        lines = [f"Its status: {status}{f' ({planned.why})' if planned.why else ''}."]
+        lines = [_explained(replace(planned, status=status))]
         if planned.failures:
             lines += self._failures.why_failed(overdue.key)
         return lines
@@ -144,6 +155,14 @@ class Deadlines:
             kind=apprise.NotifyType.FAILURE,
             fields=fields_of("not done by its deadline", runs),
         )
+
+
+def _explained(planned: PlannedDate) -> str:
+    """Return why a date is not done, as a sentence."""
+    if planned.status is DateStatus.INCOMPLETE and planned.missing:
+        return f"These days are not available: {in_ranges(planned.missing)}."
+    reason = _REASONS.get(planned.status, f"Its status: {planned.status}")
+    return f"{reason}{f': {planned.why}' if planned.why else ''}."
 
 
 def _shown(deadline: Deadline | None, date: dt.date) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from autoflow.messages.conditions import with_host
 from autoflow.model.messages import MessageRecord, Topic
 from autoflow.runs.attention import Need
 from autoflow.settings import Settings
@@ -47,13 +48,13 @@ class NoticesFile:
             self._outage.begin("could not write %s: %s", self._file, error.strerror)
         self._is_moved = False
 
-    def move_into(self, record: MessageRecord, *, daemon: str) -> None:
+    def move_into(self, record: MessageRecord, *, daemon: str, host: str) -> None:
         """Record in the run store what is in the file, unless it is there already.
 
-        `daemon` is the one that has found the conditions.
+        `daemon` on `host` is the one that has found the conditions.
         """
         content = self._content()
-        content[Topic.CONDITION] |= self._unwritten
+        content[Topic.CONDITION] = {with_host(key, host): text for key, text in self.conditions.items()}
         for topic, notices in content.items():
             known = record.known(topic)
             new = {key: text for key, text in notices.items() if key not in known}

@@ -59,7 +59,6 @@ class Notifier:
 
     Without URLs it does nothing. Other daemons with the same `store` send nothing that this one has sent. Without a
     store, or while it fails, conditions are recorded in a file. Failures at about the same time make one message.
-    `followers` are called for each message and URL: with True once it was sent, with False once it is given up.
 
     Raises
     ------
@@ -75,7 +74,6 @@ class Notifier:
         *,
         clock: Callable[[], datetime.datetime] = utc_now,
         timer: Callable[[], float] = time.monotonic,
-        followers: Sequence[Callable[[bool], None]] = (),
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -85,7 +83,7 @@ class Notifier:
         recipients = Recipients(settings)
         self.postbox = Postbox(settings, recipients)
         self._failures = Failures(settings, store, self.postbox) if store else None
-        self._sender = Sender(recipients, self._messages, followers=followers)
+        self._sender = Sender(recipients, self._messages)
         self._file = NoticesFile(settings)
         self._host = socket.gethostname()
         self._daemon = f"{self._host}:{settings.prefect_home}"
@@ -114,7 +112,7 @@ class Notifier:
 
     @property
     def counts(self) -> Counts:
-        """How many messages this process has sent, and how many it has given up."""
+        """How many messages this process has sent, and how many attempts failed."""
         return self._sender.counts
 
     def wake(self) -> None:
@@ -205,7 +203,7 @@ class Notifier:
     def _move_file(self, messages: MessageStore) -> None:
         if self._file.is_there:
             with messages.writing() as record:
-                self._file.move_into(record, daemon=self._daemon)
+                self._file.move_into(record, daemon=self._daemon, host=self._host)
             self._file.put_aside()
 
     def _record(self, messages: MessageStore, failures: Failures, happened: _News) -> None:

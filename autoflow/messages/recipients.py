@@ -62,7 +62,8 @@ def _check(settings: Settings) -> None:
 
 
 def _sent(url: str, message: Message) -> bool:
-    service = apprise.Apprise()
+    # The sender's name, where the URL gives none.
+    service = apprise.Apprise(asset=apprise.AppriseAsset(app_id="AutoFlow", app_desc="AutoFlow"))
     service.add(url)
     (plugin,) = service
     if plugin.secure_protocol == _JSON:

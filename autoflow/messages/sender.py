@@ -3,7 +3,6 @@
 import datetime as dt
 import queue
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -37,25 +36,20 @@ LAST_SECONDS = 20.0
 
 @dataclass
 class Counts:
-    """The numbers of messages that this process has sent, and of those that it could not send for a day."""
+    """What this process has done, for each URL: messages sent, attempts that failed, and messages given up."""
 
     sent: int = 0
     failed: int = 0
+    given_up: int = 0
 
 
 class Sender:
-    """Sends messages one after the other, in a thread of its own, for the duration of the `with` block.
+    """Sends messages one after the other, in a thread of its own, for the duration of the `with` block."""
 
-    `followers` are called for each message and URL: with True once it was sent, with False once it is given up.
-    """
-
-    def __init__(
-        self, recipients: Recipients, store: MessageStore | None, *, followers: Sequence[Callable[[bool], None]] = ()
-    ) -> None:
+    def __init__(self, recipients: Recipients, store: MessageStore | None) -> None:
         self.counts = Counts()
         self._recipients = recipients
         self._store = store
-        self._followers = followers
         self._unrecorded: queue.SimpleQueue[Message] = queue.SimpleQueue()
         # Those that were sent, and that the database could not remove yet.
         self._sent: set[int] = set()
@@ -134,8 +128,8 @@ class Sender:
                 record.postpone(delivery, min(record.now + pause, delivery.created_at + RETRIED_FOR))
         self._sent.discard(delivery.id)
         self._log(message, delivery, is_sent=is_sent, is_over=is_over)
-        if is_over:
-            self._count(is_sent=is_sent)
+        self._count(is_sent=is_sent)
+        self.counts.given_up += is_over and not is_sent
 
     def _log(self, message: Message, delivery: Delivery, *, is_sent: bool, is_over: bool) -> None:
         """Log the first failure of a URL, and each message that is given up."""
@@ -161,5 +155,3 @@ class Sender:
     def _count(self, *, is_sent: bool) -> None:
         self.counts.sent += is_sent
         self.counts.failed += not is_sent
-        for follower in self._followers:
-            follower(is_sent)

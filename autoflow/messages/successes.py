@@ -115,7 +115,7 @@ class Successes:
             links=list(map(address_of, reports or notebooks)),
         )
         return Message(
-            title=f"{title}: {describe_period(run.key.reference_date, run.key.every)}",
+            title=f"{title}, {describe_period(run.key.reference_date, run.key.every)}",
             body="\n\n".join(filter(None, notes)) or "It is done.",
             kind=apprise.NotifyType.SUCCESS,
             fields={**fields_of("succeeded", [fields]), "reference_date": run.key.reference_date.isoformat()},

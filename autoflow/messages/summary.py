@@ -1,5 +1,6 @@
 """The first paragraph of a report, which says in a message what the report is about."""
 
+import html
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -73,7 +74,7 @@ def _plain_token(token: Mapping[str, Any]) -> str:
         return ""
     if token["type"] in {"softbreak", "linebreak"}:
         return " "
-    return _plain(token["children"]) if "children" in token else str(token.get("raw", ""))
+    return _plain(token["children"]) if "children" in token else html.unescape(str(token.get("raw", "")))
 
 
 def _cut(paragraph: str) -> str:

@@ -90,7 +90,7 @@ def _check_attached(trigger: TriggerDraft, workflow: WorkflowDraft, problems: Pr
     notify: NotifySpec = trigger.options.get("notify", NotifySpec())
     made = {each for notebook in workflow.notebooks if notebook.output for each in notebook.output.formats}
     has_broken = problems.is_broken_within((*workflow.place, "notebooks"))
-    if notify.attach is not None and notify.attach not in made and not has_broken:
+    if notify.success and notify.attach is not None and notify.attach not in made and not has_broken:
         message = f"no notebook of workflow {show(workflow.name)} has an 'output' with the format {notify.attach}"
         problems.add((*trigger.place, "notify", "attach"), message)
 

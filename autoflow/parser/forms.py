@@ -47,7 +47,7 @@ SECRETS: Final = {
 }
 POOLS: Final = {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}}
 
-TIME: Final = {"type": "string", "pattern": r"^\d{1,2}:\d{2}$"}
+TIME: Final = {"type": "string", "pattern": r"^([01]?\d|2[0-3]):[0-5]\d$"}
 NAMES: Final = {"anyOf": [TEXT, {"type": "array", "minItems": 1, "uniqueItems": True, "items": TEXT}]}
 
 FORMAT: Final = {"enum": [*map(str, ReportFormat)]}

@@ -149,6 +149,8 @@ class DeadlineSchema(Keys):
 class NotifySchema(Keys):
     """Who gets messages; `success` and `failure` are one name or a list of names."""
 
+    together: ClassVar[Form] = {"minProperties": 1, "dependencies": {"attach": ["success"]}}
+
     success = Key(values.any_value, forms.NAMES, "Who gets reports: names in AUTOFLOW_NOTIFY_URLS.")
     failure = Key(
         values.any_value,

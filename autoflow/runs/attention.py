@@ -432,7 +432,7 @@ def _workers(standing: Standing | None, state: ClusterState | None, now: datetim
         return None
     return Condition(
         need=Need.WORKERS,
-        reason=f"{len(refused)} of {len(state.workers)} workers get no notebooks",
+        reason=f"{len(refused)} of {len(state.workers)} workers {'gets' if len(refused) == 1 else 'get'} no notebooks",
         what_to_do="they get some again once that is put right",
         since=min(worker.since for worker in refused),
         details=bounded(state.lines),

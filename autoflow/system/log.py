@@ -32,6 +32,11 @@ def log_fields(**fields: str | int | None) -> Iterator[None]:
         _fields.reset(token)
 
 
+def current_log_fields() -> Mapping[str, str | int]:
+    """Return the fields of the block, for a thread that continues its work."""
+    return _fields.get({})
+
+
 def set_up_logging(
     level: str, secrets: Callable[[], Iterable[str]], *, stream: TextIO | None = None, as_json: bool = False
 ) -> None:

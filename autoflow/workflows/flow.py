@@ -5,7 +5,7 @@ import functools
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,7 +29,7 @@ from autoflow.runs.records import utc_now
 from autoflow.runs.run import NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import Json, NotebookSpec, WorkflowSpec
-from autoflow.system.log import bugs_logged
+from autoflow.system.log import bugs_logged, current_log_fields, log_fields
 from autoflow.system.stop_signal import StopSignal
 from autoflow.utils import name_part
 
@@ -47,9 +47,10 @@ class Display:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """The arguments of a notebook's task. The names of its output files start with `stem`.
+    """The arguments of a notebook's task.
 
-    `live` is the name of the file for its output while it runs.
+    The names of its output files start with `stem`, and its log lines have `log_fields`. `live` is the name of the file
+    for its output while it runs.
     """
 
     run: WorkflowRun
@@ -60,6 +61,7 @@ class Step:
     stop: StopSignal
     place: Place
     on_cell: CellCallback | None = None
+    log_fields: Mapping[str, str | int] = field(default_factory=dict)
     live: str | None = None
 
 
@@ -120,6 +122,7 @@ def _steps(
             stop=stop,
             place=place,
             on_cell=functools.partial(display.progress, notebook.label) if display.progress else None,
+            log_fields={**current_log_fields(), "notebook": notebook.label},
             live=live_name(display.live, name_part(notebook.label)) if display.live else None,
         )
         for notebook in run.workflow.notebooks
@@ -153,7 +156,7 @@ def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Notebo
     """Run one notebook; `upstream` contains the outputs of the notebooks that it depends on."""
     started = time.monotonic()
     try:
-        with bugs_logged(step.settings.secrets):
+        with log_fields(**step.log_fields), bugs_logged(step.settings.secrets):
             outputs = run_notebook(step, upstream)
     except AutoflowError as error:
         step.outcome.errors[step.notebook.label] = error

@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 
 from autoflow.runs.records import RunKey, RunState
+from autoflow.utils import thumbnail_path
 from tests.cli.conftest import Cli
 
 
@@ -36,9 +37,13 @@ def test_prune_keeps_paths_on_record_of_files_that_it_does_not_delete(cli: Cli, 
     reports["set before"].parent.mkdir()
     reports["set before"].touch()
     assert cli("runs") == 0
-    for day, report in enumerate((*reports.values(), outputs / "reports" / "a.pdf"), 1):
+    for day, report in enumerate((*reports.values(), outputs / "reports" / "b.pdf"), 1):
         notebook = outputs / "notebooks" / f"{day}.ipynb"
         notebook.touch()
+        if report.parent == outputs / "reports":
+            thumbnail_path(report).parent.mkdir()
+            for path in (report, thumbnail_path(report)):
+                path.touch()
         with cli.store() as store:
             claim = store.claim(RunKey.of("simple", {}, datetime.date(2016, 1, day)))
             assert claim
@@ -46,7 +51,8 @@ def test_prune_keeps_paths_on_record_of_files_that_it_does_not_delete(cli: Cli, 
             assert store.finish(claim, RunState.SUCCEEDED, outputs=files)
     cli.execute_sql("UPDATE runs SET finished_at = '2020-01-01 00:00:00.000000'")
 
-    assert cli.json("prune", "--older-than", "1")["files"] == 3
+    assert cli.json("prune", "--older-than", "1")["files"] == 4
+    assert not [path for path in (outputs / "reports").rglob("*") if path.is_file()]
 
     assert not list((outputs / "notebooks").iterdir())
     assert reports["set before"].exists()

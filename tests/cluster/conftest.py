@@ -192,9 +192,16 @@ def farm(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterat
         yield farm
 
 
+@pytest.fixture(scope="session")
+def bare_farm(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Farm]:
+    """Run a cluster without workers while the session lasts, for tests that start workers of their own."""
+    with running_farm(tmp_path_factory.mktemp("bare"), postgres) as farm:
+        yield farm
+
+
 @pytest.fixture
 def own_farm(tmp_path: Path, postgres: Postgres) -> Iterator[Farm]:
-    """Run a cluster without workers for one test, which starts and kills them."""
+    """Run a cluster without workers for one test, which may do everything with it."""
     with running_farm(tmp_path / "farm", postgres) as farm:
         yield farm
 

@@ -74,7 +74,7 @@ def test_a_backlog_ends_with_one_mail_for_each_entry_which_has_the_newest_report
         assert main([], environ) == 0  # nothing is due, and nothing is sent again
         mails = sorted(server.taken(), key=lambda mail: str(mail["Subject"]))
 
-    subjects = [f"Mobility in the {region}: 2016-01-12" for region in ("north", "south")]
+    subjects = [f"Mobility in the {region}, 2016-01-12" for region in ("north", "south")]
     assert [mail["Subject"] for mail in mails] == subjects
     for mail, region in zip(mails, ("north", "south"), strict=True):
         body = body_of(mail)

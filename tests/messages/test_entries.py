@@ -23,6 +23,7 @@ from autoflow.specs import NotebookSpec, NotifySpec, OnChange, SensorSpec, Trigg
 from tests.conftest import Deployed
 from tests.model.conftest import Clock
 from tests.receiver import Receiver
+from tests.waiting import LONG
 
 # Apprise's own, as its plugins are imported.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -115,7 +116,7 @@ def test_a_deadline_that_passes_without_any_run_is_one_message_with_the_reason(
     assert message["title"] == "AutoFlow: flows:north 2025-12-31 is not done by its deadline"
     assert message["message"].splitlines() == [
         "It was to be done by 2026-01-02 09:00 Africa/Accra.",
-        "Its status: dates missing (missing 2025-12-31).",
+        "These days are not available: 2025-12-31.",
     ]
     assert (message["state"], message["label"], message["dates"]) == (
         "not done by its deadline",
@@ -151,10 +152,10 @@ def test_deadlines_that_pass_together_make_one_message_for_each_recipient_also_a
     assert ops["title"] == "AutoFlow: flows:north 2026-01-02 and 7 more are not done by their deadlines"
     assert "flows:weekly week 2025-12-29 to 2026-01-04" in ops["message"]
     reasons = {(each["label"], *each["dates"]): each["reason"] for each in ops["runs"]}
-    assert reasons[("north", "2026-01-02")] == "Its status: due."
-    assert reasons[("north", "2026-01-03")] == "Its status: dates missing (missing 2026-01-03)."
+    assert reasons[("north", "2026-01-02")] == "It is due, but has not run."
+    assert reasons[("north", "2026-01-03")] == "These days are not available: 2026-01-03."
     failed = reasons[("south", "2026-01-01")]
-    assert "failed 1 time" in failed
+    assert failed.startswith("It is due, but has not run: failed 1 time. notebook")
     assert "notebook 'n', cell 3: ValueError: no data" in failed
     assert "2026-01-01.html#cell-3" in failed
 
@@ -247,7 +248,7 @@ def test_a_backlog_of_ten_years_is_one_message_about_its_newest_date(
         watching.look()
         watching.look()
     (message,) = receiver.taken()
-    assert message["title"] == "Flows in the north: 2025-12-31"
+    assert message["title"] == "Flows in the north, 2025-12-31"
     assert message["message"].split("\n\n") == [
         "Incomplete: 1 of 1 days was missing.\nAlso done: 2016-01-01 to 2025-12-30.",
         "Report: /outputs/reports/2025-12-31.pdf",
@@ -339,3 +340,21 @@ def test_of_two_daemons_one_notifies_people_of_a_success_and_a_restart_does_not_
     with daemon(settings, store, clock, sensor(*(replace(each, notify=SUCCESS) for each in found.triggers))):
         pass
     assert [message["label"] for message in receiver.taken()] == ["north"]
+
+
+def test_running_watch_needs_no_tick_to_notice_a_deadline_and_no_run_of_its_own_to_notice_a_success(
+    settings: Settings, store: RunStore, clock: Clock, receiver: Receiver
+) -> None:
+    found = sensor(entry("north", deadline=Deadline(days=2)))
+    store.note_dates({"calls": days("2025-12-30", "2025-12-30")})
+    with Notifier(settings, store, clock=clock) as notifier:
+        watch = EntryWatch(settings, store, notifier, clock=clock)
+        with watch.running(found):
+            watch.tick_ended()
+            run(store, found.triggers[0], "2025-12-30")
+            watch.tick_ended()
+            assert receiver.messages.get(timeout=LONG)["title"] == "flows, 2025-12-30"
+            clock.now += DAY
+            message = receiver.messages.get(timeout=LONG)
+            assert (message["state"], message["dates"]) == ("not done by its deadline", ["2025-12-31"])
+    assert receiver.taken() == []

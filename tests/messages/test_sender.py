@@ -1,13 +1,15 @@
 """How messages are sent: again and again while a receiver is down, and by one of several processes."""
 
+import base64
 import datetime
 import threading
 from contextlib import closing
+from pathlib import Path
 
 import apprise
 import pytest
 
-from autoflow.messages.message import Message
+from autoflow.messages.message import MOST_ATTACHED, Attachment, Message
 from autoflow.messages.postbox import Postbox
 from autoflow.messages.recipients import Recipients
 from autoflow.messages.sender import Sender
@@ -78,10 +80,9 @@ def test_a_receiver_that_is_down_for_an_hour_gets_each_message_once_even_after_r
 def test_a_message_to_a_receiver_that_is_down_for_two_days_is_given_up_after_one_with_one_line(
     settings: Settings, store: RunStore, clock: Clock, receiver: Receiver, logged: list[str]
 ) -> None:
-    outcomes: list[bool] = []
     post(settings, store, "the report", "")
     receiver.is_down.set()
-    sends = Sender(Recipients(settings), MessageStore(store), followers=[outcomes.append])
+    sends = sender(settings, store)
     start = clock.now
     for _ in range(2 * 24 * 6):
         sends.send_due()
@@ -94,7 +95,7 @@ def test_a_message_to_a_receiver_that_is_down_for_two_days_is_given_up_after_one
         "could not send a message to URL 1 of 1 without a name"
     ]
     assert len(logged) == 2  # the other is the first failure
-    assert (outcomes, sends.counts.failed) == ([False], 1)
+    assert (sends.counts.failed, sends.counts.given_up) == (len(receiver.refused), 1)
     receiver.is_down.clear()
     sends.send_due()
     assert receiver.titles() == []
@@ -119,3 +120,23 @@ def test_of_several_processes_one_sends_a_message_and_another_only_if_that_one_d
             thread.join()
         sender(settings, store).send_due()
     assert sorted(receiver.titles()) == sorted(2 * [f"message {number}" for number in range(10)])
+
+
+def test_reports_that_cannot_be_attached_are_links(
+    deployed: Deployed, store: RunStore, receiver: Receiver, tmp_path: Path
+) -> None:
+    settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
+    small, large, other = (tmp_path / f"{name} å%20$HOME__n__2016-01-01__ab__T.pdf" for name in ("small", "large", "b"))
+    small.write_bytes(b"%PDF")
+    large.write_bytes(bytes(MOST_ATTACHED))
+    other.write_bytes(b"%PDF-")
+    files = [Attachment(path, f"https://x/{path.stem[:5]}") for path in (small, large, other, tmp_path / "gone.pdf")]
+    message = Message(title="t", body="b", kind=apprise.NotifyType.SUCCESS, attachments=files)
+    with MessageStore(store).writing() as record:
+        Postbox(settings, Recipients(settings)).post(record, message)
+    sender(settings, store).send_due()
+    (found,) = receiver.taken()
+    names = [each["filename"] for each in found["attachments"]]
+    assert names == ["small å%20$HOME__n__2016-01-01.pdf", "b å%20$HOME__n__2016-01-01.pdf"]
+    assert [base64.b64decode(each["base64"]) for each in found["attachments"]] == [b"%PDF", b"%PDF-"]
+    assert found["message"] == "b\nToo large to attach: https://x/large\nReport: https://x/gone"

@@ -31,6 +31,7 @@ UNSEEN = [
     r"duplicate|circular|not in cdr_types|starts after its end|is empty, because|it is before|gives the label",
     r"in 'parameters', too|missing parameter|uses this parameter|this parameter is automatic|has this label",
     r"unknown workflow|unknown pool|cannot be listed|is too little|cannot be combined",
+    r"has an 'output' with the format|AUTOFLOW_NOTIFY_URLS",
     # Notebooks and other files.
     r"no file '|is not a file|cannot access|outside the inputs folder|is not a valid notebook|does not declare",
     r"has no cell tagged",

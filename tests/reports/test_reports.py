@@ -120,4 +120,5 @@ def test_a_conversion_leaves_no_temporary_files(tmp_path: Path, monkeypatch: pyt
     report_of(notebook("text"), tmp_path)
 
     assert not list(temporary.iterdir())
-    assert {path.name for path in tmp_path.iterdir()} == {"executed.ipynb", "inputs", "report.pdf", "temporary"}
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"executed.ipynb", "inputs", "report.pdf", "temporary", "thumbnails"}

@@ -43,7 +43,7 @@ def test_worker_that_is_left_out_needs_a_person_after_a_minute() -> None:
     assert found(CLUSTER, later=CLUSTER_PATIENCE * 0.9).conditions == ()
     (condition,) = found(CLUSTER, later=CLUSTER_PATIENCE).conditions
     assert condition.need is Need.WORKERS
-    assert condition.reason == "1 of 2 workers get no notebooks"
+    assert condition.reason == "1 of 2 workers gets no notebooks"
     assert condition.details == ("worker two (tls://one:1) gets no notebooks: a disk is full",)
 
 

@@ -33,14 +33,12 @@ const thumbnailOf = (entry) => {
   const { thumbnail, links } = entry.latest;
   const [, , href] = links.find(([kind]) => kind === "PDF") ||
     links[0] || [null, null, addressOfDate(entry, numberOf(entry.latest.date))];
-  const picture = thumbnail
-    ? make("img", { src: thumbnail, alt: "", loading: "lazy", decoding: "async" })
-    : make(
-        "span",
-        { class: "cover" },
-        periodInShort(entry.every, numberOf(entry.latest.date)).map((part) => make("span", {}, part)),
-      );
-  return make("a", { class: "thumbnail", href, tabindex: -1, "aria-hidden": "true" }, picture);
+  const words = periodInShort(entry.every, numberOf(entry.latest.date)).map((part) => make("span", {}, part));
+  const cover = make("span", { class: "cover" }, words);
+  const picture = make("img", { src: thumbnail, alt: "", loading: "lazy", decoding: "async" });
+  picture.addEventListener("error", () => picture.replaceWith(cover));
+  const attributes = { class: "thumbnail", href, tabindex: -1, "aria-hidden": "true" };
+  return make("a", attributes, thumbnail ? picture : cover);
 };
 
 const notesOf = ({ missing, note }) =>

@@ -51,6 +51,12 @@ const periodInShort = (every, number) => {
   ];
 };
 
+// Return the last day of the period in which a day lies. `known` is the last day of any of the weeks.
+const endOfPeriod = (every, number, known) =>
+  [...periodEnds(every, yearOf(number), known), ...periodEnds(every, yearOf(number) + 1, known)].find(
+    (end) => end >= number,
+  );
+
 // Return the last days of all periods of a year. `known` is the last day of any of the weeks.
 const periodEnds = (every, year, known) => {
   const first = dateOf(year, 0, 1),

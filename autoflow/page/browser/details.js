@@ -46,7 +46,7 @@ const detailsOf = (entry, number, day, order) => {
     make(
       "div",
       { class: "top" },
-      make("h3", { id: "date" }, name),
+      make("h3", { id: "date", tabindex: -1 }, name),
       make(
         "nav",
         { "aria-label": "Dates" },

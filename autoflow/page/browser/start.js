@@ -29,6 +29,7 @@ const showList = (route) => {
   search.hidden = catalogue.entries.length < 2;
   fillSearch(route);
   view.replaceChildren(...listView(route).flat().filter(Boolean));
+  view.entry = null;
   const count = catalogue.entries.filter(isFound(route)).length;
   const isFiltered = route.search || route.label || route.workflow;
   news.textContent = route.isUnknown
@@ -45,44 +46,58 @@ const showEntry = (entry) => {
   news.textContent = "";
   news.className = "unseen";
   view.replaceChildren(...entryView(entry).flat().filter(Boolean));
+  view.entry = entry;
 };
 
-// Show the details of a date below its calendar, or remove them.
-const showDate = async (entry, number) => {
+const partOf = (number) => [...view.querySelectorAll(".part")].find((part) => part.years.includes(yearOf(number)));
+
+// Show the details of a date below its calendar, or remove them. Return them.
+const showDate = (entry, number, days) => {
   document.title = `${entry.title}${number === null ? "" : `, ${periodName(entry.every, number)}`} – AutoFlow reports`;
   view.querySelector(".details")?.remove();
   view.querySelector(".cell[aria-current]")?.removeAttribute("aria-current");
-  if (number === null) return;
-  const part = [...view.querySelectorAll(".part")].find((each) =>
-    each.dataset.years.split(" ").includes(String(yearOf(number))),
-  );
-  if (!part) {
-    news.textContent = `${isoDate(number)}: ${NOT_RUN}`;
-    return;
-  }
-  const route = shownRoute;
-  await part.querySelector(".calendar").draw();
-  const days = await loadYears(entry, part.dataset.years.split(" ").map(Number)).catch(() => new Map());
-  if (route !== shownRoute) return;
+  if (number === null) return null;
   const order = [...days.keys()].sort((one, other) => one - other);
   const details = detailsOf(entry, number, days.get(number), order);
-  part.append(details);
-  const cell = part.querySelector(`[data-date="${isoDate(number)}"]`);
-  cell?.setAttribute("aria-current", "date");
+  const part = partOf(number);
+  if (part) part.append(details);
+  else view.querySelector(".legend").after(details);
+  part?.querySelector(`[data-date="${isoDate(number)}"]`)?.setAttribute("aria-current", "date");
   news.textContent = `${periodName(entry.every, number)}: ${statusText(days.get(number))}`;
+  return details;
+};
+
+// Show the entry of a route and its date. Everything is there at once, so that nothing jumps.
+const showEntryAndDate = async (route) => {
+  const { entry } = route;
+  const number = route.date === null ? null : endOfPeriod(entry.every, route.date, anyDateOf(entry, new Map()));
+  const years = partsOf(entry).find((each) => number !== null && each.includes(yearOf(number))) || [];
+  const days = await loadYears(entry, years).catch(() => new Map());
+  if (route !== shownRoute) return;
+  if (view.entry !== entry) showEntry(entry);
+  await partOf(number)?.querySelector(".calendar").draw();
+  const hadFocus = view.querySelector(".details")?.contains(document.activeElement);
+  const details = showDate(entry, number, days);
+  if (hadFocus) details?.querySelector("h3").focus({ preventScroll: true });
 };
 
 const follow = async () => {
-  const before = shownRoute,
-    route = routeOf(location.hash);
+  const route = routeOf(location.hash);
+  const isFirst = shownRoute === null;
+  const isNew = !route.entry || route.entry !== view.entry;
   shownRoute = route;
   hideTooltip();
-  const isSameEntry = before && before.entry && before.entry === route.entry;
-  if (!isSameEntry) route.entry ? showEntry(route.entry) : showList(route);
-  if (route.entry) await showDate(route.entry, route.date);
-  if (!before || isSameEntry) return;
-  window.scrollTo(0, history.state?.scroll ?? 0);
-  if (!search.contains(document.activeElement)) view.querySelector("h1")?.focus({ preventScroll: true });
+  if (route.entry) await showEntryAndDate(route);
+  else showList(route);
+  if (route !== shownRoute) return;
+  const details = view.querySelector(".details");
+  if (!isNew) details?.scrollIntoView({ block: "nearest" });
+  else if (history.state?.scroll !== undefined) scrollTo(0, history.state.scroll);
+  else if (details) details.scrollIntoView({ block: "center" });
+  else scrollTo(0, 0);
+  if (isNew && !isFirst && !search.contains(document.activeElement)) {
+    (details?.querySelector("h3") || view.querySelector("h1")).focus({ preventScroll: true });
+  }
 };
 
 // Remember for the back button how far each view was scrolled.

@@ -51,13 +51,11 @@ const factsOf = (entry, isWanted) =>
     [`every ${entry.every}`, ...countsOf(entry, isWanted)].map((fact) => ` · ${fact}`),
   );
 
-// Return the years that the list shows of an entry: the last ones up to the one after that of the newest report, as a
-// typing mistake can have made dates far in the future.
+// Return the years that the list shows of an entry: the last ones, but none in the future, which typing mistakes make.
 const yearsInList = (entry) => {
   const years = yearsOf(entry);
-  const last = entry.latest ? Number(entry.latest.date.slice(0, 4)) : years[years.length - 1];
-  if (isByMonth(entry)) return years.filter((year) => Math.abs(year - last) <= 1);
-  return years.filter((year) => year <= last + 1).slice(entry.every === "year" ? -12 : -ROWS_IN_LIST);
+  const past = years.filter((year) => year <= Number(catalogue.made.slice(0, 4)));
+  return (past.length ? past : years).slice(isByMonth(entry) ? -2 : entry.every === "year" ? -12 : -ROWS_IN_LIST);
 };
 
 const entryInList = (entry) => {
@@ -196,19 +194,15 @@ const partsOf = (entry) => {
   return isByMonth(entry) ? years.reverse().map((year) => [year]) : years.length ? [years] : [];
 };
 
+const partView = (entry, years) => {
+  const range = years.length > 1 ? `${years[0]}–${years[years.length - 1]}` : String(years[0]);
+  const heading = years.length > 1 ? null : make("h2", {}, range);
+  const part = make("section", { class: "part" }, heading, calendarOf(entry, years, `${entry.title}, ${range}`));
+  part.years = years;
+  return part;
+};
+
 const entryView = (entry) => {
-  const parts = partsOf(entry).map((years) =>
-    make(
-      "section",
-      { class: "part", "data-years": years.join(" ") },
-      years.length > 1 ? null : make("h2", {}, String(years[0])),
-      calendarOf(
-        entry,
-        years,
-        `${entry.title}, ${years.length > 1 ? `${years[0]}–${years[years.length - 1]}` : years[0]}`,
-      ),
-    ),
-  );
   return [
     pathTo(entry),
     make("h1", { tabindex: -1 }, isolated(entry.title), " ", attentionOf(entry)),
@@ -222,6 +216,6 @@ const entryView = (entry) => {
     ),
     runningList([entry]),
     legendOf([entry]),
-    parts,
+    partsOf(entry).map((years) => partView(entry, years)),
   ];
 };
