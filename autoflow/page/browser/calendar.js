@@ -163,11 +163,11 @@ const draw = async (place, entry, years, onlyNewest) => {
   nearScreen.unobserve(place);
   try {
     drawCalendar(place, entry, years, await loadYears(entry, years), onlyNewest);
-    place.removeAttribute("aria-busy");
   } catch (error) {
     place.removeAttribute("role");
     place.replaceChildren(make("p", { class: "problem" }, `This calendar is missing: ${error.message}`));
   }
+  place.removeAttribute("aria-busy");
 };
 
 const nearScreen = new IntersectionObserver(
