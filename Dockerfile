@@ -8,7 +8,14 @@ COPY scripts/requirements.py Pipfile.lock /build/
 # out files whose names end with a newer version of Python, as in _typing_312.py: this one cannot compile them.
 # Remove what nothing imports: tests, C sources, and the data that jedi needs for completion in an editor.
 # constraints.txt keeps these versions when a derived image adds packages.
-RUN python /build/requirements.py /build/Pipfile.lock > /build/requirements.txt \
+# With CLUSTER=true, the image has the packages for a cluster, too.
+ARG CLUSTER=false
+RUN case "$CLUSTER" in \
+        true) sections=cluster ;; \
+        false) sections= ;; \
+        *) echo "CLUSTER is '$CLUSTER', neither true nor false" >&2; exit 1 ;; \
+    esac \
+    && python /build/requirements.py /build/Pipfile.lock $sections > /build/requirements.txt \
     && python -m venv --without-pip /opt/venv \
     && pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --require-hashes --only-binary :all: \
         --no-compile --requirement /build/requirements.txt \
@@ -39,9 +46,11 @@ RUN apt-get update \
         fonts-dejavu-core fonts-droid-fallback fonts-noto-core fonts-symbola pandoc poppler-utils ruby-asciidoctor-pdf tini \
     && apt-get clean \
     && rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old /var/cache/ldconfig/* /var/log/apt /var/log/*.log
+# A new docker volume takes over the mode of its folder: any user may write to /mounts/prefect.
 RUN useradd --uid 1000 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin --no-log-init autoflow \
     && install --directory /mounts/inputs \
-    && install --directory --owner autoflow --group autoflow /mounts/outputs
+    && install --directory --owner autoflow --group autoflow /mounts/outputs \
+    && install --directory --mode 1777 /mounts/prefect
 COPY --from=packages /opt/venv /opt/venv
 COPY --from=autoflow /opt/autoflow /opt/autoflow
 RUN printf '#!/bin/sh\nexec python -m autoflow "$@"\n' > /usr/local/bin/autoflow && chmod 755 /usr/local/bin/autoflow

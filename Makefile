@@ -26,7 +26,7 @@ example: example-packages .venv/.installed ## Run the example workflow against a
 .PHONY: test
 test: test-packages $(AXE) lint ## Lint, then run all tests, with coverage
 	@echo "Running all tests (about 10 minutes on two cores)"
-	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
+	@$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 .PHONY: lint
 lint: .venv/.installed ## Check style and types

@@ -6,10 +6,11 @@ where what imports Prefect is imported, within functions.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from autoflow.cluster import check_certificates
 from autoflow.errors import (
     AutoflowError,
     ExitCode,
@@ -21,10 +22,11 @@ from autoflow.errors import (
 )
 from autoflow.kernels.fork_server import warm_fork_server
 from autoflow.kernels.kernel import remove_abandoned_kernel_folders
+from autoflow.messages.notifier import Notifier
 from autoflow.metrics import serving_metrics
 from autoflow.model.opening import open_run_store
 from autoflow.model.store import RunStore
-from autoflow.notify import Notifier
+from autoflow.notebooks.live_files import remove_abandoned_live_folders
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.prefect_api import prefect_api, shared_prefect_api
 from autoflow.parser import read_workflows
@@ -64,20 +66,18 @@ def _notify_of_failed_start(settings: Settings, error: AutoflowError) -> None:
     need = Need.WORKFLOWS_FILE if isinstance(error, WorkflowsFileError) else Need.START
     need = Need.DATABASE if isinstance(error, RunStoreError) else need
     condition = failed_start(need, str(error), DaemonFiles(home=settings.prefect_home).facts(), utc_now())
-    with suppress(SettingsError), Notifier(settings) as notifier:
-        notifier.attend(Attention(conditions=(condition,)))
+    with suppress(SettingsError), ExitStack() as stack:
+        store = None
+        with suppress(RunStoreError):
+            store = stack.enter_context(closing(RunStore(settings.db_uri)))
+        stack.enter_context(Notifier(settings, store)).attend(Attention(conditions=(condition,)))
 
 
 def _run(settings: Settings, *, once: bool) -> ExitCode:
     log_ends_of_threads()
     shutdown = Shutdown()
     with closing_on_signals(shutdown) as interrupted:
-        for warning in settings.warnings:
-            logger.warning("%s", warning)
-        workflows = read_workflows(settings)
-        for finding in workflows.findings:
-            logger.warning("%s", finding.text)
-        check_tools(workflows)
+        workflows = _checked_workflows(settings)
         make_folders(settings)
         files = DaemonFiles(home=settings.prefect_home)
         with (
@@ -105,9 +105,19 @@ def _run(settings: Settings, *, once: bool) -> ExitCode:
                     metrics=metrics,
                 )
     logger.info("stopped")
-    if interrupted:
-        return ExitCode.INTERRUPTED
-    return ExitCode.SUCCESS if success else ExitCode.FAILURE
+    return ExitCode.INTERRUPTED if interrupted else ExitCode.SUCCESS if success else ExitCode.FAILURE
+
+
+def _checked_workflows(settings: Settings) -> WorkflowsFile:
+    """Return the contents of workflows.yml; log warnings about it and about settings, and check what they need."""
+    for warning in settings.warnings:
+        logger.warning("%s", warning)
+    check_certificates(settings)
+    workflows = read_workflows(settings)
+    for finding in workflows.findings:
+        logger.warning("%s", finding.text)
+    check_tools(workflows)
+    return workflows
 
 
 def check_tools(workflows: WorkflowsFile) -> None:
@@ -124,6 +134,7 @@ def make_folders(settings: Settings) -> None:
     """Make the folders for outputs; remove what killed processes have left; raise AutoflowError if there are none."""
     remove_abandoned_kernel_folders()
     remove_abandoned_report_folders()
+    remove_abandoned_live_folders(settings.outputs_dir)
     with suppress(OSError):
         remove_unfinished(settings.prefect_home)
     for folder in (settings.outputs_dir, settings.notebooks_dir, settings.reports_dir):

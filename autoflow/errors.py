@@ -122,6 +122,10 @@ class RunStopped(AutoflowError):  # noqa: N818 - nothing went wrong
     """A run was stopped before its end: AutoFlow is stopping, or a user cancelled the run."""
 
 
+class ClusterError(AutoflowError):
+    """The scheduler of the cluster does not respond."""
+
+
 class WorkerLostError(AutoflowError):
     """A worker of the cluster, or the scheduler, is gone: its kernel may still run until its lease ends."""
 

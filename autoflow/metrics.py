@@ -29,9 +29,9 @@ from autoflow import __version__
 from autoflow.dates.availability import Availability
 from autoflow.errors import AutoflowError, RunStopped, RunStoreError, SettingsError
 from autoflow.kernels.fork_server import ForkServer
+from autoflow.messages.notifier import Notifier
 from autoflow.model.store import RunStore
 from autoflow.model.successes import Success, last_successes
-from autoflow.notify import Notifier
 from autoflow.runs.attention import Need, Standing
 from autoflow.runs.plan import given_up_keys, keys_with_reruns, planners
 from autoflow.runs.records import Histories, History, RunState, WorkflowKey, utc_now
@@ -44,9 +44,11 @@ from autoflow.system.log import logger
 from autoflow.utils import redact
 
 if TYPE_CHECKING:
-    # They import Prefect, which the daemon does later.
+    # They import Prefect, which the daemon does later, or Dask.
+    from autoflow.cluster.client import Cluster
     from autoflow.sensor import Tick
     from autoflow.workflows.dispatcher import Dispatcher
+    from autoflow.workflows.runner import WorkflowRunner
     from autoflow.workflows.watch import Watch
 
 ENTRY = ("workflow", "label", "every")
@@ -104,7 +106,7 @@ class Daemon:
     watch: "Watch"
     dispatcher: "Dispatcher"
     notifier: Notifier
-    fork_server: ForkServer | None
+    runner: "WorkflowRunner"
 
 
 class Metrics:
@@ -266,12 +268,16 @@ class _State(Collector):
             ("subject",),
             {(need.name.lower(),): needs[need] for need in SUBJECTS},
         )
-        yield _gauge("autoflow_slots", "How many runs may be in progress.", daemon.settings.max_parallel_runs)
+        yield _gauge("autoflow_slots", "How many runs of this daemon may be in progress.", daemon.runner.slots)
         yield _gauge("autoflow_slots_used", "How many runs of this daemon are in progress.", daemon.dispatcher.running)
-        yield from self._of_kernels()
-        sent, failed = daemon.notifier.counts
-        yield _counter("autoflow_messages_sent", "Messages that were sent.", sent)
-        yield _counter("autoflow_messages_failed", "Attempts to send a message that failed.", failed)
+        yield from (
+            metrics_of_cluster(daemon.runner.cluster)
+            if daemon.runner.cluster
+            else _of_kernels(daemon.runner.fork_server)
+        )
+        counts = daemon.notifier.counts
+        yield _counter("autoflow_messages_sent", "Messages that were sent.", counts.sent)
+        yield _counter("autoflow_messages_failed", "Attempts to send a message that failed.", counts.failed)
 
     def _of_ticks(self) -> Iterator[Metric]:
         if not self._ticks:
@@ -287,16 +293,6 @@ class _State(Collector):
         if dates:
             newest = "The newest date that FlowAPI has, at midnight UTC."
             yield _gauge("autoflow_newest_available_date_timestamp_seconds", newest, _midnight(max(dates)))
-
-    def _of_kernels(self) -> Iterator[Metric]:
-        server = self._daemon.fork_server
-        forks = "Whether kernels are forked from a process that has preloaded modules."
-        yield _gauge("autoflow_forked_kernels", forks, server is not None and server.is_usable)
-        starts = CounterMetricFamily("autoflow_kernels_started", "Kernels that were started.", labels=("start",))
-        if server:
-            starts.add_metric(("forked",), server.forked)
-            starts.add_metric(("ordinary",), server.not_forked)
-        yield starts
 
     def _look_if_due(self) -> None:
         now = self._timer()
@@ -331,6 +327,28 @@ class _State(Collector):
             counts[(*labels[key], STATUSES[status])] += number
         yield _family("autoflow_dates", "Dates by their status.", (*ENTRY, "status"), counts)
         yield from _of_successes(labels, histories, successes)
+
+
+def _of_kernels(server: ForkServer | None) -> Iterator[Metric]:
+    forks = "Whether kernels are forked from a process that has preloaded modules."
+    yield _gauge("autoflow_forked_kernels", forks, server is not None and server.is_usable)
+    starts = CounterMetricFamily("autoflow_kernels_started", "Kernels that were started.", labels=("start",))
+    if server:
+        starts.add_metric(("forked",), server.forked)
+        starts.add_metric(("ordinary",), server.not_forked)
+    yield starts
+
+
+def metrics_of_cluster(cluster: "Cluster") -> Iterator[Metric]:
+    """Yield the state of a cluster as metrics."""
+    workers = cluster.workers()
+    usable = [worker for worker in workers if worker.is_usable]
+    counts: dict[_Labels, float] = {("usable",): len(usable), ("left_out",): len(workers) - len(usable)}
+    yield _gauge("autoflow_cluster_up", "Whether the scheduler of the cluster responds.", cluster.is_connected)
+    yield _family("autoflow_cluster_workers", "Workers of the cluster.", ("state",), counts)
+    slots, used = sum(worker.slots for worker in usable), sum(worker.used for worker in usable)
+    yield _gauge("autoflow_cluster_slots", "How many notebooks the cluster executes at a time.", slots)
+    yield _gauge("autoflow_cluster_slots_used", "Notebooks in progress on the cluster, of all daemons.", used)
 
 
 def _counts(

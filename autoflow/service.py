@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from autoflow.errors import AutoflowError, PrefectApiError, WorkflowsFileError
 from autoflow.kernels.fork_server import ForkServer
+from autoflow.messages.entries import EntryWatch
+from autoflow.messages.notifier import Notifier
 from autoflow.metrics import Daemon, Metrics
 from autoflow.model.store import RunStore
-from autoflow.notify import Notifier
 from autoflow.orchestration.deployments import POLL_SECONDS, Deployment, DeploymentRunner
 from autoflow.orchestration.failures import PREFECT_FAILURES
 from autoflow.sensor import Sensor, Tick, make_available_dates_sensor, make_run_workflow
@@ -23,6 +24,7 @@ from autoflow.system.stop_signal import PeriodicThread, Shutdown, join_threads
 from autoflow.utils import first_line
 from autoflow.workflows.assembly import assembled
 from autoflow.workflows.dispatcher import Dispatcher
+from autoflow.workflows.retention import Retention
 from autoflow.workflows.runner import WorkflowRunner
 from autoflow.workflows.watch import Watch
 
@@ -51,11 +53,18 @@ def serve(
     of_runs = [metrics.run_ended] if metrics else []
     with assembled(settings, store, sensor=workflows.sensor, fork_server=fork_server, followers=of_runs) as assembly:
         runner, stuck_watch = assembly.runner, assembly.stuck_watch
-        watch = Watch(settings, store, workflows, notifier=assembly.notifier, page=assembly.page)
-        followers = _TickFollowers(assembly.notifier, watch, metrics)
-        with Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher:
+        notifier, entries = assembly.notifier, assembly.entries
+        watch = Watch(settings, store, workflows, notifier=notifier, page=assembly.page)
+        watch.add_follower(entries.follow)
+        watch.add_cluster(runner.cluster)
+        followers = _TickFollowers(notifier, watch, entries, metrics)
+        with (
+            entries.running(workflows.sensor),
+            Retention(settings, store, followers=[assembly.page.outputs_deleted]),
+            Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher,
+        ):
             if metrics:
-                metrics.watch(Daemon(settings, store, watch, dispatcher, assembly.notifier, fork_server))
+                metrics.watch(Daemon(settings, store, watch, dispatcher, notifier, runner))
             sensor = Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=shutdown.wait_until_closing)
             if once or workflows.sensor.schedule is None:
                 with watch.running():
@@ -69,10 +78,11 @@ def serve(
 
 @dataclass(frozen=True)
 class _TickFollowers:
-    """Passes the result of each tick on to the notifier, the watch and the metrics."""
+    """Passes the result of each tick on to the notifier, the watches and the metrics."""
 
     notifier: Notifier
     watch: Watch
+    entries: EntryWatch
     metrics: Metrics | None = None
 
     def tick_ended(self, result: Tick | AutoflowError) -> None:
@@ -80,6 +90,7 @@ class _TickFollowers:
         if isinstance(result, Tick):
             self.notifier.given_up(result.given_up)
             self.notifier.days_changed(result.changes)
+        self.entries.tick_ended()
         if self.metrics:
             self.metrics.tick_ended(result)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from autoflow.dates.completeness import ALL_DAYS, Completeness
+from autoflow.dates.deadlines import Deadline
 from autoflow.dates.intervals import DateInterval, IntervalEnds
 from autoflow.dates.periods import Every, period_of
 from autoflow.dates.stencil import DateStencil, PeriodOffset
@@ -32,6 +33,10 @@ OVERRIDABLE_NAMES = frozenset({"missing_dates"})
 
 NO_TIMEOUT = math.inf
 """The timeout of a notebook without a limit."""
+
+
+FOREVER = math.inf
+"""Stands for outputs that are never deleted because of their age."""
 
 
 class Order(enum.StrEnum):
@@ -71,6 +76,14 @@ class OutputSpec:
     template: Path | None = None
 
 
+@dataclass(frozen=True)
+class PoolSpec:
+    """A pool of notebooks, over all workflows, of which at most `size` run at a time."""
+
+    name: str
+    size: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class NotebookSpec:
     """A notebook of a workflow.
@@ -78,7 +91,8 @@ class NotebookSpec:
     `label` is its name within the workflow. `path` is the absolute path of the notebook file. `parameters` maps the
     notebook's own parameter names to their sources: a parameter of the workflow, the label of another notebook, or an
     automatic parameter. `timeout` limits the whole notebook, in seconds: None stands for the timeout in the settings,
-    `NO_TIMEOUT` for no limit.
+    `NO_TIMEOUT` for no limit. `memory` limits what it and all that it starts may use together, in bytes. `secrets` are
+    the names of secrets that only notebooks that list them get; `hidden` are those that only others get.
     """
 
     label: str
@@ -86,19 +100,36 @@ class NotebookSpec:
     parameters: Mapping[str, str] = field(default_factory=dict)
     output: OutputSpec | None = None
     timeout: float | None = None
+    memory: int | None = None
+    pool: PoolSpec | None = None
+    secrets: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepSpec:
+    """How many days after the end of a run its executed notebooks and its reports are kept.
+
+    None stands for the number in the settings, `FOREVER` for no limit.
+    """
+
+    notebooks: float | None = None
+    reports: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkflowSpec:
     """A named set of notebooks, each after those it depends on.
 
-    `title` is its name for readers, by default `name`; `description` is a sentence for the index page.
+    `title` is its name for readers, by default `name`; `description` is a sentence for the index page. `keep` is how
+    long its outputs are kept.
     """
 
     name: str
     notebooks: tuple[NotebookSpec, ...]
     title: str | None = None
     description: str | None = None
+    keep: KeepSpec = field(default_factory=KeepSpec)
 
     def __post_init__(self) -> None:
         """Check that no notebook comes before one it depends on."""
@@ -134,6 +165,19 @@ class WorkflowSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotifySpec:
+    """Who gets messages about an entry: names in AUTOFLOW_NOTIFY_URLS.
+
+    `success` are those who get its reports, with the reports in the format `attach` as files, if it is not None.
+    `failure` are those who are notified of failures; empty for the URLs without a name.
+    """
+
+    success: tuple[str, ...] = ()
+    failure: tuple[str, ...] = ()
+    attach: ReportFormat | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TriggerSpec:
     """A workflow that the sensor runs for each new date, with its parameters.
 
@@ -146,6 +190,7 @@ class TriggerSpec:
 
     What follows: a failed run is retried after `retry_delay` seconds, which doubles with each failure, until there have
     been `max_attempts` attempts. `on_change` is what happens when a day that a run has used arrives or changes later.
+    `notify` says who gets messages, also if a date is not done by its `deadline`.
 
     `label` distinguishes the entry from others of its workflow; `title` and `description` are for readers.
     """
@@ -161,6 +206,8 @@ class TriggerSpec:
     requires_all_of: tuple[str, ...] | None = None
     needs: Completeness = ALL_DAYS
     on_change: OnChange = OnChange.IGNORE
+    deadline: Deadline | None = None
+    notify: NotifySpec = NotifySpec()
     retry_delay: float = 60.0
     max_attempts: int = 5
     label: str | None = None

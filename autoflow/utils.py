@@ -29,6 +29,9 @@ _UNFINISHED = re.compile(r"\..*\.([0-9a-f]{6})[0-9a-f]{6}\.part(\..*)?", re.DOTA
 LONGEST_NAME_PART = 60
 """The longest part of a filename that comes from a workflow's or notebook's name, in bytes; a filename may have 255."""
 
+THUMBNAILS_FOLDER = "thumbnails"
+"""The folder in that of the reports with pictures of their first pages."""
+
 _A_DAY = 24 * 3600
 """The age at which files that may be in use elsewhere are removed, in seconds."""
 
@@ -211,7 +214,7 @@ def name_part(name: str) -> str:
 
 def thumbnail_path(report: Path) -> Path:
     """Return the path of the picture of a PDF report's first page, which may not exist."""
-    return report.parent / "thumbnails" / f"{report.stem}.png"
+    return report.parent / THUMBNAILS_FOLDER / f"{report.stem}.png"
 
 
 def readable_path(notebook: Path) -> Path:

@@ -3,15 +3,17 @@
 Prefect reads its settings from the environment when it is imported, so the environment is prepared here, at the top.
 """
 
+import gc
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import textwrap
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,13 +36,27 @@ TOKEN_OF_NO_USE = "a.b.c-a-token-that-no-flowapi-takes"
 FOLDER = Path(__file__).resolve().parent
 
 SLOWEST = (
-    "notebooks/test_execution.py",
-    "notebooks/test_outputs.py",
     "test_faults.py",
     "test_acceptance.py",
     "orchestration/test_prefect_api.py",
+    "notebooks/test_execution.py",
+    "system/test_home.py",
+    "kernels/test_fork_server.py",
+    "kernels/test_kernel.py",
+    "reports/test_limits.py",
+    "notebooks/test_memory.py",
+    "test_moved_outputs.py",
+    "reports/test_templates.py",
+    "workflows/test_dispatcher.py",
+    "workflows/test_stopped_runs.py",
+    "workflows/test_watch.py",
+    "runs/test_simulated_year.py",
+    "orchestration/test_own_pages.py",
     "cli/test_backfill.py",
-    "cli/test_run.py",
+    "reports/test_programs.py",
+    "reports/test_safety.py",
+    "reports/test_spans.py",
+    "notebooks/test_outputs.py",
 )
 """The files that take longest. They come first, so that no worker is left alone with one of them at the end."""
 
@@ -50,6 +66,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {name: rank for rank, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: ranks.get(item.path.relative_to(FOLDER).as_posix(), len(ranks)))
 
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the tests and modules, which stay to the end: it takes a fifth of the time else."""
+    # Hypothesis complains if it is imported afterwards, which happens where few tests are run.
+    if "hypothesis" in sys.modules:
+        gc.collect()
+        gc.freeze()
+
+
+# A shell ignores it for what it runs in the background, and so would all processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _PREFECT_PORT = free_port()
 _PREFECT_HOME = Path(tempfile.mkdtemp(prefix="autoflow-tests-prefect-"))
@@ -87,7 +114,18 @@ def measuring() -> Mapping[str, str]:
 
     Others are not measured: they take half as long again with it, and most of them run little of AutoFlow.
     """
+    return _without_coverage_of_children()
+
+
+def _without_coverage_of_children() -> dict[str, str]:
     return {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_PROCESS")}
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call() -> Generator[None]:
+    """Take it out again after a test that is marked `no_cover`, as coverage puts it back when it continues."""
+    yield
+    _without_coverage_of_children()
 
 
 @pytest.fixture(scope="session")
@@ -138,10 +176,19 @@ PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 def write_notebook(
-    path: Path, *cells: str, parameters: str | None = None, kernelspec: Mapping[str, str] | None = PYTHON
+    path: Path,
+    *cells: str,
+    parameters: str | None = None,
+    markdown: str | None = None,
+    kernelspec: Mapping[str, str] | None = PYTHON,
 ) -> Path:
-    """Write a notebook with code `cells`; `parameters` is the source of its cell tagged so, if it is to have one."""
+    """Write a notebook with code `cells`, after a cell with `markdown` if there is some.
+
+    `parameters` is the source of its cell tagged so, if it is to have one.
+    """
     notebook = nbformat.v4.new_notebook()
+    if markdown is not None:
+        notebook.cells.append(nbformat.v4.new_markdown_cell(markdown))
     if parameters is not None:
         notebook.cells.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
     notebook.cells += [nbformat.v4.new_code_cell(textwrap.dedent(cell).strip()) for cell in cells]

@@ -188,13 +188,13 @@ def test_the_daemon_picks_up_dates_and_edits_ends_cleanly_and_repeats_interrupte
 
 @pytest.mark.usefixtures("migrated_prefect")
 def test_an_edit_is_checked_and_obeyed_at_once_although_the_next_tick_would_be_a_year_away(
-    deployed: Deployed, tmp_path: Path, measuring: Mapping[str, str]
+    deployed: Deployed, tmp_path: Path
 ) -> None:
     write_simple(deployed, '"0 0 1 1 *"')
     write_notebook(deployed.inputs / "n.ipynb", parameters="reference_date = None\nflowapi_url = ''")
     port, log = free_port(), tmp_path / "log"
     with ExampleFlowApi() as flowapi:
-        environ = environment(deployed, flowapi, PREFECT_SERVER_API_PORT=str(port), **measuring)
+        environ = environment(deployed, flowapi, PREFECT_SERVER_API_PORT=str(port))
         with running(environ, log) as process:
             wait_for(lambda: len(deployed.executed()) == 2)
             assert log.read_text().count("add 'flowapi_url: flowapi_url'") == 1

@@ -1,6 +1,8 @@
 """The container's files, as far as they can be checked without a container engine."""
 
+import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -22,8 +25,12 @@ from tests.test_docs import README, names, page
 ROOT = Path(__file__).resolve().parent.parent
 STACK = ROOT / "docker-stack.yml"
 PREFECT_STACK = ROOT / "docker-stack.prefect.yml"
+CLUSTER_STACK = ROOT / "docker-stack.cluster.yml"
+STACKS = (STACK, PREFECT_STACK, CLUSTER_STACK)
+COMPOSE = ROOT / "compose.yml"
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-DEFAULT_PACKAGES = json.loads((ROOT / "Pipfile.lock").read_text(encoding="utf-8"))["default"]
+LOCK = json.loads((ROOT / "Pipfile.lock").read_text(encoding="utf-8"))
+DEFAULT_PACKAGES = LOCK["default"]
 
 
 def loaded(stack: Path) -> Mapping[str, Any]:
@@ -32,14 +39,19 @@ def loaded(stack: Path) -> Mapping[str, Any]:
 
 
 def services() -> Iterator[Any]:
-    for stack in (STACK, PREFECT_STACK):
+    for stack in STACKS:
         for name, service in loaded(stack)["services"].items():
             if "image" in service:  # otherwise it is an addition to a service of the other file
                 yield pytest.param(service, id=name)
 
 
 def secrets_of(service: Mapping[str, Any]) -> set[str]:
-    return set(service.get("secrets", ()))
+    return {each if isinstance(each, str) else each["source"] for each in service.get("secrets", ())}
+
+
+def names_of_secrets(service: Mapping[str, Any]) -> set[str]:
+    """Return the names under which a service sees its secrets."""
+    return {each if isinstance(each, str) else each["target"] for each in service.get("secrets", ())}
 
 
 def variables_of(stack: Path) -> list[str]:
@@ -68,9 +80,9 @@ def image_environment() -> dict[str, str]:
     return dict(part.split("=", 1) for part in block.replace("\\\n", " ").split())
 
 
-def requirements() -> list[str]:
+def requirements(*sections: str) -> list[str]:
     printed = subprocess.run(
-        [sys.executable, "-I", "-S", ROOT / "scripts" / "requirements.py", ROOT / "Pipfile.lock"],
+        [sys.executable, "-I", "-S", ROOT / "scripts" / "requirements.py", ROOT / "Pipfile.lock", *sections],
         capture_output=True,
         check=True,
         text=True,
@@ -81,6 +93,39 @@ def requirements() -> list[str]:
 def test_requirements_are_the_packages_that_are_locked_and_no_others() -> None:
     names = [re.split(r"[\[=]", line, maxsplit=1)[0] for line in requirements()]
     assert names == list(DEFAULT_PACKAGES)
+
+
+def test_requirements_of_a_cluster_are_the_usual_ones_and_those_of_its_section() -> None:
+    added = set(requirements("cluster")) - set(requirements())
+    names = {re.split(r"[\[=]", line, maxsplit=1)[0] for line in added}
+    assert names == LOCK["cluster"].keys() - DEFAULT_PACKAGES.keys()
+    assert {"dask", "distributed"} <= names
+    assert set(requirements()) < set(requirements("cluster"))
+
+
+def test_package_that_two_sections_lock_differently_is_refused(tmp_path: Path) -> None:
+    lock = tmp_path / "Pipfile.lock"
+    versions = {"default": "==1", "cluster": "==2"}
+    lock.write_text(json.dumps({name: {"thing": {"version": each}} for name, each in versions.items()}))
+    command = [sys.executable, str(ROOT / "scripts" / "requirements.py"), str(lock), "cluster"]
+    ended = subprocess.run(command, capture_output=True, check=False, text=True)
+    assert ended.returncode != 0
+    assert "thing is locked to two versions" in ended.stderr
+
+
+@pytest.mark.parametrize(("argument", "sections"), [("true", ["cluster"]), ("false", []), ("", None), ("yes", None)])
+def test_image_has_the_packages_for_a_cluster_if_a_build_argument_says_so(
+    tmp_path: Path, argument: str, sections: list[str] | None
+) -> None:
+    assert re.findall(r"^ARG CLUSTER=(.*)$", DOCKERFILE, re.MULTILINE) == ["false"]
+    (choice,) = re.findall(r"^RUN (case .*? esac) \\$", DOCKERFILE, re.MULTILINE | re.DOTALL)
+    script = f"{choice}\necho $sections"
+    ended = subprocess.run(
+        ["sh", "-c", script], env={"CLUSTER": argument}, cwd=tmp_path, capture_output=True, check=False, text=True
+    )
+    assert ended.returncode == (1 if sections is None else 0)
+    assert ended.stdout.split() == (sections or [])
+    assert sections is not None or f"CLUSTER is '{argument}', neither true nor false" in ended.stderr
 
 
 def test_requirements_have_the_versions_extras_markers_and_hashes_that_are_locked() -> None:
@@ -178,24 +223,27 @@ def test_stack_with_a_missing_variable_is_refused_and_names_the_variable(name: s
     assert f"${{{name}:?set {name} to " in STACK.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("stack", [STACK, PREFECT_STACK], ids=["autoflow", "prefect"])
+@pytest.mark.parametrize("stack", STACKS, ids=lambda stack: stack.name)
 def test_every_other_variable_of_a_stack_has_a_default(stack: Path) -> None:
     variables = variables_of(stack)
     assert variables
     assert all(re.match(r"\$\{[A-Z_]+:[-?]", variable) for variable in variables)
 
 
-@pytest.mark.parametrize("stack", [STACK, PREFECT_STACK], ids=["autoflow", "prefect"])
+@pytest.mark.parametrize("stack", STACKS, ids=lambda stack: stack.name)
 def test_variables_of_a_stack_are_documented(stack: Path) -> None:
-    documented = re.findall(r"`([A-Z_]+)`", page("how-to/stack.md") + page("how-to/prefect-server.md"))
+    documented = re.findall(
+        r"`([A-Z_]+)`", "".join(map(page, ("how-to/stack.md", "how-to/prefect-server.md", "how-to/cluster.md")))
+    )
     assert {re.findall("[A-Z_]+", variable)[0] for variable in variables_of(stack)} <= set(documented)
 
 
 def test_every_setting_reaches_autoflow_in_a_stack() -> None:
     addition = yaml.safe_load(code("yaml", OTHER_SETTINGS))
-    given = {"AUTOFLOW_INPUTS_DIR", "AUTOFLOW_OUTPUTS_DIR", "AUTOFLOW_DASK_SCHEDULER", "AUTOFLOW_WORKER_SLOTS"}
-    for service in (content["services"]["autoflow"] for content in (loaded(STACK), addition)):
-        given |= service["environment"].keys() | secrets_of(service)
+    given = {"AUTOFLOW_INPUTS_DIR", "AUTOFLOW_OUTPUTS_DIR"}
+    of_cluster = loaded(CLUSTER_STACK)["services"]
+    for service in (loaded(STACK)["services"]["autoflow"], addition["services"]["autoflow"], *of_cluster.values()):
+        given |= service.get("environment", {}).keys() | names_of_secrets(service)
     # The image sets some, and the token is a secret.
     given |= {*image_environment(), "FLOWAPI_TOKEN_FILE"}
     documented = names(page("reference/settings.md"), "variable")
@@ -230,12 +278,13 @@ def test_inputs_are_mounted_read_only() -> None:
     assert inputs["read_only"] is True
 
 
-@pytest.mark.parametrize("stack", [STACK, PREFECT_STACK], ids=["autoflow", "prefect"])
+@pytest.mark.parametrize("stack", STACKS, ids=lambda stack: stack.name)
 def test_secrets_of_a_stack_are_docker_secrets_of_the_same_names_or_of_others_that_are_set(stack: Path) -> None:
     content = loaded(stack)
     used = set().union(*map(secrets_of, content["services"].values()))
+    others = set() if stack == STACK else loaded(STACK)["secrets"].keys()
     assert content["secrets"] == {
-        name: {"external": True, "name": f"${{{name}_SECRET:-{name}}}"} for name in sorted(used)
+        name: {"external": True, "name": f"${{{name}_SECRET:-{name}}}"} for name in sorted(used - others)
     }
 
 
@@ -279,14 +328,22 @@ def test_autoflow_has_a_network_that_leads_outside() -> None:
 
 @pytest.mark.parametrize("service", list(services()))
 def test_service_has_limits_and_is_restarted_even_after_success(service: Mapping[str, Any]) -> None:
-    assert service["deploy"]["restart_policy"]["condition"] in {"any", "${AUTOFLOW_RESTART:-any}"}
+    ends = service.get("configs") == loaded(CLUSTER_STACK)["services"]["worker-role"]["configs"]
+    conditions = {"on-failure"} if ends else {"any", "${AUTOFLOW_RESTART:-any}"}
+    assert service["deploy"]["restart_policy"]["condition"] in conditions
     assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}
 
 
 @pytest.mark.parametrize("service", list(services()))
 def test_service_or_its_image_has_a_health_check(service: Mapping[str, Any]) -> None:
-    of_image = "flowminder/autoflow" in service["image"] and "entrypoint" not in service
-    assert of_image or service["healthcheck"]["test"]
+    is_daemon = "flowminder/autoflow" in service["image"] and not {"entrypoint", "command"} & service.keys()
+    # The daemon leaves out a worker that does not respond. The role of workers is made once.
+    has_none = service.get("healthcheck") == {"disable": True}
+    assert is_daemon or has_none or service["healthcheck"]["test"]
+    assert not has_none or {"worker_role", "FLOWAPI_TOKEN"} & {
+        *secrets_of(service),
+        *(each["source"] for each in service.get("configs", ())),
+    }
 
 
 def test_runs_are_stopped_before_the_engine_kills_autoflow() -> None:
@@ -295,3 +352,166 @@ def test_runs_are_stopped_before_the_engine_kills_autoflow() -> None:
     assert grace + 5 < float(service["stop_grace_period"].removesuffix("s"))
     docker_stop_waits = 10
     assert float(image_environment()["AUTOFLOW_SHUTDOWN_GRACE"]) + 5 < docker_stop_waits
+
+
+def cluster(name: str) -> Mapping[str, Any]:
+    service: Mapping[str, Any] = loaded(CLUSTER_STACK)["services"][name]
+    return service
+
+
+def test_services_of_a_cluster_find_the_scheduler_where_it_listens() -> None:
+    services = [cluster(name) for name in ("autoflow", "scheduler", "worker")]
+    assert {service["environment"]["AUTOFLOW_DASK_SCHEDULER"] for service in services} == {"tls://scheduler:8786"}
+    assert '("127.0.0.1", 8786)' in cluster("scheduler")["healthcheck"]["test"][-1]
+    assert all("cluster" in service["networks"] for service in services)
+    assert loaded(CLUSTER_STACK)["networks"]["cluster"]["internal"] is True
+    assert all(AUTHORITY | {"AUTOFLOW_DASK_CERT"} <= names_of_secrets(service) for service in services)
+
+
+AUTHORITY = {"AUTOFLOW_DASK_CA"}
+
+
+def test_scheduler_gets_its_certificate_and_no_other_secret() -> None:
+    assert secrets_of(cluster("scheduler")) == AUTHORITY | {"AUTOFLOW_DASK_CERT_SCHEDULER"}
+    assert cluster("scheduler")["networks"] == ["cluster"]
+    assert not [volume for volume in cluster("scheduler")["volumes"] if volume["type"] != "tmpfs"]
+
+
+def test_workers_get_the_token_and_a_database_role_of_their_own() -> None:
+    worker = cluster("worker")
+    assert secrets_of(worker) == AUTHORITY | {
+        "AUTOFLOW_DASK_CERT_WORKER",
+        "AUTOFLOW_WORKER_DB_PASSWORD",
+        "FLOWAPI_TOKEN",
+    }
+    assert names_of_secrets(worker) == AUTHORITY | {"AUTOFLOW_DASK_CERT", "AUTOFLOW_DB_PASSWORD", "FLOWAPI_TOKEN"}
+    assert urlsplit(worker["environment"]["AUTOFLOW_DB_URI"]).username == "autoflow_worker"
+    base = loaded(STACK)["services"]["autoflow"]["environment"]
+    assert worker["environment"]["AUTOFLOW_DB_URI"] == base["AUTOFLOW_DB_URI"].replace(
+        "//autoflow:", "//autoflow_worker:"
+    )
+    same = worker["environment"].keys() & base.keys() - {"AUTOFLOW_DB_URI", "AUTOFLOW_SHUTDOWN_GRACE"}
+    assert {name: worker["environment"][name] for name in same} == {name: base[name] for name in same}
+
+
+def test_daemon_and_workers_have_the_same_folders() -> None:
+    of_daemon, of_worker = (
+        {each["target"]: each for each in cluster(name)["volumes"] if each["type"] == "volume"}
+        for name in ("autoflow", "worker")
+    )
+    prefect = of_daemon.pop(cluster("autoflow")["environment"]["PREFECT_HOME"])
+    assert of_daemon == of_worker
+    assert {*of_worker} == {image_environment()[f"AUTOFLOW_{name}_DIR"] for name in ("INPUTS", "OUTPUTS")}
+    assert of_worker["/mounts/inputs"]["read_only"] is True
+    volumes = loaded(CLUSTER_STACK)["volumes"]
+    assert [volumes[each["source"]]["driver_opts"]["type"] for each in of_worker.values()] == ["nfs", "nfs"]
+    assert volumes[prefect["source"]] is None
+    assert f"--mode 1777 {prefect['target']}\n" in DOCKERFILE
+
+
+def test_workers_run_once_on_each_node_with_the_label() -> None:
+    deploy = cluster("worker")["deploy"]
+    assert deploy["mode"] == "global"
+    assert deploy["placement"]["constraints"] == ["${AUTOFLOW_WORKER_NODES:-node.labels.autoflow-worker == true}"]
+    assert "docker node update --label-add autoflow-worker=true" in page("how-to/cluster.md")
+
+
+def test_database_of_a_cluster_is_reachable_by_those_who_read_claims() -> None:
+    services = loaded(CLUSTER_STACK)["services"]
+    assert {name for name, each in services.items() if "database" in each["networks"]} == {"worker", "worker-role"}
+    outside = {name for name, each in services.items() if "flowapi" in each["networks"]}
+    assert outside == {"worker"}
+
+
+def test_role_of_workers_is_made_by_the_script_as_it_is() -> None:
+    stack = loaded(CLUSTER_STACK)
+    config = stack["configs"][cluster("worker-role")["configs"][0]["source"]]
+    script = ROOT / config["file"]
+    # Docker refuses to change a config of the same name.
+    assert config["name"] == f"autoflow_worker_role_{hashlib.sha256(script.read_bytes()).hexdigest()[:8]}"
+    command = cluster("worker-role")["entrypoint"][-1]
+    assert command.endswith(f"--file={cluster('worker-role')['configs'][0]['target']}")
+    assert secrets_of(cluster("worker-role")) == {"AUTOFLOW_DB_PASSWORD", "AUTOFLOW_WORKER_DB_PASSWORD"}
+    assert "/run/secrets/AUTOFLOW_WORKER_DB_PASSWORD" in script.read_text(encoding="utf-8")
+
+
+def test_workers_end_before_the_engine_kills_them() -> None:
+    grace = cluster("worker")["environment"]["AUTOFLOW_SHUTDOWN_GRACE"]
+    assert grace == "${AUTOFLOW_WORKER_GRACE:-600}"
+    assert cluster("worker")["stop_grace_period"] == "24h"
+
+
+def composed(**environ: str) -> "subprocess.CompletedProcess[str]":
+    """Have docker compose check compose.yml, and print what it would start."""
+    command = ["docker-compose", "--file", str(COMPOSE), "config"]
+    environ = {"PATH": os.environ["PATH"], **environ}
+    return subprocess.run(command, env=environ, capture_output=True, check=False, text=True, cwd=COMPOSE.parent)
+
+
+@pytest.fixture(scope="module")
+def compose_environ(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """Return what has to be set for compose.yml."""
+    folder = str(tmp_path_factory.mktemp("compose"))
+    folders = dict.fromkeys(("AUTOFLOW_INPUTS_DIR", "AUTOFLOW_OUTPUTS_DIR", "AUTOFLOW_SECRETS_DIR"), folder)
+    return {**folders, "FLOWAPI_URL": "http://host.docker.internal:9090"}
+
+
+@pytest.fixture(scope="module")
+def compose_service(compose_environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return AutoFlow's service as docker compose understands compose.yml."""
+    checked = composed(**compose_environ)
+    assert checked.returncode == 0, checked.stderr
+    services: Mapping[str, Any] = yaml.safe_load(checked.stdout)["services"]
+    assert list(services) == ["autoflow"]
+    service: Mapping[str, Any] = services["autoflow"]
+    return service
+
+
+def test_compose_file_without_a_variable_is_refused_and_names_it(compose_environ: Mapping[str, str]) -> None:
+    required = re.findall(r"\$\{([A-Z_]+):\?", COMPOSE.read_text(encoding="utf-8"))
+    assert set(required) == compose_environ.keys()
+    name = required[0]
+    refused = composed(**{**compose_environ, name: ""})
+    assert refused.returncode != 0
+    assert f"set {name} to " in refused.stderr
+
+
+def test_variables_of_the_compose_file_are_documented_and_have_defaults_unless_they_are_required() -> None:
+    variables = variables_of(COMPOSE)
+    assert all(re.match(r"\$\{[A-Z_]+:[-?]", variable) for variable in variables)
+    documented = set(re.findall(r"`([A-Z_]+)`", page("how-to/compose.md")))
+    assert {re.findall("[A-Z_]+", variable)[0] for variable in variables} <= documented
+
+
+def test_settings_of_the_compose_file_are_those_of_the_stack(compose_service: Mapping[str, Any]) -> None:
+    given = {*compose_service["environment"], *image_environment()}
+    stack = loaded(STACK)["services"]["autoflow"]["environment"].keys()
+    assert stack - given == {"AUTOFLOW_MAX_RUNS_PER_TICK"}
+
+
+def test_settings_that_the_compose_file_leaves_empty_are_at_their_defaults(
+    compose_service: Mapping[str, Any], deployed: Deployed
+) -> None:
+    empty = {name: "" for name, value in compose_service["environment"].items() if not value}
+    assert {"AUTOFLOW_DB_URI", "AUTOFLOW_PRELOAD"} <= empty.keys()
+    assert deployed.settings(**empty).model_dump() == deployed.settings(AUTOFLOW_FORKED_KERNELS="true").model_dump()
+
+
+def test_container_of_the_compose_file_has_few_privileges_and_is_for_this_machine_only(
+    compose_service: Mapping[str, Any],
+) -> None:
+    assert compose_service["read_only"] is True
+    assert compose_service["cap_drop"] == ["ALL"]
+    # As they are written: versions of docker compose print them differently.
+    ports = loaded(COMPOSE)["services"]["autoflow"]["ports"]
+    assert [port.partition(":")[0] for port in ports] == ["127.0.0.1", "127.0.0.1"]
+    targets = {volume["target"]: volume.get("read_only", False) for volume in compose_service["volumes"]}
+    assert targets == {"/mounts/inputs": True, "/mounts/outputs": False, "/run/secrets": True, "/tmp": False}
+
+
+def test_runs_of_the_compose_file_are_stopped_before_the_engine_kills_autoflow(
+    compose_service: Mapping[str, Any],
+) -> None:
+    grace = float(compose_service["environment"]["AUTOFLOW_SHUTDOWN_GRACE"])
+    assert grace + 5 < float(compose_service["stop_grace_period"].removesuffix("s"))
+    assert compose_service["restart"] == "unless-stopped"

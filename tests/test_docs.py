@@ -25,8 +25,11 @@ from autoflow.page import bounds
 from autoflow.parser import loader, parse_workflows_file
 from autoflow.parser.entries import MOST_ENTRIES
 from autoflow.parser.schemas import (
+    DeadlineSchema,
     FileSchema,
+    KeepSchema,
     NotebookSchema,
+    NotifySchema,
     OutputSchema,
     SensorSchema,
     TriggerSchema,
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
     from marshmallow import Schema
 
 ROOT = Path(__file__).resolve().parent.parent
+OUTPUT = {"format": ["pdf", "html"]}
+"""The reports of a notebook that the examples in the documentation may attach."""
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MOST_WORDS = 900
 
@@ -105,12 +110,16 @@ def test_documented_keys_of_workflows_yml_are_those_of_the_schemas() -> None:
         "workflows[].notebooks.LABEL.": NotebookSchema(),
         "available_dates_sensor.": SensorSchema(),
         "available_dates_sensor.workflows[].": TriggerSchema(),
+        "available_dates_sensor.workflows[].deadline.": DeadlineSchema(),
+        "available_dates_sensor.workflows[].notify.": NotifySchema(),
     }
     known = {prefix + key for prefix, schema in parts.items() for key in schema.fields}
     table = rows(page("reference/workflows.md"), "key")
     assert {row[0].strip("`") for row in table} == known - {"available_dates_sensor"}
     (output,) = [row[1] for row in table if row[0].endswith(".output`")]
     assert all(f"{key}:" in output for key in OutputSchema().fields)
+    (keep,) = [row[1] for row in table if row[0].endswith(".keep`")]
+    assert all(f"{key}:" in keep for key in KeepSchema().fields)
 
 
 def test_documented_scopes_are_those_of_the_examples_token() -> None:
@@ -288,7 +297,7 @@ def test_documented_yaml_is_valid(tmp_path: Path, name: str) -> None:
             continue
         taken = {key for each in entries for part in ("parameters", "for_each") for key in each.get(part, {})}
         write_notebook(tmp_path / "n.ipynb", parameters="\n".join(f"{key} = ''" for key in sorted(taken)))
-        notebook = {"filename": "n.ipynb", "parameters": {key: key for key in sorted(taken)}}
+        notebook = {"filename": "n.ipynb", "parameters": {key: key for key in sorted(taken)}, "output": OUTPUT}
         workflows = [{"name": entries[0]["workflow_name"], "notebooks": {"n": notebook}}]
         # The sensor is the text of the page: YAML that was read and written would hide mistakes in it.
         sensor = "available_dates_sensor:\n  schedule: null\n" + textwrap.indent(block, "  ")

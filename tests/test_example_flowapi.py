@@ -64,7 +64,7 @@ class Clock:
         return self.seconds
 
 
-def client_of(api: ExampleFlowApi, token: str | None = None, *, timeout: float = 10) -> httpx.Client:
+def client_of(api: ExampleFlowApi, token: str | None = None, *, timeout: float = LONG) -> httpx.Client:
     headers = {"Authorization": f"Bearer {api.token() if token is None else token}"}
     return httpx.Client(base_url=f"{api.url}/api/0/", headers=headers, timeout=timeout)
 
@@ -592,7 +592,7 @@ def test_a_hanging_request_is_never_answered(api: ExampleFlowApi) -> None:
 
 def test_a_dripping_answer_is_slower_than_any_time_limit_between_bytes(api: ExampleFlowApi) -> None:
     api.misbehave("drip", route="available_dates", times=1)
-    with client_of(api, timeout=5) as client, client.stream("GET", "available_dates") as answer:
+    with client_of(api, timeout=LONG) as client, client.stream("GET", "available_dates") as answer:
         chunks = answer.iter_raw()
         assert [next(chunks) for _ in range(5)] == [b"{", b'"', b"a", b"v", b"a"]
 

@@ -2,6 +2,7 @@ import ast
 import graphlib
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ LAYERS = (
     ("settings",),
     ("specs",),
     ("flowapi", "kernels", "runs"),
-    ("model", "notebooks", "notify"),
+    ("model", "notebooks"),
     ("orchestration", "reports"),
-    ("cluster", "page", "parser"),
+    ("cluster", "messages", "page", "parser"),
     ("workflows",),
     ("sensor",),
     ("metrics",),
@@ -32,17 +33,18 @@ RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 DOORS = {
     "alembic": {"model"},
-    "apprise": {"notify"},
+    "apprise": {"messages"},
     "bleach": {"page"},
+    "cronsim": {"parser"},
+    "cryptography": {"cluster"},
     "dask": {"cluster"},
     "distributed": {"cluster"},
     "flowclient": {"flowapi"},
-    "cronsim": {"parser"},
     "get_secret_or_env_var": {"settings"},
     "jupyter_client": {"kernels"},
     "jwt": {"flowapi"},
     "marshmallow": {"parser"},
-    "mistune": {"page"},
+    "mistune": {"messages", "page"},
     "nbclient": {"notebooks"},
     "nbconvert": {"reports", "page"},
     "papermill": {"notebooks"},
@@ -94,9 +96,19 @@ def imports_of(tree: ast.AST) -> Iterator[str]:
             yield from (name if name in MODULES else node.module for name in names)
 
 
-SOURCES = {module: file.read_text(encoding="utf-8") for module, file in MODULES.items()}
-TREES = {module: ast.parse(source) for module, source in SOURCES.items()}
-IMPORTS = {module: set(imports_of(tree)) for module, tree in TREES.items()}
+@cache
+def sources() -> dict[str, str]:
+    return {module: file.read_text(encoding="utf-8") for module, file in MODULES.items()}
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    return {module: ast.parse(source) for module, source in sources().items()}
+
+
+@cache
+def imports() -> dict[str, set[str]]:
+    return {module: set(imports_of(tree)) for module, tree in trees().items()}
 
 
 def test_every_module_has_its_layer() -> None:
@@ -107,20 +119,22 @@ def test_every_module_has_its_layer() -> None:
 @pytest.mark.parametrize("module", sorted(module for module in MODULES if layer_of(module) in RANKS))
 def test_module_imports_from_lower_layers_only(module: str) -> None:
     own = layer_of(module)
-    for imported in IMPORTS[module] & MODULES.keys():
+    for imported in imports()[module] & MODULES.keys():
         other = layer_of(imported)
         is_below = RANKS.get(other, -1) < RANKS[own]
         assert other == own or is_below, f"{module} must not import {imported}, not even for its types: it is above"
 
 
 def test_modules_do_not_import_each_other_in_circles() -> None:
-    graph = {module: imported & MODULES.keys() - {module} for module, imported in IMPORTS.items()}
+    graph = {module: imported & MODULES.keys() - {module} for module, imported in imports().items()}
     tuple(graphlib.TopologicalSorter(graph).static_order())
 
 
 @pytest.mark.parametrize("library", DOORS)
 def test_library_has_its_door(library: str) -> None:
-    users = {layer_of(module) for module, imported in IMPORTS.items() if library in {n.split(".")[0] for n in imported}}
+    users = {
+        layer_of(module) for module, imported in imports().items() if library in {n.split(".")[0] for n in imported}
+    }
     assert users <= DOORS[library], (
         f"{library} is for {sorted(DOORS[library])}, not for {sorted(users - DOORS[library])}"
     )
@@ -130,7 +144,7 @@ def test_environment_is_read_in_settings_alone() -> None:
     names = {"environ", "environb", "getenv", "getenvb", "putenv"}
     users = {
         module
-        for module, tree in TREES.items()
+        for module, tree in trees().items()
         for node in ast.walk(tree)
         if (isinstance(node, ast.Attribute) and node.attr in names and ast.unparse(node.value) == "os")
         or (isinstance(node, ast.ImportFrom) and node.module == "os" and names & {alias.name for alias in node.names})
@@ -147,10 +161,10 @@ def has_reason(lines: list[str], place: int) -> bool:
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_import_within_a_function_has_a_reason_beside_it(module: str) -> None:
-    lines = SOURCES[module].splitlines()
+    lines = sources()[module].splitlines()
     if any(line.startswith("# ruff: noqa: PLC0415 - ") for line in lines):
         return  # the reason is one for the whole file
-    for function in ast.walk(TREES[module]):
+    for function in ast.walk(trees()[module]):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         for node in ast.walk(function):
@@ -164,14 +178,14 @@ CLI = sorted(module for module in MODULES if module.startswith("autoflow.cli"))
 
 @pytest.mark.parametrize("module", CLI)
 def test_verb_imports_at_the_top_of_its_module(module: str) -> None:
-    functions = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    functions = [node for node in ast.walk(trees()[module]) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     nodes = [node for function in functions for node in ast.walk(function)]
     assert not [node.lineno for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
     # The group imports the module of the verb that is used.
-    assert ("importlib" in IMPORTS[module]) == (module == "autoflow.cli")
+    assert ("importlib" in imports()[module]) == (module == "autoflow.cli")
 
 
 @pytest.mark.parametrize("module", CLI)
 def test_verb_imports_no_private_name(module: str) -> None:
-    imported = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.ImportFrom)]
+    imported = [node for node in ast.walk(trees()[module]) if isinstance(node, ast.ImportFrom)]
     assert not [alias.name for node in imported for alias in node.names if re.match("_[^_]", alias.name)]

@@ -163,7 +163,12 @@ def _paths(outputs: Mapping[str, Any]) -> Iterator[str]:
         yield from (files["notebook"], *files["reports"])
 
 
-@pytest.mark.parametrize("is_outside", [False, True], ids=["in the outputs folder", "notebooks outside"])
+@pytest.mark.parametrize(
+    ("database", "is_outside"),
+    [("sqlite", True), ("postgresql", False)],
+    indirect=["database"],
+    ids=["SQLite in the outputs folder, notebooks outside", "PostgreSQL, notebooks in the outputs folder"],
+)
 def test_outputs_folder_is_moved_between_an_attempt_and_the_next(
     autoflow: AutoFlow, database: Mapping[str, str], tmp_path: Path, is_outside: bool
 ) -> None:

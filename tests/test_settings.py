@@ -176,8 +176,8 @@ def test_number_of_runs_is_made_of_digits(deployed: Deployed, number: str) -> No
 def test_time_is_a_year_at_most(deployed: Deployed, time: str) -> None:
     names = ("AUTOFLOW_FLOWAPI_TIMEOUT", "AUTOFLOW_HEARTBEAT_TIMEOUT")
     assert problems_of({**deployed.environ, **dict.fromkeys(names, time)}) == (
-        f"AUTOFLOW_FLOWAPI_TIMEOUT: '{time}' is not a number of seconds above 0 and up to 31622400",
         f"AUTOFLOW_HEARTBEAT_TIMEOUT: '{time}' is not a number of seconds from 3 to 31622400",
+        f"AUTOFLOW_FLOWAPI_TIMEOUT: '{time}' is not a number of seconds above 0 and up to 31622400",
     )
     assert deployed.settings(**dict.fromkeys(names, "31622400")).heartbeat_timeout == 31622400
 
@@ -323,7 +323,7 @@ def test_keys_that_older_versions_of_prefect_read_have_no_effect(deployed: Deplo
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("flowapi_ulr = 'http://x'", "config.toml: unknown key 'flowapi_ulr'; the keys are inputs.inputs_dir, "),
+        ("flowapi_ulr = 'http://x'", "config.toml: unknown key 'flowapi_ulr'; the keys are logging.level, inputs."),
         ("db_uri = 1", "config.toml: db_uri: '1' is not a string"),
         ("db_uri = '$'", "config.toml: db_uri: '$' must be followed by a name or by another '$'"),
         ("db_uri = 'sqlite:///$NO_SUCH'", "NO_SUCH is not set: config.toml uses it for db_uri"),

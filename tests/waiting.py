@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-LONG = 150.0
+LONG = 300.0
 """How long a test waits, in seconds: only a failing test waits this long."""
 
 

@@ -18,9 +18,11 @@ from autoflow.utils import redact
 VERBS = {
     "backfill": ("backfill", "Run a workflow for a range of dates."),
     "cancel": ("cancel", "End a run that is in progress."),
+    "cluster": ("cluster", "Prepare a cluster of several machines."),
     "forget": ("forget", "Delete a run with its outputs."),
     "health": ("health", "Check whether the daemon is healthy."),
     "init": ("init", "Make a folder with a first workflow."),
+    "notify": ("notify", "Send a test message."),
     "plan": ("plan", "Show which dates are due, and why others are not."),
     "prune": ("prune", "Delete old outputs and history."),
     "retry": ("retry", "Make failed runs due again."),
@@ -30,6 +32,7 @@ VERBS = {
     "schema": ("schema", "Print a JSON Schema of workflows.yml."),
     "start": ("daemon", "Start the daemon."),
     "validate": ("validate", "Check everything that AutoFlow needs."),
+    "why": ("why", "Say why a date is done, due, or neither."),
     "worker": ("worker", "Execute notebooks for a daemon on another machine."),
 }
 """Each verb, with its module in this package and its summary for the help."""

@@ -11,6 +11,7 @@ import click
 
 from autoflow.cli.foreground import ForegroundRuns
 from autoflow.cli.options import DATE, as_json
+from autoflow.cli.outdated import find_outdated
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, print_json, print_table
 from autoflow.dates.availability import Availability
@@ -28,7 +29,7 @@ from autoflow.runs.statuses import in_ranges
 from autoflow.specs import TriggerSpec, WorkflowsFile
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Account:
     """What becomes of each date of the range, for each of `entries`."""
 
@@ -75,15 +76,16 @@ def _date_json(
 
 
 @click.command
-@click.argument("workflow")
-@click.option("--from", "first", type=DATE, required=True, metavar="DATE", help="First reference date.")
-@click.option("--to", "last", type=DATE, required=True, metavar="DATE", help="Last reference date, inclusive.")
+@click.argument("workflow", required=False)
+@click.option("--from", "first", type=DATE, metavar="DATE", help="First reference date.")
+@click.option("--to", "last", type=DATE, metavar="DATE", help="Last reference date, inclusive.")
 @click.option(
     "--reprocess",
     type=click.Choice([each.value for each in Reprocess]),
     default=Reprocess.NONE.value,
     show_default=True,
-    help="none: only dates that have not been run; failed: only dates that failed; all: all dates, even if done.",
+    help="none: only dates that have not been run; failed: only dates that failed; outdated: only done dates whose "
+    "notebooks have changed since, newest first; all: all dates, even if done.",
 )
 @click.option("--newest-first", is_flag=True, help="Start with the newest date.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be run.")
@@ -92,9 +94,9 @@ def _date_json(
 def backfill(  # noqa: PLR0913 - an argument for each option
     session: Session,
     *,
-    workflow: str,
-    first: datetime.datetime,
-    last: datetime.datetime,
+    workflow: str | None,
+    first: datetime.datetime | None,
+    last: datetime.datetime | None,
     reprocess: str,
     newest_first: bool,
     dry_run: bool,
@@ -105,22 +107,25 @@ def backfill(  # noqa: PLR0913 - an argument for each option
     After an interruption, the same command continues with the dates that are left. Dates that are running elsewhere
     are left out. The range may start before `earliest_date`, but all dates of the stencil must be available.
 
+    With --reprocess outdated, the workflow and the range may be left out: all workflows, and all dates.
+
     \b
-    Example: autoflow backfill flows_above_normal --from 2016-01-01 --to 2016-01-31 --dry-run
+    Examples: autoflow backfill flows_above_normal --from 2016-01-01 --to 2016-01-31 --dry-run
+              autoflow backfill --reprocess outdated
     """
-    if first > last:
-        raise click.BadParameter("it must not be after --to", param_hint="--from")
-    start, end = first.date(), last.date()
+    which = Reprocess(reprocess)
+    start, end = _range(workflow, first, last, is_optional=which is Reprocess.OUTDATED)
     file = read_workflows(session.settings)
     with session.store(create=not dry_run) as store:
         availability = FlowApi.of(session.settings).available_dates().only(file.sensor.cdr_types)
         plans = _plans(file, store, workflow, availability)
-        wanted = wanted_dates(plans, first=start, last=end, reprocess=Reprocess(reprocess), newest_first=newest_first)
-        others = left_out(plans, wanted, first=start, last=end)
-        account = Account(entries=[each.trigger for each in plans], wanted=wanted, others=others)
+        start, end = _within(plans, start, end)
+        outdated = _outdated(store, plans, which)
+        wanted = wanted_dates(plans, start, end, reprocess=which, newest_first=newest_first, outdated=outdated)
+        account = Account([each.trigger for each in plans], wanted, left_out(plans, wanted, first=start, last=end))
         if dry_run or not wanted:
             return _print_plan(wanted, account, as_json=as_json)
-        runs = ForegroundRuns(session, store, again=reprocess == "all")
+        runs = ForegroundRuns(session, store, again=which.is_again)
         names = entry_names(file.sensor.triggers, with_every=False)
         requested = [requested_run(each.trigger, each.date, availability, names=names) for each in wanted]
         code = runs.carry_out(file, requested)
@@ -128,8 +133,48 @@ def backfill(  # noqa: PLR0913 - an argument for each option
     return code
 
 
-def _plans(file: WorkflowsFile, store: RunStore, workflow: str, availability: Availability) -> list[TriggerPlan]:
-    triggers = triggers_of(file, workflow)
+def _range(
+    workflow: str | None, first: datetime.datetime | None, last: datetime.datetime | None, *, is_optional: bool
+) -> tuple[datetime.date, datetime.date]:
+    """Return the first and the last date of the range; where they may be left out, those of the calendar.
+
+    Raises
+    ------
+    click.UsageError
+        If something required is missing, or they are in the wrong order.
+
+    """
+    given = {"WORKFLOW": workflow, "--from": first, "--to": last}
+    missing = [name for name, value in given.items() if value is None]
+    if missing and not is_optional:
+        raise click.UsageError(f"missing {', '.join(missing)}; only --reprocess outdated works without")
+    start, end = first.date() if first else datetime.date.min, last.date() if last else datetime.date.max
+    if start > end:
+        raise click.BadParameter("it must not be after --to", param_hint="--from")
+    return start, end
+
+
+def _within(
+    plans: Sequence[TriggerPlan], start: datetime.date, end: datetime.date
+) -> tuple[datetime.date, datetime.date]:
+    """Return a range with its open ends at the first and the last date of the plans."""
+    dates = [each.date for plan in plans for each in plan.dates] or [utc_now().date()]
+    return (
+        min(dates) if start == datetime.date.min else start,
+        max(dates) if end == datetime.date.max else end,
+    )
+
+
+def _outdated(store: RunStore, plans: Sequence[TriggerPlan], which: Reprocess) -> frozenset[RunKey]:
+    if which is not Reprocess.OUTDATED:
+        return frozenset()
+    found = find_outdated(store, [each.trigger for each in plans])
+    return frozenset(key for each in found if each.is_known for key in each.keys)
+
+
+def _plans(file: WorkflowsFile, store: RunStore, workflow: str | None, availability: Availability) -> list[TriggerPlan]:
+    names = [workflow] if workflow else dict.fromkeys(each.workflow.name for each in file.sensor.triggers)
+    triggers = [trigger for name in names for trigger in triggers_of(file, name)]
     settle_times(store, time.sleep)
     store.give_up_crashed()
     return make_plan(triggers, availability, store.histories(), utc_now())

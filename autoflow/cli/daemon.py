@@ -5,7 +5,6 @@ import click
 from autoflow import app
 from autoflow.cli.session import Session, pass_session
 from autoflow.errors import ExitCode
-from autoflow.system.log import set_up_logging
 
 
 @click.command
@@ -21,8 +20,7 @@ def start(session: Session, *, once: bool) -> ExitCode:
     """
     session.invocation.is_daemon = True
     settings = session.settings
-    as_json = session.invocation.logs_json = settings.log_format == "json"
-    set_up_logging(settings.log_level, lambda: settings.secrets, as_json=as_json)
+    session.log_as_set(session.settings)
     try:
         return app.main(settings, once=once)
     except KeyboardInterrupt:

@@ -86,7 +86,7 @@ class ForegroundRuns:
             watching(self._session, total=len(runs)) as watch,
         ):
             one = functools.partial(self._run_one, runner=runner, shutdown=shutdown, watch=watch)
-            run_side_by_side(runs, one, limit=max(1, runner.slots), shutdown=shutdown, grace=settings.shutdown_grace)
+            run_side_by_side(runs, one, limit=runner.most_at_once, shutdown=shutdown, grace=settings.shutdown_grace)
 
     def _run_one(self, run: WorkflowRun, *, runner: "WorkflowRunner", shutdown: Shutdown, watch: Watch) -> None:
         try:

@@ -6,10 +6,11 @@ import click
 
 from autoflow import app
 from autoflow.cli.options import RUN_ID, as_json
-from autoflow.cli.prune import OldRun, delete_files, has_prefect, own_files
+from autoflow.cli.prune import has_prefect
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import count, print_json
 from autoflow.errors import AutoflowError
+from autoflow.model.old_outputs import OldRun, delete_files, own_files
 from autoflow.runs.records import RunRecord, WorkflowKey, utc_now
 from autoflow.specs import TriggerSpec
 

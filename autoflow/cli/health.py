@@ -68,10 +68,11 @@ def health(session: Session, *, live: bool, as_json: bool) -> ExitCode:
     if live:
         return print_checks(live_checks(settings, now), as_json=as_json)
     found = conditions(settings, now)
-    code = print_checks(
-        daemon_checks(settings, now, found), as_json=as_json, more={"conditions": list(map(_condition_json, found))}
-    )
-    DaemonFiles(home=settings.prefect_home).record_look(now)
+    files = DaemonFiles(home=settings.prefect_home)
+    state = files.facts().cluster_state if settings.dask_scheduler else None
+    more = {"conditions": list(map(_condition_json, found)), "cluster": state.as_json() if state else None}
+    code = print_checks(daemon_checks(settings, now, found), as_json=as_json, more=more)
+    files.record_look(now)
     return code
 
 
@@ -161,11 +162,24 @@ def daemon_checks(settings: Settings, now: datetime.datetime, found: Sequence[Co
     # Whoever opens a file that is not the daemon's could spoil what can still be saved.
     is_lost = file_problem(settings, files.facts()) is not None
     checks = [Check(subject="database") if is_lost else check_database(settings), prefect, ticks]
+    if settings.dask_scheduler:
+        checks.append(_check_cluster(files, found, is_running=not life.problems))
     known = {check.subject for check in checks}
     checks += [
         Check(subject=need.subject, note=_note(need, files.facts())) for need in SUBJECTS if need.subject not in known
     ]
     return [_with(check, found) for check in checks]
+
+
+def _check_cluster(files: DaemonFiles, found: Iterable[Condition], *, is_running: bool) -> Check:
+    """Return the line about the cluster, as the daemon saw it a few seconds ago."""
+    state, subject = files.facts().cluster_state, Need.CLUSTER.subject
+    if state is None or not is_running:
+        return Check(subject=subject, note="unknown without a running daemon", is_open=True)
+    # What has lasted for long enough is a condition, which is shown anyway.
+    is_shown = any(condition.need in {Need.CLUSTER, Need.WORKERS} for condition in found)
+    lines = () if is_shown else (*([state.problem] if state.problem else []), *state.lines)
+    return Check(subject=subject, note=state.summary, warnings=(*lines, state.summary) if lines or is_shown else ())
 
 
 def _with(check: Check, found: Iterable[Condition]) -> Check:

@@ -6,29 +6,40 @@ from typing import Any
 import click
 
 from autoflow.cli.options import as_json
+from autoflow.cli.outdated import find_outdated
 from autoflow.cli.session import Session, pass_session
-from autoflow.cli.show import iso_time, print_json, print_table
+from autoflow.cli.show import console, count, iso_time, print_json, print_table
 from autoflow.dates.periods import Every
 from autoflow.flowapi import FlowApi
 from autoflow.parser import read_workflows
 from autoflow.runs.naming import entry_name
+from autoflow.runs.outdated import UNKNOWN, OutdatedDates
 from autoflow.runs.plan import TriggerPlan, keys_with_reruns, make_plan
 from autoflow.runs.records import WorkflowKey, utc_now
-from autoflow.runs.statuses import DateStatus
+from autoflow.runs.statuses import DateStatus, in_ranges
 from autoflow.specs import TriggerSpec
 
 
 @click.command
 @click.option("--dates", is_flag=True, help="List all dates.")
+@click.option("--outdated", is_flag=True, help="List done dates whose notebooks have changed since.")
 @as_json
 @pass_session
-def plan(session: Session, *, dates: bool, as_json: bool) -> None:
+def plan(session: Session, *, dates: bool, outdated: bool, as_json: bool) -> None:
     """Show which dates are due, and why others are not.
 
+    With --outdated, show instead which done dates were made from notebooks, or modules beside them, that have changed
+    since. AutoFlow does not run them again on its own; 'autoflow backfill --reprocess outdated' does.
+
     \b
-    Example: autoflow plan --dates
+    Examples: autoflow plan --dates
+              autoflow plan --outdated
     """
     sensor = read_workflows(session.settings).sensor
+    if outdated:
+        with session.store() as store:
+            _show_outdated(find_outdated(store, sensor.triggers), sensor.triggers, as_json=as_json)
+        return
     found = FlowApi.of(session.settings).available_dates()
     with session.store() as store:
         store.give_up_crashed()
@@ -42,6 +53,33 @@ def plan(session: Session, *, dates: bool, as_json: bool) -> None:
     _print_plans(plans)
     for each in plans if dates else ():
         _print_dates(each, sensor.triggers)
+
+
+def _show_outdated(found: Sequence[OutdatedDates], triggers: Sequence[TriggerSpec], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"outdated": [_outdated_json(each) for each in found]})
+        return
+    outdated, unknown = (sum(len(each.dates) for each in found if each.is_known is known) for known in (True, False))
+    console().print(f"{count(outdated, 'done date')} outdated, {unknown} unknown", markup=False)
+    if found:
+        print_table(
+            ["workflow", "changed since", "dates#", "which"],
+            (
+                [
+                    entry_name(WorkflowKey.of_trigger(each.trigger), triggers),
+                    ", ".join(each.changed) or f"unknown: {UNKNOWN}",
+                    len(each.dates),
+                    in_ranges(sorted(each.dates), each.trigger.every),
+                ]
+                for each in found
+            ),
+        )
+
+
+def _outdated_json(found: OutdatedDates) -> dict[str, Any]:
+    trigger = found.trigger
+    named = {"workflow": trigger.workflow.name, "label": trigger.label, "parameters": trigger.parameters}
+    return {**named, "is_known": found.is_known, "changed": found.changed, "dates": found.dates}
 
 
 def _print_plans(plans: Sequence[TriggerPlan]) -> None:

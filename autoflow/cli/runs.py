@@ -2,19 +2,24 @@
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from autoflow.cli.follow import follow as follow_run
+from autoflow.cli.follow import run_of
 from autoflow.cli.options import DATE, RUN_ID, as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import console, iso_time, print_json, print_table
 from autoflow.dates.periods import describe_period
-from autoflow.errors import AutoflowError, place_of
+from autoflow.errors import AutoflowError, ExitCode, place_of
+from autoflow.kernels.memory import in_units
+from autoflow.model.provenance import Provenance
 from autoflow.notebooks.executed import ExecutedNotebook
+from autoflow.notebooks.live_files import progress_of_run
 from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.runs.naming import entry_name, label_of
@@ -92,27 +97,54 @@ def _of_entry(name: str | None, triggers: Sequence[TriggerSpec]) -> dict[str, An
 
 @runs.command()
 @click.argument("run_id", metavar="ID", type=RUN_ID)
+@click.option("--follow", is_flag=True, help="First show the output of its cells, until it has ended.")
+@click.option("--packages", is_flag=True, help="Print the packages it ran with, as a requirements file for pip.")
 @as_json
 @pass_session
-def show(session: Session, run_id: int, *, as_json: bool) -> None:
+def show(session: Session, run_id: int, *, follow: bool, packages: bool, as_json: bool) -> ExitCode:
     """Show everything about one run.
 
-    That is its parameters, times and outputs and, if it failed, the error and the cell that raised it.
+    That is its parameters, times and outputs, what it was made from and, if it failed, the error and the cell that
+    raised it. With --follow, show its cells with their output as they run, whichever process runs them; the exit code
+    is 0 if the run succeeds.
 
     \b
-    Example: autoflow runs show 17
+    Examples: autoflow runs show 17
+              autoflow runs show 17 --follow
     """
+    if follow and (as_json or packages):
+        raise click.UsageError("--follow cannot be used together with --json or --packages")
+    if follow:
+        follow_run(session, run_id)
     with session.store() as store:
-        record = store.run(run_id)
-    if record is None:
-        raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists the runs")
+        record = run_of(store, run_id)
+        if packages:
+            _print_packages(record, Provenance(store.database), as_json=as_json)
+            return ExitCode.SUCCESS
+    _print_record(session, record, as_json=as_json)
+    return ExitCode.FAILURE if follow and not record.state.has_succeeded else ExitCode.SUCCESS
+
+
+def _print_record(session: Session, record: RunRecord, *, as_json: bool) -> None:
     url = session.settings.prefect_api_url or DaemonFiles(home=session.settings.prefect_home).api_url
     redaction = Redaction(session.settings.secrets)
     content = _record_json(record, redaction, session.triggers) | redaction.of_value(_details(record, url))
+    progress = progress_of_run(session.settings.outputs_dir, record.id) if record.state.is_active else None
+    content["progress"] = redaction.of_text(progress.text) if progress else None
     if as_json:
         print_json(content)
     else:
         _print_details(content)
+
+
+def _print_packages(record: RunRecord, provenance: Provenance, *, as_json: bool) -> None:
+    if record.made_from is None:
+        raise AutoflowError(f"the packages of run {record.id} are unknown: its AutoFlow did not record them")
+    lines = provenance.packages(record.made_from["packages"])
+    if as_json:
+        print_json(lines)
+    else:
+        click.echo("\n".join(lines))
 
 
 def _row(record: RunRecord, session: Session) -> list[object]:
@@ -161,6 +193,7 @@ def _record_json(record: RunRecord, redaction: Redaction, triggers: Sequence[Tri
         "flow_run_id": record.flow_run_id,
         "forgiven_at": iso_time(record.forgiven_at),
         "pruned_at": iso_time(record.pruned_at),
+        "made_from": record.made_from,
     }
 
 
@@ -174,7 +207,12 @@ def _details(record: RunRecord, prefect_url: str | None) -> dict[str, Any]:
     ui = prefect_url.removesuffix("/api") if prefect_url and record.flow_run_id else None
     return {
         "notebooks": {
-            label: {"started_at": notebook.started_at, "seconds": notebook.seconds} for label, notebook in found.items()
+            label: {
+                "started_at": notebook.started_at,
+                "seconds": notebook.seconds,
+                "peak_memory": notebook.peak_memory,
+            }
+            for label, notebook in found.items()
         },
         "failed_source": failed.source(cell) if failed and cell else None,
         "prefect": f"{ui}/runs/flow-run/{record.flow_run_id}" if ui else None,
@@ -190,6 +228,7 @@ def _print_details(content: Mapping[str, Any]) -> None:
     lines = {
         "run": f"{content['id']}: {_name(content)}, attempt {content['attempt']}",
         "state": content["state"],
+        "progress": content["progress"],
         "parameters": ", ".join(f"{name}={value!r}" for name, value in content["parameters"].items()) or "none",
         "missing days": content["missing_days"] or None,
         "try-out": "yes, its parameters were those of no entry" if content["is_try_out"] else None,
@@ -200,19 +239,43 @@ def _print_details(content: Mapping[str, Any]) -> None:
         "forgiven": content["forgiven_at"],
         "pruned": content["pruned_at"],
         "in Prefect": content["prefect"],
+        **_made_from(content["made_from"] or {}),
     }
     out = console()
     for name, value in lines.items():
         if value is not None:
             out.print(f"{name:<15} {value}", markup=False, soft_wrap=True)
     for label, files in content["outputs"].items():
-        seconds = (content["notebooks"].get(label) or {}).get("seconds")
-        took = f" ({seconds:.1f} s)" if seconds is not None else ""
+        notebook = content["notebooks"].get(label) or {}
+        seconds, peak = notebook.get("seconds"), notebook.get("peak_memory")
+        used = [f"{seconds:.1f} s" if seconds is not None else "", in_units(peak) if peak else ""]
+        took = f" ({', '.join(filter(None, used))})" if any(used) else ""
         out.print(f"notebook {label}{took}", markup=False, soft_wrap=True)
         for path in (files.get("notebook"), *files.get("reports", ())):
             out.print(f"    {path}", markup=False, soft_wrap=True)
     if content["error"]:
         _print_error(content)
+
+
+def _made_from(content: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return lines about what a run was made from."""
+    if not content:
+        return {}
+    git = content.get("git") or {}
+    state = "" if git.get("is_clean", True) else ", with changes that are not committed"
+    sources = [f"{label} {source['cells'][:8]}" for label, source in content["notebooks"].items() if source]
+    beside = sorted({name for each in content["notebooks"].values() for name in _beside(each)})
+    packages = f"packages {content['packages'][:8]}"
+    return {
+        "made with": f"AutoFlow {content['version']}, Python {content['python']}, {packages} ('--packages' lists them)",
+        "notebooks": ", ".join(sources) or None,
+        "files beside": ", ".join(beside) or None,
+        "inputs in git": f"{git['commit']}{state}" if git else None,
+    }
+
+
+def _beside(source: Mapping[str, Any]) -> Iterable[str]:
+    return (*source.get("modules", ()), *source.get("files", ()))
 
 
 def _print_error(content: Mapping[str, Any]) -> None:

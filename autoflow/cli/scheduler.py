@@ -3,9 +3,8 @@
 import click
 
 from autoflow.cli.session import Session, pass_session
-from autoflow.cluster.scheduler import run_scheduler
-from autoflow.errors import AutoflowError, ExitCode
-from autoflow.system.log import set_up_logging
+from autoflow.cluster import run_scheduler
+from autoflow.errors import ExitCode
 from autoflow.system.stop_signal import Shutdown, closing_on_signals
 
 
@@ -17,10 +16,8 @@ def scheduler(session: Session) -> ExitCode:
     \b
     Example: AUTOFLOW_DASK_SCHEDULER=tcp://127.0.0.1:8786 autoflow scheduler
     """
-    settings = session.settings
-    if settings.dask_scheduler is None:
-        raise AutoflowError("AUTOFLOW_DASK_SCHEDULER is not set: where the scheduler listens, such as tls://name:8786")
-    set_up_logging(settings.log_level, lambda: settings.secrets)
+    settings = session.scheduler_settings
+    session.log_as_set(settings)
     shutdown = Shutdown()
     with closing_on_signals(shutdown) as interrupted:
         run_scheduler(settings, shutdown)

@@ -17,11 +17,12 @@ from autoflow.notebooks.redaction import Redaction
 from autoflow.parser import read_workflows
 from autoflow.runs.naming import run_name
 from autoflow.runs.records import RunKey
-from autoflow.settings import Settings
+from autoflow.settings import SchedulerSettings, Settings
 from autoflow.specs import TriggerSpec
 from autoflow.system.log import set_up_logging
 
 R = TypeVar("R")
+S = TypeVar("S", bound=SchedulerSettings)
 
 
 class Session:
@@ -33,11 +34,24 @@ class Session:
     @cached_property
     def settings(self) -> Settings:
         """The settings. They are read on first use: from then on, secrets are known, and warnings go to stderr."""
+        return self._read(Settings)
+
+    @cached_property
+    def scheduler_settings(self) -> SchedulerSettings:
+        """The few settings of a scheduler, which has no token and no database."""
+        return self._read(SchedulerSettings)
+
+    def _read(self, kind: type[S]) -> S:
         environ = self.invocation.environ
-        settings = Settings.read() if environ is None else Settings.read(environ)
+        settings = kind.read() if environ is None else kind.read(environ)
         self.invocation.secrets = settings.secrets
         set_up_logging("WARNING", lambda: settings.secrets)
         return settings
+
+    def log_as_set(self, settings: Settings | SchedulerSettings) -> None:
+        """Log from now on with the level and in the format of the settings, for a process that is a service."""
+        self.invocation.logs_json = settings.log_format == "json"
+        set_up_logging(settings.log_level, lambda: settings.secrets, as_json=self.invocation.logs_json)
 
     @cached_property
     def triggers(self) -> tuple[TriggerSpec, ...]:

@@ -13,9 +13,19 @@ from autoflow.cli.checks import Check, check_database, print_checks
 from autoflow.cli.options import as_json
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import count
+from autoflow.cluster import inspected_cluster
 from autoflow.dates.availability import Availability
-from autoflow.errors import ExitCode, FlowApiError, ReportError, RunStoreError, SettingsError, WorkflowsFileError
+from autoflow.errors import (
+    ClusterError,
+    ExitCode,
+    FlowApiError,
+    ReportError,
+    RunStoreError,
+    SettingsError,
+    WorkflowsFileError,
+)
 from autoflow.flowapi import FlowApi
+from autoflow.messages.recipients import Recipients
 from autoflow.model.store import RunStore
 from autoflow.orchestration.server_process import is_ready
 from autoflow.parser import read_workflows
@@ -23,7 +33,7 @@ from autoflow.reports import missing_fonts, missing_tools, try_template
 from autoflow.runs.changes import due_anew
 from autoflow.runs.plan import due_work, keys_with_reruns
 from autoflow.runs.records import utc_now
-from autoflow.settings import Settings
+from autoflow.settings import UNNAMED, Settings
 from autoflow.specs import NotebookSpec, WorkflowsFile
 from autoflow.system.disk import disk_problem, full_disk
 
@@ -66,8 +76,11 @@ def all_checks(settings: Settings, now: datetime.datetime, *, offline: bool = Fa
     yield check_database(settings, made_at_start=_folders(settings))
     yield _check_outputs(settings)
     yield _check_disks(settings)
+    yield _check_messages(settings)
     if settings.prefect_api_url:
         yield _check_prefect(settings.prefect_api_url)
+    if settings.dask_scheduler:
+        yield _check_cluster(settings)
     flowapi = FlowApi.of(settings)
     if not offline:
         yield from _check_flowapi(flowapi, file, settings)
@@ -162,9 +175,41 @@ def _check_disks(settings: Settings) -> Check:
     return Check(subject="disks", note="there is room")
 
 
+def _check_messages(settings: Settings) -> Check:
+    """Check that Apprise supports the URLs for messages; 'autoflow notify' checks that messages arrive."""
+    try:
+        numbers = Recipients(settings).numbers
+    except SettingsError as error:
+        return Check(subject="messages", problems=error.problems)
+    to = [f"{name} ({count(number, 'URL')})" for name, number in numbers.items() if name != UNNAMED]
+    if UNNAMED in numbers:
+        to.append(count(numbers[UNNAMED], "URL without a name", "URLs without a name"))
+    has_nobody = bool(numbers) and UNNAMED not in numbers
+    warning = "AUTOFLOW_NOTIFY_URLS has no URL without a name: nobody gets messages about AutoFlow itself"
+    return Check(
+        subject="messages",
+        note=", ".join(to) or "to nobody: AUTOFLOW_NOTIFY_URLS is not set",
+        warnings=(warning,) if has_nobody else (),
+    )
+
+
 def _check_prefect(url: str) -> Check:
     problems = () if is_ready(url) else (f"{url} does not answer: check PREFECT_API_URL",)
     return Check(subject="Prefect API", problems=problems, note=url)
+
+
+def _check_cluster(settings: Settings) -> Check:
+    try:
+        state = inspected_cluster(settings)
+    except SettingsError as error:
+        return Check(subject="cluster", problems=error.problems)
+    except ClusterError as error:
+        hint = "start it with 'autoflow scheduler', or check the network and the certificates"
+        return Check(subject="cluster", problems=(f"{error}: {hint}",))
+    assert state  # noqa: S101 - there is a scheduler
+    problems = (f"{state.problem}: start one with 'autoflow worker'",) if state.problem else ()
+    warnings = (*state.lines, state.summary) if problems or state.lines else ()
+    return Check(subject="cluster", problems=problems, warnings=warnings, note=state.summary)
 
 
 def _check_flowapi(flowapi: FlowApi, file: WorkflowsFile | None, settings: Settings) -> Iterator[Check]:

@@ -4,9 +4,9 @@ import click
 
 from autoflow.app import make_folders
 from autoflow.cli.session import Session, pass_session
-from autoflow.cluster.worker import refuse_without_scheduler, run_worker
+from autoflow.cluster import run_worker
 from autoflow.errors import ExitCode
-from autoflow.system.log import log_ends_of_threads, logger, set_up_logging
+from autoflow.system.log import log_ends_of_threads, logger
 from autoflow.system.stop_signal import Shutdown, closing_on_signals
 
 
@@ -22,8 +22,7 @@ def worker(session: Session) -> ExitCode:
     Example: AUTOFLOW_WORKER_SLOTS=4 autoflow worker
     """
     settings = session.settings
-    refuse_without_scheduler(settings)
-    set_up_logging(settings.log_level, lambda: settings.secrets)
+    session.log_as_set(settings)
     log_ends_of_threads()
     make_folders(settings)
     shutdown = Shutdown()

@@ -3,22 +3,25 @@
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import distributed
 
 from autoflow.cluster.options import log_with_autoflow, set_options
 from autoflow.cluster.orders import Answer, Order, Verdict
-from autoflow.cluster.roster import Roster, WorkerInfo, worker_info
+from autoflow.cluster.roster import Roster, WorkerInfo, state_of, worker_info
+from autoflow.cluster.security import first_expiry, security
 from autoflow.cluster.tasks import perform, stop_order
 from autoflow.cluster.versions import code_version
 from autoflow.cluster.work import Result, Work
-from autoflow.errors import NotebookError, WorkerLostError
+from autoflow.errors import ClusterError, NotebookError, WorkerLostError
 from autoflow.notebooks.execution import CellCallback
 from autoflow.runs.records import Claim, utc_now
+from autoflow.runs.workers import ClusterState
 from autoflow.settings import Settings
 from autoflow.system.log import Outage, logger
 from autoflow.system.stop_signal import PeriodicThread, StopSignal
@@ -39,14 +42,18 @@ STOP_PATIENCE = 8.0
 GONE_AFTER = 5.0
 """How long the scheduler may not know the worker of an order before the order is lost, in seconds."""
 
-REFUSED_PAUSE = 10.0
-"""How long a worker that has refused an order does not get it again, unless there is no other, in seconds."""
+MOST_TRIES = 3
+"""How many workers may fail with a notebook, each for a reason that seems to be its own, before the notebook fails."""
+
+REFUSED_PAUSE = 3.0
+"""How long a worker that has refused an order does not get it again, in seconds."""
 
 
 class Cluster:
     """Has the notebooks of runs executed by the workers of a Dask cluster, for the duration of the `with` block.
 
-    It connects to the scheduler in the background, and again whenever the connection is lost.
+    It connects to the scheduler in the background, and again whenever the connection is lost. SettingsError is raised
+    if the certificates for it are missing or wrong.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -55,11 +62,17 @@ class Cluster:
         self.roster = Roster()
         self._client: distributed.Client | None = None
         self._progress: dict[str, CellCallback] = {}
+        # Not in Dask's event loop, which must not wait.
+        self._calling = ThreadPoolExecutor(1, "cluster-progress")
+        self._responds = False
         self._outage = Outage()
         self._emptiness = Outage()
         self._looking = PeriodicThread("cluster", self.look, LOOK_SECONDS)
+        self._security = security(settings)
         set_options(settings.heartbeat_timeout)
         log_with_autoflow()
+        # Now, not when files may have been replaced by those of another version.
+        code_version()
 
     def __enter__(self) -> Self:
         """Connect, if the scheduler responds, and keep looking for workers."""
@@ -70,17 +83,18 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         """Disconnect; orders in progress are stopped."""
         self._looking.__exit__()
-        self._disconnect()
+        self.disconnect()
+        self._calling.shutdown(wait=False, cancel_futures=True)
 
     @property
     def slots(self) -> int:
         """How many notebooks the cluster executes at a time."""
         return self.roster.slots
 
-    @property
-    def has_free_slot(self) -> bool:
-        """Whether a worker can take an order now."""
-        return self.roster.has_free_slot
+    def reserve(self) -> "Reservation | None":
+        """Reserve a slot for the first notebook of a run that is about to be claimed; None if none is free."""
+        address = self.roster.take()
+        return Reservation(self, address) if address else None
 
     @property
     def is_connected(self) -> bool:
@@ -91,58 +105,75 @@ class Cluster:
         """Return the workers, also those that get no orders, by name."""
         return self.roster.workers()
 
-    def for_claim(self, claim: Claim, *, lost: Callable[[str], None]) -> "ClaimedPlace":
-        """Return where the notebooks of a claimed run are executed; `lost` is called when a worker is lost."""
-        return ClaimedPlace(self, claim, lost)
+    def state(self) -> ClusterState:
+        """Return the cluster as this daemon sees it."""
+        expiry, is_known = first_expiry(self.settings), self.is_connected and self._responds
+        return ClusterState(
+            scheduler=str(self.settings.dask_scheduler),
+            is_connected=is_known,
+            # Without the scheduler, the last that it said about them says nothing any more.
+            workers=tuple(map(state_of, self.workers())) if is_known else (),
+            expiry=expiry.replace(tzinfo=None) if expiry else None,
+        )
 
     def look(self) -> None:
         """Connect if there is no connection, and ask for the workers."""
         try:
-            client = self._connected()
-            scheduler: Any = client.scheduler
-            found = client.sync(scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS)
-        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
-            self._outage.begin(
-                "the Dask scheduler at %s does not respond (%s); runs wait for it",
-                self.settings.dask_scheduler,
-                first_line(error),
-            )
-            self._disconnect()
-            self.roster.update(())
+            found = self.ask()
+        except ClusterError as error:
+            self._responds = False
+            self._outage.begin("%s; runs wait for it", error)
+            self.roster.suspend()
             return
+        self._responds = True
         self._outage.end("connected to the Dask scheduler at %s again", self.settings.dask_scheduler)
-        version, now = code_version(), utc_now()
-        self.roster.update(
-            worker_info(address, identity, version=version, topic=self.topic, now=now)
-            for address, identity in found["workers"].items()
-        )
+        self.roster.update(found)
         if self.slots:
             self._emptiness.end("runs continue")
         else:
             self._emptiness.begin("no worker of the cluster can execute notebooks; runs wait for one")
 
+    def ask(self) -> list[WorkerInfo]:
+        """Connect if there is no connection, and return the workers; raise ClusterError if that fails."""
+        try:
+            client = self._connected()
+            scheduler: Any = client.scheduler
+            found = client.sync(scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS)
+        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+            # The connection stays, with the orders in progress: the scheduler may only be slow.
+            address = self.settings.dask_scheduler
+            raise ClusterError(f"the Dask scheduler at {address} does not respond ({first_line(error)})") from error
+        version, now = code_version(), utc_now()
+        return [
+            worker_info(address, identity, version=version, topic=self.topic, now=now)
+            for address, identity in found["workers"].items()
+        ]
+
     def client(self) -> distributed.Client:
-        """Return the connection; raise OSError if there is none at present."""
+        """Return the connection; raise ClusterError if there is none at present."""
         client = self._client
         if client is None or client.status != "running":
-            raise OSError("there is no connection to the scheduler")
+            raise ClusterError("there is no connection to the scheduler")
         return client
 
-    def expect_progress(self, order: Order, on_cell: CellCallback | None) -> None:
-        """Call `on_cell` for each cell of an order that starts, until `forget_progress`."""
+    @contextmanager
+    def progress(self, order: Order, on_cell: CellCallback | None) -> Iterator[None]:
+        """Call `on_cell` for each cell of an order that starts, for the duration of the block."""
         if on_cell:
             self._progress[order.id] = on_cell
-
-    def forget_progress(self, order: Order) -> None:
-        """Call nothing any more for an order."""
-        self._progress.pop(order.id, None)
+        try:
+            yield
+        finally:
+            self._progress.pop(order.id, None)
 
     def _connected(self) -> distributed.Client:
+        # A client that reconnects by itself has lost its orders, and forgets its subscriptions.
         if self._client is not None and self._client.status != "running":
-            self._disconnect()
+            self.disconnect()
         if self._client is None:
             client = distributed.Client(
                 self.settings.dask_scheduler,
+                security=self._security,
                 set_as_default=False,
                 direct_to_workers=False,
                 name="autoflow",
@@ -152,7 +183,8 @@ class Cluster:
             self._client = client
         return self._client
 
-    def _disconnect(self) -> None:
+    def disconnect(self) -> None:
+        """End the connection, if there is one."""
         client, self._client = self._client, None
         if client is not None:
             with suppress(OSError, TimeoutError, RuntimeError):
@@ -163,20 +195,71 @@ class Cluster:
         """Pass on the progress of an order."""
         _, message = event
         if on_cell := self._progress.get(message["order"]):
-            on_cell(message["cell"], message["cells"])
+            with suppress(RuntimeError):  # the daemon ends
+                self._calling.submit(on_cell, message["cell"], message["cells"])
+
+
+def inspected(settings: Settings) -> ClusterState:
+    """Return the cluster as a daemon with these settings would see it now.
+
+    Raises
+    ------
+    ClusterError
+        If its scheduler does not respond.
+    SettingsError
+        If the certificates for it are missing or wrong.
+
+    """
+    cluster = Cluster(settings)
+    try:
+        return replace(cluster.state(), is_connected=True, workers=tuple(map(state_of, cluster.ask())))
+    finally:
+        cluster.disconnect()
+
+
+class Reservation:
+    """A slot of the worker at `address`, for the first notebook of a run; given back at the end of the `with` block."""
+
+    def __init__(self, cluster: Cluster, address: str) -> None:
+        self._cluster = cluster
+        self._lock = threading.Lock()
+        self._address: str | None = address
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the slot back, unless it was taken."""
+        if address := self.take():
+            self._cluster.roster.give_back(address)
+
+    def place(self, claim: Claim, lost: Callable[[str], None], /) -> "ClaimedPlace":
+        """Return where the notebooks of a claimed run are executed; `lost` is called when a worker is lost."""
+        return ClaimedPlace(self._cluster, claim, self, lost)
+
+    def take(self) -> str | None:
+        """Take the slot, which the caller gives back; return the address of its worker, None if it was taken."""
+        with self._lock:
+            address, self._address = self._address, None
+        return address
 
 
 @dataclass(frozen=True)
 class ClaimedPlace:
-    """Where the notebooks of a claimed run are executed: whichever worker has most free slots."""
+    """Where the notebooks of a claimed run are executed.
+
+    The first has its `reservation`, the others get slots of whichever worker has most free ones.
+    """
 
     cluster: Cluster
     claim: Claim
+    reservation: Reservation
     lost: Callable[[str], None]
 
     def carry_out(self, work: Work, *, stop: StopSignal, on_cell: CellCallback | None = None) -> Result:
         """Have a worker execute the notebook and make its reports, see `Place`; wait until one can."""
-        refusals, outage = _Refusals(), Outage()
+        refusals, outage, tries = _Refusals(), Outage(), 0
         while True:
             address = self._slot(refusals, stop)
             try:
@@ -189,12 +272,22 @@ class ClaimedPlace:
                 self.cluster.roster.give_back(address)
             if isinstance(answer, Result):
                 return answer
+            if answer.result.error:
+                tries += 1
+            if tries == MOST_TRIES:
+                return answer.result
             refusals.add(address)
-            outage.begin("the notebook '%s' of %s waits: worker %s: %s", work.label, self.claim.key, address, answer)
+            worker = self.cluster.roster.name_of(address)
+            reason = f"worker {worker} does not take it: {answer.reason}"
+            outage.begin("the notebook '%s' of %s waits: %s", work.label, self.claim.key, reason)
 
     def _slot(self, refusals: "_Refusals", stop: StopSignal) -> str:
         """Take a slot of a worker, when one is free; raise RunStopped if `stop` is set before."""
         roster = self.cluster.roster
+        if address := self.reservation.take():
+            if roster.has(address):
+                return address
+            roster.give_back(address)
         with stop.calling(roster.wake):
             while True:
                 stop.raise_if_set()
@@ -202,23 +295,26 @@ class ClaimedPlace:
                     return address
                 roster.wait(WAIT_SECONDS)
 
-    def _ask(self, address: str, work: Work, stop: StopSignal, on_cell: CellCallback | None) -> Result | str:
-        """Send an order to a worker; return the result, or why the worker refuses the order."""
+    def _ask(self, address: str, work: Work, stop: StopSignal, on_cell: CellCallback | None) -> Result | Answer:
+        """Send an order to a worker; return the result, or the answer if it refuses the order."""
         try:
             client = self.cluster.client()
-            order = Order.of(work, claim_id=self.claim.id, topic=self.cluster.topic, wants_progress=on_cell is not None)
+            order = Order.of(
+                work,
+                self.cluster.settings,
+                claim_id=self.claim.id,
+                topic=self.cluster.topic,
+                wants_progress=on_cell is not None,
+            )
+        except ClusterError as error:
+            return Answer(verdict=Verdict.REFUSED, reason=str(error))
         except OSError as error:
-            if error.filename:
-                return Result(error=_unreadable(work, error))
-            return first_line(error)
-        self.cluster.expect_progress(order, on_cell)
-        try:
+            return Result(error=_unreadable(work, error))
+        with self.cluster.progress(order, on_cell):
             answer = _Sent(self.cluster, client, order, address).answer(stop)
-        finally:
-            self.cluster.forget_progress(order)
         if answer.verdict is Verdict.LOST:
-            raise WorkerLostError(f"worker {address} ended its kernel: {answer.reason}")
-        return answer.result if answer.verdict is Verdict.DONE else answer.reason
+            raise WorkerLostError(f"worker {self.cluster.roster.name_of(address)} ended its kernel: {answer.reason}")
+        return answer.result if answer.verdict is Verdict.DONE else answer
 
 
 def _unreadable(work: Work, error: OSError) -> NotebookError:
@@ -241,24 +337,32 @@ class _Refusals:
 
 
 class _Sent:
-    """An order that has been sent to a worker."""
+    """An order that has been sent to a worker; WorkerLostError is raised if it could not be sent."""
 
     def __init__(self, cluster: Cluster, client: distributed.Client, order: Order, address: str) -> None:
         self._cluster = cluster
         self._client = client
         self._order = order
         self._address = address
+        self._name = cluster.roster.name_of(address)
         self._woken = threading.Event()
-        self._future = client.submit(
+        try:
+            self._future = self._submitted(client)
+        except Exception as error:
+            # Whatever Dask raises: the connection has just been lost.
+            raise WorkerLostError(f"could not send the order ({type(error).__name__})") from error
+        self._future.add_done_callback(lambda _: self._woken.set())
+
+    def _submitted(self, client: distributed.Client) -> Any:
+        return client.submit(
             perform,
-            order.as_text(cluster.settings),
-            key=f"order-{order.claim_id}-{order.id}",
-            workers=[address],
+            self._order.as_text(self._cluster.settings),
+            key=f"order-{self._order.claim_id}-{self._order.id}",
+            workers=[self._address],
             allow_other_workers=False,
             retries=0,
             pure=False,
         )
-        self._future.add_done_callback(lambda _: self._woken.set())
 
     def answer(self, stop: StopSignal) -> Answer:
         """Wait for the answer; have the worker stop the order when `stop` is set.
@@ -275,7 +379,8 @@ class _Sent:
             text = self._future.result(timeout=ANSWER_SECONDS)
         except Exception as error:
             # Whatever Dask raises: nobody knows what the worker does.
-            raise WorkerLostError(f"worker {self._address} is gone ({type(error).__name__})") from error
+            self._cluster.roster.drop(self._address)
+            raise WorkerLostError(f"worker {self._name} is gone ({type(error).__name__})") from error
         finally:
             self._future.release()
         return Answer.of_text(text, self._cluster.settings)
@@ -300,7 +405,7 @@ class _Sent:
         """Let the scheduler forget the order, so that the lease ends; return the error to raise."""
         with suppress(Exception):
             self._future.cancel()
-        return WorkerLostError(f"worker {self._address} {reason}")
+        return WorkerLostError(f"worker {self._name} {reason}")
 
     def _request_stop(self, reason: str) -> None:
         # If the worker does not get the request, the order is lost.

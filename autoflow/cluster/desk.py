@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,7 +20,8 @@ from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.claim_ages import ClaimAges
 from autoflow.notebooks.execution import CellCallback
 from autoflow.settings import Settings
-from autoflow.system.log import bugs_logged, logger
+from autoflow.system.disk import full_disk
+from autoflow.system.log import bugs_logged, log_fields, logger
 from autoflow.system.stop_signal import StopSignal
 
 INPUTS_PATIENCE = 5.0
@@ -32,16 +33,24 @@ INPUTS_POLL_SECONDS = 0.2
 LEASE_SHARE = 2 / 3
 """A lease ends when the claim is older than this share of the heartbeat timeout, after which it may be taken."""
 
-KERNEL_START = "KernelStartError"
-"""The class of the error of a kernel that did not start, which says more about the machine than about the notebook."""
+MOST_KNOWN = 10_000
+"""How many orders a worker remembers, so that it carries out none of them twice."""
+
+OF_MACHINE = frozenset({"KernelStartError", "MissingSecret", "NoSuchKernel"})
+"""Classes of errors that say more about the machine than about the notebook."""
 
 
 class RefusedError(AutoflowError):
-    """An order is not carried out. `is_own` is whether the reason is this worker's, and not just that it is busy."""
+    """An order is not carried out.
 
-    def __init__(self, reason: str, *, is_own: bool = True) -> None:
+    `is_own` is whether the reason is this worker's own, and not just that it is busy. `result` is that of an order
+    which was carried out, and has failed for such a reason.
+    """
+
+    def __init__(self, reason: str, *, is_own: bool = True, result: Result | None = None) -> None:
         super().__init__(reason)
         self.is_own = is_own
+        self.result = result or Result()
 
 
 @dataclass
@@ -75,8 +84,10 @@ class Desk:
         self._fork_server = fork_server
         self._lock = threading.Lock()
         self._jobs: dict[str, _Job] = {}
-        self._known: set[str] = set()
+        self._known: deque[str] = deque(maxlen=MOST_KNOWN)
         self._is_draining = False
+        # Now, not when files may have been replaced by those of another version.
+        code_version()
 
     @property
     def is_idle(self) -> bool:
@@ -123,13 +134,16 @@ class Desk:
     def perform(self, text: str, line: Line) -> str:
         """Carry out the order in a text; return the answer."""
         try:
-            with self._job(text) as (order, job):
+            with bugs_logged(self.settings.secrets), self._job(text) as (order, job), log_fields(**order.log_fields):
                 answer = self._answer(order, job, line)
         except RefusedError as refusal:
             if refusal.is_own:
                 self.fitness.failed(str(refusal))
             logger.warning("refused an order: %s", refusal)
-            answer = Answer(verdict=Verdict.REFUSED, reason=str(refusal))
+            answer = Answer(verdict=Verdict.REFUSED, reason=str(refusal), result=refusal.result)
+        except UnexpectedError as bug:
+            self.fitness.failed(str(bug))
+            answer = Answer(verdict=Verdict.DONE, result=Result(error=bug))
         return answer.as_text()
 
     @contextmanager
@@ -149,7 +163,7 @@ class Desk:
                 raise RefusedError("all its slots are taken", is_own=False)
             if order_id in self._known:
                 raise RefusedError("it has had the order before", is_own=False)
-            self._known.add(order_id)
+            self._known.append(order_id)
             self._jobs[order_id] = job
         try:
             yield order, job
@@ -163,7 +177,7 @@ class Desk:
                 self._ages,
                 order.claim_id,
                 job.stop,
-                seconds=self.settings.heartbeat_timeout * LEASE_SHARE,
+                seconds=min(order.heartbeat_timeout, self.settings.heartbeat_timeout) * LEASE_SHARE,
                 is_wanted=line.is_wanted,
             )
             with lease:
@@ -178,6 +192,7 @@ class Desk:
         if job.is_moved and isinstance(result.error, RunStopped):
             raise RefusedError(job.stop.reason, is_own=False)
         self._judge(result)
+        logger.info("%s %s", "finished" if result.error is None else "failed", order.work.stem)
         return Answer(verdict=Verdict.DONE, result=result)
 
     def _result(self, order: Order, job: _Job, line: Line, lease: Lease) -> Result:
@@ -190,12 +205,12 @@ class Desk:
             if job.is_moved:
                 raise RunStopped(job.stop.reason)
 
+        logger.info("executing %s", order.work.stem)
         on_cell = _progress(order, line)
         means = Means(stop=job.stop, on_cell=on_cell, fork_server=self._fork_server, confirm=confirm)
         try:
-            with bugs_logged(self.settings.secrets):
-                return carry_out(order.work, self.settings, means)
-        except UnexpectedError as error:
+            return carry_out(order.work, self.settings, means)
+        except RunStopped as error:  # before it started
             return Result(error=error)
 
     def _wait_for_inputs(self, order: Order, stop: StopSignal) -> None:
@@ -214,17 +229,18 @@ class Desk:
         if error is None or isinstance(error, RunStopped):
             self.fitness.succeeded()
             return
-        is_start = isinstance(error, NotebookError) and error.error_class == KERNEL_START
-        if isinstance(error, NotebookError) and error.cell is not None and not is_start:
+        is_of_machine = isinstance(error, NotebookError) and error.error_class in OF_MACHINE
+        if isinstance(error, NotebookError) and error.cell is not None and not is_of_machine:
             self.fitness.succeeded()
             return
         self.fitness.check()
         shared = [self.settings.outputs_dir, self.settings.notebooks_dir, self.settings.reports_dir]
-        is_shared = isinstance(error, NoRoomError) and set(error.folders) & set(shared)
-        if (problem := self.fitness.problem) and not is_shared:
-            raise RefusedError(problem)
-        if is_start:
-            raise RefusedError(str(error))
+        if isinstance(error, NoRoomError) and full_disk(shared):
+            return  # for other workers, too
+        if problem := self.fitness.problem:
+            raise RefusedError(problem, is_own=False, result=result)
+        if is_of_machine:
+            raise RefusedError(str(error), result=result)
 
 
 def _late(order: Order, upstream: list[Path]) -> Iterator[str]:

@@ -1,8 +1,11 @@
 """Whether a worker is fit to work: what it checks itself, and what its last orders have shown."""
 
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from autoflow.errors import RunStoreError
 from autoflow.model.claim_ages import ClaimAges
@@ -13,7 +16,7 @@ from autoflow.system.disk import full_disk
 MOST_FAILURES = 3
 """After this many orders in a row that failed for reasons of its own, a worker is left out."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 15.0, 600.0
+FIRST_PAUSE, LONGEST_PAUSE = 15.0, 120.0
 """How long a worker is left out before it may try one more order, in seconds; it doubles each time."""
 
 CHECK_SECONDS = 5.0
@@ -73,6 +76,10 @@ def own_problem(settings: Settings, ages: ClaimAges) -> str | None:
         return f"there is no workflows.yml in {settings.inputs_dir}: is the inputs folder mounted?"
     if not settings.outputs_dir.is_dir():
         return f"there is no outputs folder {settings.outputs_dir}: is it mounted?"
+    temporary = Path(tempfile.gettempdir())
+    for folder in (settings.outputs_dir, settings.notebooks_dir, settings.reports_dir, temporary):
+        if (folder.exists() or folder == temporary) and not os.access(folder, os.W_OK | os.X_OK):
+            return f"{folder} is missing or not writable by user {os.getuid()}"
     if problem := full_disk(settings.written_folders):
         return problem
     try:

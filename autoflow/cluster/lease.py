@@ -17,6 +17,9 @@ WATCH_SECONDS = 0.2
 ASKS = 8
 """How often the age of the claim is read within the longest time for which a lease holds."""
 
+RETRY_SECONDS = 0.5
+"""The pause before another attempt to read a claim right before a file appears, in seconds."""
+
 LAST_WAIT = 1.0
 """How long the end of a lease waits for a query in progress, in seconds."""
 
@@ -77,18 +80,23 @@ class Lease:
         self._threads.close()
 
     def confirm(self) -> None:
-        """Make sure, right now, that the claim is valid and recent.
+        """Make sure, right now, that the claim is valid and recent; if it cannot be read, try again until that is over.
 
         Raises
         ------
         RunStopped
-            If it is not, or cannot be read.
+            If it is not, or cannot be read in time.
 
         """
-        try:
-            self._read()
-        except RunStoreError as error:
-            self._end(f"its claim cannot be read: {error}")
+        while True:
+            try:
+                self._read()
+            except RunStoreError as error:
+                logger.debug("could not read the age of claim %d: %s", self._claim_id, error)
+                self._raise_if_over()
+                self._stop.wait(RETRY_SECONDS)
+            else:
+                break
         self._raise_if_over()
 
     def _raise_if_over(self) -> None:

@@ -57,4 +57,5 @@ def log_with_autoflow(level: int = logging.ERROR) -> None:
         log = logging.getLogger(name)
         log.handlers.clear()
         log.propagate = True
-        log.setLevel(level)
+        # A client that reconnects logs a traceback.
+        log.setLevel(logging.CRITICAL if name == "distributed.client" else level)

@@ -4,7 +4,7 @@ import enum
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,53 +21,54 @@ from autoflow.errors import (
 from autoflow.runs.run import NotebookOutputs
 from autoflow.settings import Settings
 from autoflow.specs import ReportFormat
+from autoflow.system.log import current_log_fields
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
     """A notebook for a worker to execute, under the claim with this number.
 
-    `digests` has those of the notebook and of its template, by their paths. Progress goes to the Dask topic `topic`,
-    which identifies the daemon; `wants_progress` is whether anyone waits for it. `version` is that of the daemon.
+    `digests` has those of the notebook and, if there are reports, of the template, by their paths. Progress goes to the
+    Dask topic `topic`, which identifies the daemon; `wants_progress` is whether anyone waits for it. Lines in the
+    worker's log have `log_fields`. `version` and `heartbeat_timeout`, in seconds, are those of the daemon.
     """
 
     work: Work
     claim_id: int
     topic: str
     digests: Mapping[Path, str]
+    heartbeat_timeout: float
     wants_progress: bool = False
+    log_fields: Mapping[str, str | int] = field(default_factory=current_log_fields)
     version: str = field(default_factory=code_version)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
-    def of(cls, work: Work, *, claim_id: int, topic: str, wants_progress: bool) -> "Order":
+    def of(cls, work: Work, settings: Settings, *, claim_id: int, topic: str, wants_progress: bool) -> "Order":
         """Return an order for `work` with its files as they are now; raise OSError if one cannot be read."""
-        paths = [work.notebook, *([work.template] if work.template else [])]
-        digests = {path: file_digest(path) for path in paths}
-        return cls(work=work, claim_id=claim_id, topic=topic, digests=digests, wants_progress=wants_progress)
+        template = work.template or settings.asciidoc_template_path
+        digests = {path: file_digest(path) for path in (work.notebook, *([template] if work.formats else []))}
+        return cls(
+            work=work,
+            claim_id=claim_id,
+            topic=topic,
+            digests=digests,
+            heartbeat_timeout=settings.heartbeat_timeout,
+            wants_progress=wants_progress,
+        )
 
     def as_text(self, settings: Settings) -> str:
         """Return the order as JSON, with paths relative to the inputs folder."""
-        work = self.work
         content = {
             "id": self.id,
             "version": self.version,
             "claim": self.claim_id,
             "topic": self.topic,
+            "heartbeat_timeout": self.heartbeat_timeout,
             "progress": self.wants_progress,
+            "log_fields": dict(self.log_fields),
             "digests": {_relative(path, settings): digest for path, digest in self.digests.items()},
-            "label": work.label,
-            "notebook": _relative(work.notebook, settings),
-            "sources": dict(work.sources),
-            "values": dict(work.values),
-            "upstream": dict(work.upstream),
-            "stem": work.stem,
-            "timeout": work.timeout,
-            "report_timeout": work.report_timeout,
-            "formats": [str(each) for each in work.formats],
-            "template": _relative(work.template, settings) if work.template else None,
-            "title": work.title,
-            "dates": work.dates,
+            "work": _work_as_json(self.work, settings),
         }
         return json.dumps(content)
 
@@ -75,30 +76,34 @@ class Order:
     def of_text(cls, text: str, settings: Settings) -> "Order":
         """Return the order in a text, with paths in the inputs folder of these settings."""
         content = json.loads(text)
-        inputs = settings.inputs_dir
-        work = Work(
-            label=content["label"],
-            notebook=inputs / content["notebook"],
-            sources=content["sources"],
-            values=content["values"],
-            upstream=content["upstream"],
-            stem=content["stem"],
-            timeout=content["timeout"],
-            report_timeout=content["report_timeout"],
-            formats=tuple(map(ReportFormat, content["formats"])),
-            template=inputs / content["template"] if content["template"] else None,
-            title=content["title"],
-            dates=content["dates"],
-        )
         return cls(
-            work=work,
+            work=_work_of_json(content["work"], settings),
             claim_id=content["claim"],
             topic=content["topic"],
-            digests={inputs / path: digest for path, digest in content["digests"].items()},
+            digests={_absolute(path, settings): digest for path, digest in content["digests"].items()},
+            heartbeat_timeout=content["heartbeat_timeout"],
             wants_progress=content["progress"],
+            log_fields=content["log_fields"],
             version=content["version"],
             id=content["id"],
         )
+
+
+def _work_as_json(work: Work, settings: Settings) -> dict[str, Any]:
+    # The daemon has let it pass its pool.
+    values = {each.name: getattr(work, each.name) for each in fields(work) if each.name != "pool"}
+    values |= {name: dict(values[name]) for name in ("sources", "values", "upstream")}
+    template = _relative(work.template, settings) if work.template else None
+    return values | {"notebook": _relative(work.notebook, settings), "template": template}
+
+
+def _work_of_json(content: Mapping[str, Any], settings: Settings) -> Work:
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+    }
+    template = settings.inputs_dir / content["template"] if content["template"] else None
+    values |= {"notebook": settings.inputs_dir / content["notebook"], "template": template}
+    return Work(**values | {"formats": tuple(map(ReportFormat, content["formats"]))})
 
 
 def version_of(text: str) -> tuple[str, str]:
@@ -107,8 +112,18 @@ def version_of(text: str) -> tuple[str, str]:
     return str(content.get("id")), str(content.get("version"))
 
 
+_DEFAULT_TEMPLATE = ""
+"""Stands for the template in the settings, which may have another path on each machine."""
+
+
+def _absolute(path: str, settings: Settings) -> Path:
+    return settings.asciidoc_template_path if path == _DEFAULT_TEMPLATE else settings.inputs_dir / path
+
+
 def _relative(path: Path, settings: Settings) -> str:
     """Return a path relative to the inputs folder; as it is if it is elsewhere."""
+    if path == settings.asciidoc_template_path:
+        return _DEFAULT_TEMPLATE
     is_input = path.is_relative_to(settings.inputs_dir)
     return (path.relative_to(settings.inputs_dir) if is_input else path).as_posix()
 
@@ -119,14 +134,17 @@ class Verdict(enum.StrEnum):
     DONE = "done"
     """The notebook was executed, with the result in the answer."""
     REFUSED = "refused"
-    """Nothing of it runs, for a reason that is not the notebook's: another worker may do it."""
+    """Nothing of it runs, for a reason that is not the notebook's: another worker may do it.
+
+    It has a result if it has run, and has failed for a reason that seems to be the worker's.
+    """
     LOST = "lost"
     """Its kernel was ended because its claim was no longer valid, or could not be seen to be."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The answer of a worker. `reason` is empty if it has a `result`."""
+    """The answer of a worker. `reason` is empty if it is done."""
 
     verdict: Verdict
     result: Result = field(default_factory=Result)

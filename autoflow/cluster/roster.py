@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from autoflow.runs.workers import WorkerState
 from autoflow.system.log import logger
 
 
@@ -59,6 +60,19 @@ def worker_info(
     )
 
 
+def state_of(worker: WorkerInfo) -> WorkerState:
+    """Return a worker as people and other processes see it."""
+    return WorkerState(
+        name=worker.name,
+        address=worker.address,
+        slots=worker.slots,
+        used=worker.used,
+        version=worker.version,
+        refused=worker.refused,
+        since=worker.since,
+    )
+
+
 class Roster:
     """The workers, and how many orders this daemon has with each. Safe to use from several threads."""
 
@@ -66,6 +80,7 @@ class Roster:
         self._changed = threading.Condition()
         self._workers: dict[str, WorkerInfo] = {}
         self._ours: Counter[str] = Counter()
+        self._is_suspended = False
 
     def workers(self) -> list[WorkerInfo]:
         """Return the workers, by name."""
@@ -75,22 +90,34 @@ class Roster:
     @property
     def slots(self) -> int:
         """How many orders all usable workers take at a time."""
-        return sum(worker.slots for worker in self.workers() if worker.is_usable)
-
-    @property
-    def has_free_slot(self) -> bool:
-        """Whether a usable worker has a free slot."""
-        with self._changed:
-            return any(self._free(worker) > 0 for worker in self._workers.values())
+        return 0 if self._is_suspended else sum(worker.slots for worker in self.workers() if worker.is_usable)
 
     def has(self, address: str) -> bool:
-        """Return whether the scheduler knows a worker with this address."""
+        """Return whether the scheduler knows a worker with this address, or at least did when it last responded."""
         with self._changed:
             return address in self._workers
+
+    def name_of(self, address: str) -> str:
+        """Return the name and the address of a worker, for messages."""
+        with self._changed:
+            worker = self._workers.get(address)
+        return _called(worker) if worker else address
+
+    def drop(self, address: str) -> None:
+        """Send no more orders to a worker that is lost, until the next update knows it."""
+        with self._changed:
+            if worker := self._workers.pop(address, None):
+                logger.warning("worker %s has left", _called(worker))
+
+    def suspend(self) -> None:
+        """Have no worker take orders until the next update: the scheduler does not respond."""
+        with self._changed:
+            self._is_suspended = True
 
     def update(self, found: Iterable[WorkerInfo]) -> None:
         """Replace the workers with those found; log those that have come, gone, or are left out."""
         with self._changed:
+            self._is_suspended = False
             before, self._workers = self._workers, {}
             for worker in found:
                 known = before.get(worker.address)
@@ -127,7 +154,7 @@ class Roster:
             self._changed.notify_all()
 
     def _free(self, worker: WorkerInfo) -> int:
-        if not worker.is_usable:
+        if self._is_suspended or not worker.is_usable:
             return 0
         return worker.slots - worker.used_by_others - self._ours[worker.address]
 
@@ -141,11 +168,15 @@ def _with_since(worker: WorkerInfo, known: WorkerInfo | None) -> WorkerInfo:
 
 def _log_change(worker: WorkerInfo, known: WorkerInfo | None) -> None:
     if known is None and worker.is_usable:
-        logger.info("worker %s has joined with %d slots", _called(worker), worker.slots)
+        logger.info("worker %s has joined with %s", _called(worker), _slots(worker.slots))
     elif worker.refused and (known is None or known.refused is None):
         logger.warning("worker %s is left out: %s", _called(worker), worker.refused)
     elif known and known.refused and worker.is_usable:
         logger.info("worker %s gets work again", _called(worker))
+
+
+def _slots(count: int) -> str:
+    return "1 slot" if count == 1 else f"{count} slots"
 
 
 def _called(worker: WorkerInfo) -> str:

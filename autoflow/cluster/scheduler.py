@@ -6,28 +6,32 @@ from urllib.parse import urlsplit
 import distributed
 
 from autoflow.cluster.options import log_with_autoflow, set_options
+from autoflow.cluster.security import security
 from autoflow.errors import AutoflowError
-from autoflow.settings import Settings
+from autoflow.settings import SchedulerSettings
 from autoflow.settings.checks import is_loopback
 from autoflow.system.log import logger
 from autoflow.system.stop_signal import Shutdown
 
 
-def run_scheduler(settings: Settings, shutdown: Shutdown) -> None:
+def run_scheduler(settings: SchedulerSettings, shutdown: Shutdown) -> None:
     """Run the scheduler at the address in the settings until `shutdown` closes.
 
     Raises
     ------
     AutoflowError
         If it cannot listen there.
+    SettingsError
+        If the certificates for it are missing or wrong.
 
     """
+    encryption = security(settings)
     set_options(settings.heartbeat_timeout)
     log_with_autoflow()
-    asyncio.run(_serve(str(settings.dask_scheduler), shutdown))
+    asyncio.run(_serve(str(settings.dask_scheduler), encryption, shutdown))
 
 
-async def _serve(address: str, shutdown: Shutdown) -> None:
+async def _serve(address: str, encryption: distributed.Security | None, shutdown: Shutdown) -> None:
     parts = urlsplit(address)
     host = parts.hostname or ""
     # Beyond this machine, the name is that under which others reach it, and may be one of a proxy.
@@ -36,6 +40,7 @@ async def _serve(address: str, shutdown: Shutdown) -> None:
         host=listens_on,
         port=parts.port or 0,
         protocol=parts.scheme,
+        security=encryption,
         dashboard=False,
         dashboard_address="127.0.0.1:0",
     )

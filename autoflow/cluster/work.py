@@ -3,16 +3,18 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.notebooks.execution import CellCallback, execute
 from autoflow.notebooks.redaction import Redaction
+from autoflow.notebooks.sources import made_from, source_as_json
 from autoflow.reports import ReportContext, convert
+from autoflow.runs.records import Claim
 from autoflow.runs.run import NotebookOutputs
 from autoflow.settings import Settings
-from autoflow.specs import Json, ReportFormat
+from autoflow.specs import Json, PoolSpec, ReportFormat
 from autoflow.system.disk import NO_ROOM, full_disk, says_no_room
 from autoflow.system.stop_signal import StopSignal
 
@@ -23,9 +25,11 @@ class Work:
 
     `label` is its name in the workflow, and `notebook` its absolute path. `sources` maps the names of its parameters
     to their sources: a name in `values`, or in `upstream`, which has the names of executed notebooks, or
-    ``flowapi_url``. The names of its output files start with `stem`. `timeout` limits the notebook, and
-    `report_timeout` each report, in seconds. `template` is None for the one in the settings. `title` and `dates` are
-    for the footers of reports.
+    ``flowapi_url``. The names of its output files start with `stem`. `live` is the file for its output while it runs,
+    from the outputs folder on. `timeout` limits the notebook, and `report_timeout` each report, in seconds; `memory`
+    limits what the notebook and all that it starts use, in bytes. `template` is None for the one in the settings.
+    `title` and `dates` are for the footers of reports. Of a `pool`, only some notebooks run at a time. It gets the
+    `secrets` with these names, and not those that are `hidden` from it.
     """
 
     label: str
@@ -40,6 +44,11 @@ class Work:
     template: Path | None = None
     title: str = ""
     dates: str = ""
+    live: str | None = None
+    memory: int | None = None
+    pool: PoolSpec | None = None
+    secrets: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     def parameters(self, settings: Settings) -> dict[str, Json]:
         """Return the values of the parameters, by their names in the notebook."""
@@ -90,12 +99,43 @@ class Place(Protocol):
         """
 
 
+class Slot(Protocol):
+    """Room for the first notebook of a run, for the duration of a `with` block."""
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+
+    def __exit__(self, *_: object) -> None:
+        """Give the slot back."""
+
+    def place(self, claim: Claim, lost: Callable[[str], None], /) -> Place:
+        """Return where the notebooks of a claimed run are executed.
+
+        `lost` is called with the reason when it becomes unknown whether one of them is still running.
+        """
+
+
 @dataclass(frozen=True)
 class ThisMachine:
-    """Executes notebooks on this machine. Kernels start faster with a `fork_server`."""
+    """Executes notebooks on this machine, and always has a slot. Kernels start faster with a `fork_server`."""
 
     settings: Settings
     fork_server: ForkServer | None = None
+
+    def reserve(self) -> Slot:
+        """Return a slot."""
+        return self
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing."""
+
+    def place(self, _claim: Claim, _lost: Callable[[str], None], /) -> Place:
+        """Return itself."""
+        return self
 
     def carry_out(self, work: Work, *, stop: StopSignal, on_cell: CellCallback | None = None) -> Result:
         """Execute the notebook and make its reports, see `Place`."""
@@ -137,19 +177,33 @@ def carry_out(work: Work, settings: Settings, means: Means) -> Result:
 
 
 def _execute(work: Work, settings: Settings, means: Means) -> None:
+    if means.fork_server:
+        means.fork_server.keep_private((*work.secrets, *work.hidden))
     execute(
         work.notebook,
         work.executed(settings),
         label=work.label,
         parameters=work.parameters(settings),
-        environment=settings.kernel_environ,
-        secrets=settings.secrets,
+        environment=_environment(work, settings),
+        secrets=(*settings.secrets, *settings.values_of(work.secrets).values()),
         timeout=work.timeout,
+        memory=work.memory,
+        made_from=made_from(settings.inputs_dir, source_as_json(work.notebook)),
         stop=means.stop,
         on_cell=means.on_cell,
         fork_server=means.fork_server,
         confirm=means.confirm,
+        live=settings.outputs_dir / work.live if work.live else None,
     )
+
+
+def _environment(work: Work, settings: Settings) -> dict[str, str]:
+    """Return the environment of the notebook; raise NotebookError if a secret is missing that it needs."""
+    found = settings.values_of(work.secrets)
+    if missing := [name for name in work.secrets if name not in found]:
+        message = f"there is no docker secret and no variable {', '.join(missing)}; set it, or remove it from 'secrets'"
+        raise NotebookError(work.label, None, "MissingSecret", message)
+    return {name: value for name, value in settings.kernel_environ.items() if name not in work.hidden} | found
 
 
 def _reports(work: Work, settings: Settings, means: Means) -> Iterator[Path]:

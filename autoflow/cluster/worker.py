@@ -18,13 +18,13 @@ from distributed import Status
 from autoflow.cluster.desk import Desk, Line
 from autoflow.cluster.fitness import CHECK_SECONDS
 from autoflow.cluster.options import log_with_autoflow, set_options
+from autoflow.cluster.security import security
 from autoflow.cluster.tasks import DESK
-from autoflow.errors import AutoflowError
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.claim_ages import ClaimAges
 from autoflow.settings import Settings
-from autoflow.system.log import logger
-from autoflow.system.stop_signal import PeriodicThread, Shutdown
+from autoflow.system.log import Outage, logger
+from autoflow.system.stop_signal import LAST_WAIT, PeriodicThread, Shutdown
 from autoflow.utils import owned_folder
 
 SPARE_THREADS = 8
@@ -32,6 +32,9 @@ SPARE_THREADS = 8
 
 RECONNECT_SECONDS = 1.0
 """The pause before a worker that has lost the scheduler registers again, in seconds."""
+
+REGISTER_SECONDS = 10.0
+"""How long a worker tries to register before it says so, in seconds."""
 
 POLL_SECONDS = 0.1
 """How often a worker that ends checks whether it is idle, in seconds."""
@@ -55,6 +58,7 @@ def run_worker(settings: Settings, shutdown: Shutdown) -> None:
         If it cannot start.
 
     """
+    encryption = security(settings)
     set_options(settings.heartbeat_timeout)
     log_with_autoflow()
     with ExitStack() as stack:
@@ -67,8 +71,7 @@ def run_worker(settings: Settings, shutdown: Shutdown) -> None:
         desk.fitness.check()
         stack.enter_context(PeriodicThread("fitness", desk.fitness.check, CHECK_SECONDS))
         folder = stack.enter_context(owned_folder("autoflow-worker-", Path(tempfile.gettempdir())))
-        connection = _Connection(settings, desk, folder)
-        with connection:
+        with _Connection(desk, folder, encryption, shutdown.close):
             shutdown.wait_until_closing()
             _finish(desk, shutdown, settings.shutdown_grace)
 
@@ -77,9 +80,9 @@ def _finish(desk: Desk, shutdown: Shutdown, grace: float) -> None:
     """Take no more orders, and wait for those in progress; stop them after the grace, for other workers to do."""
     logger.info("stopping: no new orders are taken")
     desk.drain()
-    shutdown.stop_after(grace, partial(_wait_until, lambda: desk.is_idle))
+    _wait_until(lambda: desk.is_idle or shutdown.stop.is_set, grace)
     desk.move_all("its worker was stopped")
-    _wait_until(lambda: desk.is_idle, DELIVERY_SECONDS)
+    _wait_until(lambda: desk.is_idle, LAST_WAIT)
 
 
 def _wait_until(holds: Callable[[], bool], seconds: float) -> bool:
@@ -91,12 +94,20 @@ def _wait_until(holds: Callable[[], bool], seconds: float) -> bool:
 
 
 class _Connection:
-    """Keeps a Dask worker registered with the scheduler, in a thread of its own, for the duration of the block."""
+    """Keeps a Dask worker registered with the scheduler, in a thread of its own, for the duration of the block.
 
-    def __init__(self, settings: Settings, desk: Desk, folder: Path) -> None:
-        self._settings = settings
+    `ended` is called when the thread ends, even if it should not.
+    """
+
+    def __init__(
+        self, desk: Desk, folder: Path, encryption: distributed.Security | None, ended: Callable[[], None]
+    ) -> None:
+        self._settings = desk.settings
         self._desk = desk
         self._folder = folder
+        self._encryption = encryption
+        self._ended = ended
+        self._outage = Outage()
         self._loop = asyncio.new_event_loop()
         self._ending = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="dask-worker", daemon=True)
@@ -111,7 +122,10 @@ class _Connection:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._stay_registered())
+        try:
+            self._loop.run_until_complete(self._stay_registered())
+        finally:
+            self._ended()
 
     async def _stay_registered(self) -> None:
         ending: asyncio.Task[Any] = asyncio.ensure_future(self._ending.wait())
@@ -126,11 +140,20 @@ class _Connection:
         """Register a Dask worker, and return when it has lost the scheduler, or this worker ends."""
         logger.info("connecting to the scheduler at %s", self._settings.dask_scheduler)
         starting: asyncio.Task[Any] = asyncio.ensure_future(_started(self._worker()))
-        await asyncio.wait([starting, ending], return_when=asyncio.FIRST_COMPLETED)
+        while not (starting.done() or ending.done()):
+            await asyncio.wait([starting, ending], timeout=REGISTER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                # Dask itself tries again for ever, and does not say why it fails.
+                self._outage.begin(
+                    "cannot register with the scheduler at %s; trying again. Does it run, can this machine reach it, "
+                    "and are their certificates from one CA?",
+                    self._settings.dask_scheduler,
+                )
         if not starting.done():
             starting.cancel()
             return
         worker = starting.result()
+        self._outage.end("registered after all")
         logger.info("registered as %s with the scheduler at %s", worker.address, self._settings.dask_scheduler)
         finished: asyncio.Task[Any] = asyncio.ensure_future(worker.finished())
         await asyncio.wait([finished, ending], return_when=asyncio.FIRST_COMPLETED)
@@ -145,6 +168,7 @@ class _Connection:
         extensions: dict[str, Any] = {DESK: partial(_DeskOfWorker, self._desk)}
         return distributed.Worker(
             self._settings.dask_scheduler,
+            security=self._encryption,
             nthreads=self._settings.worker_slots + SPARE_THREADS,
             memory_limit=0,
             local_directory=str(self._folder),
@@ -187,11 +211,3 @@ class _DeskOfWorker:
 
 def _name() -> str:
     return f"{socket.gethostname()} pid {os.getpid()}"
-
-
-def refuse_without_scheduler(settings: Settings) -> None:
-    """Raise AutoflowError if the settings name no scheduler."""
-    if settings.dask_scheduler is None:
-        raise AutoflowError(
-            "AUTOFLOW_DASK_SCHEDULER is not set: the address of the scheduler, such as tls://scheduler:8786"
-        )

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import DEVNULL
@@ -204,6 +204,7 @@ class ForkServer:
         self._process: _WarmProcess | None = None
         self._retired: list[_WarmProcess] = []
         self._left_out: set[str] = set()
+        self._private = {"FLOWAPI_TOKEN"}
         self._failures = 0
         self._not_before = 0.0
         self._logged: set[str] = set()
@@ -231,6 +232,14 @@ class ForkServer:
         """The id of the process, if there is one."""
         process = self._process
         return process.pid if process else None
+
+    def keep_private(self, names: Iterable[str]) -> None:
+        """Keep variables that only some kernels get from now on out of the process, from which others are forked."""
+        with self._lock:
+            self._private.update(names)
+            process = self._process
+            if process and not process.environment.keys().isdisjoint(names):
+                self._retire(process)
 
     @property
     def is_usable(self) -> bool:
@@ -300,8 +309,8 @@ class ForkServer:
             process = self._process
         if not process:
             return None
-        # The token is renewed while the daemon runs; nothing reads it on import.
-        names = (environment.keys() | process.environment.keys()) - {"FLOWAPI_TOKEN"}
+        # The token is renewed while the daemon runs; nothing reads it, or another secret, on import.
+        names = (environment.keys() | process.environment.keys()) - self._private
         if changed := sorted(name for name in names if environment.get(name) != process.environment.get(name)):
             self._log(f"packages were preloaded with another environment ({', '.join(changed)})")
             return None
@@ -313,8 +322,9 @@ class ForkServer:
     def _start(self, environment: Mapping[str, str]) -> None:
         # A kernel imports psutil when it is asked for its resource usage.
         modules = [name for name in ("psutil", *self._preload, *ON_FIRST_USE) if name not in self._left_out]
+        kept = {name: value for name, value in environment.items() if name not in self._private - {"FLOWAPI_TOKEN"}}
         try:
-            self._process = _WarmProcess(modules, environment, idle_seconds=self._idle_seconds, stderr=self._stderr)
+            self._process = _WarmProcess(modules, kept, idle_seconds=self._idle_seconds, stderr=self._stderr)
         except OSError as error:
             self._log(f"cannot start a process: {error.strerror}")
 

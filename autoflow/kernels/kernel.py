@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +24,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from autoflow.errors import AutoflowError
 from autoflow.kernels.connection import LARGEST_FRAME, KernelConnection, set_bounds
 from autoflow.kernels.fork_server import ForkedProcess, ForkServer
+from autoflow.kernels.memory import KernelMemory, OutOfMemoryError, oom_kills
 from autoflow.kernels.warm_process import HISTORY_IN_MEMORY, LAUNCHER
 from autoflow.system.log import logger
 from autoflow.utils import owned_folder, remove_abandoned_folders
@@ -89,7 +90,8 @@ class Kernel(AsyncKernelManager):
 
     Its sockets are files in a private folder: with TCP, two kernels that start at once can take the same port
     (papermill#511), and other users of the machine could connect. It belongs to one event loop; only `kill_group`
-    may be called from any thread. `ended` is set once nothing is left of a kernel that was started.
+    may be called from any thread. `ended` is set once nothing is left of a kernel that was started. `out_of_memory` is
+    how much memory it used if it was killed for that.
     """
 
     def __init__(self, name: str, folder: Path, server: ForkServer | None = None) -> None:
@@ -110,11 +112,18 @@ class Kernel(AsyncKernelManager):
         self._output: int | None = None
         self._last_output = b""
         self._connection: KernelConnection | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._watches: Sequence[asyncio.Task[None]] = ()
+        self._memory: KernelMemory | None = None
+        self.out_of_memory = ""
         self._reason_to_kill = ""
+        self._oom_kills_before = oom_kills()
 
-    async def connect(self, environment: Mapping[str, str], cwd: Path, *, start_timeout: float) -> KernelConnection:
+    async def connect(
+        self, environment: Mapping[str, str], cwd: Path, *, start_timeout: float, memory: int | None = None
+    ) -> KernelConnection:
         """Start the kernel in the folder `cwd`, with `environment`; return once it can run code.
+
+        Once the kernel and all that it has started use more than `memory` bytes, it is killed.
 
         Raises
         ------
@@ -141,8 +150,23 @@ class Kernel(AsyncKernelManager):
         finally:
             ready.cancel()
             ended.cancel()
-        self._watching = asyncio.create_task(self._kill_if_closed(connection))
+        assert self._process  # noqa: S101 - it was started
+        self._memory = KernelMemory(self._process.pid)
+        watches = (self._kill_if_closed(connection), self._kill_if_too_large(self._memory, memory))
+        self._watches = [asyncio.create_task(watch) for watch in watches]
         return connection
+
+    @property
+    def peak_memory(self) -> int | None:
+        """The most memory that the kernel and all that it has started have used, in bytes; None before a first look."""
+        return self._memory.peak or None if self._memory else None
+
+    async def _kill_if_too_large(self, memory: KernelMemory, limit: int | None) -> None:
+        try:
+            await memory.watch(limit)
+        except OutOfMemoryError as error:
+            self.out_of_memory = self._reason_to_kill = str(error)
+            self.kill_group()
 
     async def _kill_if_closed(self, connection: KernelConnection) -> None:
         """Kill the kernel if it sends so much at once that the connection is closed, as no reply could arrive."""
@@ -178,9 +202,11 @@ class Kernel(AsyncKernelManager):
 
     async def end(self, *, grace: float = 0) -> None:
         """Shut the kernel down within `grace` seconds, then kill it and all that it has started."""
-        if self._watching:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
+        if self._memory and not self.ended.is_set():
+            self._memory.look()
         if self._connection:
             # The kernel does not wait for outputs to be received any more.
             self._connection.iopub_channel.stop()
@@ -222,6 +248,8 @@ class Kernel(AsyncKernelManager):
         number = -status if status < 0 else status - 128
         with contextlib.suppress(ValueError):
             name = signal.Signals(number).name
+            if name == "SIGKILL" and oom_kills() > self._oom_kills_before:
+                return "killed by the system, because its memory ran out (OOM killer)"
             return f"killed by {name}{', possibly out of memory' if name == 'SIGKILL' else ''}"
         return f"it ended with exit status {status}"
 

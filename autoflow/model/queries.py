@@ -32,9 +32,12 @@ _Name: TypeAlias = tuple[str, str, str]
 
 
 def read_histories(
-    connection: sa.Connection, with_starts: Collection[WorkflowKey] = (), *conditions: sa.ColumnElement[bool]
+    connection: sa.Connection,
+    with_starts: Collection[WorkflowKey] = (),
+    *conditions: sa.ColumnElement[bool],
+    workflow: str | None = None,
 ) -> Histories:
-    """Return the histories of all workflows; it takes one query, however long they are.
+    """Return the histories of all workflows, or of one `workflow`; it takes one query, however long they are.
 
     Those of `with_starts` say when the successes started, too. Only runs that meet all `conditions` count.
     """
@@ -42,10 +45,10 @@ def read_histories(
     attempts: dict[_Name, dict[datetime.date, list[Attempt]]] = defaultdict(lambda: defaultdict(list))
     starts: dict[_Name, dict[datetime.date, datetime.datetime]] = {_name(key): {} for key in with_starts}
     unclaimed = []
-    for workflow, parameters, every, date, state, started, *more in connection.execute(
-        _of_histories(with_starts).where(*conditions)
-    ):
-        name = (workflow, parameters, every)
+    statement = _of_histories(with_starts).where(*conditions)
+    statement = statement if workflow is None else statement.where(runs_table.c.workflow == workflow)
+    for name_of_workflow, parameters, every, date, state, started, *more in connection.execute(statement):
+        name = (name_of_workflow, parameters, every)
         if state not in CLAIMED_STATES:
             unclaimed.append((more, name, date, state, started))
             continue
@@ -134,4 +137,5 @@ def _record(row: Any, finder: OutputFinder) -> RunRecord:
         label=row.label,
         missing_days=row.missing_days,
         is_try_out=row.is_try_out,
+        made_from=json.loads(row.made_from) if row.made_from else None,
     )

@@ -65,12 +65,10 @@ class RunStore:
         self._folders = folders
         self.holder = f"{socket.gethostname()} pid {os.getpid()} {uuid.uuid4().hex[:8]}"
 
-    def _now(self) -> Any:
-        if self._clock:
-            return self._clock()
-        if self.database.is_sqlite:
-            return utc_now()
-        return sa.func.timezone("utc", sa.func.clock_timestamp(), type_=sa.DateTime)
+    @property
+    def now(self) -> Any:
+        """The time in UTC; of PostgreSQL, an expression for its own time."""
+        return self._clock() if self._clock else self.database.now
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -112,14 +110,15 @@ class RunStore:
         label: str | None = None,
         missing_days: int | None = None,
         is_try_out: bool = False,
+        is_requested: bool = False,
     ) -> Claim | None:
         """Claim the run with this `key`, of an entry with this `label`; return None if it is done or running anywhere.
 
         With `again`, claim it even if it is done; the date then stays done, however the new run ends. For the others
         see `RunRecord`.
         """
-        row = _values_of_start(key, self._now()) | {"label": label, "holder": self.holder}
-        row |= {"missing_days": missing_days, "is_try_out": is_try_out}
+        about = {"missing_days": missing_days, "is_try_out": is_try_out, "is_requested": is_requested}
+        row = _values_of_start(key, self.now) | about | {"label": label, "holder": self.holder}
         try:
             with self.database.writing("cannot take a claim") as connection:
                 is_rerun = again and connection.execute(_done(key)).first() is not None
@@ -135,9 +134,7 @@ class RunStore:
         by_id = {claim.id: claim for claim in claims}
         with self.database.writing("cannot renew claims") as connection:
             is_valid = runs_table.c.id.in_(by_id) & runs_table.c.state.in_(ACTIVE_STATES)
-            statement = (
-                sa.update(runs_table).where(is_valid).values(heartbeat_at=self._now()).returning(runs_table.c.id)
-            )
+            statement = sa.update(runs_table).where(is_valid).values(heartbeat_at=self.now).returning(runs_table.c.id)
             return frozenset(by_id[run_id] for run_id in connection.execute(statement).scalars())
 
     def name_flow_run(self, claim: Claim, flow_run_id: str) -> None:
@@ -159,7 +156,7 @@ class RunStore:
         then, unless another run has been started. A run that stopped on a request to cancel it has been cancelled.
         """
         values = _values_of_end(state, error) | _stored(outputs, self._folders)
-        values |= dict.fromkeys(("finished_at", "heartbeat_at"), self._now())
+        values |= dict.fromkeys(("finished_at", "heartbeat_at"), self.now)
         before = [*ACTIVE_STATES, RunState.CRASHED] if state is RunState.SUCCEEDED else [*ACTIVE_STATES]
         statement = sa.update(runs_table).where(runs_table.c.id == claim.id, runs_table.c.state.in_(before))
         try:
@@ -173,7 +170,7 @@ class RunStore:
     def ask_to_cancel(self, run_id: int) -> bool:
         """Ask the process that executes a run to cancel it; return False if the run is not active."""
         columns = runs_table.c
-        asked_at = sa.func.coalesce(columns.cancel_asked_at, self._now())  # the first request counts
+        asked_at = sa.func.coalesce(columns.cancel_asked_at, self.now)  # the first request counts
         statement = sa.update(runs_table).where(columns.id == run_id, columns.state.in_(ACTIVE_STATES))
         with self.database.writing("cannot be written") as connection:
             return connection.execute(statement.values(cancel_asked_at=asked_at)).rowcount == 1
@@ -194,7 +191,7 @@ class RunStore:
         A time in the future, recorded while a clock was ahead, counts as the current time from here on: a run with such
         a heartbeat has crashed unless it renews it in time, and retry delays start.
         """
-        now = self._now()
+        now = self.now
         is_overdue = runs_table.c.heartbeat_at < now - self.crashed_after
         with self.database.writing("cannot look for crashed runs") as connection:
             _pull_back_times(connection, now)
@@ -206,7 +203,7 @@ class RunStore:
         They are alive if they renew their heartbeat from now on.
         """
         with self.database.writing("cannot be written") as connection:
-            return _pull_back_times(connection, self._now())
+            return _pull_back_times(connection, self.now)
 
     def heartbeats(self) -> Mapping[int, datetime.datetime]:
         """Return when each active run, by id, last renewed its heartbeat."""
@@ -225,12 +222,12 @@ class RunStore:
 
     def note_dates(self, dates: Mapping[str, frozenset[datetime.date]]) -> Arrivals:
         """Record the dates that FlowAPI has now, by type of CDR; return when each arrived."""
-        return note_dates(self.database, dates, self._now())
+        return note_dates(self.database, dates, self.now)
 
     def stuck_runs(self) -> list[StuckRun]:
         """Return the active runs, of any process, that take far longer than similar runs, newest first."""
         with self.database.reading() as connection:
-            return _stuck_runs(connection, self._now(), OutputFinder(self._folders))
+            return _stuck_runs(connection, self.now, OutputFinder(self._folders))
 
     def runs(
         self,
@@ -273,18 +270,18 @@ class RunStore:
         with self.database.writing("cannot be written") as connection:
             for key in keys:
                 unforgiven = (*_is(key), ~is_claimed, ~is_rerunning, runs_table.c.forgiven_at.is_(None))
-                connection.execute(sa.update(runs_table).where(*unforgiven).values(forgiven_at=self._now()))
+                connection.execute(sa.update(runs_table).where(*unforgiven).values(forgiven_at=self.now))
 
     def delete(self, run_id: int) -> None:
         """Delete a run."""
         with self.database.writing("cannot be written") as connection:
             connection.execute(sa.delete(runs_table).where(runs_table.c.id == run_id))
 
-    def forget_outputs(self, run_id: int, *, keep_paths: bool = False) -> None:
-        """Record that the outputs of a run (with `keep_paths`, not all) and its flow run in Prefect were deleted."""
+    def forget_outputs(self, run_id: int, *, left: Mapping[str, Json], with_flow_run: bool) -> None:
+        """Record that outputs of a run, all but `left`, and perhaps its flow run in Prefect were deleted."""
         with self.database.writing("cannot be written") as connection:
-            values = {"flow_run_id": None, "pruned_at": self._now()}
-            values |= {} if keep_paths else {"outputs": None, "outputs_dir": None}
+            values = {"pruned_at": self.now} | _stored(left or None, self._folders)
+            values |= {"flow_run_id": None} if with_flow_run else {}
             connection.execute(sa.update(runs_table).where(runs_table.c.id == run_id).values(values))
 
 

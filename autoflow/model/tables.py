@@ -45,6 +45,21 @@ runs_table = sa.Table(
     sa.Column("missing_days", sa.Integer),
     # Whether a user started it with parameters that no entry had then.
     sa.Column("is_try_out", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Whether a user asked for it, rather than the sensor.
+    sa.Column("is_requested", sa.Boolean, nullable=False, server_default=sa.false()),
+    # When a message named its success.
+    sa.Column("reported_at", sa.DateTime),
+    # JSON: what it was made from, see `MadeFrom`; NULL in rows of older versions.
+    sa.Column("made_from", sa.Text),
+)
+
+package_lists_table = sa.Table(
+    "package_lists",
+    metadata,
+    # The digest of the list, by which runs refer to it.
+    sa.Column("digest", sa.String(64), primary_key=True),
+    # The lines of a requirements file.
+    sa.Column("packages", sa.Text, nullable=False),
 )
 
 arrivals_table = sa.Table(
@@ -58,6 +73,50 @@ arrivals_table = sa.Table(
     sa.Column("vanished", sa.DateTime),
     # When a tick last found it again after it had been gone.
     sa.Column("last_seen", sa.DateTime),
+)
+
+notices_table = sa.Table(
+    "notices",
+    metadata,
+    # What people were notified of, see `Topic`, and what identifies it.
+    sa.Column("topic", sa.String(16), primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    # The daemon that finds a condition; empty where it does not matter.
+    sa.Column("daemon", sa.Text, primary_key=True, server_default=""),
+    sa.Column("text", sa.Text, nullable=False, server_default=""),
+    sa.Column("noted_at", sa.DateTime, nullable=False),
+)
+
+messages_table = sa.Table(
+    "messages",
+    metadata,
+    # Messages that have not been sent yet, a row for each URL.
+    sa.Column("id", sa.Integer, primary_key=True),
+    # A name in AUTOFLOW_NOTIFY_URLS, empty for URLs without one, and which of its URLs, counted from 1.
+    sa.Column("recipient", sa.Text, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    # JSON without secrets.
+    sa.Column("content", sa.Text, nullable=False),
+    sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.Column("due_at", sa.DateTime, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    # The process that sends it, and until when no other one does.
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("held_until", sa.DateTime, nullable=False),
+)
+
+entries_table = sa.Table(
+    "entries",
+    metadata,
+    sa.Column("workflow", sa.Text, primary_key=True),
+    sa.Column("parameters_hash", sa.String(64), primary_key=True),
+    sa.Column("every", sa.String(16), primary_key=True),
+    # When a daemon first had it in its workflows.yml, or had it again after it had been removed.
+    sa.Column("first_seen", sa.DateTime, nullable=False),
+    sa.Column("removed_at", sa.DateTime),
+    # Since when its successes are messages, and the newest date that was one.
+    sa.Column("reports_since", sa.DateTime),
+    sa.Column("reported_date", sa.Date),
 )
 
 # How often the runs of an entry in a calendar year have changed. The database itself keeps it up to date.

@@ -4,12 +4,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from autoflow.errors import RunStoreError, RunStoreGoneError
 from autoflow.model.database import make_engine, place_of, reason_of, sqlite_file
+from autoflow.runs.records import utc_now
 
 
 class Database:
@@ -31,6 +33,11 @@ class Database:
     def is_sqlite(self) -> bool:
         """Whether it is a file of SQLite rather than a PostgreSQL server."""
         return self._engine.dialect.name == "sqlite"
+
+    @property
+    def now(self) -> Any:
+        """The time in UTC; of PostgreSQL, an expression for its own time, because the clocks of machines may differ."""
+        return utc_now() if self.is_sqlite else sa.func.timezone("utc", sa.func.clock_timestamp(), type_=sa.DateTime)
 
     @property
     def exists(self) -> bool:

@@ -12,6 +12,9 @@ _ADDED = frozenset({"injected-parameters", "papermill-error-cell-tag"})
 _NUMBER = "cell_number"
 """The key of a cell's metadata with its number; "autoflow" would be redacted where that is the database's password."""
 
+_PEAK_MEMORY = "peak_memory"
+"""The key of a notebook's metadata with the most memory that it used, in bytes."""
+
 LONGEST_CODE = 80
 """The longest excerpt from a cell in an error, in characters."""
 
@@ -20,13 +23,15 @@ LONGEST_CODE = 80
 class ExecutedNotebook:
     """An executed notebook; `started_at` (ISO text) and `seconds` (its duration) are None if not recorded.
 
-    `sources` are those of its cells by their numbers.
+    `sources` are those of its cells by their numbers. `peak_memory` is the most memory that it used with all that it
+    had started, in bytes; None if that was not recorded.
     """
 
     path: Path
     started_at: str | None
     seconds: float | None
     sources: Mapping[int, str]
+    peak_memory: int | None = None
 
     @classmethod
     def read(cls, path: Path) -> "ExecutedNotebook | None":
@@ -35,7 +40,14 @@ class ExecutedNotebook:
             content: Any = json.loads(path.read_text(encoding="utf-8"))
             record = content["metadata"].get("papermill", {})
             sources = {number: text_of(cell["source"]) for number, cell in _as_reported(content["cells"]) if number}
-            return cls(path=path, started_at=record.get("start_time"), seconds=record.get("duration"), sources=sources)
+            peak = content["metadata"].get(_PEAK_MEMORY)
+            return cls(
+                path=path,
+                started_at=record.get("start_time"),
+                seconds=record.get("duration"),
+                sources=sources,
+                peak_memory=peak if isinstance(peak, int) else None,
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -48,6 +60,13 @@ def number_cells(cells: Iterable[Any]) -> None:
     """Record the number of each cell of a notebook, as its author counts them, before others are added to it."""
     for number, cell in enumerate(cells, 1):
         cell["metadata"][_NUMBER] = number
+
+
+def record_peak_memory(metadata: dict[str, Any], peak: int | None) -> None:
+    """Record the most memory that a notebook has used, in bytes, in its metadata; None if that is unknown."""
+    metadata.pop(_PEAK_MEMORY, None)
+    if peak is not None:
+        metadata[_PEAK_MEMORY] = peak
 
 
 def cell_numbers(cells: Sequence[Mapping[str, Any]]) -> list[int | None]:
@@ -66,9 +85,14 @@ def cell_numbers(cells: Sequence[Mapping[str, Any]]) -> list[int | None]:
 
 def prompt_of(cell: Mapping[str, Any]) -> str:
     """Return the beginning of a cell as Jupyter shows it: "In [5]: total = 1 / 0"."""
-    line = next((line.strip() for line in text_of(cell["source"]).splitlines() if line.strip()), "")
-    code = line if len(line) <= LONGEST_CODE else f"{line[:LONGEST_CODE]}…"
+    code = first_line_of(cell)
     return f"In [{cell.get('execution_count') or ' '}]: {code}" if cell["cell_type"] == "code" else code
+
+
+def first_line_of(cell: Mapping[str, Any]) -> str:
+    """Return the beginning of the source of a cell, on one line."""
+    line = next((line.strip() for line in text_of(cell["source"]).splitlines() if line.strip()), "")
+    return line if len(line) <= LONGEST_CODE else f"{line[:LONGEST_CODE]}…"
 
 
 def text_of(value: str | list[str]) -> str:

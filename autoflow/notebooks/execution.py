@@ -23,8 +23,9 @@ from autoflow.kernels.kernel import (
     KernelStartError,
     new_kernel,
 )
-from autoflow.notebooks.executed import cell_numbers, number_cells, prompt_of
+from autoflow.notebooks.executed import cell_numbers, first_line_of, number_cells, prompt_of, record_peak_memory
 from autoflow.notebooks.hints import TIMEOUT, with_hint, with_note
+from autoflow.notebooks.live import LiveOutput
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
 from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, missing_kernel, read_notebook
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
@@ -63,48 +64,57 @@ def execute(  # noqa: PLR0913 - they do not belong together
     environment: Mapping[str, str],
     secrets: Iterable[str] = (),
     timeout: float = NO_TIMEOUT,
+    memory: int | None = None,
+    made_from: Mapping[str, Any] | None = None,
     start_timeout: float = KERNEL_START_TIMEOUT,
     stop: StopSignal | None = None,
     on_cell: CellCallback | None = None,
     fork_server: ForkServer | None = None,
     confirm: Callable[[], None] | None = None,
+    live: Path | None = None,
 ) -> None:
     """Run `notebook` with `parameters` in a kernel of its own and write the executed notebook to `executed`.
 
-    The kernel works in the folder of `notebook` with the variables of `environment`, and starts sooner with a
-    `fork_server`. `timeout` is for the whole notebook, `start_timeout` for the kernel's start, in seconds. `executed`
-    is written even if the run fails, unless `notebook` cannot be read or `confirm`, called right before, raises.
-    `secrets` are neither in it nor in errors, which call the notebook `label`. Do not call it in an event loop.
+    The kernel works in the folder of `notebook`, and starts sooner with a `fork_server`. `timeout` and `start_timeout`
+    are in seconds, `memory` in bytes. `executed`, with `made_from` in its metadata, is written unless `notebook` cannot
+    be read or `confirm`, called right before, raises. Until then, outputs are in `live`. `secrets` appear nowhere.
 
     Raises
     ------
-    NotebookError
-        If a cell raises, the kernel dies or does not start, the timeout passes, or the notebook exits early.
-    RunStopped, OSError
-        If `stop` is set, or `executed` cannot be written.
+    NotebookError, RunStopped, OSError
+        If the notebook fails, is too slow or too large; if `stop` is set; or if `executed` cannot be written.
 
     """
-    redaction, stop = Redaction(secrets), stop or StopSignal()
-    run = _Run(_read(notebook, label), notebook.parent, environment, start_timeout, on_cell, fork_server, redaction)
+    node, stop = _read(notebook, label, made_from), stop or StopSignal()
+    output = LiveOutput(live, Redaction(secrets), {"notebook": label, "executed": executed.name})
+    run = _Run(node, notebook.parent, environment, start_timeout, on_cell, fork_server, output, memory)
     try:
         run.to_the_end(parameters, _Limits(timeout, stop))
     except Exception as error:  # noqa: BLE001 - any exception fails this run, and no other
-        if not isinstance(error, CellFailedError | _FailedError):
-            stop.raise_if_set()  # it may have caused the error
+        _raise_if_stopped(stop, error)
         raise _explained(error, label, run, parameters) from None
     finally:
         run.write(notebook, executed, confirm)
 
 
-def _read(notebook: Path, label: str) -> nbformat.NotebookNode:
+def _raise_if_stopped(stop: StopSignal, error: Exception) -> None:
+    """Raise RunStopped if `stop` may have caused the error."""
+    if not isinstance(error, CellFailedError | _FailedError):
+        stop.raise_if_set()
+
+
+def _read(notebook: Path, label: str, made_from: Mapping[str, Any] | None) -> nbformat.NotebookNode:
     try:
-        return read_notebook(notebook)
+        node = read_notebook(notebook)
     except InvalidNotebookError as error:
         message = f"{notebook.name} is not a valid notebook: {error}"
         raise NotebookError(label, None, type(error).__name__, message) from error
     except OSError as error:
         message = f"cannot read {notebook.name}: {error.strerror}"
         raise NotebookError(label, None, type(error).__name__, message) from error
+    if made_from is not None:
+        node.metadata["made_from"] = dict(made_from)
+    return node
 
 
 @dataclass(frozen=True)
@@ -159,7 +169,8 @@ class _Run:
     start_timeout: float
     on_cell: CellCallback | None
     fork_server: ForkServer | None
-    redaction: Redaction
+    output: LiveOutput
+    memory: int | None = None
     kernel_name: str = PYTHON_KERNEL
     kernel: Kernel | None = None
     position: int | None = None
@@ -203,27 +214,34 @@ class _Run:
             finally:
                 _complete(record)
                 await kernel.end(grace=grace)
+                record_peak_memory(self.node.metadata, kernel.peak_memory)
 
     async def _run_cells(self, kernel: Kernel, record: NotebookExecutionManager) -> None:
-        connection = await kernel.connect(self.environment, self.folder, start_timeout=self.start_timeout)
+        connection = await kernel.connect(
+            self.environment, self.folder, start_timeout=self.start_timeout, memory=self.memory
+        )
         self.node.metadata["language_info"] = connection.language_info
-        client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name, redaction=self.redaction)
+        client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name, live=self.output)
         client.kc = connection
         try:
-            for index, cell in enumerate(self.node.cells):
-                self.position = index
-                if _is_skipped(cell):
-                    continue
-                if client.asked_to_exit and cell.cell_type == "code" and cell.source.strip():
-                    raise CellFailedError("NotRun", "the notebook exited before this cell")
-                await self._run_cell(index, client, record)
+            with self.output.written():
+                await self._run_each(client, record)
         finally:
             client.settle()
 
+    async def _run_each(self, client: BoundedClient, record: NotebookExecutionManager) -> None:
+        for index, cell in enumerate(self.node.cells):
+            self.position = index
+            if _is_skipped(cell):
+                continue
+            if client.asked_to_exit and cell.cell_type == "code" and cell.source.strip():
+                raise CellFailedError("NotRun", "the notebook exited before this cell")
+            await self._run_cell(index, client, record)
+
     async def _run_cell(self, index: int, client: BoundedClient, record: NotebookExecutionManager) -> None:
         cell = self.node.cells[index]
-        if self.on_cell and (number := self.numbers[index]):
-            self.on_cell(number, max(filter(None, self.numbers)))
+        if number := self.numbers[index]:
+            self._cell_starts(cell, number, max(filter(None, self.numbers)))
         record.cell_start(cell, index)
         try:
             await client.run_cell(cell, index)
@@ -231,7 +249,19 @@ class _Run:
             record.cell_exception(cell, index)
             raise
         finally:
+            self.output.cell_ended()
             record.cell_complete(cell, index)
+
+    def _cell_starts(self, cell: nbformat.NotebookNode, number: int, cells: int) -> None:
+        if self.on_cell:
+            self.on_cell(number, cells)
+        if cell.cell_type == "code":
+            self.output.cell_started(number, cells, first_line_of({"source": self.redaction.of_text(cell.source)}))
+
+    @property
+    def redaction(self) -> Redaction:
+        """What removes the secrets."""
+        return self.output.redaction
 
     @property
     def source(self) -> str:
@@ -262,6 +292,8 @@ class _Run:
         """Return the class and the message to report for `error`."""
         if isinstance(error, _FailedError | CellFailedError):
             return error.error_class, str(error)
+        if self.kernel and self.kernel.out_of_memory:
+            return "OutOfMemory", self.kernel.out_of_memory
         if isinstance(error, DeadKernelError) and self.kernel:
             return "DeadKernelError", f"the kernel died: {self.kernel.death()}"
         return type(error).__name__, str(error)
@@ -278,7 +310,7 @@ def _explained(error: Exception, label: str, run: _Run, parameters: Mapping[str,
         message = f"{message[:LONGEST_MESSAGE]}..."
     message = with_note(message, note)
     cell, code = run.place()
-    is_death = isinstance(error, DeadKernelError | KernelStartError)
+    is_death = isinstance(error, DeadKernelError | KernelStartError) and error_class != "OutOfMemory"
     return NotebookError(label, cell, error_class[:LONGEST_MESSAGE], message, code=code, is_death=is_death)
 
 

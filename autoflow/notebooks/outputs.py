@@ -7,8 +7,9 @@ import nbformat
 from nbclient.exceptions import CellExecutionError
 
 from autoflow.kernels.connection import SCRAP_TYPE, TOO_LONG
+from autoflow.notebooks.live import LiveOutput, amount
 from autoflow.notebooks.redaction import Redaction
-from autoflow.notebooks.terminal import as_shown, moves_cursor
+from autoflow.notebooks.terminal import as_shown, moves_cursor, without_overwritten
 from autoflow.notebooks.widgets import Widgets, model_of
 from autoflow.system.lean_imports import hidden
 
@@ -60,19 +61,19 @@ class CellFailedError(Exception):
 class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
     """Runs cells, and keeps as much of their outputs as `OUTPUT_LIMIT` allows; a line in the cell says what is missing.
 
-    `redaction` removes the secrets from an output before it is cut: a part of one could not be found later.
+    `live` gets all outputs, also those that are not kept. Its redaction removes the secrets from an output before it is
+    cut: a part of one could not be found later.
 
     `asked_to_exit` is whether a cell has ended the notebook, with `quit()` or `sys.exit(0)` for instance, and
     `lost_scrap` whether data glued for other notebooks was left out.
     """
 
-    def __init__(
-        self, *args: Any, limit: int = OUTPUT_LIMIT, redaction: Redaction | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, live: LiveOutput, limit: int = OUTPUT_LIMIT, **kwargs: Any) -> None:
         super().__init__(*args, iopub_timeout=OUTPUT_TIMEOUT, raise_on_iopub_timeout=False, **kwargs)
         self._remaining = limit
         self._limit = limit
-        self._redaction = redaction or Redaction(())
+        self._redaction = live.redaction
+        self._live = live
         self._stream = _Stream(self._redaction)
         self._cost_of_cell = 0
         self._cost_of_display: dict[str, int] = {}
@@ -114,6 +115,7 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
             self.lost_scrap |= _holds_scrap(msg["content"])
             # Programs that read notebooks would fail on it.
             msg["content"] = {**msg["content"], "data": {"text/plain": _TOO_DEEP}, "metadata": {}}
+        self._live.message(msg["msg_type"], msg["content"])
         if msg["msg_type"] == "update_display_data" and not self._pays_for_update(msg["content"]):
             return None
         return super().process_message(msg, cell, cell_index)
@@ -276,14 +278,8 @@ class _Stream:
 
 
 def _without_overwritten(text: str) -> str:
-    """Return a long text, which other text may precede and follow, without what it overwrites itself.
-
-    Before its first carriage return it goes on with a line, and after its last one a line may go on.
-    """
-    if len(text) < LONGEST_UNSETTLED or moves_cursor(text.replace("\r", "")):
-        return text
-    first, last = text.find("\r"), text.rfind("\r")
-    return f"{text[: first + 1]}{as_shown(text[first + 1 : last])}{text[last:]}" if first < last else text
+    """Return a long text without what it overwrites itself."""
+    return text if len(text) < LONGEST_UNSETTLED else without_overwritten(text)
 
 
 def _settled(outputs: Iterable[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
@@ -344,6 +340,7 @@ def _can_be_opened(content: Mapping[str, Any]) -> bool:
 
 
 def _note(left_out: int, limit: int) -> nbformat.NotebookNode:
-    amount = f"{left_out / 1e6:.1f} MB" if left_out >= 100_000 else f"{left_out} characters"
-    text = f"[AutoFlow left out {amount} of this cell's output: a notebook keeps at most {limit / 1e6:g} MB]\n"
+    text = (
+        f"[AutoFlow left out {amount(left_out)} of this cell's output: a notebook keeps at most {limit / 1e6:g} MB]\n"
+    )
     return cast("nbformat.NotebookNode", nbformat.v4.new_output("stream", name="stderr", text=text))

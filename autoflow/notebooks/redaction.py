@@ -40,6 +40,16 @@ _ENCODED = re.compile(r"[\x1b&\\%<*~`\n" + _UNSEEN + "]|_.*_", re.DOTALL)
 
 _ESCAPED = re.compile(r"\\(?:u00|x)([0-9a-fA-F]{2})")
 
+_CHARACTER = r"&#?\w+;|(?:%[0-9a-fA-F]{2})+|\\(?:u00|x)[0-9a-fA-F]{2}|."
+_UNIT = re.compile(rf"(?P<hidden>{_ANSI}|{_UNSEEN_NAMES})|{_CHARACTER}", re.DOTALL)
+_UNIT_OR_TAG = re.compile(rf"(?P<hidden>{_ANSI}|{_UNSEEN_NAMES}|{_TAG})|{_CHARACTER}", re.DOTALL)
+"""One character as it is usually written, or something hidden."""
+
+_UNFINISHED_UNIT = re.compile(
+    r"(?:&#?\w{0,31}|%[0-9a-fA-F]?|\\(?:u0{0,2}|x)?[0-9a-fA-F]?|\x1b(?:\[[0-9;?]*)?|<[^<>]{0,1000})\Z"
+)
+"""The beginning of a unit of several characters."""
+
 _SVG = re.compile(r"(data:image/svg\+xml;base64,)([A-Za-z0-9+/=]+)")
 
 _LONGEST_CHARACTER = 20
@@ -47,6 +57,9 @@ _LONGEST_CHARACTER = 20
 
 SHORTEST_WRAPPED = 40
 """Secrets of at least this many characters are also found if they are wrapped over several lines."""
+
+_LEAST_OF_LONG = 3
+"""How much of the beginning of such a secret a text has to end with to be taken for it, in characters."""
 
 _PLAIN_KEYS = frozenset({"cell_type", "id", "execution_count", "output_type", "name"})
 """Keys of a cell or an output whose values the notebook format defines; a secret may look like one of them."""
@@ -120,6 +133,19 @@ class Redaction:
     def margin(self) -> int:
         """The length of the longest secret, as it is usually written, in characters."""
         return _LONGEST_CHARACTER * len(self._secrets[0]) if self._secrets else 0
+
+    def unfinished(self, text: str) -> int:
+        """Return how many characters at the end of `text`, which has no secrets, may be the beginning of one.
+
+        A few characters do not count where they are a small part of a secret, because most texts end like that.
+        """
+        tail = text.rpartition("[secret]")[2][-self.margin :] if self.margin else ""
+        half = _UNFINISHED_UNIT.search(tail)
+        found = _beginning_at_end(self._forms, tail)
+        if half:
+            whole = _beginning_at_end(self._forms, tail[: half.start()])
+            found = min(found, whole if whole < half.start() else found)
+        return len(tail) - found
 
     def of_value(self, value: Any) -> Any:
         """Return a JSON `value` without the secrets, even if one is spread over a list of lines."""
@@ -214,6 +240,40 @@ def _forms(secret: str) -> set[str]:
         urllib.parse.quote(secret),
         urllib.parse.quote(secret, safe=""),
     }
+
+
+def _beginning_at_end(forms_of_secrets: Mapping[str, Iterable[str]], text: str) -> int:
+    """Return where the beginning of a secret starts with which `text` ends; the length of `text` if it has none."""
+    readings = [_reading(text, pattern) for pattern in (_UNIT, _UNIT_OR_TAG)]
+    line, found = text.rfind("\n") + 1, len(text)
+    for secret, forms in forms_of_secrets.items():
+        is_short = len(secret) < SHORTEST_WRAPPED
+        least = 1 if is_short else SHORTEST_SECRET if text[-1:].isspace() else _LEAST_OF_LONG
+        found = min(found, len(text) - max(_overlap(text, form, least) for form in forms))
+        for words, starts in readings:
+            length = _overlap(words, secret.translate(_WORDLESS), least)
+            if length and not (is_short and starts[-length] < line):
+                found = min(found, starts[-length])
+    return found
+
+
+def _reading(text: str, pattern: re.Pattern[str]) -> tuple[str, list[int]]:
+    """Return the letters and digits that a reader sees in `text`, and where each of them is written."""
+    units = [(unit.start(), _seen(unit)) for unit in pattern.finditer(text)]
+    return "".join(seen for _, seen in units), [start for start, seen in units for _ in seen]
+
+
+def _overlap(text: str, wanted: str, least: int) -> int:
+    """Return how long the longest part of `text` at its end is with which `wanted` begins; 0 if under `least`."""
+    lengths = range(min(len(wanted), len(text)), least - 1, -1)
+    return next((length for length in lengths if text.endswith(wanted[:length])), 0)
+
+
+def _seen(unit: re.Match[str]) -> str:
+    """Return the letters and digits that a reader sees in one unit."""
+    if unit["hidden"]:
+        return ""
+    return _words(unit[0]) if len(unit[0]) > 1 else unit[0].translate(_WORDLESS)
 
 
 def _all_words(text: str) -> str:

@@ -19,6 +19,9 @@ _TOKEN = re.compile(
     r"(?P<text>[^\x1b\r\n\x08]+)|(?P<style>\x1b\[[0-9;:]*m)|\x1b\[(?P<argument>[0-9;?]*)[ -/]*(?P<command>[@-~])"
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|(?P<single>[\r\n\x08])|\x1b[@-Z\\-_78=>]?"
 )
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that do something on a terminal, beside tabs and new lines, or change the direction of text."""
+
 _RESET = re.compile(r"\x1b\[[0;]*m")
 
 
@@ -29,6 +32,25 @@ def as_shown(text: str) -> str:
     terminal = _Terminal()
     terminal.write(text.replace("\r\n", "\n"))
     return terminal.text
+
+
+def without_overwritten(text: str) -> str:
+    """Return a part of a printed text, which goes on before and after it, without what it overwrites itself.
+
+    Before its first carriage return it goes on with a line, and after its last one a line may go on.
+    """
+    first, last = text.find("\r"), text.rfind("\r")
+    if first == last or moves_cursor(text.replace("\r", "")):
+        return text
+    return f"{text[: first + 1]}{as_shown(text[first + 1 : last])}{text[last:]}"
+
+
+def plain(text: str) -> str:
+    """Return `text` as it is left on a terminal, without colours and anything else that a terminal would act on."""
+    shown = as_shown(text)
+    if _CONTROL.search(shown) is None:
+        return shown
+    return _CONTROL.sub("", _TOKEN.sub(lambda found: found["text"] or found["single"] or "", shown))
 
 
 def moves_cursor(text: str) -> bool:

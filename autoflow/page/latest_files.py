@@ -58,6 +58,8 @@ class LatestFiles:
             status = report.stat()
         except FileNotFoundError:
             return
+        if not status.st_size:  # it is damaged: a report is never empty
+            return
         made_of = (report, status.st_size, status.st_mtime_ns)
         if self._copied.get(copy) != made_of and not _is_copy(copy, status):
             copy.parent.mkdir(exist_ok=True)

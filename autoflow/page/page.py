@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ from autoflow.notebooks.redaction import Redaction
 from autoflow.page.banner import banner_html, banner_of
 from autoflow.page.catalogue import YearInList, entry, names_of
 from autoflow.page.content import Reader
+from autoflow.page.data_files import FOLDER_NAME as DATA_FOLDER
 from autoflow.page.data_files import DataFiles
+from autoflow.page.latest_files import FOLDER_NAME as LATEST_FOLDER
 from autoflow.page.latest_files import LatestFiles
 from autoflow.page.links import Unreadable
 from autoflow.page.memory import Memory, Plans
@@ -27,6 +30,7 @@ from autoflow.runs.naming import run_name
 from autoflow.runs.records import WorkflowKey, utc_now
 from autoflow.settings import Settings
 from autoflow.specs import TriggerSpec
+from autoflow.utils import THUMBNAILS_FOLDER, remove_unfinished
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +93,8 @@ class Page:
 
         """
         secrets = self._settings.secrets
+        if self._secrets is None:
+            self._remove_unfinished()
         with self._files.locked() as lock:
             if self._files.stamp != self._memory.stamp or secrets != self._secrets:
                 self._memory = Memory.of_files(self._files) if lock.has_secrets(secrets) else Memory()
@@ -103,6 +109,13 @@ class Page:
         found = [notebook for year in self._memory.years.values() for notebook in year.unreadable]
         found += [notebook for try_out in self._memory.try_outs.values() for notebook in try_out.unreadable]
         return sorted(found, key=lambda notebook: notebook[0].reference_date, reverse=True)[:most]
+
+    def _remove_unfinished(self) -> None:
+        """Remove what killed processes have left."""
+        reports = self._settings.reports_dir
+        for folder in (self._settings.outputs_dir / DATA_FOLDER, reports / LATEST_FOLDER, reports / THUMBNAILS_FOLDER):
+            with suppress(OSError):
+                remove_unfinished(folder)
 
     def _write(self, view: View, now: datetime.datetime, redaction: Redaction) -> None:
         """Write the data files, then the page, then remove the data files that it does not need any more."""

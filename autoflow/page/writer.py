@@ -104,6 +104,10 @@ class PageWriter:
         """Update the page soon."""
         self._thread.wake()
 
+    def outputs_deleted(self) -> None:
+        """Update the page soon."""
+        self._thread.wake()
+
     def follow(self, triggers: Sequence[TriggerSpec], cdr_types: Sequence[str] | None = None) -> None:
         """Use `triggers` from now on to decide the status of dates, for which data of `cdr_types` count (None: all)."""
         self._is_following = True

@@ -8,7 +8,7 @@ from autoflow.parser.inputs_folder import InputsFolder
 from autoflow.parser.places import show_place
 from autoflow.parser.problems import Problems
 from autoflow.parser.wording import did_you_mean, nearest, show
-from autoflow.specs import RESERVED_NAMES
+from autoflow.specs import RESERVED_NAMES, NotifySpec
 
 
 def check_triggers(
@@ -26,6 +26,7 @@ def check_triggers(
         found = named.get(trigger.workflow_name, [])
         if trigger.workflow_name and len(found) == 1:
             _check_parameters(trigger, found[0], folder=folder, problems=problems)
+            _check_attached(trigger, found[0], problems)
         elif trigger.workflow_name and not found:
             _report_unknown(trigger, named, problems)
     _check_repeats(triggers, problems)
@@ -82,6 +83,16 @@ def _are_sources_known(workflow: WorkflowDraft, problems: Problems) -> bool:
     place = (*workflow.place, "notebooks")
     places = [(*place, notebook.label, "parameters") for notebook in workflow.notebooks]
     return not problems.is_broken(place) and not any(map(problems.is_broken_within, places))
+
+
+def _check_attached(trigger: TriggerDraft, workflow: WorkflowDraft, problems: Problems) -> None:
+    """Report an entry that attaches reports to messages which its workflow does not make."""
+    notify: NotifySpec = trigger.options.get("notify", NotifySpec())
+    made = {each for notebook in workflow.notebooks if notebook.output for each in notebook.output.formats}
+    has_broken = problems.is_broken_within((*workflow.place, "notebooks"))
+    if notify.success and notify.attach is not None and notify.attach not in made and not has_broken:
+        message = f"no notebook of workflow {show(workflow.name)} has an 'output' with the format {notify.attach}"
+        problems.add((*trigger.place, "notify", "attach"), message)
 
 
 def _check_repeats(triggers: Iterable[TriggerDraft], problems: Problems) -> None:

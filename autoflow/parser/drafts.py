@@ -4,14 +4,24 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from autoflow.dates.intervals import IntervalEnds
 from autoflow.parser.places import Place
-from autoflow.specs import OVERRIDABLE_NAMES, RESERVED_NAMES, Json, NotebookSpec, SensorSpec, TriggerSpec, WorkflowSpec
+from autoflow.specs import (
+    OVERRIDABLE_NAMES,
+    RESERVED_NAMES,
+    Json,
+    KeepSpec,
+    NotebookSpec,
+    SensorSpec,
+    TriggerSpec,
+    WorkflowSpec,
+)
 
 _MOST_CYCLES = 20
 
@@ -25,6 +35,7 @@ class WorkflowDraft:
     notebooks: tuple[NotebookSpec, ...]
     title: str | None = None
     description: str | None = None
+    keep: KeepSpec = field(default_factory=KeepSpec)
 
     @cached_property
     def labels(self) -> frozenset[str]:
@@ -63,15 +74,22 @@ class WorkflowDraft:
             del graph[cycle[-2]][cycle[-1]]
         return cycles
 
-    def spec(self) -> WorkflowSpec:
-        """Return the spec, with each notebook after those it depends on."""
-        labelled = {notebook.label: notebook for notebook in self.notebooks}
+    def spec(self, private: AbstractSet[str] = frozenset()) -> WorkflowSpec:
+        """Return the spec, with each notebook after those it depends on.
+
+        `private` are the names of all secrets that only the notebooks that list them get.
+        """
+        labelled = {
+            notebook.label: replace(notebook, hidden=tuple(sorted(private - {*notebook.secrets})))
+            for notebook in self.notebooks
+        }
         order = TopologicalSorter(self._dependencies()).static_order()
         return WorkflowSpec(
             name=self.name,
             notebooks=tuple(labelled[label] for label in order),
             title=self.title,
             description=self.description,
+            keep=self.keep,
         )
 
     def _dependencies(self) -> dict[str, dict[str, None]]:

@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,6 +14,7 @@ from autoflow.dates.periods import Every
 from autoflow.dates.stencil import DateStencil
 from autoflow.parser import values
 from autoflow.parser.drafts import Choice, TriggerDraft
+from autoflow.parser.follow_ups import FollowUpReader
 from autoflow.parser.places import Place
 from autoflow.parser.reader import Reader
 from autoflow.parser.schemas import TriggerSchema
@@ -30,11 +31,15 @@ _COMPLETENESS = ("enough", "longest_gap", "wait")
 
 @dataclass(frozen=True, kw_only=True)
 class SensorKeys:
-    """What the keys of the sensor mean for its entries."""
+    """What the keys of the sensor mean for its entries.
+
+    `recipients` are the names that entries can give for messages; None if they are unknown, and any name is valid.
+    """
 
     cdr_types: Sequence[str] | None = None
     interval_ends: IntervalEnds = IntervalEnds.INCLUDED
     timezone: str = "UTC"
+    recipients: Collection[str] | None = None
 
 
 def read_entries(items: Sequence[object], place: Place, reader: Reader, sensor: SensorKeys) -> tuple[TriggerDraft, ...]:
@@ -123,6 +128,13 @@ class _EntryReader:
         given = {name: keys.pop(name) for name in _COMPLETENESS if name in keys}
         if given:
             keys["needs"] = self._needs(given)
+        follow_ups = FollowUpReader(
+            self.place, self.reader, zone=self.sensor.timezone, recipients=self.sensor.recipients
+        )
+        if "deadline" in keys:
+            keys["deadline"] = follow_ups.deadline(keys["deadline"])
+        if "notify" in keys:
+            keys["notify"] = follow_ups.notify(keys["notify"])
         self._check_together(keys)
         return keys
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 from autoflow.dates.intervals import IntervalEnds
 from autoflow.dates.periods import MOST_PERIODS_AWAY, Every
 from autoflow.dates.stencil import MAX_OFFSET_DAYS
-from autoflow.parser.values import MOST_DAYS
-from autoflow.settings.checks import MAX_SECONDS
+from autoflow.parser.values import MEMORY_PATTERN, MOST_DAYS
+from autoflow.settings.checks import MAX_SECONDS, MOST_DAYS_KEPT
 from autoflow.specs import CDR_TYPES, RESERVED_NAMES, OnChange, Order, ReportFormat
 
 TEXT: Final = {"type": "string", "pattern": r"^.*\S.*$"}
@@ -21,6 +21,7 @@ LABEL: Final = {"type": "string", "pattern": r"^[^\s!-,/:-@\[-^`{-~]{1,60}$"}
 SECONDS: Final = {"type": "number", "minimum": 0, "maximum": MAX_SECONDS}
 POSITIVE_SECONDS: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_SECONDS}
 DAYS: Final = {"type": "integer", "minimum": 0, "maximum": MOST_DAYS}
+DAYS_KEPT: Final = {"type": "integer", "minimum": 1, "maximum": MOST_DAYS_KEPT}
 DATE: Final = {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
 ENOUGH: Final = {
     "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^(100|\d{1,2}|\d{1,2}\.\d{1,6})%$"}]
@@ -37,8 +38,20 @@ CHOICES: Final = {
     "additionalProperties": {"type": "array", "minItems": 1, "items": {"type": ["string", "number", "boolean"]}},
 }
 
-_FORMAT: Final = {"enum": [*map(str, ReportFormat)]}
-REPORT_FORMATS: Final = {"anyOf": [_FORMAT, {"type": "array", "minItems": 1, "uniqueItems": True, "items": _FORMAT}]}
+MEMORY: Final = {"type": "string", "pattern": f"^{MEMORY_PATTERN}$"}
+SECRETS: Final = {
+    "type": "array",
+    "minItems": 1,
+    "uniqueItems": True,
+    "items": {"type": "string", "pattern": r"^[A-Za-z_]\w*$"},
+}
+POOLS: Final = {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}}
+
+TIME: Final = {"type": "string", "pattern": r"^([01]?\d|2[0-3]):[0-5]\d$"}
+NAMES: Final = {"anyOf": [TEXT, {"type": "array", "minItems": 1, "uniqueItems": True, "items": TEXT}]}
+
+FORMAT: Final = {"enum": [*map(str, ReportFormat)]}
+REPORT_FORMATS: Final = {"anyOf": [FORMAT, {"type": "array", "minItems": 1, "uniqueItems": True, "items": FORMAT}]}
 
 _DAY: Final[list[dict[str, Any]]] = [
     DATE,

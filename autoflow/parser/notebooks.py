@@ -1,7 +1,7 @@
 """Read the notebooks of a workflow, with the files they name."""
 
 import keyword
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from autoflow.notebooks.parameters import normal_name
@@ -9,14 +9,16 @@ from autoflow.notebooks.reading import HOW_TO_TAG, DeclaredParameters
 from autoflow.parser.inputs_folder import InputsFolder
 from autoflow.parser.places import Place
 from autoflow.parser.problems import Problems
-from autoflow.parser.reader import Reader
+from autoflow.parser.reader import Reader, is_null
 from autoflow.parser.schemas import NotebookSchema, OutputSchema
-from autoflow.parser.values import report_format, source
+from autoflow.parser.values import report_format, secret_name, source
 from autoflow.parser.wording import did_you_mean, show
-from autoflow.specs import NO_TIMEOUT, RESERVED_NAMES, NotebookSpec, OutputSpec, ReportFormat
+from autoflow.specs import NO_TIMEOUT, RESERVED_NAMES, NotebookSpec, OutputSpec, PoolSpec, ReportFormat
 
 
-def read_notebook(value: object, place: Place, *, reader: Reader, folder: InputsFolder) -> NotebookSpec:
+def read_notebook(
+    value: object, place: Place, *, reader: Reader, folder: InputsFolder, pools: Mapping[str, PoolSpec]
+) -> NotebookSpec:
     """Read the notebook at `place`, whose last key is its label; leave wrong or missing parts empty."""
     label = str(place[-1])
     _check_label(label, place, reader.problems)
@@ -33,13 +35,18 @@ def read_notebook(value: object, place: Place, *, reader: Reader, folder: Inputs
         output=_read_output(keys["output"], (*place, "output"), reader=reader, folder=folder)
         if "output" in keys
         else None,
-        timeout=NO_TIMEOUT if _is_null(value, "timeout") else keys.get("timeout"),
+        timeout=NO_TIMEOUT if is_null(value, "timeout") else keys.get("timeout"),
+        memory=keys.get("memory"),
+        pool=_pool(keys["pool"], (*place, "pool"), pools, reader.problems) if "pool" in keys else None,
+        secrets=tuple(reader.distinct(secret_name, keys["secrets"], (*place, "secrets"))) if "secrets" in keys else (),
     )
 
 
-def _is_null(value: object, key: str) -> bool:
-    """Return whether `key` is given without a value, which is not the same as its absence."""
-    return isinstance(value, dict) and value.get(key, "") is None
+def _pool(name: str, place: Place, pools: Mapping[str, PoolSpec], problems: Problems) -> PoolSpec | None:
+    if name not in pools:
+        hint = did_you_mean(name, pools) or f"; add 'pools: {{{name}: 1}}' to the file"
+        problems.add(place, f"unknown pool {show(name)}{hint}")
+    return pools.get(name)
 
 
 def _check_label(label: str, place: Place, problems: Problems) -> None:

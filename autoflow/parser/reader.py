@@ -72,3 +72,8 @@ class Reader:
                 known[meant] = value[key]
                 self.problems.places.add_misspelt((*place, meant), key)
         return known
+
+
+def is_null(value: object, key: str) -> bool:
+    """Return whether `key` of a mapping is given without a value, which is not the same as its absence."""
+    return isinstance(value, dict) and value.get(key, "") is None

@@ -82,6 +82,37 @@ class NotebookSchema(Keys):
         forms.POSITIVE_SECONDS,
         "How long the notebook may run, in seconds; null means no limit. Default: AUTOFLOW_NOTEBOOK_TIMEOUT.",
     )
+    memory = Key(
+        values.memory,
+        forms.MEMORY,
+        "How much memory the notebook and all processes that it starts may use together, such as 4G. "
+        "Default: no limit.",
+    )
+    pool = Key(values.text, forms.TEXT, "The pool of the notebook: at most so many notebooks of a pool run at a time.")
+    secrets = Key(
+        values.nonempty_list,
+        forms.SECRETS,
+        "Docker secrets or environment variables that only notebooks that list them get.",
+    )
+
+
+class KeepSchema(Keys):
+    """How long the outputs of a workflow are kept."""
+
+    together: ClassVar[Form] = {"minProperties": 1}
+
+    notebooks = Key(
+        values.kept_days,
+        forms.DAYS_KEPT,
+        "How many days after the end of a run its executed notebooks are kept; null means forever. "
+        "Default: AUTOFLOW_KEEP_NOTEBOOKS.",
+    )
+    reports = Key(
+        values.kept_days,
+        forms.DAYS_KEPT,
+        "How many days after the end of a run its reports are kept; null means forever. "
+        "Default: AUTOFLOW_KEEP_REPORTS.",
+    )
 
 
 class WorkflowSchema(Keys):
@@ -100,6 +131,34 @@ class WorkflowSchema(Keys):
         },
         "The notebooks of the workflow. Each has a label that you choose.",
         required=True,
+    )
+    keep = Key(
+        values.nonempty_mapping,
+        {"schema": KeepSchema},
+        "How many days the outputs of the workflow are kept: {notebooks: 90, reports: 3650}. Dates stay done.",
+    )
+
+
+class DeadlineSchema(Keys):
+    """By when a date has to be done."""
+
+    days = Key(values.days, forms.DAYS, "How many days after the reference date.", required=True)
+    at = Key(values.time_of_day, forms.TIME, "The time of the day, in the sensor's time zone: '09:00'. Default: 00:00.")
+
+
+class NotifySchema(Keys):
+    """Who gets messages; `success` and `failure` are one name or a list of names."""
+
+    together: ClassVar[Form] = {"minProperties": 1, "dependencies": {"attach": ["success"]}}
+
+    success = Key(values.any_value, forms.NAMES, "Who gets reports: names in AUTOFLOW_NOTIFY_URLS.")
+    failure = Key(
+        values.any_value,
+        forms.NAMES,
+        "Who hears of failures and missed deadlines. Default: the URLs in AUTOFLOW_NOTIFY_URLS without a name.",
+    )
+    attach = Key(
+        values.report_format, forms.FORMAT, "The format of the reports to attach, where the service takes files."
     )
 
 
@@ -164,6 +223,12 @@ class TriggerSchema(Keys):
         forms.ON_CHANGE,
         "What happens if a day that a run has used arrives or changes later. Default: ignore.",
     )
+    deadline = Key(
+        values.mapping,
+        {"schema": DeadlineSchema},
+        "By when a date has to be done; if it is not, 'failure' of 'notify' gets a message.",
+    )
+    notify = Key(values.nonempty_mapping, {"schema": NotifySchema}, "Who gets messages about this entry.")
     retry_delay = Key(
         values.seconds,
         forms.SECONDS,
@@ -171,7 +236,7 @@ class TriggerSchema(Keys):
         "Default: 60.",
     )
     max_attempts = Key(
-        values.attempts,
+        values.at_least_one,
         {"type": "integer", "minimum": 1},
         "AutoFlow gives up on a date after this many failed attempts. Default: 5.",
     )
@@ -220,6 +285,9 @@ class FileSchema(Keys):
         {"type": "array", "minItems": 1, "items": {"schema": WorkflowSchema}},
         "The workflows: sets of notebooks that depend on each other.",
         required=True,
+    )
+    pools = Key(
+        values.mapping, forms.POOLS, "How many notebooks of each pool may run at a time, over all workflows: {name: 2}."
     )
     available_dates_sensor = Key(
         values.mapping, {"schema": SensorSchema}, "For which dates the workflows run.", required=True

@@ -14,14 +14,23 @@ from autoflow.dates.intervals import IntervalEnds
 from autoflow.dates.periods import Every
 from autoflow.parser.cron import cron_problem
 from autoflow.parser.wording import alternatives, did_you_mean, show
-from autoflow.settings.checks import MAX_SECONDS
+from autoflow.settings import HIDDEN_FROM_KERNELS
+from autoflow.settings.checks import MAX_SECONDS, MOST_DAYS_KEPT
 from autoflow.specs import CDR_TYPES, RESERVED_NAMES, Json, OnChange, Order, ReportFormat
 from autoflow.utils import as_yaml
 
 MOST_DAYS = 3_650
 """How many days an entry can wait for data, at most."""
 
+LEAST_MEMORY = 100 * 1024 * 1024
+"""The lowest limit for the memory of a notebook, in bytes."""
+
+MEMORY_PATTERN = r"(\d{1,6}(?:\.\d{1,3})?)([KMGT])"
+"""An amount of memory, as a regular expression."""
+
+_SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 _LABEL = re.compile(r"[\w.-]{1,60}")
+_TIME_OF_DAY = re.compile(r"([01]?[0-9]|2[0-3]):[0-5][0-9]", re.ASCII)
 _NOT_IN_LABEL = re.compile(r"[^\w.-]+")
 
 
@@ -88,10 +97,39 @@ def positive_seconds(value: object) -> float:
     return seconds(value)
 
 
-def attempts(value: object) -> int:
+def memory(value: object) -> int:
+    """Accept an amount of memory; return it in bytes."""
+    match = re.fullmatch(MEMORY_PATTERN, value) if isinstance(value, str) else None
+    if match is None:
+        raise UnexpectedValueError("an amount of memory such as 500M or 4G", value)
+    size = int(float(match[1]) * 1024 ** ("KMGT".index(match[2]) + 1))
+    if size < LEAST_MEMORY:
+        raise ValueError(f"{value} is too little: a notebook that does nothing uses about 100M")
+    return size
+
+
+def secret_name(value: object) -> str:
+    """Accept the name of a secret that some notebooks get and others do not."""
+    if not isinstance(value, str) or not _SECRET_NAME.fullmatch(value):
+        raise UnexpectedValueError("the name of a docker secret or an environment variable", value)
+    if value == "FLOWAPI_TOKEN":
+        raise ValueError("FLOWAPI_TOKEN cannot be listed: every notebook gets it")
+    if value in HIDDEN_FROM_KERNELS:
+        raise ValueError(f"{value} cannot be listed: only AutoFlow itself may have it")
+    return value
+
+
+def at_least_one(value: object) -> int:
     """Accept a whole number from 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UnexpectedValueError("a whole number of at least 1", value)
+    return value
+
+
+def kept_days(value: object) -> int:
+    """Accept a number of days from 1 to `MOST_DAYS_KEPT`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_DAYS_KEPT:
+        raise UnexpectedValueError(f"a whole number of days from 1 to {MOST_DAYS_KEPT}, or null", value)
     return value
 
 
@@ -163,6 +201,13 @@ def days(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_DAYS:
         raise UnexpectedValueError(f"a whole number of days from 0 to {MOST_DAYS}", value)
     return value
+
+
+def time_of_day(value: object) -> dt.time:
+    """Accept a time of day in hours and minutes, such as ``09:00``."""
+    if not isinstance(value, str) or not _TIME_OF_DAY.fullmatch(value):
+        raise UnexpectedValueError("a time of day such as '09:00', from '00:00' to '23:59'", value)
+    return dt.time.fromisoformat(value.zfill(5))
 
 
 def timezone(value: object) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from autoflow.runs.records import RunKey
 from autoflow.runs.stuck import StuckRun
+from autoflow.runs.workers import ClusterState
 
 MOST_DETAILS = 20
 """The highest number of mistakes or dates that are listed for a condition."""
@@ -18,6 +19,12 @@ FAILED_TICKS = 2
 PREFECT_PATIENCE = datetime.timedelta(minutes=10)
 """How long the Prefect API may be silent: the daemon restarts its own server meanwhile, and waits for another one."""
 
+
+CLUSTER_PATIENCE = datetime.timedelta(minutes=1)
+"""How long a cluster may lack its scheduler or workers: that long, restarts and upgrades may take."""
+
+EXPIRY_NOTICE = datetime.timedelta(days=14)
+"""How long before a certificate expires somebody has to renew it."""
 
 SQLITE_PATIENCE = datetime.timedelta(minutes=2)
 """How long a SQLite file may fail: it may be locked, but unlike a server it does not come back on its own."""
@@ -34,6 +41,9 @@ class Need(enum.Enum):
     STUCK = ("stuck runs", "a run seems stuck", "no longer stuck")
     DISK = ("disk", "a disk is full or nearly full", "the disks have room again")
     DATABASE = ("database", "the database of runs cannot be used", "the database of runs can be used again")
+    CLUSTER = ("cluster", "the cluster executes no notebooks", "the cluster executes notebooks again")
+    WORKERS = ("cluster", "workers are left out", "all workers of the cluster get notebooks again")
+    CERTIFICATES = ("cluster", "a certificate expires", "the certificates of the cluster are renewed")
     START = ("daemon", "the daemon cannot start", "the daemon has started")
     GIVEN_UP = ("given up", "dates were given up", "no date is given up")
 
@@ -119,7 +129,8 @@ def next_standing(before: Standing | None, error: str | None, now: datetime.date
 class Facts:
     """What only the daemon can find out; each is None until it knows.
 
-    `database` identifies the file of the run store that it uses.
+    `database` identifies the file of the run store that it uses. `cluster` is whether notebooks can run on the cluster
+    in `cluster_state`; None without a cluster.
     """
 
     workflows_file: Standing | None = None
@@ -131,21 +142,35 @@ class Facts:
     disk: Standing | None = None
     database_file: Standing | None = None
     database: str | None = None
+    cluster: Standing | None = None
+    cluster_state: ClusterState | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the facts as plain values."""
         standings = {name: _standing_as_json(getattr(self, name)) for name in _STANDINGS}
-        return standings | {"database": self.database}
+        cluster_state = self.cluster_state.as_json() if self.cluster_state else None
+        return standings | {"database": self.database, "cluster_state": cluster_state}
 
     @classmethod
     def of_json(cls, content: Mapping[str, Any]) -> Self:
         """Return the facts in `content`; what is missing or broken is unknown."""
         standings = {name: _standing_of_json(content.get(name)) for name in _STANDINGS}
         database = content.get("database")
-        return cls(**standings, database=database if isinstance(database, str) else None)
+        cluster_state = ClusterState.of_json(content.get("cluster_state"))
+        return cls(**standings, database=database if isinstance(database, str) else None, cluster_state=cluster_state)
 
 
-_STANDINGS = ("workflows_file", "token", "flowapi", "ticks", "prefect", "run_store", "disk", "database_file")
+_STANDINGS = (
+    "workflows_file",
+    "token",
+    "flowapi",
+    "ticks",
+    "prefect",
+    "run_store",
+    "disk",
+    "database_file",
+    "cluster",
+)
 
 
 def _standing_as_json(standing: Standing | None) -> dict[str, Any] | None:
@@ -227,6 +252,9 @@ def attention(
         *(stuck_condition(run, name) for run in sights.stuck or ()),
         _disk(sights.disk, facts.disk),
         _database(facts, sights, now, patience),
+        _cluster(facts.cluster, facts.cluster_state, now),
+        _workers(facts.cluster, facts.cluster_state, now),
+        _certificates(facts.cluster_state, now),
     ]
     return Attention(conditions=tuple(condition for condition in found if condition), fine=_fine(facts, sights, file))
 
@@ -248,6 +276,12 @@ def _fine(facts: Facts, sights: Sights, file: Standing | None) -> frozenset[Need
         good.add(Need.DISK)
     if sights.stuck is not None:
         good.add(Need.STUCK)
+    if facts.cluster is None or facts.cluster.is_good:
+        good.add(Need.CLUSTER)
+        if facts.cluster_state is None or not facts.cluster_state.refused:
+            good.add(Need.WORKERS)
+    # Whether it expires soon is a condition or not.
+    good.add(Need.CERTIFICATES)
     return frozenset(good)
 
 
@@ -375,6 +409,44 @@ def stuck_condition(run: StuckRun, name: Callable[[RunKey], str]) -> Condition:
 
 def _disk(problem: str | None, standing: Standing | None) -> Condition | None:
     return Condition(need=Need.DISK, reason=problem, since=_failing_since(standing)) if problem else None
+
+
+def _cluster(standing: Standing | None, state: ClusterState | None, now: datetime.datetime) -> Condition | None:
+    if state is None or standing is None or standing.error is None or now - standing.since < CLUSTER_PATIENCE:
+        return None
+    hint = (
+        "start one, or see why they are left out" if state.is_connected else "see whether it runs, and AutoFlow's log"
+    )
+    return Condition(
+        need=Need.CLUSTER,
+        reason=standing.error,
+        what_to_do=f"{hint}; until then, runs wait",
+        since=standing.since,
+        details=bounded(state.lines),
+    )
+
+
+def _workers(standing: Standing | None, state: ClusterState | None, now: datetime.datetime) -> Condition | None:
+    refused = [worker for worker in state.refused if now - worker.since >= CLUSTER_PATIENCE] if state else []
+    if state is None or not refused or (standing and not standing.is_good):
+        return None
+    return Condition(
+        need=Need.WORKERS,
+        reason=f"{len(refused)} of {len(state.workers)} workers {'gets' if len(refused) == 1 else 'get'} no notebooks",
+        what_to_do="they get some again once that is put right",
+        since=min(worker.since for worker in refused),
+        details=bounded(state.lines),
+    )
+
+
+def _certificates(state: ClusterState | None, now: datetime.datetime) -> Condition | None:
+    if state is None or state.expiry is None or state.expiry - now > EXPIRY_NOTICE:
+        return None
+    return Condition(
+        need=Need.CERTIFICATES,
+        reason=f"the certificate of this daemon for the cluster expires on {state.expiry:%Y-%m-%d}, then nothing runs",
+        what_to_do="renew those of all services: see 'Renew certificates' in the documentation",
+    )
 
 
 def _failing_since(standing: Standing | None) -> datetime.datetime | None:

@@ -2,7 +2,7 @@
 
 import datetime
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from autoflow.dates.periods import last_days
@@ -24,8 +24,15 @@ class Reprocess(enum.StrEnum):
     """None: only dates that have neither succeeded nor failed."""
     FAILED = "failed"
     """Only dates that failed, were given up or were cancelled."""
+    OUTDATED = "outdated"
+    """Only dates that are done, and whose notebooks have changed since."""
     ALL = "all"
     """All dates, including those that are done."""
+
+    @property
+    def is_again(self) -> bool:
+        """Whether dates are run that are done."""
+        return self in {Reprocess.OUTDATED, Reprocess.ALL}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,23 +82,32 @@ def _without_bounds(trigger: TriggerSpec) -> TriggerSpec:
 
 def wanted_dates(
     plans: Iterable[TriggerPlan],
-    *,
     first: datetime.date,
     last: datetime.date,
+    *,
     reprocess: Reprocess,
     newest_first: bool = False,
+    outdated: Collection[RunKey] = (),
 ) -> list[WantedDate]:
-    """Return the dates to run from `first` to `last`, both included, whose stencil is available."""
+    """Return the dates to run from `first` to `last`, both included, whose stencil is available.
+
+    `outdated` are the keys of the dates that are done and whose notebooks have changed since; they start with the
+    newest, so that readers see the effect first.
+    """
     wanted = [
-        WantedDate(trigger=plan.trigger, date=each.date, again=reprocess is Reprocess.ALL)
+        WantedDate(trigger=plan.trigger, date=each.date, again=reprocess.is_again)
         for plan in plans
         for each in plan.dates
-        if first <= each.date <= last and _is_wanted(each, reprocess)
+        if first <= each.date <= last and _is_wanted(plan.trigger, each, reprocess, outdated)
     ]
-    return sorted(wanted, key=lambda each: each.date, reverse=newest_first)
+    is_reversed = newest_first or reprocess is Reprocess.OUTDATED
+    return sorted(wanted, key=lambda each: each.date, reverse=is_reversed)
 
 
-def _is_wanted(planned: PlannedDate, reprocess: Reprocess) -> bool:
+def _is_wanted(trigger: TriggerSpec, planned: PlannedDate, reprocess: Reprocess, outdated: Collection[RunKey]) -> bool:
+    if reprocess is Reprocess.OUTDATED:
+        is_done = planned.status is DateStatus.DONE
+        return is_done and WorkflowKey.of_trigger(trigger).on(planned.date) in outdated
     if reprocess is Reprocess.ALL:
         return planned.status in {DateStatus.DONE, *UNDONE}
     if reprocess is Reprocess.FAILED:

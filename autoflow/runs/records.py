@@ -53,6 +53,11 @@ class RunState(enum.StrEnum):
         return self is RunState.SUCCEEDED
 
     @property
+    def has_succeeded(self) -> bool:
+        """Whether the run itself succeeded, even if a newer one counts instead."""
+        return self in {RunState.SUCCEEDED, RunState.SUPERSEDED}
+
+    @property
     def is_failure(self) -> bool:
         """Whether a notebook or a report failed."""
         return self is RunState.FAILED
@@ -68,6 +73,11 @@ class RunState(enum.StrEnum):
         was_stopped = f"been {self}"
         more = {RunState.SUPERSEDED: "succeeded, and a newer run counts instead"}
         return was_stopped if self.is_stopped else more.get(self, str(self))
+
+    @property
+    def is_crash(self) -> bool:
+        """Whether the process or the machine that executed the run is gone."""
+        return self is RunState.CRASHED
 
     @property
     def is_stopped(self) -> bool:
@@ -201,6 +211,9 @@ class RunRecord:
     were pruned. `holder` names the process that executed the run. `cancel_asked_at` is when someone asked to cancel it.
     `label` is that of its entry when it started. `missing_days` counts the days of its stencil that were missing then;
     None if that is unknown. `is_try_out`: a user started it with parameters that no entry had then.
+    `made_from` has the sources of its notebooks by their labels (`notebooks`), the state of the inputs folder in git
+    (`git`), the `version` of AutoFlow and that of `python`, and the digest of the list of `packages`; None if that is
+    unknown.
     """
 
     id: int
@@ -220,6 +233,7 @@ class RunRecord:
     label: str | None = None
     missing_days: int | None = None
     is_try_out: bool = False
+    made_from: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

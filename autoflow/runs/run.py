@@ -1,9 +1,10 @@
 """A run: a workflow for a date, the outputs of its notebooks, and how it ended."""
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from autoflow.dates.intervals import DateInterval
 from autoflow.dates.periods import Every, describe_period
@@ -72,15 +73,22 @@ class NotebookOutputs:
     reports: tuple[Path, ...] = ()
 
 
+def executed_notebooks(outputs: Iterable[Mapping[str, Any]]) -> list[Path]:
+    """Return the executed notebooks among recorded outputs; those that are no longer kept are missing."""
+    return [Path(each["notebook"]) for each in outputs if "notebook" in each]
+
+
 @dataclass
 class Outcome:
     """Outputs and errors of the notebooks of a run, by label; a notebook without either was not run.
 
-    `seconds` is how long each took with its reports.
+    `sources` has what each of them is made from, see `NotebookSource`; `seconds` is how long each took with its
+    reports.
     """
 
     outputs: dict[str, NotebookOutputs] = field(default_factory=dict)
     errors: dict[str, AutoflowError] = field(default_factory=dict)
+    sources: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property

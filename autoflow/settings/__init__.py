@@ -2,9 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import quote, unquote, unquote_plus
 
 from get_secret_or_env_var import environ as environ_with_secrets
@@ -32,7 +32,9 @@ CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
 PRELOAD = ("pandas", "matplotlib.pyplot", "scrapbook", "flowclient")
 """The modules that are preloaded for notebooks, where they are installed."""
 
-OWN_SECRETS = frozenset({"AUTOFLOW_DB_PASSWORD", "AUTOFLOW_DB_URI", "AUTOFLOW_NOTIFY_URLS", "PREFECT__DB_URI"})
+OWN_SECRETS = frozenset(
+    {"AUTOFLOW_DASK_CERT", "AUTOFLOW_DB_PASSWORD", "AUTOFLOW_DB_URI", "AUTOFLOW_NOTIFY_URLS", "PREFECT__DB_URI"}
+)
 """Environment variables with secrets that only AutoFlow itself needs."""
 
 PREFECT_SECRETS = frozenset(
@@ -46,6 +48,9 @@ PREFECT_SECRETS = frozenset(
 )
 """Environment variables with secrets for Prefect."""
 
+UNNAMED = ""
+"""The name under which URLs for messages are that have none."""
+
 HIDDEN_FROM_KERNELS = OWN_SECRETS | PREFECT_SECRETS
 """Environment variables with secrets that notebooks do not need."""
 
@@ -57,8 +62,8 @@ def _named(name: str, description: str, default: Any = ..., **options: Any) -> A
     return Field(validation_alias=name, description=description, **options)
 
 
-class Settings(BaseSettings):
-    """AutoFlow's settings; paths are absolute, and durations are in seconds.
+class SchedulerSettings(BaseSettings):
+    """The settings that the scheduler of a cluster needs, which every service has; durations are in seconds.
 
     Each is looked for under its name: a variable or, where it is only in config.toml, a key. Descriptions are for the
     documentation, and for the messages about settings that are missing. `environ` is what the settings were read from.
@@ -67,123 +72,30 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", validate_default=False, hide_input_in_errors=True)
 
     config_file: checks.AbsolutePath = _named(CONFIG_FILE, "a TOML file with settings", CONFIG_DIR / "config.toml")
-    inputs_dir: Annotated[checks.InputsFolder, ConfigKey("inputs.inputs_dir", "$AUTOFLOW_INPUTS_DIR")] = _named(
-        "AUTOFLOW_INPUTS_DIR", "the folder with workflows.yml and the notebooks"
-    )
-    notebooks_dir: Annotated[
-        checks.FolderInUri, ConfigKey("outputs.notebooks_dir", "$AUTOFLOW_OUTPUTS_DIR/notebooks")
-    ] = _named("outputs.notebooks_dir", "the folder for executed notebooks")
-    reports_dir: Annotated[checks.Folder, ConfigKey("outputs.reports_dir", "$AUTOFLOW_OUTPUTS_DIR/reports")] = _named(
-        "outputs.reports_dir", "the folder for reports"
-    )
-    outputs_dir: checks.FolderInUri = _named(
-        "AUTOFLOW_OUTPUTS_DIR",
-        "the folder for executed notebooks, reports and AutoFlow's own databases",
-        default_factory=lambda settings: settings["notebooks_dir"].parent,
-        validate_default=True,
-    )
-    flowapi_url: Annotated[checks.FlowApiUrl, ConfigKey("flowapi_url", "$FLOWAPI_URL")] = _named(
-        "FLOWAPI_URL", "the address of FlowAPI, such as https://flowapi.example.org:9090"
-    )
-    token_file: checks.AbsolutePath | None = _named("FLOWAPI_TOKEN_FILE", "a file with the access token", None)
-    flowapi_token: checks.Token = _named("FLOWAPI_TOKEN", "the access token for FlowAPI", "", validate_default=True)
-    flowapi_timeout: Annotated[float, seconds(above=0)] = _named(
-        "AUTOFLOW_FLOWAPI_TIMEOUT", "how long FlowAPI may take to answer", 60.0
-    )
-    ssl_certificate: checks.Certificate | None = _named(
-        "SSL_CERTIFICATE_FILE", "the certificate to trust, for a FlowAPI behind a private one", None
-    )
     log_level: Annotated[checks.LogLevel, ConfigKey("logging.level", "$AUTOFLOW_LOG_LEVEL")] = _named(
         "AUTOFLOW_LOG_LEVEL", "the lowest level that is logged", "INFO"
     )
     log_format: checks.LogFormat = _named("AUTOFLOW_LOG_FORMAT", "how lines are logged: as text or as json", "text")
-    db_password: SecretStr | None = _named("AUTOFLOW_DB_PASSWORD", "the password for the database of runs", None)
-    database: Annotated[checks.DatabaseUri | None, ConfigKey("db_uri", "$AUTOFLOW_DB_URI")] = _named(
-        "AUTOFLOW_DB_URI", "the database of runs, SQLite or PostgreSQL; '{}' stands for the password", None
-    )
-    max_parallel_runs: Annotated[int, whole_number(highest=1_000_000)] = _named(
-        "AUTOFLOW_MAX_PARALLEL_RUNS",
-        "how many runs are executed at the same time",
-        default_factory=lambda: len(os.sched_getaffinity(0)),
-    )
-    max_runs_per_tick: str | None = _named(
-        "AUTOFLOW_MAX_RUNS_PER_TICK", "ignored, because a tick no longer waits for runs; remove it", None
-    )
-    notebook_timeout: Annotated[float, seconds(above=0)] = _named(
-        "AUTOFLOW_NOTEBOOK_TIMEOUT", "how long a notebook may run if workflows.yml does not say so", 21600.0
-    )
-    report_timeout: Annotated[float, seconds(above=0)] = _named(
-        "AUTOFLOW_REPORT_TIMEOUT", "how long the conversion of a report may take", 300.0
-    )
-    shutdown_grace: Annotated[float, seconds(at_least=0)] = _named(
-        "AUTOFLOW_SHUTDOWN_GRACE", "how long runs may continue after SIGTERM", 5.0
-    )
     heartbeat_timeout: Annotated[float, seconds(at_least=3)] = _named(
         "AUTOFLOW_HEARTBEAT_TIMEOUT",
         "how long after its last heartbeat a run has crashed; the same for all daemons",
         60.0,
     )
-    dask_scheduler: Annotated[checks.SchedulerAddress, checks.IsUsableCluster] | None = _named(
+    dask_scheduler: checks.SchedulerAddress | None = _named(
         "AUTOFLOW_DASK_SCHEDULER", "the address of the Dask scheduler; without it, notebooks run on this machine", None
     )
-    worker_slots: Annotated[int, whole_number(highest=10_000)] = _named(
-        "AUTOFLOW_WORKER_SLOTS",
-        "how many notebooks a worker of a cluster executes at the same time",
-        default_factory=lambda: len(os.sched_getaffinity(0)),
+    dask_ca: checks.Pem | None = _named(
+        "AUTOFLOW_DASK_CA", "the certificate of the CA of the cluster, as PEM or the path of a PEM file", None
     )
-    forked_kernels: checks.Switch = _named(
-        "AUTOFLOW_FORKED_KERNELS", "whether kernels are forked from a process that has preloaded modules", True
+    dask_cert: checks.SecretPem | None = _named(
+        "AUTOFLOW_DASK_CERT",
+        "the certificate and the key of this service of the cluster, as PEM or the path of a PEM file",
+        None,
     )
-    preload: checks.Modules = _named("AUTOFLOW_PRELOAD", "the modules to preload, separated by commas", PRELOAD)
-    notify_urls: checks.SecretUrls = _named("AUTOFLOW_NOTIFY_URLS", "where messages are sent: Apprise's URLs", ())
-    notify_after: Annotated[float, seconds(at_least=0)] = _named(
-        "AUTOFLOW_NOTIFY_AFTER", "how long FlowAPI has to fail before it needs attention", 3600.0
-    )
-    report_url_base: Annotated[str, web_address("https://reports.example.org/autoflow")] | None = _named(
-        "AUTOFLOW_REPORT_URL_BASE", "the address at which a web server shows the outputs folder", None
-    )
-    asciidoc_template_path: Annotated[checks.File, ConfigKey("asciidoc_template_path", "")] = _named(
-        "asciidoc_template_path",
-        "the asciidoc template for reports that do not name their own",
-        CONFIG_DIR / "asciidoc_extended.tpl",
-    )
-    prefect_api_url: Annotated[str, web_address("http://prefect.example.org:4200/api")] | None = _named(
-        "PREFECT_API_URL", "the Prefect API to use; without it, AutoFlow runs a Prefect server of its own", None
-    )
-    prefect_home: checks.FolderInUri = _named(
-        "PREFECT_HOME",
-        "the folder for the database of AutoFlow's Prefect server",
-        default_factory=lambda settings: settings["outputs_dir"] / "prefect",
-    )
-    prefect_host: str = _named(
-        "PREFECT_SERVER_API_HOST", "the address on which AutoFlow's Prefect server listens", "127.0.0.1"
-    )
-    prefect_port: Annotated[int, whole_number(highest=65535)] | None = _named(
-        "PREFECT_SERVER_API_PORT", "its port; without it, 4200 or the next one that is free", None
-    )
-    ui_hosts: checks.HostNames = _named(
-        "AUTOFLOW_UI_HOSTS",
-        "the host names under which Prefect's UI is published, beside those of this machine",
-        (),
-    )
-    metrics_port: Annotated[int, whole_number(highest=65535)] | None = _named(
-        "AUTOFLOW_METRICS_PORT", "the port for metrics of Prometheus; without it, there are none", None
-    )
-    metrics_host: str = _named("AUTOFLOW_METRICS_HOST", "the address on which metrics are served", "127.0.0.1")
     environ: SkipValidation[Mapping[str, str]] = Field(repr=False, exclude=True)
-    # Later, AutoFlow adds variables for Prefect to its own environment. Kernels must not get them: a kernel is forked
-    # only if its environment is that of the warm process.
-    _variables: Mapping[str, str] = PrivateAttr()
-    # All tokens so far, the newest last.
-    _tokens: tuple[str, ...] = PrivateAttr(default=())
-
-    def model_post_init(self, _context: object) -> None:
-        """Keep the variables for kernels as they are at the start."""
-        values = {name: self._current(name) for name in self.environ if name not in HIDDEN_FROM_KERNELS}
-        self._variables = {name: value for name, value in values.items() if value is not None}
 
     @classmethod
-    def read(cls, environ: Mapping[str, str] = environ_with_secrets) -> "Settings":
+    def read(cls, environ: Mapping[str, str] = environ_with_secrets) -> Self:
         """Read the settings from `environ`, which may look for names among docker secrets first.
 
         Raises
@@ -213,7 +125,7 @@ class Settings(BaseSettings):
         fields, environ = settings_cls.model_fields, init_settings()["environ"]
         found = (
             overrides(fields, environ),
-            config_toml(fields, environ, CONFIG_DIR / "config.toml"),
+            config_toml(fields, environ, CONFIG_DIR / "config.toml", known=list(CONFIG_KEYS)),
             variables(fields, environ),
         )
         return init_settings, *(InitSettingsSource(settings_cls, values) for values in found)
@@ -224,6 +136,145 @@ class Settings(BaseSettings):
         if isinstance(value, Problem):
             raise value
         return value
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All texts that must not be shown; the longest first."""
+        return tuple(sorted(self._secrets() - {""}, key=len, reverse=True))
+
+    def _secrets(self) -> set[str]:
+        lines = self.dask_cert.get_secret_value().splitlines() if self.dask_cert else []
+        return {line for line in lines if len(line) >= _SHORTEST_SIGNATURE}
+
+    def _current(self, name: str) -> str | None:
+        """Return a variable or secret as it is now; None where it is not set, or is just being replaced."""
+        try:
+            return self.environ[name]
+        except (KeyError, OSError, UnicodeDecodeError):
+            return None
+
+
+class Settings(SchedulerSettings):
+    """AutoFlow's settings; paths are absolute, and durations are in seconds."""
+
+    inputs_dir: Annotated[checks.InputsFolder, ConfigKey("inputs.inputs_dir", "$AUTOFLOW_INPUTS_DIR")] = _named(
+        "AUTOFLOW_INPUTS_DIR", "the folder with workflows.yml and the notebooks"
+    )
+    notebooks_dir: Annotated[
+        checks.FolderInUri, ConfigKey("outputs.notebooks_dir", "$AUTOFLOW_OUTPUTS_DIR/notebooks")
+    ] = _named("outputs.notebooks_dir", "the folder for executed notebooks")
+    reports_dir: Annotated[checks.Folder, ConfigKey("outputs.reports_dir", "$AUTOFLOW_OUTPUTS_DIR/reports")] = _named(
+        "outputs.reports_dir", "the folder for reports"
+    )
+    outputs_dir: checks.FolderInUri = _named(
+        "AUTOFLOW_OUTPUTS_DIR",
+        "the folder for executed notebooks, reports and AutoFlow's own databases",
+        default_factory=lambda settings: settings["notebooks_dir"].parent,
+        validate_default=True,
+    )
+    flowapi_url: Annotated[checks.FlowApiUrl, ConfigKey("flowapi_url", "$FLOWAPI_URL")] = _named(
+        "FLOWAPI_URL", "the address of FlowAPI, such as https://flowapi.example.org:9090"
+    )
+    token_file: checks.AbsolutePath | None = _named("FLOWAPI_TOKEN_FILE", "a file with the access token", None)
+    flowapi_token: checks.Token = _named("FLOWAPI_TOKEN", "the access token for FlowAPI", "", validate_default=True)
+    flowapi_timeout: Annotated[float, seconds(above=0)] = _named(
+        "AUTOFLOW_FLOWAPI_TIMEOUT", "how long FlowAPI may take to answer", 60.0
+    )
+    ssl_certificate: checks.Certificate | None = _named(
+        "SSL_CERTIFICATE_FILE", "the certificate to trust, for a FlowAPI behind a private one", None
+    )
+    db_password: SecretStr | None = _named("AUTOFLOW_DB_PASSWORD", "the password for the database of runs", None)
+    database: Annotated[checks.DatabaseUri | None, checks.SuitsCluster, ConfigKey("db_uri", "$AUTOFLOW_DB_URI")] = (
+        _named(
+            "AUTOFLOW_DB_URI",
+            "the database of runs, SQLite or PostgreSQL; '{}' stands for the password",
+            None,
+            validate_default=True,
+        )
+    )
+    max_parallel_runs: Annotated[int, whole_number(highest=1_000_000)] = _named(
+        "AUTOFLOW_MAX_PARALLEL_RUNS",
+        "how many runs are executed at the same time",
+        default_factory=lambda: len(os.sched_getaffinity(0)),
+    )
+    max_runs_per_tick: str | None = _named(
+        "AUTOFLOW_MAX_RUNS_PER_TICK", "ignored, because a tick no longer waits for runs; remove it", None
+    )
+    notebook_timeout: Annotated[float, seconds(above=0)] = _named(
+        "AUTOFLOW_NOTEBOOK_TIMEOUT", "how long a notebook may run if workflows.yml does not say so", 21600.0
+    )
+    report_timeout: Annotated[float, seconds(above=0)] = _named(
+        "AUTOFLOW_REPORT_TIMEOUT", "how long the conversion of a report may take", 300.0
+    )
+    shutdown_grace: Annotated[float, seconds(at_least=0)] = _named(
+        "AUTOFLOW_SHUTDOWN_GRACE", "how long runs may continue after SIGTERM", 5.0
+    )
+    worker_slots: Annotated[int, whole_number(highest=10_000)] = _named(
+        "AUTOFLOW_WORKER_SLOTS",
+        "how many notebooks a worker of a cluster executes at the same time",
+        default_factory=lambda: len(os.sched_getaffinity(0)),
+    )
+    forked_kernels: checks.Switch = _named(
+        "AUTOFLOW_FORKED_KERNELS", "whether kernels are forked from a process that has preloaded modules", True
+    )
+    preload: checks.Modules = _named("AUTOFLOW_PRELOAD", "the modules to preload, separated by commas", PRELOAD)
+    keep_notebooks: Annotated[int, whole_number(highest=checks.MOST_DAYS_KEPT)] | None = _named(
+        "AUTOFLOW_KEEP_NOTEBOOKS",
+        "how many days executed notebooks are kept if workflows.yml does not say so; without it, forever",
+        None,
+    )
+    keep_reports: Annotated[int, whole_number(highest=checks.MOST_DAYS_KEPT)] | None = _named(
+        "AUTOFLOW_KEEP_REPORTS",
+        "how many days reports are kept if workflows.yml does not say so; without it, forever",
+        None,
+    )
+    notify_urls: checks.SecretUrls = _named(
+        "AUTOFLOW_NOTIFY_URLS", "where messages are sent: Apprise's URLs, with or without names", ()
+    )
+    notify_after: Annotated[float, seconds(at_least=0)] = _named(
+        "AUTOFLOW_NOTIFY_AFTER", "how long FlowAPI has to fail before it needs attention", 3600.0
+    )
+    report_url_base: Annotated[str, web_address("https://reports.example.org/autoflow")] | None = _named(
+        "AUTOFLOW_REPORT_URL_BASE", "the address at which a web server shows the outputs folder", None
+    )
+    asciidoc_template_path: Annotated[checks.File, ConfigKey("asciidoc_template_path", "")] = _named(
+        "asciidoc_template_path",
+        "the asciidoc template for reports that do not name their own",
+        CONFIG_DIR / "asciidoc_extended.tpl",
+    )
+    prefect_api_url: Annotated[str, web_address("http://prefect.example.org:4200/api")] | None = _named(
+        "PREFECT_API_URL", "the Prefect API to use; without it, AutoFlow runs a Prefect server of its own", None
+    )
+    prefect_home: checks.FolderInUri = _named(
+        "PREFECT_HOME",
+        "the folder for the database of AutoFlow's Prefect server",
+        default_factory=lambda settings: settings["outputs_dir"] / "prefect",
+    )
+    prefect_host: str = _named(
+        "PREFECT_SERVER_API_HOST", "the address on which AutoFlow's Prefect server listens", "127.0.0.1"
+    )
+    prefect_port: Annotated[int, whole_number(highest=checks.HIGHEST_PORT)] | None = _named(
+        "PREFECT_SERVER_API_PORT", "its port; without it, 4200 or the next one that is free", None
+    )
+    ui_hosts: checks.HostNames = _named(
+        "AUTOFLOW_UI_HOSTS",
+        "the host names under which Prefect's UI is published, beside those of this machine",
+        (),
+    )
+    metrics_port: Annotated[int, whole_number(highest=65535)] | None = _named(
+        "AUTOFLOW_METRICS_PORT", "the port for metrics of Prometheus; without it, there are none", None
+    )
+    metrics_host: str = _named("AUTOFLOW_METRICS_HOST", "the address on which metrics are served", "127.0.0.1")
+    # Later, AutoFlow adds variables for Prefect to its own environment. Kernels must not get them: a kernel is forked
+    # only if its environment is that of the warm process.
+    _variables: Mapping[str, str] = PrivateAttr()
+    # All tokens so far, the newest last.
+    _tokens: tuple[str, ...] = PrivateAttr(default=())
+
+    def model_post_init(self, _context: object) -> None:
+        """Keep the variables for kernels as they are at the start."""
+        values = {name: self._current(name) for name in self.environ if name not in HIDDEN_FROM_KERNELS}
+        self._variables = {name: value for name, value in values.items() if value is not None}
 
     @field_validator("flowapi_token")
     @classmethod
@@ -262,17 +313,25 @@ class Settings(BaseSettings):
         # Quoted, so that it may hold any character.
         return self.database.get_secret_value().replace("{}", quote(password, safe=""))
 
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """All texts that must not be shown, including the current token; the longest first."""
+    def _secrets(self) -> set[str]:
+        """Return all texts that must not be shown, including the current token."""
         tokens = {self.flowapi_token.get_secret_value(), self.current_flowapi_token(), *self._tokens}
-        found = {*tokens, *map(_signature, tokens), *_passwords(self.db_uri)}
+        found = {*super()._secrets(), *tokens, *map(_signature, tokens), *_passwords(self.db_uri)}
         found |= {self.db_password.get_secret_value()} if self.db_password else set()
         for name in PREFECT_SECRETS:
             found |= secrets_in(self._current(name) or "")
-        for url in self.notify_urls:
-            found |= secrets_in(url.get_secret_value())
-        return tuple(sorted(found - {""}, key=len, reverse=True))
+        for urls in self.recipients.values():
+            found |= {secret for url in urls for secret in secrets_in(url.get_secret_value())}
+        return found
+
+    @property
+    def recipients(self) -> Mapping[str, Sequence[SecretStr]]:
+        """The URLs to which messages are sent, by the name of the recipient; those without a name under `UNNAMED`."""
+        found: dict[str, list[SecretStr]] = {}
+        for given in self.notify_urls:
+            name, url = checks.name_and_url(given.get_secret_value())
+            found.setdefault(name, []).append(SecretStr(url))
+        return found
 
     @property
     def kernel_environ(self) -> dict[str, str]:
@@ -284,6 +343,11 @@ class Settings(BaseSettings):
         # While its file is being replaced, the last token.
         token = self.current_flowapi_token() or "".join(self._tokens[-1:])
         return names | {"FLOWAPI_URL": self.flowapi_url, "FLOWAPI_TOKEN": token}
+
+    def values_of(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the variables or secrets with these names that are set, as they are now."""
+        values = {name: self._current(name) for name in names}
+        return {name: value for name, value in values.items() if value}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -327,13 +391,6 @@ class Settings(BaseSettings):
     def renewed_in(self) -> str:
         """The variable or the file into which a new token has to be put."""
         return str(self.token_file) if self.token_file else "FLOWAPI_TOKEN"
-
-    def _current(self, name: str) -> str | None:
-        """Return a variable or secret as it is now; None where it is not set, or is just being replaced."""
-        try:
-            return self.environ[name]
-        except (KeyError, OSError, UnicodeDecodeError):
-            return None
 
 
 CONFIG_KEYS: Mapping[str, str] = {key.name: key.default for key, _ in config_keys(Settings.model_fields)}

@@ -22,10 +22,18 @@ from autoflow.system.home import is_substitute
 MAX_SECONDS = 366 * 24 * 3600
 """The longest time that can be set: a year."""
 
+MOST_DAYS_KEPT = 36_525
+"""The longest time that outputs can be kept, other than forever: a century, in days."""
+
 HIGHEST_PORT = 65535
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("text", "json")
+
+_PEM_BEGIN = "-----BEGIN "
+
+_LONGEST_PEM = 256 * 1024
+"""The highest number of characters of certificates and keys that is read from a file."""
 
 
 class Problem(ValueError):  # noqa: N818 - a source gives it as a value
@@ -186,10 +194,13 @@ def _without_login(value: str) -> str:
 
 
 def _urls(value: str) -> tuple[str, ...]:
-    """Return URLs separated by spaces, commas or line ends; a comma may be part of one, too."""
-    urls = tuple(url for url in re.split(r"\s+|,\s*(?=[A-Za-z][\w.+-]*://)", value) if url.strip(","))
-    if wrong := [number for number, url in enumerate(urls, 1) if "://" not in url]:
-        raise ValueError(f"number {wrong[0]} is not a URL such as mailto://user:password@example.org")
+    """Return URLs, with or without names, separated by spaces, commas or line ends; a comma may be part of one, too."""
+    urls = tuple(url for url in re.split(rf"\s+|,\s*(?={_NAME_AND_SCHEME})", value) if url.strip(","))
+    if wrong := [number for number, url in enumerate(urls, 1) if not re.match(_NAME_AND_SCHEME, url)]:
+        raise ValueError(
+            f"number {wrong[0]} is not a URL such as mailto://user:password@example.org, or a name and a URL such as "
+            "boss=mailto://user:password@example.org"
+        )
     return urls
 
 
@@ -212,20 +223,49 @@ def _scheduler_address(value: str) -> str:
     return value
 
 
+def _pem(value: str) -> str:
+    """Return a text in PEM format, which is the value itself or is in the file that it names."""
+    if _PEM_BEGIN in value:
+        return value.strip() + "\n"
+    try:
+        with absolute(value).open(encoding="ascii") as file:
+            content = file.read(_LONGEST_PEM)
+    except OSError as error:
+        raise ValueError(
+            f"it is neither in PEM format nor the path of a file in PEM format: {error.strerror}"
+        ) from error
+    except ValueError as error:
+        raise ValueError("the file that it names is not in PEM format") from error
+    if _PEM_BEGIN not in content:
+        raise ValueError("the file that it names is not in PEM format")
+    return content
+
+
 def _has_dask(value: str) -> str:
     if importlib.util.find_spec("distributed") is None:
         raise ValueError(
-            'Dask is not installed: install the packages of a cluster with `pipenv sync --categories "packages '
-            'cluster"`, or remove this setting'
+            "Dask is not installed: build the image with `--build-arg CLUSTER=true`, or outside a container run "
+            '`pipenv sync --categories "packages cluster"`'
         )
     return value
 
 
-def _has_postgresql(value: str, info: ValidationInfo) -> str:
-    database = info.data.get("database", "unreadable")
-    if database is None or (isinstance(database, SecretStr) and database.get_secret_value().startswith("sqlite")):
-        raise ValueError("a cluster needs PostgreSQL for the database of runs, not SQLite: set AUTOFLOW_DB_URI")
+def _suits_cluster(value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    if info.data.get("dask_scheduler") and (value is None or value.get_secret_value().startswith("sqlite")):
+        raise ValueError("a cluster (AUTOFLOW_DASK_SCHEDULER) needs PostgreSQL for the database of runs, not SQLite")
     return value
+
+
+_NAME_AND_SCHEME = r"(?:[\w.-]+=)?[A-Za-z][\w.+-]*://"
+
+
+def name_and_url(text: str) -> tuple[str, str]:
+    """Return the name of a recipient, which is empty if there is none, and the URL.
+
+    A URL may contain '=', but has its '://' before that.
+    """
+    name, is_named, url = text.partition("=")
+    return (name, url) if is_named and "://" not in name else ("", text)
 
 
 def _database(value: SecretStr, info: ValidationInfo) -> SecretStr:
@@ -256,6 +296,8 @@ Modules = Annotated[tuple[str, ...], BeforeValidator(_modules)]
 HostNames = Annotated[tuple[str, ...], BeforeValidator(_host_names)]
 Token = Annotated[SecretStr, BeforeValidator(str.strip)]
 SecretUrls = Annotated[tuple[SecretStr, ...], BeforeValidator(_urls)]
+Pem = Annotated[str, BeforeValidator(_pem)]
+SecretPem = Annotated[SecretStr, BeforeValidator(_pem)]
 SchedulerAddress = Annotated[str, AfterValidator(_scheduler_address), AfterValidator(_has_dask)]
-IsUsableCluster = AfterValidator(_has_postgresql)
+SuitsCluster = AfterValidator(_suits_cluster)
 DatabaseUri = Annotated[SecretStr, AfterValidator(_database)]

@@ -60,13 +60,15 @@ def overrides(fields: Mapping[str, FieldInfo], environ: Mapping[str, str]) -> di
     return _present({str(field.validation_alias): _variable(key.override, environ) for key, field in keys})
 
 
-def config_toml(fields: Mapping[str, FieldInfo], environ: Mapping[str, str], default_file: Path) -> dict[str, Any]:
-    """Return the values in config.toml, where `$NAME` stands for a variable."""
+def config_toml(
+    fields: Mapping[str, FieldInfo], environ: Mapping[str, str], default_file: Path, *, known: Sequence[str]
+) -> dict[str, Any]:
+    """Return the values in config.toml, where `$NAME` stands for a variable; keys that are not `known` are mistakes."""
     keys = dict(config_keys(fields))
     given: Mapping[str, object] = {}
     try:
         given = _read(_variable(CONFIG_FILE, environ) or str(default_file))
-        problem = _unknown_keys(given, [key.name for key in keys])
+        problem = _unknown_keys(given, known)
     except Problem as error:
         problem = error
     meanings = {str(field.validation_alias): str(field.description) for field in fields.values()}

@@ -19,17 +19,22 @@ logger = logging.getLogger("autoflow")
 """All of AutoFlow logs here, so that one filter sees each line before any handler does, including Prefect's."""
 
 
-_fields: ContextVar[Mapping[str, str | int]] = ContextVar("fields of log lines", default={})  # noqa: B039 - no one changes it
+_fields: ContextVar[Mapping[str, str | int]] = ContextVar("fields of log lines")
 
 
 @contextmanager
 def log_fields(**fields: str | int | None) -> Iterator[None]:
     """Add `fields` that are not None to the lines that are logged in the block, if the log is in JSON."""
-    token = _fields.set({**_fields.get(), **{name: value for name, value in fields.items() if value is not None}})
+    token = _fields.set({**_fields.get({}), **{name: value for name, value in fields.items() if value is not None}})
     try:
         yield
     finally:
         _fields.reset(token)
+
+
+def current_log_fields() -> Mapping[str, str | int]:
+    """Return the fields of the block, for a thread that continues its work."""
+    return _fields.get({})
 
 
 def set_up_logging(
@@ -197,7 +202,7 @@ class _Redaction(logging.Filter):
         secrets = tuple(self._secrets())
         record.msg = redact(record.getMessage(), secrets)
         record.args = None
-        fields = _fields.get().items()
+        fields = _fields.get({}).items()
         record.fields = {name: redact(each, secrets) if isinstance(each, str) else each for name, each in fields}
         if record.exc_info:
             record.exc_text = redact(logging.Formatter().formatException(record.exc_info), secrets)

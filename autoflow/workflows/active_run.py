@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect.client.schemas.objects import FlowRun
@@ -17,7 +18,9 @@ from autoflow.errors import (
     RunStoreGoneError,
     WorkerLostError,
 )
+from autoflow.model.provenance import Provenance
 from autoflow.model.store import RunStore
+from autoflow.notebooks.sources import installed_packages, made_from
 from autoflow.orchestration.cancellation import Watched
 from autoflow.orchestration.flow_runs import FlowRuns
 from autoflow.runs.records import Claim, RunError, RunState
@@ -62,6 +65,7 @@ class ActiveRun:
     shutdown: Shutdown
     cancel: StopSignal
     watched: Watched
+    inputs_dir: Path
     stop: StopSignal = field(init=False)
     outcome: Outcome = field(default_factory=Outcome)
     was_cancelled: bool = False
@@ -164,8 +168,20 @@ class ActiveRun:
             return End(RunState.CANCELLED, RunError("Cancelled", self.watched.stop.reason))
         return end
 
+    def _record_sources(self) -> None:
+        """Record what the notebooks were made from if possible; the end of the run is recorded even if it is not."""
+        sources = self.outcome.sources
+        if not sources:
+            return
+        content = {**made_from(self.inputs_dir, {}), "notebooks": sources}
+        try:
+            Provenance(self.store.database).record(self.claim.id, content, installed_packages())
+        except RunStoreError as error:
+            logger.debug("%s", error)
+
     def _record(self, end: End) -> None:
         """Record the end as soon as the run store responds, so that no work is lost; give up if AutoFlow stops."""
+        self._record_sources()
         outputs, outage = _outputs_as_json(self.outcome), Outage()
         while self.end is None:
             try:

@@ -3,34 +3,34 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from autoflow.cluster import cluster_of
-from autoflow.errors import RunStoreError
 from autoflow.kernels.fork_server import ForkServer
+from autoflow.messages.entries import EntryWatch
+from autoflow.messages.notifier import Notifier
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
-from autoflow.notify import Notifier
 from autoflow.orchestration.cancellation import Cancellations
 from autoflow.orchestration.flow_runs import FlowRuns
 from autoflow.orchestration.prefect_client_internals import disable_heartbeats, prefect_queues_flushed
 from autoflow.page.writer import PageWriter
-from autoflow.runs.records import RunKey, RunRecord
 from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
 from autoflow.specs import SensorSpec
+from autoflow.workflows.progress import ProgressWatch
 from autoflow.workflows.runner import WorkflowRunner
 from autoflow.workflows.stuck_watch import StuckWatch
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """A runner, the followers of its runs, and the watch for stuck runs."""
+    """A runner, the followers of its runs, and the watches for stuck runs and for entries, which are not running."""
 
     runner: WorkflowRunner
     notifier: Notifier
     page: PageWriter
     stuck_watch: StuckWatch
+    entries: EntryWatch
 
 
 @contextmanager
@@ -49,15 +49,17 @@ def assembled(
     """
     disable_heartbeats()
     with (
-        Notifier(settings, last_run=partial(_last_run, store)) as notifier,
+        Notifier(settings, store) as notifier,
         PageWriter(settings, store) as page,
         Heartbeat(store) as heartbeat,
         StuckWatch(store, followers=[notifier.runs_are_stuck]) as stuck_watch,
         prefect_queues_flushed(),
         FlowRuns() as flow_runs,
         Cancellations() as cancellations,
+        ProgressWatch(store, settings.outputs_dir),
         cluster_of(settings) as cluster,
     ):
+        entries = EntryWatch(settings, store, notifier)
         page.follow(sensor.triggers, sensor.cdr_types)
         notifier.follow(sensor.triggers)
         runner = WorkflowRunner(
@@ -65,18 +67,9 @@ def assembled(
             store=store,
             heartbeat=heartbeat,
             cancellations=cancellations,
-            followers=(notifier.run_ended, page.run_ended, *followers),
+            followers=(notifier.run_ended, page.run_ended, entries.run_ended, *followers),
             fork_server=fork_server,
             flow_runs=flow_runs,
             cluster=cluster,
         )
-        yield Assembly(runner, notifier, page, stuck_watch)
-
-
-def _last_run(store: RunStore, key: RunKey) -> RunRecord | None:
-    """Return the newest run of a date; None if there is none, or the run store fails."""
-    try:
-        found = store.runs(workflow=key.workflow, first=key.reference_date, last=key.reference_date)
-    except RunStoreError:
-        return None
-    return next((record for record in found if record.key == key), None)
+        yield Assembly(runner, notifier, page, stuck_watch, entries)

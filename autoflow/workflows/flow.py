@@ -5,7 +5,8 @@ import functools
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import prefect
@@ -20,13 +21,15 @@ from autoflow.cluster.work import Place, ThisMachine, Work
 from autoflow.dates.periods import Every
 from autoflow.errors import AutoflowError, RunStopped
 from autoflow.notebooks.execution import CellCallback
+from autoflow.notebooks.live_files import live_name
+from autoflow.notebooks.sources import source_as_json
 from autoflow.orchestration.artifacts import show_outcome
 from autoflow.orchestration.flow_runs import result_storage
 from autoflow.runs.records import utc_now
 from autoflow.runs.run import NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import Json, NotebookSpec, WorkflowSpec
-from autoflow.system.log import bugs_logged
+from autoflow.system.log import bugs_logged, current_log_fields, log_fields
 from autoflow.system.stop_signal import StopSignal
 from autoflow.utils import name_part
 
@@ -35,8 +38,20 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Display:
+    """How others see a run at work: `progress` is called for each cell, and `live` is the folder for its output."""
+
+    progress: Progress | None = None
+    live: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
-    """The arguments of a notebook's task. The names of its output files start with `stem`."""
+    """The arguments of a notebook's task.
+
+    The names of its output files start with `stem`, and its log lines have `log_fields`. `live` is the name of the file
+    for its output while it runs.
+    """
 
     run: WorkflowRun
     notebook: NotebookSpec
@@ -46,6 +61,8 @@ class Step:
     stop: StopSignal
     place: Place
     on_cell: CellCallback | None = None
+    log_fields: Mapping[str, str | int] = field(default_factory=dict)
+    live: str | None = None
 
 
 def make_notebooks_workflow(
@@ -54,7 +71,7 @@ def make_notebooks_workflow(
     *,
     outcome: Outcome | None = None,
     stop: StopSignal | None = None,
-    progress: Progress | None = None,
+    display: Display | None = None,
     place: Place | None = None,
     done: Callable[[], None] | None = None,
 ) -> "prefect.Flow[[str, list[list[str]], dict[str, Any]], Any]":
@@ -62,11 +79,11 @@ def make_notebooks_workflow(
 
     The flow takes the reference date, the date ranges and the parameters, for display in Prefect; it fails if a
     notebook fails, and is cancelled if `stop` is set. It writes the results into `outcome`, even if the Prefect API
-    fails, and calls `progress` for each cell. It calls `done` when all notebooks have ended, before Prefect learns of
+    fails, and shows the notebooks on `display`. It calls `done` when all notebooks have ended, before Prefect learns of
     it. The notebooks are executed in `place`, by default on this machine.
     """
     outcome = Outcome() if outcome is None else outcome
-    steps = _steps(run, settings, outcome, stop or StopSignal(), progress, place or ThisMachine(settings))
+    steps = _steps(run, settings, outcome, stop or StopSignal(), display or Display(), place or ThisMachine(settings))
 
     @prefect.flow(
         name=_prefect_name(run.workflow.name),
@@ -91,7 +108,7 @@ def _steps(
     settings: Settings,
     outcome: Outcome,
     stop: StopSignal,
-    progress: Progress | None,
+    display: Display,
     place: Place,
 ) -> list[Step]:
     stamp = _stamp(utc_now())
@@ -104,7 +121,9 @@ def _steps(
             outcome=outcome,
             stop=stop,
             place=place,
-            on_cell=functools.partial(progress, notebook.label) if progress else None,
+            on_cell=functools.partial(display.progress, notebook.label) if display.progress else None,
+            log_fields={**current_log_fields(), "notebook": notebook.label},
+            live=live_name(display.live, name_part(notebook.label)) if display.live else None,
         )
         for notebook in run.workflow.notebooks
     ]
@@ -137,7 +156,7 @@ def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Notebo
     """Run one notebook; `upstream` contains the outputs of the notebooks that it depends on."""
     started = time.monotonic()
     try:
-        with bugs_logged(step.settings.secrets):
+        with log_fields(**step.log_fields), bugs_logged(step.settings.secrets):
             outputs = run_notebook(step, upstream)
     except AutoflowError as error:
         step.outcome.errors[step.notebook.label] = error
@@ -160,13 +179,13 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
         If the notebook may still be running on another machine.
 
     """
+    step.outcome.sources[step.notebook.label] = source_as_json(step.notebook.path)
     result = step.place.carry_out(_work(step, upstream), stop=step.stop, on_cell=step.on_cell)
     if result.outputs:
         step.outcome.outputs[step.notebook.label] = result.outputs
     if result.error:
         raise result.error
-    assert result.outputs  # noqa: S101 - without an error, there are outputs
-    return result.outputs
+    return step.outcome.outputs[step.notebook.label]
 
 
 def _work(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Work:
@@ -179,12 +198,17 @@ def _work(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Work:
         values=_values(run),
         upstream={label: outputs.executed.name for label, outputs in upstream.items()},
         stem=step.stem,
+        live=step.live,
         timeout=settings.notebook_timeout if notebook.timeout is None else notebook.timeout,
         report_timeout=settings.report_timeout,
         formats=notebook.output.formats if notebook.output else (),
         template=notebook.output.template if notebook.output else None,
         title=run.title or run.workflow.name,
         dates=run.dates_text,
+        memory=notebook.memory,
+        pool=notebook.pool,
+        secrets=notebook.secrets,
+        hidden=notebook.hidden,
     )
 
 

@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from autoflow.cluster.work import Place, ThisMachine
+from autoflow.cluster.work import Slot, ThisMachine
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
+from autoflow.notebooks.live_files import live_folder
 from autoflow.orchestration.cancellation import Cancellations
 from autoflow.orchestration.flow_runs import FlowRuns
 from autoflow.runs.records import CRASHES_PER_FAILURE, Claim, RunError, RunState
@@ -19,7 +20,8 @@ from autoflow.settings import Settings
 from autoflow.system.log import log_fields, logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
-from autoflow.workflows.flow import Progress, make_notebooks_workflow
+from autoflow.workflows.flow import Display, Progress, make_notebooks_workflow
+from autoflow.workflows.pools import InPools, Pools
 from autoflow.workflows.room import Room
 
 if TYPE_CHECKING:
@@ -27,7 +29,13 @@ if TYPE_CHECKING:
     from autoflow.cluster.client import Cluster
 
 ROOM_POLL_SECONDS = 0.5
-"""How often a run that waits for room on a disk, or for a worker, checks whether it is still wanted."""
+"""How often a run that waits for room on a disk checks whether it is still wanted."""
+
+MOST_WAITING = 64
+"""How many requested runs wait for slots of a cluster, which may get more workers, at the same time."""
+
+SLOT_POLL_SECONDS = 0.1
+"""How often a run that waits for a slot of the cluster looks for one, in seconds."""
 
 EXPIRY_POLL_SECONDS = 0.5
 """How often the claim of a requested run that has lost its worker is checked for its end."""
@@ -50,11 +58,17 @@ class WorkflowRunner:
     fork_server: ForkServer | None = None
     flow_runs: FlowRuns = field(default_factory=FlowRuns)
     cluster: "Cluster | None" = None
+    pools: Pools = field(default_factory=Pools)
     room: Room = field(init=False)
 
     def __post_init__(self) -> None:
         """Watch the disks that AutoFlow writes to."""
         object.__setattr__(self, "room", Room(self.settings.written_folders))
+
+    @property
+    def most_at_once(self) -> int:
+        """How many runs may wait for a slot of the cluster at the same time; without one, it is the number of slots."""
+        return max(self.slots, 1 if self.settings.given_parallel_runs or not self.cluster else MOST_WAITING)
 
     @property
     def slots(self) -> int:
@@ -88,7 +102,7 @@ class WorkflowRunner:
         state = self._run_once(run, shutdown=shutdown, again=again, progress=progress, cancel=cancel)
         for _ in range(1, CRASHES_PER_FAILURE):
             # The dispatcher runs what is due again.
-            if state is not RunState.CRASHED or run.retry or not self._has_expired(run, shutdown, cancel):
+            if not (state and state.is_crash) or run.retry or not self._has_expired(run, shutdown, cancel):
                 break
             state = self._run_once(run, shutdown=shutdown, again=again, progress=progress, cancel=cancel)
         return state
@@ -98,37 +112,61 @@ class WorkflowRunner:
     ) -> RunState | None:
         if shutdown.is_closing or cancel.is_set or not self._has_room(shutdown, cancel):
             return None
-        claim = self.store.claim(
-            run.key,
-            again=again or run.is_rerun,
-            label=run.label,
-            missing_days=len(run.missing_dates),
-            is_try_out=run.is_try_out,
-        )
-        if claim is None:
+        slot = self._slot(shutdown, cancel)
+        if slot is None:
             return None
-        date = run.reference_date.isoformat()
-        with log_fields(run=claim.id, workflow=run.workflow.name, label=run.label, date=date):
-            return self._run_claimed(run, claim, shutdown, cancel, progress)
+        with slot:
+            claim = self.store.claim(
+                run.key,
+                again=again or run.is_rerun,
+                label=run.label,
+                missing_days=len(run.missing_dates),
+                is_try_out=run.is_try_out,
+                is_requested=run.retry is None,
+            )
+            if claim is None:
+                return None
+            date = run.reference_date.isoformat()
+            with log_fields(run=claim.id, workflow=run.workflow.name, label=run.label, date=date):
+                return self._run_claimed(run, claim, slot, shutdown=shutdown, cancel=cancel, progress=progress)
+
+    def _slot(self, shutdown: Shutdown, cancel: StopSignal) -> Slot | None:
+        """Wait for a slot for the first notebook: before the claim, so that a run without a worker does not begin.
+
+        Return None if the run is no longer wanted.
+        """
+        machines = self.cluster or ThisMachine(self.settings, self.fork_server)
+        while (slot := machines.reserve()) is None:
+            if cancel.is_set or shutdown.wait_until_closing(SLOT_POLL_SECONDS):
+                return None
+        return slot
 
     def _has_expired(self, run: WorkflowRun, shutdown: Shutdown, cancel: StopSignal) -> bool:
         """Wait until the last claim of a run that has lost its worker has expired; return False if it is unwanted."""
         while not (cancel.is_set or shutdown.wait_until_closing(EXPIRY_POLL_SECONDS)):
             self.store.give_up_crashed()
-            history = self.store.histories().get(run.key.workflow_key)
-            if history is None or run.reference_date not in history.running:
+            date = run.reference_date
+            last = self.store.runs(workflow=run.key.workflow_key, first=date, last=date, limit=1)
+            if not (last and last[0].state.is_active):
                 return True
         return False
 
     def _has_room(self, shutdown: Shutdown, cancel: StopSignal) -> bool:
-        """Wait until the disks have room, and a worker of the cluster; return False if the run is no longer wanted."""
-        while self.room.problem() or (self.cluster and not self.cluster.has_free_slot):
+        """Wait until the disks have room; return False if the run is no longer wanted."""
+        while self.room.problem():
             if cancel.is_set or shutdown.wait_until_closing(ROOM_POLL_SECONDS):
                 return False
         return True
 
     def _run_claimed(
-        self, run: WorkflowRun, claim: Claim, shutdown: Shutdown, cancel: StopSignal, progress: Progress | None
+        self,
+        run: WorkflowRun,
+        claim: Claim,
+        slot: Slot,
+        *,
+        shutdown: Shutdown,
+        cancel: StopSignal,
+        progress: Progress | None,
     ) -> RunState:
         attempt = f" (attempt {claim.attempt})" if claim.attempt > 1 else ""
         logger.info("started %s%s%s", run, attempt, _why_again(run))
@@ -137,36 +175,38 @@ class WorkflowRunner:
             self.fork_server.warm_up(self.settings.kernel_environ)
         with self.cancellations.of(StopSignal(cancel)) as watched:
             active = ActiveRun(
-                run=run, claim=claim, store=self.store, shutdown=shutdown, cancel=cancel, watched=watched
+                run=run,
+                claim=claim,
+                store=self.store,
+                shutdown=shutdown,
+                cancel=cancel,
+                watched=watched,
+                inputs_dir=self.settings.inputs_dir,
             )
-            with self.heartbeat.of(claim, active.stop, cancel=watched.stop):
-                self._execute(active, progress)
+            with (
+                live_folder(self.settings.outputs_dir, claim.id, len(run.workflow.notebooks)) as live,
+                self.heartbeat.of(claim, active.stop, cancel=watched.stop),
+            ):
+                self._execute(active, slot, Display(progress=progress, live=live))
         self.room.run_ended(active.outcome)
         return self._report_end(active, seconds=time.monotonic() - started)
 
-    def _execute(self, active: ActiveRun, progress: Progress | None) -> None:
+    def _execute(self, active: ActiveRun, slot: Slot, display: Display) -> None:
+        def lose(reason: str) -> None:
+            # First the claim: by the time the other notebooks are stopped, it must not be renewed any more.
+            self.heartbeat.leave(active.claim)
+            active.stop.set(reason)
+
         workflow = make_notebooks_workflow(
             active.run,
             self.settings,
             outcome=active.outcome,
             stop=active.stop,
-            progress=progress,
-            place=self._place(active),
+            display=display,
+            place=InPools(slot.place(active.claim, lose), self.pools),
             done=active.record_if_complete,
         )
         active.execute(workflow, self.flow_runs)
-
-    def _place(self, active: ActiveRun) -> Place:
-        """Return where the notebooks are executed."""
-        if self.cluster is None:
-            return ThisMachine(self.settings, self.fork_server)
-
-        def lost(reason: str) -> None:
-            # First the claim: by the time anything else is stopped, it must not be renewed any more.
-            self.heartbeat.leave(active.claim)
-            active.stop.set(reason)
-
-        return self.cluster.for_claim(active.claim, lost=lost)
 
     def _report_end(self, active: ActiveRun, *, seconds: float) -> RunState:
         """Log how a run ended and notify the followers; return its state."""

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from autoflow.errors import AutoflowError, FlowApiError, RunStoreError, TokenError, WorkflowsFileError
 from autoflow.flowapi import FlowApi
+from autoflow.messages.notifier import Notifier
 from autoflow.model.store import RunStore
-from autoflow.notify import Notifier
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.server_process import is_ready
 from autoflow.orchestration.sights import database_id, see
@@ -21,10 +22,14 @@ from autoflow.runs.attention import Attention, Facts, Need, Sights, attention, n
 from autoflow.runs.naming import run_name
 from autoflow.runs.records import utc_now
 from autoflow.settings import Settings
-from autoflow.specs import WorkflowsFile
+from autoflow.specs import SensorSpec, WorkflowsFile
 from autoflow.system.log import Outage, logger
 from autoflow.system.stop_signal import PeriodicThread
 from autoflow.utils import redact
+
+if TYPE_CHECKING:
+    # This imports Dask, which is an extra.
+    from autoflow.cluster.client import Cluster
 
 LOOK_SECONDS = 1.0
 """How often workflows.yml is checked, which costs a read of the file."""
@@ -67,6 +72,8 @@ class Watch:
         self._workflows = workflows
         self._notifier = notifier
         self._page = page
+        self._cluster: Cluster | None = None
+        self._followers: list[Callable[[SensorSpec], None]] = []
         self._clock, self._seconds = clocks.now, clocks.seconds
         self._files = DaemonFiles(home=settings.prefect_home)
         self._lock = threading.Lock()
@@ -80,6 +87,14 @@ class Watch:
         self._last = Attention()
         self._guarded: Sequence[PeriodicThread] = ()
         self._thread = PeriodicThread("watch", self.look, LOOK_SECONDS, also_at_end=True)
+
+    def add_follower(self, follower: Callable[[SensorSpec], None]) -> None:
+        """Call `follower` with the sensor of each later workflows.yml that is valid."""
+        self._followers.append(follower)
+
+    def add_cluster(self, cluster: "Cluster | None") -> None:
+        """Watch the cluster that executes the notebooks as well, if there is one."""
+        self._cluster = cluster
 
     @contextmanager
     def running(self, accept: Callable[[WorkflowsFile], bool] | None = None) -> Iterator[None]:
@@ -160,6 +175,8 @@ class Watch:
         """Apply a changed workflows.yml."""
         if self._unapplied is None:
             return
+        for follower in self._followers:
+            follower(self._unapplied.sensor)
         self._page.follow(self._unapplied.sensor.triggers, self._unapplied.sensor.cdr_types)
         self._notifier.follow(self._unapplied.sensor.triggers)
         if self._accept(self._unapplied):
@@ -167,6 +184,7 @@ class Watch:
 
     def _attend(self) -> None:
         self._look_at_prefect()
+        self._look_at_cluster()
         sights = self._see()
         with self._lock:
             facts = self._facts
@@ -203,6 +221,17 @@ class Watch:
         error = None if is_ready(url) else f"the Prefect API at {url} does not answer; {hint}"
         with self._lock:
             self._facts = replace(self._facts, prefect=next_standing(self._facts.prefect, error, self._clock()))
+
+    def _look_at_cluster(self) -> None:
+        """Record whether notebooks can run; a cluster that the daemon no longer has is forgotten."""
+        state = self._cluster.state() if self._cluster else None
+        standing = None
+        if state:
+            about = "workers" if state.is_connected else "scheduler"
+            before = self._facts.cluster
+            standing = next_standing(before, state.problem, self._clock(), about if state.problem else "")
+        with self._lock:
+            self._facts = replace(self._facts, cluster=standing, cluster_state=state)
 
     def _text(self, error: AutoflowError | None) -> str:
         """Return the message of an error without secrets: it is written to a file."""

@@ -1,3 +1,4 @@
+import json
 import re
 import resource
 import subprocess
@@ -171,6 +172,20 @@ def test_bug_is_reported_with_a_traceback_without_secrets(deployed: Deployed) ->
     assert "Traceback (most recent call last)" in ended.err
     assert "ValueError: invalid literal for int() with base 10: '[secret]'" in ended.err
     assert ended.err.endswith("AutoFlow has a bug; please report the lines above.\n")
+
+
+def test_end_of_a_daemon_that_logs_in_json_is_a_line_of_json(deployed: Deployed) -> None:
+    environ = {**deployed.environ, "AUTOFLOW_LOG_FORMAT": "json"}
+    deployed.write_workflows("workflows: 5\nsurprise: 1")
+    failed = run(environ)
+    (line,) = [json.loads(line) for line in failed.err.splitlines()]
+    assert (failed.code, line["level"]) == (1, "CRITICAL")
+    assert line["message"].startswith("AutoFlow cannot start: workflows.yml:1: ")
+    crashed = run(environ, *broken("int(settings.flowapi_token.get_secret_value())"))
+    (line,) = [json.loads(line) for line in crashed.err.splitlines()]
+    assert (crashed.code, line["message"]) == (3, "AutoFlow has a bug; please report this line")
+    assert "ValueError" in line["traceback"]
+    assert TOKEN_OF_NO_USE not in crashed.err
 
 
 def test_interruption_has_no_traceback(deployed: Deployed) -> None:

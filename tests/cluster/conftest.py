@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from autoflow.cluster.authority import make_certificates
 from autoflow.cluster.client import Cluster
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.opening import open_run_store
@@ -21,7 +22,7 @@ from autoflow.model.store import RunStore
 from autoflow.orchestration.prefect_api import free_port
 from autoflow.runs.records import RunRecord, RunState
 from autoflow.runs.run import WorkflowRun
-from autoflow.settings import Settings
+from autoflow.settings import CONFIG_DIR, Settings
 from autoflow.specs import NotebookSpec, OutputSpec, ReportFormat, WorkflowSpec
 from autoflow.system.stop_signal import Shutdown
 from autoflow.workflows.runner import WorkflowRunner
@@ -32,9 +33,20 @@ from tests.waiting import LONG, wait_for
 HEARTBEAT_TIMEOUT = 9.0
 """As short as a busy machine allows: leases end after 6 s, and Dask gives up a silent worker after 5 s."""
 
+WORKERS_PASSWORD = "a-password-for-the-role-of-workers"
+
 DATE = datetime.date(2016, 1, 7)
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def make_role(uri: str, folder: Path, password: str) -> "subprocess.CompletedProcess[str]":
+    """Make the role of workers in a database, as an operator does."""
+    file = folder / "password"
+    file.write_text(password)
+    environ = os.environ | {"AUTOFLOW_WORKER_DB_PASSWORD_FILE": str(file)}
+    command = ["psql", "--no-psqlrc", f"--dbname={uri}", f"--file={CONFIG_DIR / 'worker-role.sql'}"]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
 
 @dataclass(eq=False)
@@ -65,7 +77,7 @@ class Farm:
 
     folder: Path
     environ: Mapping[str, str]
-    numbers: list[int] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
 
     @property
     def inputs(self) -> Path:
@@ -77,25 +89,45 @@ class Farm:
         """The outputs folder."""
         return self.folder / "outputs"
 
+    @property
+    def shared_environ(self) -> Mapping[str, str]:
+        """The environment without what the scheduler does not need."""
+        names = ("AUTOFLOW_DASK_SCHEDULER", "AUTOFLOW_HEARTBEAT_TIMEOUT", "PATH", "HOME")
+        return {name: self.environ[name] for name in names}
+
     def settings(self, **environ: str) -> Settings:
         """Return the settings of a daemon, with some of the environment changed."""
         return Settings.read({**self.environ, **environ})
 
+    @property
+    def certificates(self) -> Path:
+        """The folder of the cluster's certificates."""
+        return self.folder / "certificates"
+
+    def environ_of(self, verb: str) -> Mapping[str, str]:
+        """Return the environment of a scheduler or a worker: each has its certificate, and no more than it needs."""
+        own = {"AUTOFLOW_DASK_CERT": str(self.certificates / f"{verb}.pem")}
+        if verb == "worker":
+            host = self.environ["AUTOFLOW_DB_URI"].rpartition("@")[2]
+            return {**self.environ, **own, "AUTOFLOW_DB_URI": f"postgresql://autoflow_worker:{WORKERS_PASSWORD}@{host}"}
+        common = ("PATH", "HOME", "AUTOFLOW_DASK_SCHEDULER", "AUTOFLOW_DASK_CA", "AUTOFLOW_HEARTBEAT_TIMEOUT")
+        return {name: self.environ[name] for name in common} | own
+
     @contextmanager
     def member(self, verb: str, *, program: Path = ROOT, **environ: str) -> Iterator[Member]:
         """Run `autoflow scheduler` or `autoflow worker` for the duration of the block."""
-        self.numbers.append(1)
-        log = self.folder / f"{verb}-{len(self.numbers)}.log"
+        log = self.folder / f"{verb}-{len(self.members)}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "autoflow", verb],
                 cwd=program,
-                env={**self.environ, **environ},
+                env={**self.environ_of(verb), **environ},
                 stdout=file,
                 stderr=file,
             )
+        self.members.append(Member(process, log))
         try:
-            yield Member(process, log)
+            yield self.members[-1]
         finally:
             process.send_signal(signal.SIGCONT)
             process.terminate()
@@ -129,7 +161,9 @@ def running_farm(folder: Path, postgres: Postgres) -> Iterator[Farm]:
         "AUTOFLOW_INPUTS_DIR": str(inputs),
         "AUTOFLOW_OUTPUTS_DIR": str(outputs),
         "AUTOFLOW_DB_URI": postgres.uri(),
-        "AUTOFLOW_DASK_SCHEDULER": f"tcp://127.0.0.1:{free_port()}",
+        "AUTOFLOW_DASK_SCHEDULER": f"tls://127.0.0.1:{free_port()}",
+        "AUTOFLOW_DASK_CA": str(folder / "certificates" / "ca.pem"),
+        "AUTOFLOW_DASK_CERT": str(folder / "certificates" / "daemon.pem"),
         "AUTOFLOW_HEARTBEAT_TIMEOUT": str(HEARTBEAT_TIMEOUT),
         "AUTOFLOW_WORKER_SLOTS": "2",
         "AUTOFLOW_SHUTDOWN_GRACE": "2",
@@ -140,8 +174,11 @@ def running_farm(folder: Path, postgres: Postgres) -> Iterator[Farm]:
         "HOME": str(folder),
     }
     farm = Farm(folder, environ)
+    list(make_certificates(farm.certificates, datetime.datetime.now(datetime.UTC), days=30))
     with open_run_store(farm.settings()):
         pass
+    made = make_role(environ["AUTOFLOW_DB_URI"], folder, WORKERS_PASSWORD)
+    assert made.returncode == 0, made.stderr
     with farm.member("scheduler") as scheduler:
         wait_for(lambda: "is ready" in scheduler.text or scheduler.process.poll() is not None)
         assert scheduler.process.poll() is None, scheduler.text
@@ -155,9 +192,16 @@ def farm(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterat
         yield farm
 
 
+@pytest.fixture(scope="session")
+def bare_farm(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Farm]:
+    """Run a cluster without workers while the session lasts, for tests that start workers of their own."""
+    with running_farm(tmp_path_factory.mktemp("bare"), postgres) as farm:
+        yield farm
+
+
 @pytest.fixture
 def own_farm(tmp_path: Path, postgres: Postgres) -> Iterator[Farm]:
-    """Run a cluster without workers for one test, which starts and kills them."""
+    """Run a cluster without workers for one test, which may do everything with it."""
     with running_farm(tmp_path / "farm", postgres) as farm:
         yield farm
 

@@ -436,7 +436,7 @@ def test_matplotlibrc_beside_a_notebook_counts(kernels: Kernels, tmp_path: Path,
 
 def test_matplotlibrc_is_ignored_if_matplotlib_is_not_preloaded(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text("lines.linewidth: 7")
-    with ForkServer(["pandas"]) as server:
+    with ForkServer(["json"]) as server:
         server.warm_up(steady_environ())
         assert server.wait_until_warm(LONG)
         assert Kernels(server, tmp_path).is_forked()
@@ -451,7 +451,7 @@ def test_very_many_modules_are_preloaded(tmp_path: Path) -> None:
         (folder / f"part_{number}.py").touch()
     (folder / "many.py").write_text("\n".join(f"import part_{number}" for number in range(600)))
     environment = {**steady_environ(), "PYTHONPATH": str(folder)}
-    with ForkServer(["pandas", "many"]) as server:
+    with ForkServer(["json", "many"]) as server:
         server.warm_up(environment)
         assert server.wait_until_warm(LONG)
         assert Kernels(server, tmp_path).is_forked(environment)
@@ -470,7 +470,7 @@ def test_environment_that_differs_from_that_of_the_server_makes_an_ordinary_kern
 
 
 def test_reason_for_ordinary_kernels_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), ForkServer(["pandas"]) as server:
+    with caplog.at_level(logging.WARNING), ForkServer(["json"]) as server:
         server.warm_up(steady_environ())
         assert server.wait_until_warm(LONG)
         for _ in range(2):
@@ -564,7 +564,7 @@ ctypes.CDLL(None).pause()
 
 
 def test_kernel_waits_for_a_server_that_has_been_started(tmp_path: Path) -> None:
-    with ForkServer(["numpy"]) as server:
+    with ForkServer(["json"]) as server:
         kernels = Kernels(server, tmp_path)
         server.warm_up(steady_environ())
         assert kernels.is_forked()
@@ -801,7 +801,7 @@ def test_kernel_outlives_the_server_and_the_next_server_forks_again(tmp_path: Pa
             await kernel.end(grace=SHUTDOWN_GRACE)
             assert kernel.death() == "it ended with exit status 0"
 
-    with ForkServer(["pandas"]) as server:
+    with ForkServer(["json"]) as server:
         server.warm_up(steady_environ())
         assert server.wait_until_warm(LONG)
         with asyncio.Runner() as runner:
@@ -815,7 +815,7 @@ def test_server_that_does_not_answer_is_replaced_and_the_kernel_an_ordinary_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ) -> None:
     monkeypatch.setattr(fork_server, "FORK_TIMEOUT", 0.2)
-    with ForkServer(["pandas"]) as server:
+    with ForkServer(["json"]) as server:
         server.warm_up(steady_environ())
         assert server.wait_until_warm(LONG)
         stopped = server.pid
@@ -832,7 +832,7 @@ def test_server_that_does_not_answer_is_replaced_and_the_kernel_an_ordinary_one(
 
 def test_idle_server_ends_and_is_started_again(tmp_path: Path, measuring: Mapping[str, str]) -> None:
     environment = {**steady_environ(), **measuring}
-    with ForkServer(["pandas"], idle_seconds=0.2) as server:
+    with ForkServer(["json"], idle_seconds=0.2) as server:
         kernels = Kernels(server, tmp_path)
         server.warm_up(environment)
         assert server.wait_until_warm(LONG)
@@ -862,14 +862,15 @@ def test_no_process_and_no_file_is_left(server: ForkServer, tmp_path: Path) -> N
     def now() -> tuple[int, int, int]:
         return this.num_fds(), psutil.Process(server.pid).num_fds(), len(this.children(recursive=True))
 
+    # Some of the first kernel may still be there at this moment, so more than that may go.
     before = now()
     for _ in range(3):
         kernels.say("print(1)", "print(2)")
-    wait_for(lambda: now() == before)
+    wait_for(lambda: all(count <= limit for count, limit in zip(now(), before, strict=True)))
 
 
 def test_closed_server_is_gone_and_kernels_are_ordinary(tmp_path: Path) -> None:
-    with ForkServer(["pandas"]) as server:
+    with ForkServer(["json"]) as server:
         server.warm_up(steady_environ())
         assert server.wait_until_warm(LONG)
         pid = server.pid

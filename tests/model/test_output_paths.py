@@ -297,9 +297,9 @@ def test_outputs_that_are_forgotten_leave_no_path(uri: str, tmp_path: Path) -> N
     record(uri, place, outputs)
     with closing(RunStore(uri, folders=place)) as store:
         (run,) = store.runs()
-        store.forget_outputs(run.id, keep_paths=True)
+        store.forget_outputs(run.id, left=outputs, with_flow_run=False)
         assert store.runs()[0].outputs == outputs
-        store.forget_outputs(run.id)
+        store.forget_outputs(run.id, left={}, with_flow_run=True)
         assert store.runs()[0].outputs == {}
     assert stored(uri) == [(None, None)]
 

@@ -116,7 +116,7 @@ def test_runs_can_be_filtered_and_are_listed_newest_first(store: RunStore, clock
 def test_a_run_whose_outputs_were_pruned_is_still_done(store: RunStore) -> None:
     run = done(store)
     store.name_flow_run(run, "some-id")
-    store.forget_outputs(run.id)
+    store.forget_outputs(run.id, left={}, with_flow_run=True)
     record = store.run(run.id)
     assert record is not None
     assert (record.outputs, record.flow_run_id, record.pruned_at) == ({}, None, NOW)

@@ -1,3 +1,4 @@
+import os
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -10,8 +11,20 @@ from tests.environment import processes_at_work, steady_environ
 from tests.notebooks.running import Runner
 from tests.waiting import LONG, wait_for
 
+WITH_BOTH_KINDS = {"test_execution"}
+"""The modules whose tests depend on how a kernel starts and ends."""
 
-@pytest.fixture(scope="package", params=["ordinary", "forked"])
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run these with both kinds of kernels, the others with the kind that AutoFlow is set to use."""
+    if "fork_server" in metafunc.fixturenames:
+        kinds = ["ordinary" if os.environ.get("AUTOFLOW_FORKED_KERNELS") == "false" else "forked"]
+        if metafunc.module.__name__.rpartition(".")[2] in WITH_BOTH_KINDS:
+            kinds = ["ordinary", "forked"]
+        metafunc.parametrize("fork_server", kinds, indirect=True, scope="package")
+
+
+@pytest.fixture(scope="package")
 def fork_server(request: pytest.FixtureRequest) -> Iterator[ForkServer | None]:
     if request.param == "ordinary":
         yield None

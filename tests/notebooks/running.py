@@ -73,4 +73,4 @@ class Runner:
             return None
 
         with ThreadPoolExecutor(1) as pool:
-            return Ran(executed, pool.submit(run).result(LONG))
+            return Ran(executed, pool.submit(run).result(2 * LONG))

@@ -20,7 +20,7 @@ from autoflow.notebooks.execution import execute
 from autoflow.system.stop_signal import StopSignal
 from tests.conftest import PYTHON, write_notebook
 from tests.notebooks.running import Ran, Runner
-from tests.waiting import LONG
+from tests.waiting import LONG, wait_for
 
 
 def test_kernel_is_forked_where_there_is_a_server(run: Runner) -> None:
@@ -48,23 +48,24 @@ def test_notebook_runs_in_its_folder_with_its_environment_and_reports_each_cell(
     assert ran.notebook.metadata.language_info.name == "python"
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "quotes \" and ' and \"\"\" and '''",
-        "newline\n and tab\t and return\r",
-        "back\\slash \\n \\u0041 \\",
-        "{braces} {0} {{x}} %s $x `y`",
-        "نص عربي, 中文, 😀, \u2028",
-        {"a": [1, -2.5, True, None, "x"], "é": {"nested": []}},
-        10**25,
-        "",
-    ],
-)
-def test_parameters_arrive_unchanged(run: Runner, value: object) -> None:
-    ran = run("import json; print(json.dumps(value))", parameters="value = None", values={"value": value})
+ODD_VALUES = [
+    "quotes \" and ' and \"\"\" and '''",
+    "newline\n and tab\t and return\r",
+    "back\\slash \\n \\u0041 \\",
+    "{braces} {0} {{x}} %s $x `y`",
+    "نص عربي, 中文, 😀, \u2028",
+    {"a": [1, -2.5, True, None, "x"], "é": {"nested": []}},
+    10**25,
+    "",
+]
+
+
+def test_parameters_arrive_unchanged(run: Runner) -> None:
+    values = {f"value_{number}": value for number, value in enumerate(ODD_VALUES)}
+    parameters = "".join(f"{name} = None\n" for name in values)
+    ran = run(f"import json; print(json.dumps([{', '.join(values)}]))", parameters=parameters, values=values)
     assert ran.error is None
-    assert json.loads(ran.printed(2)) == value
+    assert json.loads(ran.printed(2)) == ODD_VALUES
 
 
 def test_parameters_are_made_strict_json(run: Runner) -> None:
@@ -273,17 +274,21 @@ def test_run_stops_while_its_kernel_starts(run: Runner, notebook_that_never_star
     assert ran.states == ["pending"]
 
 
-def test_run_whose_cells_are_done_has_succeeded_even_if_it_is_asked_to_stop(run: Runner) -> None:
-    stop = StopSignal()
-    code = "import atexit, time; atexit.register(time.sleep, 1)"
-    timer: list[threading.Timer] = []
+def test_run_whose_cells_are_done_has_succeeded_even_if_it_is_asked_to_stop(run: Runner, tmp_path: Path) -> None:
+    stop, ending = StopSignal(), tmp_path / "ending"
+    code = f"""
+        import atexit, pathlib, time
+        atexit.register(lambda: (pathlib.Path({str(ending)!r}).touch(), time.sleep(0.5)))
+    """
 
-    def on_cell(_: int, __: int) -> None:
-        timer.append(threading.Timer(0.6, stop.set, ["too late"]))
-        timer[0].start()
+    def stop_at_the_end() -> None:
+        wait_for(ending.exists)
+        stop.set("too late")
 
-    ran = run(code, stop=stop, on_cell=on_cell)
-    timer[0].join()
+    thread = threading.Thread(target=stop_at_the_end)
+    thread.start()
+    ran = run(code, stop=stop)
+    thread.join()
     assert ran.error is None
     assert ran.states == ["completed"]
 
@@ -298,19 +303,20 @@ def test_many_runs_in_threads_leave_no_thread_and_no_file_open(tmp_path: Path, r
     def run_one(number: int) -> str:
         return Runner(tmp_path / str(number), run.fork_server)(f"print({number})").printed()
 
-    def look() -> tuple[int, int, list[str]]:
+    def look() -> tuple[int, int, int]:
         # Libraries such as pyarrow have threads that come and go; those of zmq have its name.
         zmq_threads = []
         for comm in Path("/proc/self/task").glob("*/comm"):
             with contextlib.suppress(OSError):  # The thread has ended.
                 zmq_threads += [name for name in [comm.read_text()] if name.startswith("ZMQ")]
-        return psutil.Process().num_fds(), threading.active_count(), zmq_threads
+        return psutil.Process().num_fds(), threading.active_count(), len(zmq_threads)
 
     run_one(0)
     before = look()
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(run_one, range(20))) == [f"{number}\n" for number in range(20)]
-    assert look() == before
+        assert list(pool.map(run_one, range(8))) == [f"{number}\n" for number in range(8)]
+    # Something of the first run, too, may go only now.
+    wait_for(lambda: all(count <= limit for count, limit in zip(look(), before, strict=True)))
 
 
 def test_failed_runs_leave_no_file_open(run: Runner) -> None:
@@ -325,4 +331,4 @@ def test_failed_runs_leave_no_file_open(run: Runner) -> None:
     before = psutil.Process().num_fds()
     for code, arguments in failing:
         assert run(code, **arguments).error
-    assert psutil.Process().num_fds() == before
+    wait_for(lambda: psutil.Process().num_fds() <= before)

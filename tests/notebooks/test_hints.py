@@ -38,9 +38,13 @@ def test_error_of_an_errored_query_says_how_to_reset_it(run: Runner) -> None:
 def test_timeout_of_a_notebook_whose_query_stays_executing_says_how_to_reset_it(run: Runner) -> None:
     with ExampleFlowApi(executing_seconds=3600) as api:
         code = QUERY.format(url=api.url, token=api.token())
-        cell, error_class, message = run(code, "query.get_result()", timeout=15).failure()
+        # The kernel and the first cell may take longer than that where the machine is busy.
+        for timeout in (5, 20, 80):
+            cell, error_class, message = run(code, "query.get_result()", timeout=timeout).failure()
+            if cell == 2:
+                break
     assert (cell, error_class) == (2, "Timeout")
-    assert "longer than 15 s" in message
+    assert f"longer than {timeout} s" in message
     assert "stays 'executing'" in message
     assert "Redis" in message
 

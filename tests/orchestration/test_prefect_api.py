@@ -200,19 +200,6 @@ def test_server_that_fails_to_start_is_reported_with_its_error(
     assert message.endswith(f"(see {log})")
 
 
-def test_database_of_the_server_is_in_prefect_home_of_any_name(
-    deployed: Deployed, prefect_database: Path, tmp_path: Path
-) -> None:
-    home, port = tmp_path / "a%20b %3Fé 100%", free_port()
-    home.mkdir()
-    shutil.copy(prefect_database, home)
-    settings = deployed.settings(PREFECT_HOME=str(home))
-    with PrefectServer(server_environment(settings, deployed.environ, port), home / "server.log") as server:
-        assert PrefectApi(f"http://127.0.0.1:{port}/api", server).wait_until_ready(Shutdown(), timeout=LONG)
-        # SQLite keeps this file next to an open database.
-        assert (home / "prefect.db-wal").exists()
-
-
 @pytest.fixture
 def _proxies_read_anew() -> Iterator[None]:
     """Make urllib read the proxy variables again, which it does only at its first request."""
@@ -263,24 +250,36 @@ with PrefectServer(environment, Path(sys.argv[1])):
 """
 
 
-@pytest.mark.usefixtures("migrated_prefect")
-def test_server_that_hangs_is_restarted(
-    deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
+def test_server_is_restarted_when_it_hangs_or_the_clock_is_set_back_and_its_home_may_have_any_name(
+    deployed: Deployed, prefect_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ) -> None:
     monkeypatch.setattr("autoflow.orchestration.server_process.LOOK_SECONDS", 0.05)
-    environment = server_environment(deployed.settings(), deployed.environ, free_port())
-    with PrefectServer(environment, tmp_path / "home" / "server.log") as server:
-        api = PrefectApi(f"http://127.0.0.1:{environment['PREFECT_SERVER_API_PORT']}/api", server)
-        assert api.wait_until_ready(Shutdown())
+    home, port, seconds_ahead = tmp_path / "a%20b %3Fé 100%", free_port(), [3600.0]
+    home.mkdir()
+    shutil.copy(prefect_database, home)
+    environment = server_environment(deployed.settings(PREFECT_HOME=str(home)), deployed.environ, port)
+    watch = ClockWatch(lambda: seconds_ahead[-1])
+    with PrefectServer(environment, tmp_path / "logs" / "server.log", clock_watch=watch) as server:
+        api = PrefectApi(f"http://127.0.0.1:{port}/api", server)
+        assert api.wait_until_ready(Shutdown(), timeout=LONG)
+        # SQLite keeps this file next to an open database.
+        assert (home / "prefect.db-wal").exists()
+
         (hung,) = servers_of()
         # The folder of the log may be gone as well.
-        shutil.rmtree(tmp_path / "home")
+        shutil.rmtree(tmp_path / "logs")
         hung.suspend()
-        monkeypatch.setattr("autoflow.orchestration.server_process.HUNG_SECONDS", 0.1)
-        wait_for(lambda: logged)
-        monkeypatch.undo()
-        wait_for(lambda: any(server.pid != hung.pid for server in servers_of()))
-    assert logged[0] == "the Prefect server has not responded for 0 s; killing it"
+        with monkeypatch.context() as impatient:
+            impatient.setattr("autoflow.orchestration.server_process.HUNG_SECONDS", 0.1)
+            wait_for(lambda: logged)
+        assert logged[0] == "the Prefect server has not responded for 0 s; killing it"
+        wait_for(lambda: servers_of() not in ([], [hung]))
+        assert api.wait_until_ready(Shutdown(), timeout=LONG)
+
+        (second,) = servers_of()
+        seconds_ahead.append(0.0)
+        wait_for(lambda: servers_of() not in ([], [second]))
+    assert "the clock was set back: restarting the Prefect server" in logged
 
 
 @pytest.mark.usefixtures("migrated_prefect")
@@ -316,21 +315,3 @@ def test_database_is_never_locked_for_runs_side_by_side(prefect_url: str) -> Non
     with ThreadPoolExecutor(12) as threads:
         statuses = set[int]().union(*threads.map(run, range(24)))
     assert statuses <= {200, 201}
-
-
-@pytest.mark.usefixtures("migrated_prefect")
-def test_server_is_restarted_when_the_clock_is_set_back(
-    deployed: Deployed, monkeypatch: pytest.MonkeyPatch, logged: list[str]
-) -> None:
-    monkeypatch.setattr("autoflow.orchestration.server_process.LOOK_SECONDS", 0.1)
-    settings, port, seconds_ahead = deployed.settings(), free_port(), [3600.0]
-    environ = server_environment(settings, deployed.environ, port)
-    watch = ClockWatch(lambda: seconds_ahead[-1])
-    with PrefectServer(environ, settings.prefect_home / "server.log", clock_watch=watch) as server:
-        api = PrefectApi(f"http://127.0.0.1:{port}/api", server)
-        assert api.wait_until_ready(Shutdown(), timeout=LONG)
-        [before] = servers_of()
-        seconds_ahead.append(0.0)
-        wait_for(lambda: servers_of() not in ([], [before]))
-        assert api.wait_until_ready(Shutdown(), timeout=LONG)
-    assert logged[0] == "the clock was set back: restarting the Prefect server"

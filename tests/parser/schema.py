@@ -30,7 +30,8 @@ UNSEEN = [
     # Several values together.
     r"duplicate|circular|not in cdr_types|starts after its end|is empty, because|it is before|gives the label",
     r"in 'parameters', too|missing parameter|uses this parameter|this parameter is automatic|has this label",
-    r"unknown workflow|cannot be combined",
+    r"unknown workflow|unknown pool|cannot be listed|is too little|cannot be combined",
+    r"has an 'output' with the format|AUTOFLOW_NOTIFY_URLS",
     # Notebooks and other files.
     r"no file '|is not a file|cannot access|outside the inputs folder|is not a valid notebook|does not declare",
     r"has no cell tagged",
@@ -48,7 +49,7 @@ def validator() -> jsonschema.Draft7Validator:
 def mistakes(path: Path) -> list[str] | None:
     """Return what an editor reports; None if the file is not YAML."""
     try:
-        content = yaml.load(path.read_bytes(), Yaml12)  # noqa: S506 - it is a safe loader
+        content = Yaml12(path.read_bytes()).get_single_data()
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError):
         return None
     return [f"{error.json_path}: {error.message}" for error in validator().iter_errors(content)]

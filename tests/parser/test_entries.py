@@ -5,10 +5,20 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from autoflow.dates.completeness import Enough
+from autoflow.dates.deadlines import Deadline
 from autoflow.dates.periods import Every
 from autoflow.dates.stencil import DateStencil
-from autoflow.parser.schemas import NotebookSchema, OutputSchema, SensorSchema, TriggerSchema, WorkflowSchema
-from autoflow.specs import OnChange, Order, TriggerSpec
+from autoflow.errors import WorkflowsFileError
+from autoflow.parser import parse_workflows_file
+from autoflow.parser.schemas import (
+    FileSchema,
+    NotebookSchema,
+    OutputSchema,
+    SensorSchema,
+    TriggerSchema,
+    WorkflowSchema,
+)
+from autoflow.specs import FOREVER, KeepSpec, NotifySpec, OnChange, Order, PoolSpec, TriggerSpec
 from tests.conftest import write_notebook
 from tests.parser.good_file import changed, parse, problems
 
@@ -36,9 +46,11 @@ def test_every_key_becomes_part_of_the_spec(inputs: Path) -> None:
     text = other_entry(
         "label: national\ntitle: The country\ndescription: All of it.\nevery: thursday\nearliest_date: 2016-01-01\n"
         "latest_date: 2016-12-31\norder: newest_first\ndate_stencil: [{period: -1}, [{period: 0}, 0]]\n"
-        "requires_all_of: [calls, sms]\nenough: 60%\nlongest_gap: 3\nwait: 2\non_change: rerun",
+        "requires_all_of: [calls, sms]\nenough: 60%\nlongest_gap: 3\nwait: 2\non_change: rerun\n"
+        "deadline: {days: 2, at: '9:30'}\nnotify: {success: boss, failure: [ops, boss]}",
         ("  cdr_types", "  timezone: Africa/Accra\n  cdr_types"),
         ("  - name: other\n", "  - name: other\n    title: Others\n    description: What is left.\n"),
+        ("description: What is left.\n", "description: What is left.\n    keep: {reports: 9, notebooks: null}\n"),
     )
     file = parse(inputs, text)
     trigger = file.sensor.triggers[-1]
@@ -47,6 +59,7 @@ def test_every_key_becomes_part_of_the_spec(inputs: Path) -> None:
         "Others",
         "What is left.",
     )
+    assert trigger.workflow.keep == KeepSpec(notebooks=FOREVER, reports=9)
     assert (trigger.label, trigger.title, trigger.description) == ("national", "The country", "All of it.")
     assert (trigger.every, trigger.order, trigger.on_change) == (Every.THURSDAY, Order.NEWEST_FIRST, OnChange.RERUN)
     assert trigger.latest_date == datetime.date(2016, 12, 31)
@@ -54,6 +67,8 @@ def test_every_key_becomes_part_of_the_spec(inputs: Path) -> None:
     assert trigger.requires_all_of == ("calls", "sms")
     assert (trigger.needs.enough, trigger.needs.longest_gap, trigger.needs.wait) == (Enough.of("60%"), 3, 2)
     assert trigger.needs.zone == ZoneInfo("Africa/Accra")
+    assert trigger.deadline == Deadline(days=2, at=datetime.time(9, 30), zone=ZoneInfo("Africa/Accra"))
+    assert trigger.notify == NotifySpec(success=("boss",), failure=("ops", "boss"))
 
 
 def test_an_entry_without_the_new_keys_is_as_before(inputs: Path) -> None:
@@ -162,6 +177,27 @@ def test_values_are_put_into_a_title_all_at_once(inputs: Path) -> None:
         ("after_previous: 1", "33: after_previous: expected true or false, not 1"),
         ("label: a b", "33: label: expected a short name with letters, digits, '.', '_' and '-', not 'a b'"),
         ("title: ''", "33: title: expected visible characters on one line, not ''"),
+        ("deadline: {at: '09:00'}", "33: deadline.days: missing key"),
+        ("deadline: 2", "33: deadline: expected a mapping (key: value), not 2"),
+        ("deadline: {days: -1}", "33: deadline.days: expected a whole number of days from 0 to 3650, not -1"),
+        (
+            "deadline: {days: 1, at: '24:00'}",
+            "33: deadline.at: expected a time of day such as '09:00', from '00:00' to '23:59', not '24:00'",
+        ),
+        (
+            "deadline: {days: 1, at: 10:30}",
+            "33: deadline.at: YAML reads 10:30 as the number 630; write '10:30' for text, or 630",
+        ),
+        ("notify: {}", "33: notify: the mapping is empty; add a key or remove it"),
+        ("notify: {success: []}", "33: notify.success: the list is empty; expected at least one item"),
+        ("notify: {success: [boss, boss]}", "33: notify.success[1]: duplicate item 'boss'"),
+        ("notify: {failed: ops}", "33: notify.failed: unknown key; did you mean 'failure'?"),
+        ("notify: {attach: pdf}", "33: notify.attach: it needs 'success', the names of those who get the reports"),
+        ("notify: {success: boss, attach: doc}", "33: notify.attach: unknown format 'doc'; expected pdf or html"),
+        (
+            "notify: {success: boss, attach: html}",
+            "33: notify.attach: no notebook of workflow 'other' has an 'output' with the format html",
+        ),
         ("for_each: {}", "33: for_each: the mapping is empty; add a key or remove it"),
     ],
 )
@@ -245,6 +281,9 @@ def test_a_file_with_every_key_is_valid(inputs: Path) -> None:
     (inputs / "own.tpl").write_text("= Title")
     file = parse(inputs, text)
     assert file.findings == ()
+    run, report = file.workflows[0].notebooks
+    assert (run.memory, run.pool, run.secrets) == (2560 * 1024**2, PoolSpec("flowkit", 2), ("MAP_KEY",))
+    assert (run.hidden, report.hidden) == ((), ("MAP_KEY",))
     labels = [(each.label, each.every, each.shown_title) for each in file.sensor.triggers]
     assert labels == [
         ("national", Every.MONTH, "Mobility, whole country"),
@@ -252,8 +291,44 @@ def test_a_file_with_every_key_is_valid(inputs: Path) -> None:
         ("south", Every.WEEK, "Mobility in the south"),
         ("daily", Every.DAY, "Mobility of people"),
     ]
-    schemas = (WorkflowSchema, NotebookSchema, OutputSchema, SensorSchema, TriggerSchema)
+    schemas = (FileSchema, WorkflowSchema, NotebookSchema, OutputSchema, SensorSchema, TriggerSchema)
     assert {key for schema in schemas for key in schema().fields if f"{key}:" not in text} == set()
+
+
+@pytest.mark.parametrize(
+    ("recipients", "expected"),
+    [
+        (
+            {"", "boss", "x"},
+            ["33: {0}.failure[0]: unknown name 'bos'; AUTOFLOW_NOTIFY_URLS has boss and x; did you mean 'boss'?"],
+        ),
+        (
+            {"mail", "hook"},
+            [
+                "33: {0}.success: unknown name 'boss'; AUTOFLOW_NOTIFY_URLS has hook and mail",
+                "33: {0}.failure[0]: unknown name 'bos'; AUTOFLOW_NOTIFY_URLS has hook and mail",
+            ],
+        ),
+        (
+            {""},
+            [
+                "33: {0}.success: unknown name 'boss'; AUTOFLOW_NOTIFY_URLS has no URL with a name such as boss=URL",
+                "33: {0}.failure[0]: unknown name 'bos'; AUTOFLOW_NOTIFY_URLS has no URL with a name such as bos=URL",
+            ],
+        ),
+        ({"boss", "bos"}, []),
+        (None, []),
+    ],
+)
+def test_unknown_recipients_are_reported(inputs: Path, recipients: set[str] | None, expected: list[str]) -> None:
+    path = inputs / "workflows.yml"
+    path.write_text(other_entry("notify: {success: boss, failure: [bos]}"), encoding="utf-8")
+    lines: list[str] = []
+    try:
+        parse_workflows_file(path, recipients=recipients)
+    except WorkflowsFileError as error:
+        lines = [line.removeprefix("workflows.yml:") for line in error.problems]
+    assert lines == [line.format(f"{OTHER}.notify") for line in expected]
 
 
 TWELVE_MISTAKES = [

@@ -11,6 +11,7 @@ from autoflow.cli import main
 from autoflow.parser.json_schema import json_schema
 from autoflow.parser.schemas import (
     FileSchema,
+    KeepSchema,
     NotebookSchema,
     OutputSchema,
     SensorSchema,
@@ -45,7 +46,7 @@ def test_file_in_the_docs_is_what_the_verb_prints(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(
-    "schema", [FileSchema, WorkflowSchema, NotebookSchema, OutputSchema, SensorSchema, TriggerSchema]
+    "schema", [FileSchema, WorkflowSchema, KeepSchema, NotebookSchema, OutputSchema, SensorSchema, TriggerSchema]
 )
 def test_every_key_has_a_description(schema: Any) -> None:
     keys = set(schema().fields)

@@ -15,7 +15,7 @@ from tests.parser.good_file import ONLY, REPORT, changed, parse, problems
         (
             "        timeout: 90",
             "        colour: red",
-            f"9: {REPORT}.colour: unknown key; expected filename, parameters, output or timeout",
+            f"9: {REPORT}.colour: unknown key; expected filename, parameters, output, timeout, memory, pool or secrets",
         ),
         (
             "filename: report.ipynb",
@@ -33,6 +33,32 @@ from tests.parser.good_file import ONLY, REPORT, changed, parse, problems
         ("format: pdf", "format: PDF", f"8: {REPORT}.output.format: unknown format 'PDF'; expected pdf or html"),
         ("format: pdf", "format: [pdf, pdf]", f"8: {REPORT}.output.format[1]: duplicate item 'pdf'"),
         ("format: pdf", "format: []", f"8: {REPORT}.output.format: the list is empty; expected at least one item"),
+        ("timeout: 90", "memory: 4", f"9: {REPORT}.memory: expected an amount of memory such as 500M or 4G, not 4"),
+        (
+            "timeout: 90",
+            "memory: 99M",
+            f"9: {REPORT}.memory: 99M is too little: a notebook that does nothing uses about 100M",
+        ),
+        (
+            "timeout: 90",
+            "pool: flowkit",
+            f"9: {REPORT}.pool: unknown pool 'flowkit'; add 'pools: {{flowkit: 1}}' to the file",
+        ),
+        (
+            "timeout: 90",
+            "secrets: [FLOWAPI_TOKEN]",
+            f"9: {REPORT}.secrets[0]: FLOWAPI_TOKEN cannot be listed: every notebook gets it",
+        ),
+        (
+            "timeout: 90",
+            "secrets: [AUTOFLOW_DB_PASSWORD]",
+            f"9: {REPORT}.secrets[0]: AUTOFLOW_DB_PASSWORD cannot be listed: only AutoFlow itself may have it",
+        ),
+        (
+            "timeout: 90",
+            "secrets: [no name]",
+            f"9: {REPORT}.secrets[0]: expected the name of a docker secret or an environment variable, not 'no name'",
+        ),
         ("timeout: 90", "timeout: 0", f"9: {REPORT}.timeout: expected more than 0 seconds, not 0"),
         (
             "timeout: 90",

@@ -23,6 +23,16 @@ from tests.parser.good_file import REPORT, RUN, changed, parse, problems
             "16: workflows[1].name: expected text, not [true, null, {'at': 2016-01-01 00:00:00}]",
         ),
         (
+            "name: other\n    ",
+            "name: other\n    keep: {notebooks: 0}\n    ",
+            "17: workflows[1].keep.notebooks: expected a whole number of days from 1 to 36525, or null, not 0",
+        ),
+        (
+            "name: other\n    ",
+            "name: other\n    keep: {}\n    ",
+            "17: workflows[1].keep: the mapping is empty; add a key or remove it",
+        ),
+        (
             "date: reference_date",
             "date: report",
             f"7: {REPORT}.parameters.date: circular dependency between notebooks: report → report",
@@ -69,3 +79,14 @@ def test_first_of_very_many_cycles_are_reported(inputs: Path) -> None:
     found = problems(inputs, text)
     assert len(found) == 20
     assert all("circular dependency" in problem for problem in found)
+
+
+def test_pool_that_is_misspelt_or_has_no_room_is_reported(inputs: Path) -> None:
+    text = changed(
+        ("timeout: 90", "pool: flowkti"),
+        ("available_dates_sensor:", "pools: {flowkit: 1, none: 0}\navailable_dates_sensor:"),
+    )
+    assert problems(inputs, text) == [
+        f"9: {REPORT}.pool: unknown pool 'flowkti'; did you mean 'flowkit'?",
+        "19: pools.none: expected a whole number of at least 1, not 0",
+    ]

@@ -12,6 +12,7 @@ from autoflow.reports import ReportContext, convert
 from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
 from autoflow.system.stop_signal import StopSignal
+from tests.waiting import LONG
 
 DEFAULT_TEMPLATE = CONFIG_DIR / "asciidoc_extended.tpl"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -51,7 +52,7 @@ def report_of(
     report_format: ReportFormat = ReportFormat.PDF,
     template: Path = DEFAULT_TEMPLATE,
     context: ReportContext = CONTEXT,
-    timeout: float = 120.0,
+    timeout: float = 2 * LONG,
     stop: StopSignal | None = None,
 ) -> Path:
     """Return the report made of `notebook`, whose folder of inputs is ``folder/inputs``."""

@@ -52,4 +52,4 @@ def test_braces_and_dollars_without_end_are_read_quickly(tmp_path: Path) -> None
     start = time.monotonic()
 
     assert "${a ${a" in text_of(report_of(notebook("${a " * 12_500), tmp_path, report_format=ReportFormat.HTML))
-    assert time.monotonic() - start < LONG
+    assert time.monotonic() - start < 2 * LONG

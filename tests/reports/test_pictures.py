@@ -3,6 +3,7 @@ import html
 import io
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,28 +100,32 @@ def bomb() -> bytes:
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"
-LEFT_OUT = {
-    "no picture": b"no picture",
-    "PostScript": EPS,
-    "a truncated PNG": picture("PNG")[:-30],
-    "a truncated JPEG": picture("JPEG")[:300],
-    "a truncated GIF": picture("GIF")[:40],
-    "a damaged AVIF": picture("AVIF")[:150] + b"\xff" * 99,
-    "a damaged DDS": b"DDS |" + picture("DDS")[5:90],
-    "a damaged BLP": b"BLP2" + b"\xff" * 300,
-    "a damaged ICNS": b"icns\0\0\1\0ic07\0\0\0\xf8" + b"\xff" * 99,
-    "a damaged PSD": b"8BPS\0\1" + b"\xff" * 99,
-    "a damaged TIFF": picture("TIFF")[:-60],
-    "a PNG that claims 60,000 x 60,000 pixels": huge_png(),
-    "a PNG of 1.2 billion pixels in 150 kB": bomb(),
-    "a damaged PDF": b"%PDF-1.4\n" + b"x" * 99,
-    "a PDF without end": whole_picture("PDF", MAGENTA)[:200],
-}
+
+
+@cache
+def left_out() -> dict[str, bytes]:
+    return {
+        "no picture": b"no picture",
+        "PostScript": EPS,
+        "a truncated PNG": picture("PNG")[:-30],
+        "a truncated JPEG": picture("JPEG")[:300],
+        "a truncated GIF": picture("GIF")[:40],
+        "a damaged AVIF": picture("AVIF")[:150] + b"\xff" * 99,
+        "a damaged DDS": b"DDS |" + picture("DDS")[5:90],
+        "a damaged BLP": b"BLP2" + b"\xff" * 300,
+        "a damaged ICNS": b"icns\0\0\1\0ic07\0\0\0\xf8" + b"\xff" * 99,
+        "a damaged PSD": b"8BPS\0\1" + b"\xff" * 99,
+        "a damaged TIFF": picture("TIFF")[:-60],
+        "a PNG that claims 60,000 x 60,000 pixels": huge_png(),
+        "a PNG of 1.2 billion pixels in 150 kB": bomb(),
+        "a damaged PDF": b"%PDF-1.4\n" + b"x" * 99,
+        "a PDF without end": whole_picture("PDF", MAGENTA)[:200],
+    }
 
 
 @pytest.mark.parametrize("report_format", ReportFormat)
 def test_pictures_that_cannot_be_shown_are_left_out_with_a_note(report_format: ReportFormat, tmp_path: Path) -> None:
-    outputs = {name: shows(image_png=encoded(content)) for name, content in LEFT_OUT.items()}
+    outputs = {name: shows(image_png=encoded(content)) for name, content in left_out().items()}
     outputs |= {name: shows(**{"image/svg+xml": text}) for name, text in LEFT_OUT_DRAWINGS.items()}
     cells = [cell for name, output in outputs.items() for cell in (code(output), f"{name} was here")]
 
@@ -147,29 +152,35 @@ def animated(form: str) -> bytes:
     return written.getvalue()
 
 
-SHOWN = {
-    **{form: picture(form) for form in ("PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO")},
-    **{f"animated {form}": animated(form) for form in ("GIF", "WEBP", "PNG")},
-    "CMYK JPEG": picture("JPEG", "CMYK"),
-    "progressive JPEG": picture("JPEG", progressive=True),
-    "turned JPEG": picture("JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"),
-    "palette PNG": picture("PNG", "P"),
-    "transparent PNG": drawn_with_alpha("PNG"),
-    "transparent WebP": drawn_with_alpha("WEBP"),
-    "PNG with a damaged profile": picture("PNG", icc_profile=b"no profile"),
-    "SVG": SVG.format(head=SIZE, inner=RECTANGLE).encode(),
-    "SVG in UTF-16": ('<?xml version="1.0" encoding="utf-16"?>' + SVG.format(head=SIZE, inner=RECTANGLE)).encode(
-        "utf-16"
-    ),
-    "SVG with entities": (
-        '<!DOCTYPE svg [<!ENTITY m "#e6007e">]>' + SVG.format(head=SIZE, inner=RECTANGLE.replace("#e6007e", "&m;"))
-    ).encode(),
-    "SVG with a picture": SVG.format(
-        head=SIZE, inner=f'<image width="99" height="99" xlink:href="data:image/png;base64,{encoded(picture("PNG"))}"/>'
-    ).encode(),
-    "SVG 60 deep": nested(60).encode(),
-    "PDF": whole_picture("PDF", MAGENTA),
-}
+@cache
+def shown() -> dict[str, bytes]:
+    return {
+        **{
+            form: picture(form)
+            for form in ("PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO")
+        },
+        **{f"animated {form}": animated(form) for form in ("GIF", "WEBP", "PNG")},
+        "CMYK JPEG": picture("JPEG", "CMYK"),
+        "progressive JPEG": picture("JPEG", progressive=True),
+        "turned JPEG": picture("JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"),
+        "palette PNG": picture("PNG", "P"),
+        "transparent PNG": drawn_with_alpha("PNG"),
+        "transparent WebP": drawn_with_alpha("WEBP"),
+        "PNG with a damaged profile": picture("PNG", icc_profile=b"no profile"),
+        "SVG": SVG.format(head=SIZE, inner=RECTANGLE).encode(),
+        "SVG in UTF-16": ('<?xml version="1.0" encoding="utf-16"?>' + SVG.format(head=SIZE, inner=RECTANGLE)).encode(
+            "utf-16"
+        ),
+        "SVG with entities": (
+            '<!DOCTYPE svg [<!ENTITY m "#e6007e">]>' + SVG.format(head=SIZE, inner=RECTANGLE.replace("#e6007e", "&m;"))
+        ).encode(),
+        "SVG with a picture": SVG.format(
+            head=SIZE,
+            inner=f'<image width="99" height="99" xlink:href="data:image/png;base64,{encoded(picture("PNG"))}"/>',
+        ).encode(),
+        "SVG 60 deep": nested(60).encode(),
+        "PDF": whole_picture("PDF", MAGENTA),
+    }
 
 
 @pytest.mark.parametrize("report_format", ReportFormat)
@@ -177,14 +188,14 @@ def test_whole_pictures_are_shown_whatever_kind_they_claim_to_be(report_format: 
     kinds = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf")
     cells = [
         code(shows(**{kinds[number % len(kinds)]: encoded(content), "text/plain": "<Figure size 640x480>"}))
-        for number, content in enumerate(SHOWN.values())
+        for number, content in enumerate(shown().values())
     ]
 
     report = report_of(notebook("# All", *cells), tmp_path, report_format=report_format)
 
     assert "left out" not in text_of(report)
     if report_format is ReportFormat.HTML:
-        assert report.read_text().count("<img") == len(SHOWN)
+        assert report.read_text().count("<img") == len(shown())
     else:
         assert colours_in(report) >= {MAGENTA_SEEN}
 

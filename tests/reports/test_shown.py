@@ -36,7 +36,7 @@ def test_a_line_of_10_megabytes_is_clipped_and_says_so(tmp_path: Path) -> None:
 
     assert "9,998,000 more characters" in text
     assert "9,950,000 more characters" in text
-    assert time.monotonic() - start < LONG
+    assert time.monotonic() - start < 2 * LONG
 
 
 def test_a_progress_bar_is_shown_in_its_final_state(tmp_path: Path) -> None:

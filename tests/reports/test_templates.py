@@ -57,6 +57,15 @@ def every_output() -> NotebookNode:
     return notebook_with_every_output()
 
 
+def every_output_but_formulas() -> NotebookNode:
+    """Return the same without formulas: drawing them takes six times as long as all the rest."""
+    notebook = every_output()
+    notebook.cells[0].source = notebook.cells[0].source.replace("$x^2$", "").replace("$$\\sum_i x_i$$", "")
+    notebook.cells = [cell for cell in notebook.cells if "text/latex" not in str(cell.get("outputs"))]
+    assert "$" not in str(notebook)
+    return notebook
+
+
 def written(text: str, folder: Path) -> Path:
     path = folder / "own.tpl"
     path.write_text(text)
@@ -169,7 +178,7 @@ SHOWN: dict[str, tuple[str, list[str]]] = {
 def test_blocks_of_a_template_show_what_nbconvert_shows(blocks: str, expected: list[str], tmp_path: Path) -> None:
     template = written("{%- extends 'asciidoc.tpl' -%}\n" + blocks, tmp_path)
 
-    text = text_of(report_of(every_output(), tmp_path, template=template, report_format=ReportFormat.HTML))
+    text = text_of(report_of(every_output_but_formulas(), tmp_path, template=template, report_format=ReportFormat.HTML))
 
     assert [each for each in expected if each not in text] == []
     assert "&#" not in text

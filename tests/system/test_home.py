@@ -144,8 +144,14 @@ def started(deployed: Deployed, *arguments: str, prefix: list[str], **environ: s
     [(None, "true"), ("/nonexistent", "false"), ("/", "false")],
 )
 def test_daemon_runs_without_a_home_and_a_name_and_each_line_is_one_of_the_log(
-    open_deployed: Deployed, example_flowapi: ExampleFlowApi, home: str | None, forked: str
+    open_deployed: Deployed,
+    example_flowapi: ExampleFlowApi,
+    prefect_url: str,
+    home: str | None,
+    forked: str,
 ) -> None:
+    # The first one starts a Prefect server of its own, too.
+    prefect = {"HOME": home, "PREFECT_API_URL": prefect_url} if home else {}
     imports = "import getpass, pathlib, matplotlib.pyplot\nassert pathlib.Path.home() and getpass.getuser()"
     write_notebook(open_deployed.inputs / "n.ipynb", imports, "import warnings; warnings.warn('in a notebook')")
     open_deployed.write_workflows("""
@@ -163,7 +169,7 @@ def test_daemon_runs_without_a_home_and_a_name_and_each_line_is_one_of_the_log(
         FLOWAPI_URL=example_flowapi.url,
         FLOWAPI_TOKEN=example_flowapi.token(),
         AUTOFLOW_FORKED_KERNELS=forked,
-        **({"HOME": home} if home else {}),
+        **prefect,
     )
     assert ended.returncode == 0, ended.stderr
     assert "done: 1 succeeded, 0 failed" in ended.stderr

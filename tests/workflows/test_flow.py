@@ -15,6 +15,7 @@ from autoflow.specs import Json
 from autoflow.system.stop_signal import StopSignal
 from autoflow.workflows.flow import make_notebooks_workflow
 from tests.conftest import Deployed, write_notebook
+from tests.waiting import LONG
 
 DATE = datetime.date(2016, 1, 7)
 
@@ -94,23 +95,21 @@ class TestNotebooksWorkflow:
             assert str(outcome.error).endswith("the notebook took longer than 0.5 s")
 
     def test_scraps_go_along_all_edges_of_a_diamond_whose_middle_runs_side_by_side(self, deployed: Deployed) -> None:
-        now = "import time; started = time.time(); time.sleep(1.5)"
-        glue = "import scrapbook as sb; sb.glue('path', 'a')"
-        middle = (
-            "import scrapbook as sb\n"
-            "sb.glue('path', sb.read_notebook(above).scraps['path'].data + name)\n"
-            "sb.glue('times', [started, time.time()])"
+        meets_the_other = (
+            "import pathlib, time\n"
+            "pathlib.Path(f'{name} is here').touch()\n"
+            "while not all(pathlib.Path(f'{each} is here').exists() for each in 'lr'): time.sleep(0.02)"
         )
+        glue = "import scrapbook as sb; sb.glue('path', 'a')"
+        middle = "import scrapbook as sb\nsb.glue('path', sb.read_notebook(above).scraps['path'].data + name)"
         bottom = (
             "import scrapbook as sb\n"
             "left, right = (sb.read_notebook(path).scraps for path in (one, two))\n"
-            "print(left['path'].data, right['path'].data)\n"
-            "(a, b), (c, d) = left['times'].data, right['times'].data\n"
-            "print('side by side' if max(a, c) < min(b, d) else 'one by one')"
+            "print(left['path'].data, right['path'].data)"
         )
         write_notebook(deployed.inputs / "top.ipynb", glue)
-        write_notebook(deployed.inputs / "left.ipynb", now, middle, parameters="above = ''\nname = 'l'")
-        write_notebook(deployed.inputs / "right.ipynb", now, middle, parameters="above = ''\nname = 'r'")
+        write_notebook(deployed.inputs / "left.ipynb", meets_the_other, middle, parameters="above = ''\nname = 'l'")
+        write_notebook(deployed.inputs / "right.ipynb", meets_the_other, middle, parameters="above = ''\nname = 'r'")
         write_notebook(deployed.inputs / "bottom.ipynb", bottom, parameters="one = ''\ntwo = ''")
         deployed.write_workflows("""
             workflows:
@@ -122,11 +121,12 @@ class TestNotebooksWorkflow:
                   top: {filename: top.ipynb}
             available_dates_sensor: {schedule: null, workflows: [{workflow_name: diamond}]}
         """)
-        settings, outcome = deployed.settings(), Outcome()
+        # One after the other, they would wait for each other until then.
+        settings, outcome = deployed.settings(AUTOFLOW_NOTEBOOK_TIMEOUT=str(2 * LONG)), Outcome()
 
         assert flow(the_run(settings), settings, outcome) == "COMPLETED"
 
-        assert printed(outcome.outputs["bottom"].executed).splitlines() == ["al ar", "side by side"]
+        assert printed(outcome.outputs["bottom"].executed) == "al ar\n"
 
     def test_a_failed_notebook_stops_what_depends_on_it_and_nothing_else(self, deployed: Deployed) -> None:
         write_notebook(deployed.inputs / "fails.ipynb", "print('so far')", "1 / 0", "print('never')")

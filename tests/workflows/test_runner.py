@@ -13,12 +13,13 @@ from uuid import UUID
 import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
 
 from autoflow.dates.intervals import DateInterval
 from autoflow.dates.periods import Every
 from autoflow.model.heartbeat import INTERVAL, Heartbeat
 from autoflow.model.store import RunStore
+from autoflow.notebooks.live_files import RunProgress, progress_of_runs
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.parser import read_workflows
 from autoflow.runs.records import RunError, RunState
@@ -28,6 +29,7 @@ from autoflow.settings import Settings
 from autoflow.system.log import logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.dispatcher import Dispatcher
+from autoflow.workflows.progress import ProgressWatch
 from autoflow.workflows.runner import WorkflowRunner
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 from tests.waiting import LONG, wait_for
@@ -61,6 +63,15 @@ def running(runner: WorkflowRunner, shutdown: Shutdown, deployed: Deployed) -> I
     thread.join(LONG)
 
 
+def progress_bars(runner: WorkflowRunner) -> list[tuple[str | None, Any]]:
+    """Return the texts and percentages of the progress bars in Prefect of the only run."""
+    (run,) = runner.store.runs()
+    flow_run = ArtifactFilterFlowRunId.model_validate({"any_": [run.flow_run_id]})
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=flow_run))
+    return [(artifact.description, artifact.data) for artifact in found if artifact.type == "progress"]
+
+
 @pytest.mark.usefixtures("prefect_url")
 class TestWorkflowRunner:
     ONE = """
@@ -77,6 +88,30 @@ class TestWorkflowRunner:
 
         assert states == [RunState.SUCCEEDED, None]
         assert len(deployed.executed()) == 1
+
+    def test_the_output_of_a_run_can_be_followed_as_long_as_it_is_in_progress(self, deployed: Deployed) -> None:
+        write_notebook(deployed.inputs / "n.ipynb", "print('begun')", WAITS)
+        deployed.write_workflows(self.ONE)
+        settings = deployed.settings()
+        with working(settings) as runner:
+            followed: list[None] = []
+            watch = ProgressWatch(runner.store, settings.outputs_dir, followers=[lambda: followed.append(None)])
+            with running(runner, Shutdown(), deployed) as states:
+                (run,) = runner.store.runs()
+                at_work = {run.id: RunProgress("cell 2 of 2 of n", 50.0)}
+                wait_for(lambda: progress_of_runs(settings.outputs_dir) == at_work)
+                wait_for(lambda: all(run.flow_run_id for run in runner.store.runs()))
+                watch.look()
+                assert progress_bars(runner) == [("cell 2 of 2 of n", 50.0)]
+                (file,) = (settings.outputs_dir / ".live").glob(f"{run.id}-*/n.jsonl")
+                assert "begun" in file.read_text(encoding="utf-8")
+                (deployed.inputs / "go").touch()
+            assert states == [RunState.SUCCEEDED]
+            watch.look()
+            watch.look()
+            assert progress_bars(runner) == []
+        assert len(followed) == 2
+        assert list((settings.outputs_dir / ".live").iterdir()) == []
 
     def test_a_failure_is_recorded_without_secrets_and_can_be_run_again(self, deployed: Deployed) -> None:
         write_notebook(deployed.inputs / "n.ipynb", "import os; raise ValueError(os.environ['FLOWAPI_TOKEN'])")

@@ -172,7 +172,15 @@ def test_the_end_of_a_run_that_autoflow_stops_is_recorded_before_prefect_learns_
         store.migrate()
         claim = store.claim(run.key)
         assert claim
-        active = ActiveRun(run=run, claim=claim, store=store, shutdown=shutdown, cancel=cancel, watched=watched)
+        active = ActiveRun(
+            run=run,
+            claim=claim,
+            store=store,
+            shutdown=shutdown,
+            cancel=cancel,
+            watched=watched,
+            inputs_dir=deployed.inputs,
+        )
         shutdown.close_at_once("AutoFlow was stopped")
         active.outcome.errors["n"] = RunStopped("AutoFlow was stopped")
         # Prefect may not answer for longer than AutoFlow waits.

@@ -1,6 +1,8 @@
 """What needs attention, as health, `health --live`, the page's banner and messages report it, fault by fault."""
 
 import datetime
+import json
+import math
 import os
 import sqlite3
 import sys
@@ -15,12 +17,14 @@ import pytest
 
 from autoflow.cli import main
 from autoflow.errors import AutoflowError, FlowApiError, TokenError, WorkflowsFileError
+from autoflow.flowapi import FlowApi
+from autoflow.messages.notifier import Notifier
 from autoflow.model.opening import PAGE_NAME
 from autoflow.model.store import RunStore
-from autoflow.notify import Notifier
 from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.page.writer import PageWriter
 from autoflow.parser import read_workflows
+from autoflow.runs.attention import Attention, Condition, Need
 from autoflow.runs.records import RunKey, RunState, utc_now
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
@@ -59,7 +63,9 @@ class Daemon:
 
     def start(self, stack: ExitStack, *, edit: Callable[[], None] = lambda: None) -> None:
         """Start, and have `edit` called before the first look."""
-        self.notifier = stack.enter_context(Notifier(self.settings, clock=lambda: self.now))
+        self.notifier = stack.enter_context(
+            Notifier(self.settings, self.store, clock=lambda: self.now, timer=lambda: math.inf)
+        )
         self.page = PageWriter(self.settings, self.store)
         workflows = read_workflows(self.settings)
         self.page.follow(workflows.sensor.triggers)
@@ -91,11 +97,12 @@ class Daemon:
     def messages(self) -> list[dict[str, str]]:
         """Return the messages that were sent since the last call: all those before one more that is made for this."""
         self.marks += 1
-        self.notifier.given_up([RunKey.of("mark", {"number": self.marks}, datetime.date(2016, 1, 1))])
+        mark = Condition(need=Need.START, reason=f"mark {self.marks}", run_id=self.marks)
+        self.notifier.attend(Attention(conditions=(mark,)))
         found = []
-        while "mark 2016" not in (message := self.receiver.messages.get(timeout=LONG))["title"]:
+        while f"mark {self.marks}." not in (message := self.receiver.messages.get(timeout=LONG))["message"]:
             found.append(message)
-        return found
+        return [each for each in found if "mark" not in each["message"]]
 
     def health(self, *options: str) -> tuple[int, str]:
         """Return the exit code of `autoflow health`, and what it prints without the lines that are good."""
@@ -103,6 +110,12 @@ class Daemon:
         code = main(["health", *options], self.environ)
         lines = self.capsys.readouterr().out.splitlines(keepends=True)
         return code, "".join(line for line in lines if not line.startswith("ok"))
+
+    def validate(self) -> str:
+        """Return what `autoflow validate --json` prints."""
+        self.capsys.readouterr()
+        main(["validate", "--json"], self.environ)
+        return self.capsys.readouterr().out
 
     def banner(self) -> str:
         """Return the text of the page's banner; empty without one."""
@@ -200,6 +213,25 @@ def test_a_token_that_has_expired(start: Start) -> None:
         daemon.start(stack)
         assert_needs_a_person(daemon, "FLOWAPI_TOKEN is not accepted", "FLOWAPI_TOKEN has expired", "get a new one")
         assert "since 2023-11-14" in daemon.health()[1]
+
+
+def test_a_file_without_a_token(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("a.b.c")
+    daemon = start(FLOWAPI_TOKEN="", FLOWAPI_TOKEN_FILE=str(file))
+    file.unlink()
+    problem = f"FLOWAPI_TOKEN_FILE: cannot read {file}: No such file or directory"
+    with pytest.raises(TokenError, match=problem) as raised:
+        FlowApi.of(daemon.settings).available_dates()
+    daemon.tick(raised.value)
+    since = f"since {daemon.now:%Y-%m-%d %H:%M} UTC"
+    assert_needs_a_person(daemon, "FLOWAPI_TOKEN is not accepted", problem, "get a token from FlowAuth", since)
+    checks = {check["subject"]: check for check in json.loads(daemon.validate())["checks"]}
+    hint = "get a token from FlowAuth and put it there"
+    assert checks["token"]["problems"] == checks["FlowAPI"]["problems"] == [f"{problem}; {hint}"]
+    file.write_text("d.e.f")
+    daemon.tick()
+    assert_is_over(daemon, "FLOWAPI_TOKEN is accepted again")
 
 
 @pytest.mark.parametrize("when", [datetime.timedelta(0), 5 * HOUR])

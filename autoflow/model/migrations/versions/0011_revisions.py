@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0011"
-down_revision = "0007"
+down_revision = "0008"
 
 CHANGING = "state, finished_at, forgiven_at, pruned_at, outputs"
 """The columns of a run whose change counts."""

@@ -12,8 +12,10 @@ from autoflow.cli import main
 from autoflow.dates.periods import Every
 from autoflow.dates.stencil import DateStencil, PeriodOffset
 from autoflow.errors import AutoflowError, NotebookError, SettingsError
+from autoflow.messages.notices_file import NOTICES_FILE
+from autoflow.messages.notifier import Notifier
+from autoflow.messages.texts import LONGEST_REASON
 from autoflow.model.store import RunStore
-from autoflow.notify import LONGEST_REASON, NOTICES_FILE, Notifier
 from autoflow.runs.attention import Attention, Condition, Need, stuck_condition
 from autoflow.runs.changes import Change
 from autoflow.runs.records import RunError, RunKey, RunState, WorkflowKey, utc_now
@@ -55,18 +57,18 @@ def ended(state: RunState, settings: Settings, *, failures: int = 0, error: Auto
 
 
 def test_one_message_is_sent_for_a_run_that_is_given_up_even_after_a_restart_and_one_for_its_success(
-    deployed: Deployed, receiver: Receiver
+    deployed: Deployed, receiver: Receiver, store: RunStore
 ) -> None:
     settings = deployed.settings(
         AUTOFLOW_NOTIFY_URLS=receiver.url, AUTOFLOW_REPORT_URL_BASE="https://reports.example.org/x/"
     )
     error = NotebookError("n", 3, "ValueError", f"no data {TOKEN_OF_NO_USE}")
-    with Notifier(settings) as notifier:
+    with Notifier(settings, store) as notifier:
         notifier.run_ended(ended(RunState.FAILED, settings, failures=0, error=error))
     assert receiver.titles() == []
 
     given_up = ended(RunState.FAILED, settings, failures=1, error=error)
-    with Notifier(settings) as notifier:
+    with Notifier(settings, store) as notifier:
         notifier.run_ended(given_up)
     message = receiver.messages.get_nowait()
     assert message["title"] == "AutoFlow: flows 2016-01-05 was given up"
@@ -74,26 +76,26 @@ def test_one_message_is_sent_for_a_run_that_is_given_up_even_after_a_restart_and
     assert "Cell 3: https://reports.example.org/x/notebooks/a%20b.html#cell-3" in message["message"]
     assert "Executed notebook: https://reports.example.org/x/notebooks/a%20b.ipynb" in message["message"]
 
-    with Notifier(settings) as notifier:
+    with Notifier(settings, store) as notifier:
         notifier.given_up([given_up.run.key])
     assert receiver.titles() == []
 
     # A user requested a retry, which failed, too.
-    with Notifier(settings) as notifier:
+    with Notifier(settings, store) as notifier:
         notifier.run_ended(given_up)
         notifier.given_up([given_up.run.key])
     assert receiver.titles() == ["AutoFlow: flows 2016-01-05 was given up"]
 
     for _ in range(2):
-        with Notifier(settings) as notifier:
+        with Notifier(settings, store) as notifier:
             notifier.run_ended(ended(RunState.SUCCEEDED, settings))
     assert receiver.titles() == ["AutoFlow: flows 2016-01-05 succeeded"]
 
 
-def test_many_runs_that_are_given_up_make_one_message(deployed: Deployed, receiver: Receiver) -> None:
+def test_many_runs_that_are_given_up_make_one_message(deployed: Deployed, receiver: Receiver, store: RunStore) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
     keys = [RunKey.of("flows", {}, datetime.date(2016, 1, number)) for number in range(1, 29)]
-    with Notifier(settings) as notifier:
+    with Notifier(settings, store) as notifier:
         notifier.given_up(keys)
     message = receiver.messages.get_nowait()
     assert message["title"] == "AutoFlow: flows 2016-01-01 and 27 more were given up"
@@ -102,7 +104,9 @@ def test_many_runs_that_are_given_up_make_one_message(deployed: Deployed, receiv
     assert lines[-2] == "… and 8 more"
 
 
-def test_a_message_names_what_tells_a_run_apart_why_it_failed_and_where(deployed: Deployed, receiver: Receiver) -> None:
+def test_a_message_names_what_tells_a_run_apart_why_it_failed_and_where(
+    deployed: Deployed, receiver: Receiver, store: RunStore
+) -> None:
     settings = deployed.settings(
         AUTOFLOW_NOTIFY_URLS=receiver.url, AUTOFLOW_REPORT_URL_BASE="https://reports.example.org"
     )
@@ -110,16 +114,13 @@ def test_a_message_names_what_tells_a_run_apart_why_it_failed_and_where(deployed
     keys = [RunKey.of("flows", parameters, datetime.date(2016, 1, 5)) for parameters in (north, south)]
     # The token begins before the limit and ends after it.
     error = RunError("ValueError", "z" * (LONGEST_REASON - 40) + TOKEN_OF_NO_USE, "n", 3)
-    with closing(RunStore(settings.db_uri)) as store:
-        store.migrate()
-        for key in keys:
-            claim = store.claim(key)
-            assert claim
-            notebook = str(settings.notebooks_dir / f"{key.parameters_hash[:4]}.ipynb")
-            store.finish(claim, RunState.FAILED, outputs={"n": {"notebook": notebook, "reports": []}}, error=error)
-        records = {record.key: record for record in store.runs()}
+    for key in keys:
+        claim = store.claim(key)
+        assert claim
+        notebook = str(settings.notebooks_dir / f"{key.parameters_hash[:4]}.ipynb")
+        store.finish(claim, RunState.FAILED, outputs={"n": {"notebook": notebook, "reports": []}}, error=error)
 
-    with Notifier(settings, last_run=records.get) as notifier:
+    with Notifier(settings, store) as notifier:
         notifier.follow([TriggerSpec(workflow=SPEC, parameters=north), TriggerSpec(workflow=SPEC, parameters=south)])
         notifier.given_up(keys)
 
@@ -133,7 +134,7 @@ def test_a_message_names_what_tells_a_run_apart_why_it_failed_and_where(deployed
 
 
 def test_one_message_is_sent_for_each_change_of_days_even_after_restarts(
-    deployed: Deployed, receiver: Receiver
+    deployed: Deployed, receiver: Receiver, store: RunStore
 ) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
     stencil = DateStencil([PeriodOffset(0)], every=Every.WEEK)
@@ -142,7 +143,7 @@ def test_one_message_is_sent_for_each_change_of_days_even_after_restarts(
     days = [datetime.date(2016, 1, number) for number in (5, 6, 8)]
     first = Change(key.on(datetime.date(2016, 1, 10)), days, NOW)
     for found in ([first], [first], [], [first]):
-        with Notifier(settings) as notifier:
+        with Notifier(settings, store) as notifier:
             notifier.follow([weekly])
             notifier.days_changed(found)
     (message,) = receiver.taken()
@@ -153,19 +154,19 @@ def test_one_message_is_sent_for_each_change_of_days_even_after_restarts(
     again = replace(first, time=NOW + datetime.timedelta(days=1))
     daily = Change(RunKey.of("flows", {}, datetime.date(2016, 1, 10)), days[:1], NOW)
     for _ in range(2):
-        with Notifier(settings) as notifier:
+        with Notifier(settings, store) as notifier:
             notifier.follow([weekly])
             notifier.days_changed([again, daily])
     assert receiver.titles() == [f"AutoFlow: the data of {name} and 1 more has changed"]
 
 
 def test_a_message_about_a_rerun_that_was_given_up_says_that_the_old_report_stays(
-    deployed: Deployed, receiver: Receiver
+    deployed: Deployed, receiver: Receiver, store: RunStore
 ) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
     failed = ended(RunState.FAILED, settings, failures=1, error=NotebookError("n", 3, "ValueError", "no"))
     rerun = replace(failed.run, is_rerun=True, changed=[datetime.date(2016, 1, 4)])
-    with Notifier(settings) as notifier:
+    with Notifier(settings, store) as notifier:
         notifier.run_ended(replace(failed, run=rerun))
     (message,) = receiver.taken()
     assert "2016-01-04 arrived or changed after the last run, whose report stays." in message["message"]
@@ -179,13 +180,13 @@ def flowapi(*, fails: bool = True, error: str = "it is gone") -> Attention:
 
 
 def test_one_message_is_sent_for_each_condition_and_one_for_its_end_even_after_restarts(
-    deployed: Deployed, receiver: Receiver
+    deployed: Deployed, receiver: Receiver, store: RunStore
 ) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
     failing, unknown, working = flowapi(error=f"no {TOKEN_OF_NO_USE}"), Attention(), flowapi(fails=False)
     titles = []
     for attention in (unknown, failing, failing, unknown, failing, working, working, failing):
-        with Notifier(settings) as notifier:
+        with Notifier(settings, store) as notifier:
             notifier.attend(attention)
         titles.append([(message["title"], message["message"]) for message in receiver.taken()])
 
@@ -207,7 +208,7 @@ def test_several_stuck_runs_at_once_are_listed_in_one_message(
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
     stuck = [stuck_run(number, store) for number in range(25)]
     still = tuple(stuck_condition(run, str) for run in stuck[1:])
-    with Notifier(settings) as notifier:
+    with Notifier(settings, store) as notifier:
         notifier.runs_are_stuck(stuck)
         notifier.runs_are_stuck(stuck[:1])
         notifier.attend(Attention(conditions=still, fine=frozenset({Need.STUCK})))
@@ -227,7 +228,12 @@ def test_of_two_daemons_on_one_database_the_one_that_executes_a_stuck_run_report
     claim = store.claim(RunKey.of("flows", {}, datetime.date(2016, 1, 1)))
     assert claim
     later = partial(RunStore, ours.db_uri, clock=lambda: utc_now() + datetime.timedelta(hours=2))
-    with Notifier(ours) as notifier, Notifier(theirs) as other, closing(later()) as first, closing(later()) as second:
+    with (
+        closing(later()) as first,
+        closing(later()) as second,
+        Notifier(ours, first) as notifier,
+        Notifier(theirs, second) as other,
+    ):
         first.holder = store.holder
         for notifies, sees in ((notifier, first), (other, second), (notifier, first)):
             StuckWatch(sees, followers=[notifies.runs_are_stuck]).look()
@@ -236,11 +242,11 @@ def test_of_two_daemons_on_one_database_the_one_that_executes_a_stuck_run_report
     assert "(run 1) seems stuck" in message["title"]
 
 
-def test_notices_of_an_older_version_are_understood(deployed: Deployed, receiver: Receiver) -> None:
+def test_notices_of_an_older_version_are_understood(deployed: Deployed, receiver: Receiver, store: RunStore) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
     old = {"given_up": [], "flowapi_failing_since": NOW.isoformat(), "flowapi_told": True}
     (settings.outputs_dir / NOTICES_FILE).write_text(json.dumps(old))
-    with Notifier(settings) as notifier:
+    with Notifier(settings, store) as notifier:
         notifier.attend(flowapi())
         notifier.attend(flowapi(fails=False))
     assert receiver.titles() == ["AutoFlow: FlowAPI works again"]
@@ -248,11 +254,11 @@ def test_notices_of_an_older_version_are_understood(deployed: Deployed, receiver
 
 @pytest.mark.parametrize("broken", ["[]", '{"given_up": null, "conditions": 7}', '{"given_up": [7], "conditions": []}'])
 def test_messages_are_sent_again_if_the_file_of_notices_is_broken(
-    deployed: Deployed, receiver: Receiver, broken: str
+    deployed: Deployed, receiver: Receiver, broken: str, store: RunStore
 ) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
     (settings.outputs_dir / NOTICES_FILE).write_text(broken)
-    with Notifier(settings) as notifier:
+    with Notifier(settings, store) as notifier:
         notifier.attend(flowapi())
         notifier.attend(flowapi(fails=False))
         notifier.given_up([RunKey.of("flows", {}, datetime.date(2016, 1, 5))])
@@ -263,28 +269,34 @@ def test_messages_are_sent_again_if_the_file_of_notices_is_broken(
     ]
 
 
-def test_a_message_is_sent_once_although_the_notices_cannot_be_written(deployed: Deployed, receiver: Receiver) -> None:
+def test_a_message_is_sent_once_although_the_notices_cannot_be_written(
+    deployed: Deployed, receiver: Receiver, store: RunStore
+) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=receiver.url)
     (settings.outputs_dir / NOTICES_FILE).mkdir()
-    with Notifier(settings) as notifier:
+    with Notifier(settings, store) as notifier:
         for _ in range(3):
             notifier.attend(flowapi())
     assert receiver.titles() == ["AutoFlow: FlowAPI is failing"]
 
 
-def test_a_message_that_cannot_be_sent_is_one_warning_without_the_url(deployed: Deployed, logged: list[str]) -> None:
+def test_a_message_that_cannot_be_sent_is_one_warning_without_the_url(
+    deployed: Deployed, logged: list[str], store: RunStore
+) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS="json://user:my-password@127.0.0.1:9/my-path")
-    with Notifier(settings) as notifier:
+    with Notifier(settings, store) as notifier:
         notifier.given_up([RunKey.of("flows", {}, datetime.date(2016, 1, 1))])
     (line,) = logged
     assert "could not send a message" in line
     assert not any(secret in line for secret in ("my-password", "127.0.0.1", "my-path"))
 
 
-def test_unsupported_urls_are_reported_by_their_number_only(deployed: Deployed, receiver: Receiver) -> None:
+def test_unsupported_urls_are_reported_by_their_number_only(
+    deployed: Deployed, receiver: Receiver, store: RunStore
+) -> None:
     settings = deployed.settings(AUTOFLOW_NOTIFY_URLS=f"{receiver.url}, nonsense://my-password")
     with pytest.raises(SettingsError, match=r"^AUTOFLOW_NOTIFY_URLS: number 2 is not a URL that Apprise supports$"):
-        Notifier(settings)
+        Notifier(settings, store)
     with pytest.raises(SettingsError, match=r"^AUTOFLOW_NOTIFY_URLS: number 1 is not a URL such as"):
         deployed.settings(AUTOFLOW_NOTIFY_URLS="my-password")
     assert tuple(url.get_secret_value() for url in settings.notify_urls) == (receiver.url, "nonsense://my-password")
