@@ -53,13 +53,7 @@ const cellFor = (entry, number, day) => {
     tabindex: -1,
     "data-date": isoDate(number),
     "data-look": day ? lookOf(day.status) : "none",
-    "data-note": day
-      ? day.isOutdated
-        ? "outdated"
-        : day.missing && lookOf(day.status) === "done"
-          ? "incomplete"
-          : null
-      : null,
+    "data-note": day?.note,
     "aria-label": lines.filter(Boolean).join(": "),
   };
   const cell = make("a", attributes);
