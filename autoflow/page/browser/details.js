@@ -38,7 +38,7 @@ const neighbour = (entry, number, text, rel) =>
 // Return the details of a date. `order` has the dates that have a status, in order.
 const detailsOf = (entry, number, day, order) => {
   const name = periodName(entry.every, number);
-  const look = day ? lookOf(day.status) : "none";
+  const look = day ? day.note || lookOf(day.status) : "none";
   const links = day ? linksOf(day) : [];
   return make(
     "section",
