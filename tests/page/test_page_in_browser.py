@@ -23,6 +23,7 @@ from autoflow.page.banner import banner_html
 from autoflow.runs.attention import Condition, Need
 from tests.browser import chromium
 from tests.page.sample import Entry, hostile, many_labels, ten_years_of_twenty, typical, write_sample
+from tests.waiting import wait_for
 
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 TRY_OUT = {
@@ -456,9 +457,15 @@ def test_the_page_does_without_files_that_are_missing(one_browser: WebDriver, tm
 def test_the_page_runs_no_script_but_its_own_and_loads_nothing_from_elsewhere(browser: WebDriver, page: str) -> None:
     visit(browser, page)
     browser.execute_cdp_cmd("Page.enable", {})
-    loaded = browser.execute_cdp_cmd("Page.getResourceTree", {})["frameTree"]["resources"]
-    assert {each["type"] for each in loaded} == {"Image", "Script"}
-    assert all(each["url"].startswith("file://") for each in loaded)
+
+    def loaded() -> list[dict[str, str]]:
+        found: list[dict[str, str]] = browser.execute_cdp_cmd("Page.getResourceTree", {})["frameTree"]["resources"]
+        return found
+
+    # The data files come after the page itself.
+    wait_for(lambda: {"Image", "Script"} <= {each["type"] for each in loaded()})
+    assert {each["type"] for each in loaded()} == {"Image", "Script"}
+    assert all(each["url"].startswith("file://") for each in loaded())
     policy = shown_policy(browser)
     assert "unsafe" not in policy
     browser.execute_script("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.evil = 1\">')")
