@@ -63,7 +63,7 @@ class YearInList:
 def slugs(keys: Iterable[WorkflowKey], triggers: Sequence[TriggerSpec], redaction: Redaction) -> dict[WorkflowKey, str]:
     """Return the name of each entry's folder with data files; `keys` are those of `triggers` and of removed entries.
 
-    It is that of its workflow, with its label. A hash of the parameters and the kind of period tells apart removed
+    It is that of its workflow, with its label. A hash of the parameters and the kind of period distinguishes removed
     entries, entries of one workflow without labels, and those that would have the same name otherwise.
     """
     labels = {WorkflowKey.of_trigger(each): each.label for each in triggers}
