@@ -78,10 +78,10 @@ def test_other_secrets_and_recipients_count_as_a_change(deployed: Deployed, read
     assert read_workflows(known) is read_workflows(known)
     with pytest.raises(WorkflowsFileError, match="ops"):
         read()
+    (deployed.inputs / "workflows.yml").write_text(TEXT.replace("north", "a-former-token"))
+    read()
     with pytest.raises(WorkflowsFileError, match="secret"):
-        read_workflows(
-            deployed.settings(AUTOFLOW_NOTIFY_URLS="ops=json://127.0.0.1:1/", AUTOFLOW_NOTEBOOK_SECRET_KEY="north")
-        )
+        read_workflows(deployed.settings(FLOWAPI_TOKEN="a-former-token"))
 
 
 def test_a_kernel_that_is_installed_later_is_noticed(
