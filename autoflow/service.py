@@ -60,7 +60,7 @@ def serve(
         followers = _TickFollowers(notifier, watch, entries, metrics)
         with (
             entries.running(workflows.sensor),
-            Retention(settings, store, followers=[assembly.page.outputs_deleted]),
+            Retention(settings, store, followers=[assembly.page.refresh]),
             Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher,
         ):
             if metrics:

@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import textwrap
@@ -73,6 +74,9 @@ def pytest_collection_finish() -> None:
         gc.collect()
         gc.freeze()
 
+
+# A shell ignores it for what it runs in the background, and so would all processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _PREFECT_PORT = free_port()
 _PREFECT_HOME = Path(tempfile.mkdtemp(prefix="autoflow-tests-prefect-"))

@@ -64,6 +64,7 @@ class Cluster:
         self._progress: dict[str, CellCallback] = {}
         # Not in Dask's event loop, which must not wait.
         self._calling = ThreadPoolExecutor(1, "cluster-progress")
+        self._responds = False
         self._outage = Outage()
         self._emptiness = Outage()
         self._looking = PeriodicThread("cluster", self.look, LOOK_SECONDS)
@@ -106,11 +107,12 @@ class Cluster:
 
     def state(self) -> ClusterState:
         """Return the cluster as this daemon sees it."""
-        expiry = first_expiry(self.settings)
+        expiry, is_known = first_expiry(self.settings), self.is_connected and self._responds
         return ClusterState(
             scheduler=str(self.settings.dask_scheduler),
-            is_connected=self.is_connected,
-            workers=tuple(map(state_of, self.workers())),
+            is_connected=is_known,
+            # Without the scheduler, the last that it said about them says nothing any more.
+            workers=tuple(map(state_of, self.workers())) if is_known else (),
             expiry=expiry.replace(tzinfo=None) if expiry else None,
         )
 
@@ -119,9 +121,11 @@ class Cluster:
         try:
             found = self.ask()
         except ClusterError as error:
+            self._responds = False
             self._outage.begin("%s; runs wait for it", error)
             self.roster.suspend()
             return
+        self._responds = True
         self._outage.end("connected to the Dask scheduler at %s again", self.settings.dask_scheduler)
         self.roster.update(found)
         if self.slots:

@@ -134,7 +134,7 @@ class Desk:
     def perform(self, text: str, line: Line) -> str:
         """Carry out the order in a text; return the answer."""
         try:
-            with bugs_logged(self.settings.secrets), self._job(text) as (order, job), log_fields(run=order.claim_id):
+            with bugs_logged(self.settings.secrets), self._job(text) as (order, job), log_fields(**order.log_fields):
                 answer = self._answer(order, job, line)
         except RefusedError as refusal:
             if refusal.is_own:

@@ -21,6 +21,7 @@ from autoflow.errors import (
 from autoflow.runs.run import NotebookOutputs
 from autoflow.settings import Settings
 from autoflow.specs import ReportFormat
+from autoflow.system.log import current_log_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,8 @@ class Order:
     """A notebook for a worker to execute, under the claim with this number.
 
     `digests` has those of the notebook and, if there are reports, of the template, by their paths. Progress goes to the
-    Dask topic `topic`, which identifies the daemon; `wants_progress` is whether anyone waits for it. `version` and
-    `heartbeat_timeout`, in seconds, are those of the daemon.
+    Dask topic `topic`, which identifies the daemon; `wants_progress` is whether anyone waits for it. Lines in the
+    worker's log have `log_fields`. `version` and `heartbeat_timeout`, in seconds, are those of the daemon.
     """
 
     work: Work
@@ -38,6 +39,7 @@ class Order:
     digests: Mapping[Path, str]
     heartbeat_timeout: float
     wants_progress: bool = False
+    log_fields: Mapping[str, str | int] = field(default_factory=current_log_fields)
     version: str = field(default_factory=code_version)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -64,6 +66,7 @@ class Order:
             "topic": self.topic,
             "heartbeat_timeout": self.heartbeat_timeout,
             "progress": self.wants_progress,
+            "log_fields": dict(self.log_fields),
             "digests": {_relative(path, settings): digest for path, digest in self.digests.items()},
             "work": _work_as_json(self.work, settings),
         }
@@ -80,6 +83,7 @@ class Order:
             digests={_absolute(path, settings): digest for path, digest in content["digests"].items()},
             heartbeat_timeout=content["heartbeat_timeout"],
             wants_progress=content["progress"],
+            log_fields=content["log_fields"],
             version=content["version"],
             id=content["id"],
         )

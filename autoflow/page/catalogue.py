@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autoflow.dates.periods import describe_period
+from autoflow.notebooks.live_files import RunProgress
 from autoflow.notebooks.redaction import Redaction
 from autoflow.page.links import Links
 from autoflow.page.texts import without_secrets
@@ -62,7 +63,7 @@ class YearInList:
 def slugs(keys: Iterable[WorkflowKey], triggers: Sequence[TriggerSpec], redaction: Redaction) -> dict[WorkflowKey, str]:
     """Return the name of each entry's folder with data files; `keys` are those of `triggers` and of removed entries.
 
-    It is that of its workflow, with its label. A hash of the parameters and the kind of period tells apart removed
+    It is that of its workflow, with its label. A hash of the parameters and the kind of period distinguishes removed
     entries, entries of one workflow without labels, and those that would have the same name otherwise.
     """
     labels = {WorkflowKey.of_trigger(each): each.label for each in triggers}
@@ -188,9 +189,23 @@ def latest(record: RunRecord, links: Links, redaction: Redaction, *, is_outdated
     }
 
 
-def running(record: RunRecord) -> Mapping[str, str]:
-    """Return a date that is running."""
-    return {"date": record.key.reference_date.isoformat(), "period": _period(record), "progress": ""}
+def running(record: RunRecord) -> Mapping[str, Any]:
+    """Return a date that is running, with the number of its run; see `with_progress`."""
+    return {"run": record.id, "date": record.key.reference_date.isoformat(), "period": _period(record)}
+
+
+def with_progress(
+    entry: Mapping[str, Any], progress: Mapping[int, RunProgress], redaction: Redaction
+) -> Mapping[str, Any]:
+    """Return an entry of the catalogue with how far its runs in progress are, by their numbers."""
+    if not entry["running"]:
+        return entry
+    texts = {run: redaction.of_text(each.text) for run, each in progress.items()}
+    dates = [
+        {"date": each["date"], "period": each["period"], "progress": texts.get(each["run"], "")}
+        for each in entry["running"]
+    ]
+    return {**entry, "running": dates}
 
 
 def try_out(record: RunRecord, status: DateStatus, links: Links, redaction: Redaction) -> Mapping[str, Any]:

@@ -58,7 +58,9 @@ class Links:
 
     def _of_notebook(self, label: str, outputs: Mapping[str, Any]) -> list[Link]:
         reports = [(Path(report).suffix[1:].upper(), label, self.link(report)) for report in outputs["reports"]]
-        notebook = outputs["notebook"]
+        notebook = outputs.get("notebook")
+        if notebook is None:
+            return reports
         if self.is_readable(notebook):
             return [*reports, ("notebook", label, self.link(readable_name(notebook)))]
         return [*reports, ("ipynb", label, self.link(notebook))]

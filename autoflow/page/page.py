@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from autoflow.model.output_paths import OutputFolders
 from autoflow.model.revisions import EntryYear, RunsByYear
 from autoflow.model.store import RunStore
+from autoflow.notebooks.live_files import progress_of_runs
 from autoflow.notebooks.redaction import Redaction
 from autoflow.page.banner import banner_html, banner_of
-from autoflow.page.catalogue import YearInList, entry, names_of
+from autoflow.page.catalogue import YearInList, entry, names_of, with_progress
 from autoflow.page.content import Reader
 from autoflow.page.data_files import FOLDER_NAME as DATA_FOLDER
 from autoflow.page.data_files import DataFiles
@@ -133,7 +134,9 @@ class Page:
         )
         revisions = self._runs.revisions()
         years, slugs = write_years(update, revisions)
-        entries = self._entries(years, slugs, view.triggers, redaction)
+        progress = progress_of_runs(self._settings.outputs_dir)
+        found = self._entries(years, slugs, view.triggers, redaction)
+        entries = [with_progress(each, progress, redaction) for each in found]
         parts = self._written_parts(entries)
         inline = sorted(entries, key=_finished, reverse=True)[:NEWEST_ENTRIES] if parts else entries
         others = listed_try_outs(update, self._runs.try_outs(), revisions)

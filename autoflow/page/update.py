@@ -177,6 +177,7 @@ def _known_try_out(update: Update, key: RunKey, revisions: Revisions) -> KnownTr
     listed = None
     if day and day.record:
         for label, outputs in day.record.outputs.items():
-            links.is_readable(outputs["notebook"], (key, label))
+            if "notebook" in outputs:
+                links.is_readable(outputs["notebook"], (key, label))
         listed = try_out(day.record, day.status, links, update.redaction)
     return KnownTryOut(revision=revision, listed=listed, unreadable=links.unreadable)

@@ -104,8 +104,8 @@ class PageWriter:
         """Update the page soon."""
         self._thread.wake()
 
-    def outputs_deleted(self) -> None:
-        """Update the page soon."""
+    def refresh(self) -> None:
+        """Update the page soon: outputs have been deleted, or runs in progress are further."""
         self._thread.wake()
 
     def follow(self, triggers: Sequence[TriggerSpec], cdr_types: Sequence[str] | None = None) -> None:

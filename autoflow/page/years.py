@@ -110,7 +110,8 @@ class YearEncoder:
         Return the time of the run as well. In the links, {d} stands for the date and {t} for that time.
         """
         outputs, date = record.outputs, record.key.reference_date.isoformat()
-        found = next((_STAMP.search(os.path.basename(each["notebook"])) for each in outputs.values()), None)
+        paths = (path for each in outputs.values() for path in (each.get("notebook", ""), *each["reports"]) if path)
+        found = next((_STAMP.search(os.path.basename(path)) for path in paths), None)
         stamp = found[0] if found else ""
 
         def general(path: str) -> str:
@@ -122,8 +123,8 @@ class YearEncoder:
         return [
             [
                 label,
-                general(each["notebook"]),
-                self._links.is_readable(each["notebook"], (record.key, label)),
+                general(each["notebook"]) if "notebook" in each else "",
+                "notebook" in each and self._links.is_readable(each["notebook"], (record.key, label)),
                 [general(report) for report in each["reports"]],
             ]
             for label, each in outputs.items()

@@ -75,6 +75,11 @@ class RunState(enum.StrEnum):
         return was_stopped if self.is_stopped else more.get(self, str(self))
 
     @property
+    def is_crash(self) -> bool:
+        """Whether the process or the machine that executed the run is gone."""
+        return self is RunState.CRASHED
+
+    @property
     def is_stopped(self) -> bool:
         """Whether the run was stopped before its end, by AutoFlow or by a person."""
         return self in {RunState.INTERRUPTED, RunState.CANCELLED}

@@ -39,7 +39,7 @@ def git_state(folder: Path) -> Mapping[str, Any] | None:
 
 
 def _answer(folder: Path, *arguments: str) -> str | None:
-    # The folder may belong to another user, as a mounted one often does; nothing in it is executed.
+    # The folder may belong to another user, as a mounted one often does. Its notebooks are executed, so it is trusted.
     options = ["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "--no-optional-locks"]
     try:
         done = subprocess.run(

@@ -56,7 +56,7 @@ def assembled(
         prefect_queues_flushed(),
         FlowRuns() as flow_runs,
         Cancellations() as cancellations,
-        ProgressWatch(store, settings.outputs_dir),
+        ProgressWatch(store, settings.outputs_dir, followers=[page.refresh]),
         cluster_of(settings) as cluster,
     ):
         entries = EntryWatch(settings, store, notifier)

@@ -277,7 +277,7 @@ class Dispatcher:
             logger.error("could not run %s: %s", turn.run, error)
         finally:
             with self._lock:
-                if state is RunState.CRASHED:
+                if state and state.is_crash:
                     # Its claim was renewed a moment ago at the latest.
                     self._crash_look_at = self._timer() + self._store.crashed_after.total_seconds() + CRASH_MARGIN
                     self._crashes_until = self._crash_look_at

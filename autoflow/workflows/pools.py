@@ -22,6 +22,11 @@ class Pools:
         self._changed = threading.Condition()
         self._queues: dict[str, list[object]] = defaultdict(list)
 
+    def waiting(self, pool: PoolSpec) -> int:
+        """Return how many notebooks wait for room in a pool."""
+        with self._changed:
+            return max(0, len(self._queues[pool.name]) - pool.size)
+
     @contextmanager
     def turn(self, pool: PoolSpec | None, stop: StopSignal) -> Iterator[None]:
         """Wait until the pool has room, and keep a place in it for the duration of the block.

@@ -102,7 +102,7 @@ class WorkflowRunner:
         state = self._run_once(run, shutdown=shutdown, again=again, progress=progress, cancel=cancel)
         for _ in range(1, CRASHES_PER_FAILURE):
             # The dispatcher runs what is due again.
-            if state is not RunState.CRASHED or run.retry or not self._has_expired(run, shutdown, cancel):
+            if not (state and state.is_crash) or run.retry or not self._has_expired(run, shutdown, cancel):
                 break
             state = self._run_once(run, shutdown=shutdown, again=again, progress=progress, cancel=cancel)
         return state

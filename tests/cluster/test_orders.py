@@ -13,6 +13,7 @@ from autoflow.cluster.work import Result, Work
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunStopped, UnexpectedError
 from autoflow.runs.run import NotebookOutputs
 from autoflow.specs import NO_TIMEOUT, ReportFormat
+from autoflow.system.log import log_fields
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 
 NOW = datetime.datetime(2016, 1, 1)
@@ -36,7 +37,8 @@ def test_order_has_no_secret_and_no_path_of_a_machine_and_is_the_same_elsewhere(
         dates="today",
     )
     here = deployed.settings()
-    order = Order.of(work, here, claim_id=7, topic="topic", wants_progress=True)
+    with log_fields(run=7, workflow="one"):
+        order = Order.of(work, here, claim_id=7, topic="topic", wants_progress=True)
     text = order.as_text(here)
     (tmp_path / "elsewhere").symlink_to(deployed.inputs)
     there = deployed.settings(AUTOFLOW_INPUTS_DIR=str(tmp_path / "elsewhere"), FLOWAPI_URL="http://there:1")
@@ -53,6 +55,7 @@ def test_order_has_no_secret_and_no_path_of_a_machine_and_is_the_same_elsewhere(
     }
     assert set(copy.digests.values()) == set(order.digests.values())
     assert Order.of_text(text, here) == order
+    assert copy.log_fields == {"run": 7, "workflow": "one"}
 
 
 @pytest.mark.parametrize(

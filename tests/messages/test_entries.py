@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -16,14 +17,14 @@ from autoflow.dates.stencil import DateStencil, PeriodOffset
 from autoflow.messages.entries import EntryWatch
 from autoflow.messages.notifier import Notifier
 from autoflow.model.store import RunStore
-from autoflow.model.tables import runs_table
+from autoflow.model.tables import messages_table, runs_table
 from autoflow.runs.records import RunError, RunKey, RunState, WorkflowKey
 from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, NotifySpec, OnChange, SensorSpec, TriggerSpec, WorkflowSpec
 from tests.conftest import Deployed
 from tests.model.conftest import Clock
 from tests.receiver import Receiver
-from tests.waiting import LONG
+from tests.waiting import LONG, wait_for
 
 # Apprise's own, as its plugins are imported.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -91,6 +92,11 @@ def run(
     state = RunState.FAILED if error else RunState.SUCCEEDED
     assert store.finish(claim, state, outputs=outputs, error=problem)
     return claim.id
+
+
+def nothing_is_unsent(store: RunStore) -> bool:
+    with store.database.reading() as connection:
+        return connection.execute(sa.select(messages_table)).first() is None
 
 
 def days(first: str, last: str) -> frozenset[datetime.date]:
@@ -172,6 +178,8 @@ def test_of_two_daemons_one_notifies_people_of_a_deadline(
         clock.now += DAY
         first.look()
         second.look()
+        # After a day, the other daemon would rightly send a message that is still being sent.
+        wait_for(partial(nothing_is_unsent, store))
         clock.now += DAY
         second.look()
         first.look()

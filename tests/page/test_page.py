@@ -20,9 +20,12 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from autoflow.dates.periods import Every
 from autoflow.dates.stencil import DateStencil, PeriodOffset
+from autoflow.model.old_outputs import OldRun, delete_files, own_files
 from autoflow.model.opening import PAGE_NAME, open_run_store
 from autoflow.model.store import RunStore
+from autoflow.notebooks.live_files import live_folder
 from autoflow.page.banner import BANNER_BEGIN, BANNER_END
+from autoflow.page.page import Page, View
 from autoflow.page.readable import LONGEST_HIGHLIGHTED, readable_html
 from autoflow.page.writer import PageWriter, write_page
 from autoflow.runs.attention import Condition, Need
@@ -122,6 +125,54 @@ def test_page_links_to_notebooks_in_the_folder_that_was_set_before(deployed: Dep
     ]
     assert [deployed.outputs / link for link in shown] == [without_html, before]
     assert [is_readable for _, is_readable in links.values()] == [False, True]
+
+
+def test_date_whose_notebook_is_no_longer_kept_stays_done_with_a_link_to_its_report(
+    deployed: Deployed, store: RunStore
+) -> None:
+    settings, page = deployed.settings(), Page(deployed.settings(), store)
+    for number in (1, 2, 3):
+        finish(store, number, RunState.SUCCEEDED, settings)
+    page.write(View())
+    first, second, _ = reversed(store.runs())
+    delete_files(OldRun(record=first, files=own_files(first, settings)), store, with_flow_run=False)
+    notebooks = tuple(path for path in own_files(second, settings) if path.suffix == ".ipynb")
+    delete_files(OldRun(record=second, files=notebooks), store, with_flow_run=False)
+    page.write(View())
+
+    series = content(settings)
+    report = "reports/flows%20100%25%20%231__n__{d}__abcdef01__{t}.pdf"
+    assert set(states(settings).values()) == {"done"}
+    outputs = [series["sets"][number] if number >= 0 else None for _, _, number, *_ in series["days"]]
+    assert outputs[1:] == [[["n", "", False, [report]]], None]
+    assert [row[3] for row in series["days"]] == [STAMP, STAMP, ""]
+
+
+def test_page_says_how_far_a_run_is(deployed: Deployed, store: RunStore) -> None:
+    settings = deployed.settings()
+    claims = [store.claim(key(number)) for number in (1, 2)]
+    page, progress = Page(settings, store), list[object]()
+
+    def write() -> None:
+        page.write(View())
+        (entry,) = catalogue(settings.outputs_dir)["entries"]
+        progress.append([each["progress"] for each in entry["running"]])
+
+    write()
+    assert claims[1]
+    with live_folder(settings.outputs_dir, claims[1].id, 1) as folder:
+        assert folder
+        for cell in (1, 2):
+            lines = [{"notebook": f"maps {TOKEN_OF_NO_USE}", "executed": "n.ipynb"}, {"cell": cell, "cells": 10}]
+            (folder / "n.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+            write()
+    write()
+    assert progress == [
+        ["", ""],
+        ["cell 1 of 10 of maps [secret]", ""],
+        ["cell 2 of 10 of maps [secret]", ""],
+        ["", ""],
+    ]
 
 
 def test_each_date_has_its_status(deployed: Deployed, store: RunStore) -> None:

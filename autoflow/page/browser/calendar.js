@@ -53,13 +53,7 @@ const cellFor = (entry, number, day) => {
     tabindex: -1,
     "data-date": isoDate(number),
     "data-look": day ? lookOf(day.status) : "none",
-    "data-note": day
-      ? day.isOutdated
-        ? "outdated"
-        : day.missing && lookOf(day.status) === "done"
-          ? "incomplete"
-          : null
-      : null,
+    "data-note": day?.note,
     "aria-label": lines.filter(Boolean).join(": "),
   };
   const cell = make("a", attributes);
@@ -163,11 +157,11 @@ const draw = async (place, entry, years, onlyNewest) => {
   nearScreen.unobserve(place);
   try {
     drawCalendar(place, entry, years, await loadYears(entry, years), onlyNewest);
-    place.removeAttribute("aria-busy");
   } catch (error) {
     place.removeAttribute("role");
     place.replaceChildren(make("p", { class: "problem" }, `This calendar is missing: ${error.message}`));
   }
+  place.removeAttribute("aria-busy");
 };
 
 const nearScreen = new IntersectionObserver(

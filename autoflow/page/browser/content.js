@@ -44,6 +44,12 @@ class Day {
     this.isOutdated = Boolean(isOutdated);
   }
 
+  // What a report has to be read with, as a look: outdated, incomplete, or null.
+  get note() {
+    if (this.isOutdated) return "outdated";
+    return this.missing && lookOf(this.status) === "done" ? "incomplete" : null;
+  }
+
   get notes() {
     return [this.missing ? `${plural(this.missing, "day")} missing` : "", this.isOutdated ? "outdated" : ""].filter(
       Boolean,

@@ -7,7 +7,8 @@ const linksOf = (day) =>
   day.set.flatMap(([label, link, isReadable, reports]) => [
     ...reports.map((report) => [report.split(".").pop().toUpperCase(), label, filled(report, day)]),
     ...(isReadable ? [["notebook", label, asHtml(filled(link, day))]] : []),
-    ["ipynb", label, filled(link, day)],
+    // An executed notebook that is no longer kept has no link.
+    ...(link ? [["ipynb", label, filled(link, day)]] : []),
   ]);
 
 // Return a link into the notebook, at the cell that failed.
@@ -37,7 +38,7 @@ const neighbour = (entry, number, text, rel) =>
 // Return the details of a date. `order` has the dates that have a status, in order.
 const detailsOf = (entry, number, day, order) => {
   const name = periodName(entry.every, number);
-  const look = day ? lookOf(day.status) : "none";
+  const look = day ? day.note || lookOf(day.status) : "none";
   const links = day ? linksOf(day) : [];
   return make(
     "section",

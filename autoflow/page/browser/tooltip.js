@@ -8,13 +8,19 @@ const hideTooltip = () => {
   tooltip.owner = null;
 };
 
-// Show lines of text above an element or, where there is no room, below it.
+// Show lines of text at an element.
 const showTooltip = (element, lines) => {
   tooltip.owner = element;
   tooltip.replaceChildren(...lines.map((line, index) => make(index ? "p" : "strong", {}, isolated(line))));
   tooltip.hidden = false;
-  const around = element.getBoundingClientRect(),
-    own = tooltip.getBoundingClientRect();
+  placeTooltip();
+};
+
+// Put the tooltip above its element or, where there is no room, below it.
+const placeTooltip = () => {
+  if (tooltip.hidden) return;
+  const around = tooltip.owner.getBoundingClientRect();
+  const own = tooltip.getBoundingClientRect();
   const left = Math.min(
     Math.max(8, around.left + around.width / 2 - own.width / 2),
     document.documentElement.clientWidth - own.width - 8,
@@ -47,5 +53,5 @@ const addTooltips = (calendar, linesOf) => {
 };
 
 document.addEventListener("keydown", (event) => event.key === "Escape" && hideTooltip());
-document.addEventListener("scroll", hideTooltip, { passive: true });
+document.addEventListener("scroll", placeTooltip, { passive: true });
 document.addEventListener("pointerdown", (event) => event.target.closest?.(".cell, .tooltip") || hideTooltip());
