@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import click
-from get_secret_or_env_var import environ as environ_with_secrets
 
 from autoflow.cli.invocation import Invocation
 from autoflow.errors import AutoflowError
@@ -18,7 +17,7 @@ from autoflow.notebooks.redaction import Redaction
 from autoflow.parser import read_workflows
 from autoflow.runs.naming import run_name
 from autoflow.runs.records import RunKey
-from autoflow.settings import SchedulerSettings, Settings
+from autoflow.settings import SchedulerSettings, Settings, TrialSettings
 from autoflow.specs import TriggerSpec
 from autoflow.system.log import set_up_logging
 
@@ -42,16 +41,18 @@ class Session:
         """The few settings of a scheduler, which has no token and no database."""
         return self._read(SchedulerSettings)
 
-    def settings_with(self, changes: Mapping[str, str], defaults: Mapping[str, str]) -> Settings:
-        """Return the settings with some variables changed, and with defaults for some that may be missing."""
-        environ = self.invocation.environ or environ_with_secrets
-        given = {name: value for name in environ if (value := environ.get(name))}
-        missing = {name: value for name, value in defaults.items() if not environ.get(name)}
-        return self._read(Settings, {**given, **missing, **changes})
+    def trial_settings(self, changes: Mapping[str, str], defaults: Mapping[str, str]) -> TrialSettings:
+        """Return the settings for trying a notebook; see `TrialSettings.read_changed`."""
+        environ = self.invocation.environ
+        given = {} if environ is None else {"environ": environ}
+        return self._known(TrialSettings.read_changed(changes, defaults, **given))
 
-    def _read(self, kind: type[S], environ: Mapping[str, str] | None = None) -> S:
-        environ = environ or self.invocation.environ
-        settings = kind.read() if environ is None else kind.read(environ)
+    def _read(self, kind: type[S]) -> S:
+        environ = self.invocation.environ
+        return self._known(kind.read() if environ is None else kind.read(environ))
+
+    def _known(self, settings: S) -> S:
+        """Return the settings, whose secrets are not shown from now on."""
         self.invocation.secrets = settings.secrets
         set_up_logging("WARNING", lambda: settings.secrets)
         return settings

@@ -5,9 +5,10 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ import click
 from autoflow.cli.follow import Screen
 from autoflow.cli.options import DATE
 from autoflow.cli.session import Session, pass_session
+from autoflow.cli.trial import Trial, Use, newest_executed, uses_of
 from autoflow.cluster.work import Means, Result, Work, carry_out
 from autoflow.errors import AutoflowError, ExitCode, RunStopped, SettingsError
 from autoflow.flowapi import FlowApi
@@ -22,6 +24,7 @@ from autoflow.kernels.fork_server import ForkServer
 from autoflow.notebooks.live_files import LiveFile
 from autoflow.notebooks.redaction import Redaction
 from autoflow.parser import read_workflows
+from autoflow.parser.inputs_folder import stamp_of
 from autoflow.parser.secret_values import check_for_secrets
 from autoflow.parser.single_value import parse_value
 from autoflow.runs.plan import make_plan
@@ -30,7 +33,6 @@ from autoflow.runs.statuses import DateStatus
 from autoflow.settings import Settings
 from autoflow.specs import Json, WorkflowsFile
 from autoflow.system.stop_signal import StopSignal
-from autoflow.workflows.trial import Trial, Use, newest_executed, uses_of
 
 POLL_SECONDS = 0.1
 """How often the output of the notebook is read."""
@@ -74,17 +76,35 @@ def try_(  # noqa: PLR0913 - an argument for each option
     Example: autoflow try flows_report.ipynb --date 2016-01-31 -p min_increase=30
     """
     attempt = _Attempt(session, notebook.absolute(), with_upstream=with_upstream)
-    trial = attempt.trial(entry, _values(given, attempt.settings.secrets), date.date() if date else None)
+    values = _values(given, attempt.settings.secrets)
+    trial = partial(attempt.trial, entry, values, date.date() if date else None)
     with _warm(attempt.settings, is_wanted=watch) as fork_server:
-        while True:
-            before = _state(trial.notebook)
-            code = attempt.carry_out(trial, fork_server, is_opened=is_opened)
-            if not watch or code is ExitCode.INTERRUPTED:
-                return code
-            is_opened = False
-            click.echo(f"waiting for {notebook.name} to be saved (Ctrl-C ends this)")
-            while _state(trial.notebook) == before:
+        if not watch:
+            return attempt.carry_out(trial(), fork_server, is_opened=is_opened)
+        return _repeat(attempt, trial, fork_server, is_opened=is_opened)
+
+
+def _repeat(
+    attempt: "_Attempt", trial: Callable[[], Trial], fork_server: ForkServer | None, *, is_opened: bool
+) -> ExitCode:
+    """Execute the notebook each time it, or workflows.yml, is saved, until Ctrl-C."""
+    while True:
+        before = attempt.stamps
+        try:
+            code = attempt.carry_out(trial(), fork_server, is_opened=is_opened)
+        except AutoflowError as error:
+            click.echo(attempt.redaction.of_text(f"error: {error}"), err=True)
+            code = ExitCode.FAILURE
+        if code is ExitCode.INTERRUPTED:
+            return code
+        is_opened = is_opened and code is not ExitCode.SUCCESS
+        click.echo(f"waiting for {attempt.notebook.name} to be saved (Ctrl-C ends this)")
+        try:
+            # An editor may replace the file, so that for a moment there is none.
+            while attempt.stamps == before or not attempt.notebook.exists():
                 time.sleep(WATCH_SECONDS)
+        except KeyboardInterrupt:
+            return code
 
 
 @contextmanager
@@ -95,14 +115,6 @@ def _warm(settings: Settings, *, is_wanted: bool) -> Iterator[ForkServer | None]
         return
     with ForkServer(settings.preload) as server:
         yield server
-
-
-def _state(notebook: Path) -> tuple[int, int] | None:
-    try:
-        found = notebook.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
 
 
 def _values(given: Sequence[str], secrets: Sequence[str]) -> dict[str, Json]:
@@ -139,7 +151,7 @@ class _Attempt:
     """Where a notebook is tried: with settings that name a folder for temporary files as that for outputs."""
 
     def __init__(self, session: Session, notebook: Path, *, with_upstream: bool) -> None:
-        self._notebook = notebook
+        self.notebook = notebook
         self._with_upstream = with_upstream
         self._scratch = Path(tempfile.mkdtemp(prefix="autoflow-try-"))
         changes = {
@@ -153,16 +165,22 @@ class _Attempt:
         # The token must differ from any word: it is removed from outputs.
         defaults = {"FLOWAPI_URL": NO_FLOWAPI, "FLOWAPI_TOKEN": f"{NO_FLOWAPI}/{uuid.uuid4()}"}
         self._executed_dir = _notebooks_dir(session) or self._scratch
-        self.settings = session.settings_with(changes, defaults)
+        self.settings = session.trial_settings(changes, defaults)
         self._has_flowapi = not any(name in self.settings.environ.values() for name in defaults.values())
-        self._screen = Screen(Redaction(self.settings.secrets))
+        self.redaction = Redaction(self.settings.secrets)
+        self._screen = Screen(self.redaction)
+
+    @property
+    def stamps(self) -> Sequence[Hashable]:
+        """What changes when the notebook or workflows.yml is saved."""
+        return [stamp_of(path) for path in (self.notebook, self.settings.workflows_file)]
 
     def trial(self, entry: str | None, given: Mapping[str, Json], date: datetime.date | None) -> Trial:
         """Return the trial of the notebook, with the newest date that could run if none is given."""
         file = read_workflows(self.settings) if self.settings.workflows_file.exists() else None
         use = self._use(file, entry) if file else None
         known = ("flowapi_url",) if self._has_flowapi else ()
-        trial = Trial(notebook=self._notebook, use=use, given=given, date=date, known=known)
+        trial = Trial(notebook=self.notebook, use=use, given=given, date=date, known=known)
         if date or not file or not trial.needs_date(with_upstream=self._with_upstream):
             return trial
         if not self._has_flowapi:
@@ -174,13 +192,13 @@ class _Attempt:
         return self._for_newest_date(trial, use, file)
 
     def _use(self, file: WorkflowsFile, entry: str | None) -> Use | None:
-        found = list(uses_of(self._notebook, file))
+        found = list(uses_of(self.notebook, file))
         chosen = [use for use in found if entry in {None, use.entry, use.trigger.workflow.name}]
         if entry and not chosen:
             known = ", ".join(dict.fromkeys(use.entry for use in found)) or "no workflow"
-            raise AutoflowError(f"'{entry}' does not use {self._notebook.name}; used by: {known}")
+            raise AutoflowError(f"'{entry}' does not use {self.notebook.name}; used by: {known}")
         if not chosen:
-            click.echo(f"no workflow in {self.settings.workflows_file} uses {self._notebook.name}")
+            click.echo(f"no workflow in {self.settings.workflows_file} uses {self.notebook.name}")
             return None
         others = ", ".join(dict.fromkeys(use.entry for use in found if use.entry != chosen[0].entry))
         more = f"; --entry chooses another: {others}" if others else ""

@@ -79,10 +79,12 @@ class Trial:
 
         """
         takes = self._names
-        for name in self.given if takes is not None else ():
+        if takes is None:
+            return
+        for name in self.given:
             if name not in takes:
                 known = ", ".join(sorted(takes)) or "none"
-                raise AutoflowError(f"{self.notebook.name} has no parameter '{name}', but {known}")
+                raise AutoflowError(f"{self.notebook.name} has no parameter '{name}'; it has: {known}")
 
     @property
     def _names(self) -> Collection[str] | None:
