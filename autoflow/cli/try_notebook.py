@@ -73,7 +73,7 @@ def try_(  # noqa: PLR0913 - an argument for each option
     recorded. This needs no daemon, and FlowAPI only for parameters that depend on the date, unless you set it.
 
     \b
-    Example: autoflow try flows_report.ipynb --date 2016-01-31 -p min_increase=30
+    Example: autoflow try inputs/flows_report.ipynb --date 2016-01-31 --watch
     """
     attempt = _Attempt(session, notebook.absolute(), with_upstream=with_upstream)
     values = _values(given, attempt.settings.secrets)

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,10 @@ def test_mistakes_in_workflows_yml_are_named_and_a_fixed_one_is_used(cli: Cli) -
     assert cli("try", str(inputs / "n.ipynb")) == 0
 
 
+def has_run(log: Path, times: int) -> bool:
+    return log.read_text(encoding="utf-8").count("waiting for") == times
+
+
 def test_watched_notebook_runs_again_each_time_it_is_saved_also_after_an_error(tmp_path: Path, scratch: Path) -> None:
     notebook = write_notebook(tmp_path / "watched.ipynb", "print('first')")
     names = ("AUTOFLOW_", "FLOWAPI_", "PREFECT_")
@@ -127,7 +132,7 @@ def test_watched_notebook_runs_again_each_time_it_is_saved_also_after_an_error(t
             if number > 1:
                 # As editors do, which replace the file.
                 write_notebook(tmp_path / "new.ipynb", cell).replace(notebook)
-            wait_for(lambda number=number: log.read_text(encoding="utf-8").count("waiting for") == number)
+            wait_for(partial(has_run, log, number))
             assert shown in log.read_text(encoding="utf-8")
     finally:
         process.send_signal(signal.SIGINT)
