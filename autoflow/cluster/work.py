@@ -7,7 +7,7 @@ from typing import Protocol, Self
 
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
-from autoflow.notebooks.execution import CellCallback, execute
+from autoflow.notebooks.execution import CellCallback, Means, Task, execute
 from autoflow.notebooks.redaction import Redaction
 from autoflow.notebooks.sources import made_from, source_as_json
 from autoflow.reports import ReportContext, convert
@@ -67,20 +67,6 @@ class Result:
 
     outputs: NotebookOutputs | None = None
     error: AutoflowError | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Means:
-    """How work is stopped, watched and helped.
-
-    `on_cell` is called for each cell. Kernels start faster with a `fork_server`. `confirm` is called right before each
-    file appears in its place, and may raise RunStopped to prevent it.
-    """
-
-    stop: StopSignal
-    on_cell: CellCallback | None = None
-    fork_server: ForkServer | None = None
-    confirm: Callable[[], None] | None = None
 
 
 class Place(Protocol):
@@ -179,9 +165,7 @@ def carry_out(work: Work, settings: Settings, means: Means) -> Result:
 def _execute(work: Work, settings: Settings, means: Means) -> None:
     if means.fork_server:
         means.fork_server.keep_private((*work.secrets, *work.hidden))
-    execute(
-        work.notebook,
-        work.executed(settings),
+    task = Task(
         label=work.label,
         parameters=work.parameters(settings),
         environment=_environment(work, settings),
@@ -189,12 +173,9 @@ def _execute(work: Work, settings: Settings, means: Means) -> None:
         timeout=work.timeout,
         memory=work.memory,
         made_from=made_from(settings.inputs_dir, source_as_json(work.notebook)),
-        stop=means.stop,
-        on_cell=means.on_cell,
-        fork_server=means.fork_server,
-        confirm=means.confirm,
         live=settings.outputs_dir / work.live if work.live else None,
     )
+    execute(work.notebook, work.executed(settings), task, means)
 
 
 def _environment(work: Work, settings: Settings) -> dict[str, str]:

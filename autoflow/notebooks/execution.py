@@ -6,7 +6,7 @@ import datetime
 import json
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,46 +55,62 @@ logging.getLogger("papermill").setLevel(logging.ERROR)
 logging.getLogger("traitlets").setLevel(logging.CRITICAL)
 
 
-def execute(  # noqa: PLR0913 - they do not belong together
-    notebook: Path,
-    executed: Path,
-    *,
-    label: str,
-    parameters: Mapping[str, Json],
-    environment: Mapping[str, str],
-    secrets: Iterable[str] = (),
-    timeout: float = NO_TIMEOUT,
-    memory: int | None = None,
-    made_from: Mapping[str, Any] | None = None,
-    start_timeout: float = KERNEL_START_TIMEOUT,
-    stop: StopSignal | None = None,
-    on_cell: CellCallback | None = None,
-    fork_server: ForkServer | None = None,
-    confirm: Callable[[], None] | None = None,
-    live: Path | None = None,
-) -> None:
-    """Run `notebook` with `parameters` in a kernel of its own and write the executed notebook to `executed`.
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A notebook to execute, with its parameters and limits.
 
-    The kernel works in the folder of `notebook`, and starts sooner with a `fork_server`. `timeout` and `start_timeout`
-    are in seconds, `memory` in bytes. `executed`, with `made_from` in its metadata, is written unless `notebook` cannot
-    be read or `confirm`, called right before, raises. Until then, outputs are in `live`. `secrets` appear nowhere.
+    `label` is its name in messages. `timeout` and `start_timeout`, of its kernel, are in seconds, `memory` is in bytes.
+    The executed notebook has `made_from` in its metadata, and `secrets` nowhere; until it is written, outputs are in
+    the file `live`.
+    """
+
+    label: str
+    parameters: Mapping[str, Json]
+    environment: Mapping[str, str]
+    secrets: Iterable[str] = ()
+    timeout: float = NO_TIMEOUT
+    memory: int | None = None
+    made_from: Mapping[str, Any] | None = None
+    start_timeout: float = KERNEL_START_TIMEOUT
+    live: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """How work is stopped, watched and helped.
+
+    `on_cell` is called for each cell. Kernels start faster with a `fork_server`. `confirm` is called right before each
+    file appears in its place, and may raise RunStopped to prevent it.
+    """
+
+    stop: StopSignal = field(default_factory=StopSignal)
+    on_cell: CellCallback | None = None
+    fork_server: ForkServer | None = None
+    confirm: Callable[[], None] | None = None
+
+
+def execute(notebook: Path, executed: Path, task: Task, means: Means | None = None) -> None:
+    """Run `notebook` in a kernel of its own and write the executed notebook to `executed`.
+
+    The kernel works in the folder of `notebook`. `executed` is written unless `notebook` cannot be read or
+    `means.confirm` raises.
 
     Raises
     ------
     NotebookError, RunStopped, OSError
-        If the notebook fails, is too slow or too large; if `stop` is set; or if `executed` cannot be written.
+        If the notebook fails, is too slow or too large; if `means.stop` is set; or if `executed` cannot be written.
 
     """
-    node, stop = _read(notebook, label, made_from), stop or StopSignal()
-    output = LiveOutput(live, Redaction(secrets), {"notebook": label, "executed": executed.name})
-    run = _Run(node, notebook.parent, environment, start_timeout, on_cell, fork_server, output, memory)
+    node, means = _read(notebook, task.label, task.made_from), means or Means()
+    output = LiveOutput(task.live, Redaction(task.secrets), {"notebook": task.label, "executed": executed.name})
+    run = _Run(node, notebook.parent, task, means, output)
     try:
-        run.to_the_end(parameters, _Limits(timeout, stop))
+        run.to_the_end()
     except Exception as error:  # noqa: BLE001 - any exception fails this run, and no other
-        _raise_if_stopped(stop, error)
-        raise _explained(error, label, run, parameters) from None
+        _raise_if_stopped(means.stop, error)
+        raise _explained(error, run) from None
     finally:
-        run.write(notebook, executed, confirm)
+        run.write(notebook, executed)
 
 
 def _raise_if_stopped(stop: StopSignal, error: Exception) -> None:
@@ -165,24 +181,22 @@ class _Run:
 
     node: nbformat.NotebookNode
     folder: Path
-    environment: Mapping[str, str]
-    start_timeout: float
-    on_cell: CellCallback | None
-    fork_server: ForkServer | None
+    task: Task
+    means: Means
     output: LiveOutput
-    memory: int | None = None
     kernel_name: str = PYTHON_KERNEL
     kernel: Kernel | None = None
     position: int | None = None
     numbers: Sequence[int | None] = ()
 
-    def to_the_end(self, parameters: Mapping[str, Json], limits: _Limits) -> None:
-        """Run all cells with `parameters`."""
-        self._prepare(parameters)
+    def to_the_end(self) -> None:
+        """Run all cells."""
+        self._prepare()
+        limits = _Limits(self.task.timeout, self.means.stop)
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
             runner.run(self._run_in_kernel(limits))
 
-    def _prepare(self, parameters: Mapping[str, Json]) -> None:
+    def _prepare(self) -> None:
         """Choose the kernel, clear earlier outputs, number the cells, and have papermill insert the parameters."""
         for cell in self.node.cells:
             if cell.cell_type == "code":
@@ -191,7 +205,7 @@ class _Run:
             raise _FailedError("NoSuchKernel", missing)
         number_cells(self.node.cells)
         self.kernel_name = choose_kernel(self.node)
-        values = {name: _strict_json(name, value) for name, value in parameters.items()}
+        values = {name: _strict_json(name, value) for name, value in self.task.parameters.items()}
         self.node = papermill.execute_notebook(
             self.node, None, values, kernel_name=self.kernel_name, prepare_only=True, progress_bar=False
         )
@@ -203,7 +217,7 @@ class _Run:
         record = NotebookExecutionManager(self.node, progress_bar=False, autosave_cell_every=0)
         record.notebook_start()
         grace = 0.0
-        with new_kernel(self.kernel_name, self.fork_server) as kernel:
+        with new_kernel(self.kernel_name, self.means.fork_server) as kernel:
             self.kernel = kernel
             try:
                 await limits.watch(self._run_cells(kernel, record))
@@ -217,8 +231,9 @@ class _Run:
                 record_peak_memory(self.node.metadata, kernel.peak_memory)
 
     async def _run_cells(self, kernel: Kernel, record: NotebookExecutionManager) -> None:
+        task = self.task
         connection = await kernel.connect(
-            self.environment, self.folder, start_timeout=self.start_timeout, memory=self.memory
+            task.environment, self.folder, start_timeout=task.start_timeout, memory=task.memory
         )
         self.node.metadata["language_info"] = connection.language_info
         client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name, live=self.output)
@@ -253,8 +268,8 @@ class _Run:
             record.cell_complete(cell, index)
 
     def _cell_starts(self, cell: nbformat.NotebookNode, number: int, cells: int) -> None:
-        if self.on_cell:
-            self.on_cell(number, cells)
+        if self.means.on_cell:
+            self.means.on_cell(number, cells)
         if cell.cell_type == "code":
             self.output.cell_started(number, cells, first_line_of({"source": self.redaction.of_text(cell.source)}))
 
@@ -275,10 +290,10 @@ class _Run:
         lines = [line for output in outputs for line in output.get("traceback", ())]
         return without_ansi_codes("\n".join(lines))
 
-    def write(self, notebook: Path, executed: Path, confirm: Callable[[], None] | None) -> None:
+    def write(self, notebook: Path, executed: Path) -> None:
         """Write the notebook, as it is now, to `executed`, without secrets."""
         self.node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)
-        _write(self.redaction.of_notebook(self.node), executed, confirm)
+        _write(self.redaction.of_notebook(self.node), executed, self.means.confirm)
 
     def place(self) -> tuple[int | None, str | None]:
         """Return the number of the current cell and its beginning; None if it is not one of the author's."""
@@ -299,9 +314,9 @@ class _Run:
         return type(error).__name__, str(error)
 
 
-def _explained(error: Exception, label: str, run: _Run, parameters: Mapping[str, Json]) -> NotebookError:
+def _explained(error: Exception, run: _Run) -> NotebookError:
     """Return the error to report for `error`, without secrets."""
-    note = run.redaction.of_text(scrap_hint(*run.reason(error), run.source, parameters))
+    note = run.redaction.of_text(scrap_hint(*run.reason(error), run.source, run.task.parameters))
     error_class, message = (run.redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
     sources = (cell.source for cell in run.node.cells)
     is_own = run.kernel_name == PYTHON_KERNEL
@@ -311,7 +326,7 @@ def _explained(error: Exception, label: str, run: _Run, parameters: Mapping[str,
     message = with_note(message, note)
     cell, code = run.place()
     is_death = isinstance(error, DeadKernelError | KernelStartError) and error_class != "OutOfMemory"
-    return NotebookError(label, cell, error_class[:LONGEST_MESSAGE], message, code=code, is_death=is_death)
+    return NotebookError(run.task.label, cell, error_class[:LONGEST_MESSAGE], message, code=code, is_death=is_death)
 
 
 def _complete(record: NotebookExecutionManager) -> None:

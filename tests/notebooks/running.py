@@ -1,7 +1,7 @@
 """Run notebooks as the daemon does, in real kernels."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,14 @@ import nbformat
 
 from autoflow.errors import NotebookError, RunStopped
 from autoflow.kernels.fork_server import ForkServer
-from autoflow.notebooks.execution import execute
+from autoflow.notebooks.execution import Means, Task, execute
 from tests.conftest import write_notebook
 from tests.environment import steady_environ
 from tests.waiting import LONG
 
 SECRET = 'tok.en-"with"\\<odd> characters'
+
+_OF_MEANS = {each.name for each in fields(Means)}
 
 
 @dataclass
@@ -56,18 +58,12 @@ class Runner:
 
     def run(self, path: Path, *, values: dict[str, Any] | None = None, **arguments: Any) -> Ran:
         executed = self.folder / "executed.ipynb"
+        means = {name: arguments.pop(name) for name in _OF_MEANS & arguments.keys()}
+        task = Task(label="flows", parameters=values or {}, environment=steady_environ(), **arguments)
 
         def run() -> NotebookError | RunStopped | None:
             try:
-                execute(
-                    path,
-                    executed,
-                    label="flows",
-                    parameters=values or {},
-                    environment=steady_environ(),
-                    fork_server=self.fork_server,
-                    **arguments,
-                )
+                execute(path, executed, task, Means(fork_server=self.fork_server, **means))
             except (NotebookError, RunStopped) as error:
                 return error
             return None
