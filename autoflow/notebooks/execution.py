@@ -14,7 +14,7 @@ import nbformat
 from nbclient.exceptions import DeadKernelError
 from nbformat.v4.rwbase import split_lines, strip_transient
 
-from autoflow.errors import NotebookError, RunStopped
+from autoflow.errors import NotebookError, RunSkipped, RunStopped
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.kernels.kernel import (
     PYTHON_KERNEL,
@@ -23,13 +23,22 @@ from autoflow.kernels.kernel import (
     KernelStartError,
     new_kernel,
 )
-from autoflow.notebooks.executed import cell_numbers, first_line_of, number_cells, prompt_of, record_peak_memory
+from autoflow.notebooks.checks import CHECK_FAILED, CheckLog, failure_of
+from autoflow.notebooks.executed import (
+    cell_numbers,
+    first_line_of,
+    number_cells,
+    prompt_of,
+    record_checks,
+    record_peak_memory,
+)
 from autoflow.notebooks.hints import TIMEOUT, with_hint, with_note
 from autoflow.notebooks.live import LiveOutput
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
 from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, missing_kernel, read_notebook
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
 from autoflow.notebooks.scraps import scrap_hint
+from autoflow.runs.checks import Checks
 from autoflow.specs import NO_TIMEOUT, Json
 from autoflow.system.lean_imports import hidden
 from autoflow.system.stop_signal import StopSignal
@@ -80,13 +89,15 @@ class Means:
     """How work is stopped, watched and helped.
 
     `on_cell` is called for each cell. Kernels start faster with a `fork_server`. `confirm` is called right before each
-    file appears in its place, and may raise RunStopped to prevent it.
+    file appears in its place, and may raise RunStopped to prevent it. `on_checks` is called with the notebook's checks
+    once it has ended, however it has.
     """
 
     stop: StopSignal = field(default_factory=StopSignal)
     on_cell: CellCallback | None = None
     fork_server: ForkServer | None = None
     confirm: Callable[[], None] | None = None
+    on_checks: Callable[[Checks], None] | None = None
 
 
 def execute(notebook: Path, executed: Path, task: Task, means: Means | None = None) -> None:
@@ -97,8 +108,9 @@ def execute(notebook: Path, executed: Path, task: Task, means: Means | None = No
 
     Raises
     ------
-    NotebookError, RunStopped, OSError
-        If the notebook fails, is too slow or too large; if `means.stop` is set; or if `executed` cannot be written.
+    NotebookError, RunSkipped, RunStopped, OSError
+        If the notebook or a check fails, is too slow or too large; if it skips its run; if `means.stop` is set; or if
+        `executed` cannot be written.
 
     """
     node, means = _read(notebook, task.label, task.made_from), means or Means()
@@ -110,12 +122,14 @@ def execute(notebook: Path, executed: Path, task: Task, means: Means | None = No
         _raise_if_stopped(means.stop, error)
         raise _explained(error, run) from None
     finally:
+        if means.on_checks:
+            means.on_checks(run.checks.checks)
         run.write(notebook, executed)
 
 
 def _raise_if_stopped(stop: StopSignal, error: Exception) -> None:
     """Raise RunStopped if `stop` may have caused the error."""
-    if not isinstance(error, CellFailedError | _FailedError):
+    if not isinstance(error, CellFailedError | _FailedError | _SkippedError):
         stop.raise_if_set()
 
 
@@ -175,6 +189,10 @@ class _FailedError(Exception):
         self.error_class = error_class
 
 
+class _SkippedError(Exception):
+    """A notebook has skipped its run."""
+
+
 @dataclass
 class _Run:
     """A notebook that runs in a kernel. `position` is the index of the current cell, `numbers` those of all cells."""
@@ -188,6 +206,10 @@ class _Run:
     kernel: Kernel | None = None
     position: int | None = None
     numbers: Sequence[int | None] = ()
+
+    def __post_init__(self) -> None:
+        """Start without checks."""
+        self.checks = CheckLog(self.redaction, ())
 
     def to_the_end(self) -> None:
         """Run all cells."""
@@ -210,6 +232,7 @@ class _Run:
             self.node, None, values, kernel_name=self.kernel_name, prepare_only=True, progress_bar=False
         )
         self.numbers = cell_numbers(self.node.cells)
+        self.checks = CheckLog(self.redaction, self.numbers)
 
     async def _run_in_kernel(self, limits: _Limits) -> None:
         """Run the cells in a kernel of their own, which is gone afterwards."""
@@ -222,7 +245,7 @@ class _Run:
             try:
                 await limits.watch(self._run_cells(kernel, record))
                 grace = SHUTDOWN_GRACE
-            except CellFailedError:
+            except (CellFailedError, _SkippedError):
                 grace = SHUTDOWN_GRACE
                 raise
             finally:
@@ -236,7 +259,7 @@ class _Run:
             task.environment, self.folder, start_timeout=task.start_timeout, memory=task.memory
         )
         self.node.metadata["language_info"] = connection.language_info
-        client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name, live=self.output)
+        client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name, live=self.output, checks=self.checks)
         client.kc = connection
         try:
             with self.output.written():
@@ -252,6 +275,16 @@ class _Run:
             if client.asked_to_exit and cell.cell_type == "code" and cell.source.strip():
                 raise CellFailedError("NotRun", "the notebook exited before this cell")
             await self._run_cell(index, client, record)
+            if client.skipped:
+                self._raise_if_check_failed()
+                raise _SkippedError(client.skipped)
+        self._raise_if_check_failed()
+
+    def _raise_if_check_failed(self) -> None:
+        """Raise CellFailedError for the cell of the first check that failed, if there is one."""
+        if failed := self.checks.checks.failed_errors:
+            self.position = self.numbers.index(failed[0].cell)
+            raise CellFailedError(CHECK_FAILED, failure_of(self.checks.checks))
 
     async def _run_cell(self, index: int, client: BoundedClient, record: NotebookExecutionManager) -> None:
         cell = self.node.cells[index]
@@ -292,6 +325,7 @@ class _Run:
 
     def write(self, notebook: Path, executed: Path) -> None:
         """Write the notebook, as it is now, to `executed`, without secrets."""
+        record_checks(self.node.metadata, self.checks.checks)
         self.node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)
         _write(self.redaction.of_notebook(self.node), executed, self.means.confirm)
 
@@ -314,9 +348,13 @@ class _Run:
         return type(error).__name__, str(error)
 
 
-def _explained(error: Exception, run: _Run) -> NotebookError:
+def _explained(error: Exception, run: _Run) -> NotebookError | RunSkipped:
     """Return the error to report for `error`, without secrets."""
+    if isinstance(error, _SkippedError):
+        return RunSkipped(run.task.label, run.place()[0], str(error))
     note = run.redaction.of_text(scrap_hint(*run.reason(error), run.source, run.task.parameters))
+    if run.checks.checks.errors and run.reason(error)[0] != CHECK_FAILED:
+        note = note or f"{CHECK_FAILED} before: {failure_of(run.checks.checks)}"
     error_class, message = (run.redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
     sources = (cell.source for cell in run.node.cells)
     is_own = run.kernel_name == PYTHON_KERNEL

@@ -7,7 +7,7 @@ from typing import Any
 
 import nbformat
 
-from autoflow.errors import NotebookError, RunStopped
+from autoflow.errors import NotebookError, RunSkipped, RunStopped
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.notebooks.execution import Means, Task, execute
 from tests.conftest import write_notebook
@@ -24,7 +24,7 @@ class Ran:
     """The result of running a notebook."""
 
     executed: Path
-    error: NotebookError | RunStopped | None
+    error: NotebookError | RunSkipped | RunStopped | None
 
     @property
     def notebook(self) -> nbformat.NotebookNode:
@@ -61,10 +61,10 @@ class Runner:
         means = {name: arguments.pop(name) for name in _OF_MEANS & arguments.keys()}
         task = Task(label="flows", parameters=values or {}, environment=steady_environ(), **arguments)
 
-        def run() -> NotebookError | RunStopped | None:
+        def run() -> NotebookError | RunSkipped | RunStopped | None:
             try:
                 execute(path, executed, task, Means(fork_server=self.fork_server, **means))
-            except (NotebookError, RunStopped) as error:
+            except (NotebookError, RunSkipped, RunStopped) as error:
                 return error
             return None
 
