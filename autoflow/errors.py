@@ -129,6 +129,7 @@ class RunSkipped(AutoflowError):  # noqa: N818 - nothing went wrong
         super().__init__(why)
         self.notebook = notebook
         self.cell = cell
+        self.why = why
 
 
 class ClusterError(AutoflowError):

@@ -230,4 +230,6 @@ def _note(record: RunRecord, *, is_outdated: bool = False) -> str:
     missing = record.missing_days
     texts = [f"{missing} day{'' if missing == 1 else 's'} missing" if missing else ""]
     texts.append("data has changed since, and the new run failed" if is_outdated else "")
+    number = record.warnings_count
+    texts.append(f"{number} {'check warns' if number == 1 else 'checks warn'}" if number else "")
     return "; ".join(filter(None, texts))

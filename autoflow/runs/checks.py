@@ -70,6 +70,19 @@ class Checks:
         )
 
     @property
+    def summary(self) -> str:
+        """How many there were, in words."""
+        numbers = {"passed": self.passed, "failed": self.errors, "failed as warnings": self.warnings}
+        left_out = self.passed + self.errors + self.warnings - len(self.kept)
+        texts = [f"{number} {what}" for what, number in numbers.items() if number]
+        return ", ".join([*texts, *([f"{left_out} of them not kept"] if left_out else [])])
+
+    @property
+    def warned(self) -> list[str]:
+        """The checks that failed as warnings, in a line each, at most `MOST_LISTED`; the others are counted."""
+        return shortened((str(each) for each in self.kept if each.is_warning), self.warnings)
+
+    @property
     def failed_errors(self) -> list[Check]:
         """The checks that fail the notebook, as far as they are kept."""
         return [each for each in self.kept if each.is_error]
@@ -91,10 +104,8 @@ class Checks:
 
 
 def warnings_of(checks: Mapping[str, Mapping[str, Any]] | None) -> list[str]:
-    """Return the warnings in the recorded checks of a run, one line for each; those not kept are counted."""
-    found = [Checks.of_json(each) for each in (checks or {}).values()]
-    texts = [str(check) for each in found for check in each.kept if check.is_warning]
-    return shortened(texts, sum(each.warnings for each in found))
+    """Return the warnings in the recorded checks of a run, as `Checks.warned` has them."""
+    return [warning for each in (checks or {}).values() for warning in Checks.of_json(each).warned]
 
 
 def shortened(texts: Iterable[str], total: int) -> list[str]:
