@@ -101,7 +101,7 @@ class Outcome:
     @property
     def error(self) -> AutoflowError | None:
         """Why the run ended early: a failure rather than a skip, and a skip rather than a notebook that was stopped."""
-        order = (RunSkipped, RunStopped)
+        order = (RunStopped, RunSkipped)
         return min(self.errors.values(), key=lambda error: [isinstance(error, kind) for kind in order], default=None)
 
     @property

@@ -161,13 +161,14 @@ def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Any:
     try:
         with log_fields(**step.log_fields), bugs_logged(step.settings.secrets):
             outputs = run_notebook(step, upstream)
-    except RunSkipped as skip:
-        step.outcome.errors[step.notebook.label] = skip
-        # The notebooks beside it are of no use any more. Those that need it do not start after this state.
-        step.stop.set(f"notebook '{step.notebook.label}' has skipped the run")
-        return Cancelled(name="Skipped", message=str(skip))
     except AutoflowError as error:
         step.outcome.errors[step.notebook.label] = error
+        if isinstance(error, RunSkipped):
+            # The notebooks beside it are of no use any more.
+            step.stop.set(f"notebook '{step.notebook.label}' has skipped the run")
+        if step.outcome.skip and isinstance(error, RunSkipped | RunStopped):
+            # Notebooks that need this one do not start after this state.
+            return Cancelled(name="Skipped", message=str(error))
         # Without its cause: Prefect stores what it gets, and a notebook's traceback can contain anything.
         raise error from None
     finally:

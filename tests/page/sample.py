@@ -155,7 +155,12 @@ def _latest(entry: Entry, date: datetime.date) -> Mapping[str, Any]:
         "period": str(date),
         "finished": f"{date + datetime.timedelta(days=1)}T06:{entry.seed % 60:02}:00Z",
         "missing": missing,
-        "note": f"{missing} days missing" if missing else "1 check warns" if str(date) in entry.warnings else "",
+        "warnings": entry.warnings.get(str(date), 0),
+        "note": f"{missing} days missing"
+        if missing
+        else WARNING.partition(" ")[2]
+        if str(date) in entry.warnings
+        else "",
         "thumbnail": "thumbnails/page.png" if entry.has_picture else None,
         "links": [
             ["PDF", "report", f"reports/report__{date}.pdf"],
@@ -192,6 +197,7 @@ def typical() -> list[Entry]:
         Entry(
             label="south",
             title="Mobility in the south",
+            warnings={"2016-12-27": 2},
             parameters={"region": "south", "types": ["calls", "sms"], "limits": {"low": 5, "high": None}, "map": True},
             seed=1,
             has_picture=False,

@@ -179,7 +179,7 @@ const legendOf = (entries) => {
   byLook.delete("done");
   const meanings = [
     ["done", "done"],
-    ["warned", "done, with checks that warn"],
+    ["warned", "done, with warnings"],
     ["incomplete", "done, with days missing"],
     ["outdated", "done, data has changed since"],
     ...[...byLook].filter(([, ofLook]) => ofLook.length).map(([look, ofLook]) => [look, ofLook.join(" or ")]),

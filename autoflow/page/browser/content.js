@@ -57,7 +57,7 @@ class Day {
     return [
       this.missing ? `${plural(this.missing, "day")} missing` : "",
       this.isOutdated ? "outdated" : "",
-      this.warnings ? `${plural(this.warnings, "check")} warn${this.warnings === 1 ? "s" : ""}` : "",
+      this.warnings ? plural(this.warnings, "warning") : "",
     ].filter(Boolean);
   }
 }
