@@ -18,6 +18,7 @@ WIDE = 10_000
 COLOURS = {
     "done": "green",
     "succeeded": "green",
+    "skipped": "green",
     "running": "cyan",
     "rerunning": "cyan",
     "due": "yellow",
