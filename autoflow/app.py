@@ -1,21 +1,20 @@
-"""AutoFlow from its start to its end: as a daemon, or for a verb that needs Prefect.
+"""AutoFlow from its start to its end: as a daemon, or for a verb that runs workflows or needs Prefect.
 
-Prefect reads its settings from the environment when it is imported. So this is where the environment is prepared, and
-where what imports Prefect is imported, within functions.
+Prefect takes a second to import, and reads its settings from the environment when it is. So this is where the
+environment is prepared, and what imports Prefect is imported within functions, here and in `service`.
 """
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from autoflow.cluster import check_certificates
 from autoflow.errors import (
     AutoflowError,
     ExitCode,
     ReportError,
-    RunStopped,
     RunStoreError,
     SettingsError,
     WorkflowsFileError,
@@ -28,19 +27,19 @@ from autoflow.model.opening import open_run_store
 from autoflow.model.store import RunStore
 from autoflow.notebooks.live_files import remove_abandoned_live_folders
 from autoflow.orchestration.daemon_files import DaemonFiles
-from autoflow.orchestration.prefect_api import prefect_api, shared_prefect_api
+from autoflow.orchestration.prefect_api import client_environment, prefect_api, present_api_url, shared_prefect_api
 from autoflow.parser import read_workflows
 from autoflow.reports import missing_fonts, missing_tools, remove_abandoned_report_folders
 from autoflow.runs.attention import Attention, Need, failed_start
 from autoflow.runs.records import utc_now
+from autoflow.service import LONGEST_TELLING, Resources, serve
 from autoflow.settings import Settings
 from autoflow.specs import SensorSpec, WorkflowsFile
 from autoflow.system.log import log_ends_of_threads, logger
 from autoflow.system.stop_signal import Shutdown, closing_on_signals
 from autoflow.utils import remove_unfinished
-
-if TYPE_CHECKING:
-    from autoflow.workflows.runner import WorkflowRunner
+from autoflow.workflows.assembly import Assembly, assembled
+from autoflow.workflows.runner import WorkflowRunner
 
 
 def main(settings: Settings, *, once: bool = False) -> ExitCode:
@@ -89,21 +88,8 @@ def _run(settings: Settings, *, once: bool) -> ExitCode:
             files.starting(),
         ):
             logger.info("starting; Prefect's UI is at %s", api.url.removesuffix("/api"))
-            # This imports Prefect, while Prefect's server is starting.
-            from autoflow.service import serve  # noqa: PLC0415 - see above
-
-            if not api.wait_until_ready(shutdown):
-                return ExitCode.INTERRUPTED if interrupted else ExitCode.SUCCESS
-            with files.published(api.url):
-                success = serve(
-                    settings,
-                    workflows,
-                    once=once,
-                    store=store,
-                    shutdown=shutdown,
-                    fork_server=fork_server,
-                    metrics=metrics,
-                )
+            resources = Resources(store=store, api=api, fork_server=fork_server, metrics=metrics)
+            success = serve(settings, workflows, resources, once=once, shutdown=shutdown)
     logger.info("stopped")
     return ExitCode.INTERRUPTED if interrupted else ExitCode.SUCCESS if success else ExitCode.FAILURE
 
@@ -148,34 +134,52 @@ def make_folders(settings: Settings) -> None:
 
 
 @contextmanager
-def foreground_runner(
-    settings: Settings, store: RunStore, *, sensor: SensorSpec, shutdown: Shutdown
-) -> Iterator["WorkflowRunner"]:
+def foreground_runner(settings: Settings, store: RunStore, *, sensor: SensorSpec) -> Iterator[WorkflowRunner]:
     """Yield a runner for a verb that waits for its runs; a daemon may be running as well.
 
-    `sensor` is that in workflows.yml.
-
-    Raises
-    ------
-    RunStopped
-        If `shutdown` closes before the Prefect API answers.
-
+    `sensor` is that in workflows.yml. Prefect shows the runs if its API responds: that of a daemon, or a given one.
     """
     make_folders(settings)
-    with warm_fork_server(settings) as fork_server, shared_prefect_api(settings, os.environ) as api:
-        # As in `main`.
-        from autoflow.workflows.assembly import assembled  # noqa: PLC0415 - see above
+    url = present_api_url(settings)
+    with (
+        warm_fork_server(settings) as fork_server,
+        assembled(
+            settings, store, sensor=sensor, fork_server=fork_server, is_prefect_expected=url is not None
+        ) as assembly,
+        _shown_in_prefect(settings, url, assembly),
+    ):
+        yield assembly.runner
 
-        if not api.wait_until_ready(shutdown):
-            raise RunStopped("AutoFlow was stopped")
-        with assembled(settings, store, sensor=sensor, fork_server=fork_server) as assembly:
-            yield assembly.runner
+
+@contextmanager
+def _shown_in_prefect(settings: Settings, url: str | None, assembly: Assembly) -> Iterator[None]:
+    """Show the runs of the block in Prefect if it has an API at `url`; the block does not wait for that."""
+    if url is None:
+        yield
+        return
+    is_over = threading.Event()
+    os.environ.update(client_environment(settings, url))
+
+    def connect() -> None:
+        # This imports Prefect, for which the environment has been prepared.
+        from autoflow.workflows.connection import connected  # noqa: PLC0415 - see above
+
+        with connected(assembly.runner, assembly.progress):
+            is_over.wait()
+
+    thread = threading.Thread(target=connect, name="prefect", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(LONGEST_TELLING)
 
 
 def prune_prefect(settings: Settings, flow_run_ids: Sequence[str], *, before: datetime) -> int:
     """Delete these flow runs and AutoFlow's own that ended before `before` (UTC); return how many there were."""
     with shared_prefect_api(settings, os.environ) as api:
-        # As in `main`.
+        # This imports Prefect.
         from autoflow.orchestration.history import delete_flow_runs  # noqa: PLC0415 - see above
 
         api.wait_until_ready(Shutdown())

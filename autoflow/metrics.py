@@ -46,9 +46,9 @@ from autoflow.utils import redact
 if TYPE_CHECKING:
     # They import Prefect, which the daemon does later, or Dask.
     from autoflow.cluster.client import Cluster
-    from autoflow.sensor import Tick
     from autoflow.workflows.dispatcher import Dispatcher
     from autoflow.workflows.runner import WorkflowRunner
+    from autoflow.workflows.tick import Tick
     from autoflow.workflows.watch import Watch
 
 ENTRY = ("workflow", "label", "every")

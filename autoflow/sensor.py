@@ -1,11 +1,10 @@
-"""The available dates sensor: looks for what is due and hands it to the dispatcher, as a Prefect flow."""
+"""The available dates sensor in Prefect: a flow for a tick, one for a run, and their deployments."""
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import prefect
@@ -14,168 +13,32 @@ from prefect.settings.context import get_current_settings
 from prefect.states import Cancelled, Failed
 from pydantic import Field
 
-from autoflow.dates.availability import Availability
-from autoflow.errors import AutoflowError
+from autoflow.errors import AutoflowError, PrefectApiError, WorkflowsFileError
 from autoflow.flowapi import FlowApi
-from autoflow.model.clocks import settle_times
-from autoflow.model.store import RunStore
 from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.cancellation import Cancellations
-from autoflow.orchestration.daemon_files import DaemonFiles
-from autoflow.orchestration.deployments import TICK_NAME
+from autoflow.orchestration.deployments import TICK_NAME, Deployment, DeploymentRunner, show_ended
+from autoflow.orchestration.failures import PREFECT_FAILURES
 from autoflow.orchestration.flow_runs import result_storage
 from autoflow.orchestration.history import replace_parameter
 from autoflow.parser import read_workflows
 from autoflow.parser.secret_values import check_for_secrets
 from autoflow.parser.value_checks import unexpected_values
-from autoflow.runs.changes import Change, DueAnew, changes, due_anew
 from autoflow.runs.naming import entry_names
-from autoflow.runs.plan import DueWork, given_up_keys, keys_with_reruns
-from autoflow.runs.records import RunKey, RunState, utc_now
+from autoflow.runs.records import RunState, utc_now
 from autoflow.runs.requests import check_available, date_ranges, merged_parameters, requested_run, requested_trigger
 from autoflow.runs.run import WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
-from autoflow.system.log import Outage, bugs_logged, logger
+from autoflow.system.log import bugs_logged, logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
-from autoflow.workflows.dispatcher import Dispatcher, Targets, give_up_crashed
+from autoflow.utils import first_line
+from autoflow.workflows.dispatcher import Dispatcher
 from autoflow.workflows.runner import WorkflowRunner
+from autoflow.workflows.tick import Sensor, Tick, TickRetry, count, recorded_tick
 
-TOKEN_WARNING_DAYS = 7
-"""How many days before its expiry the token is the subject of a daily warning."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tick:
-    """The result of one run of the sensor.
-
-    `file` is the present workflows.yml. `given_up` are the runs that have been given up, and `changes` those for which
-    people are to be notified of days that have changed. `dates` and `due` count the available dates and the runs that
-    are due; `availability` has the former.
-    """
-
-    file: WorkflowsFile
-    given_up: tuple[RunKey, ...] = ()
-    changes: tuple[Change, ...] = ()
-    dates: int = 0
-    due: int = 0
-    availability: Availability | None = None
-
-
-class TokenWatch:
-    """Warns once a day that the token is about to expire."""
-
-    def __init__(self) -> None:
-        self._warned_at: datetime.datetime | None = None
-
-    def look(self, expiry: datetime.datetime | None, now: datetime.datetime) -> None:
-        """Warn if the token expires soon, at most once a day; `expiry` and `now` are in UTC, None means never."""
-        if expiry is None:
-            return
-        # A time in the future is from before the clock was set back.
-        if self._warned_at and datetime.timedelta() <= now - self._warned_at < datetime.timedelta(days=1):
-            return
-        left = expiry.replace(tzinfo=None) - now
-        if left > datetime.timedelta(days=TOKEN_WARNING_DAYS):
-            return
-        self._warned_at = now
-        when = f"in {left.days} days" if left.days > 1 else f"in {max(0, left.total_seconds()) / 3600:.0f} hours"
-        text = f"expires {when}" if left > datetime.timedelta() else "has expired"
-        logger.warning("FLOWAPI_TOKEN %s (%s UTC): get a new one from FlowAuth", text, f"{expiry:%Y-%m-%d %H:%M}")
-
-
-class EditWatch:
-    """Warns once of each edit of workflows.yml that makes many dates due."""
-
-    def __init__(self) -> None:
-        self._last = DueAnew()
-
-    def look(self, found: DueAnew) -> None:
-        """Warn of the dates `found` if they are many, and of other entries than before."""
-        if found.is_large and found.counts.keys() - self._last.counts.keys():
-            logger.warning("workflows.yml: %s", found)
-        self._last = found
-
-
-class TypesWatch:
-    """Warns once that FlowAPI has no dates of a type that it had before, and logs when it has some again."""
-
-    def __init__(self) -> None:
-        self._outages: dict[str, Outage] = {}
-
-    def look(self, known: Iterable[str], found: Mapping[str, AbstractSet[datetime.date]]) -> None:
-        """Compare the dates that were `found`, by type, with the types that are `known` to have had dates."""
-        for name in sorted(known):
-            outage = self._outages.setdefault(name, Outage())
-            if found.get(name):
-                outage.end("FlowAPI has dates of type %s again", name)
-            else:
-                outage.begin(
-                    "FlowAPI has no dates of type %s, but had some before; a fault in FlowAPI: "
-                    "look at FlowMachine's log",
-                    name,
-                )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sensor:
-    """Looks for what is due, and hands it to the dispatcher.
-
-    `wait` waits for a number of seconds, and returns True if AutoFlow is shutting down.
-    """
-
-    settings: Settings
-    store: RunStore
-    dispatcher: Dispatcher
-    wait: Callable[[float], object]
-    clock: Callable[[], datetime.datetime] = utc_now
-    token_watch: TokenWatch = field(default_factory=TokenWatch)
-    edit_watch: EditWatch = field(default_factory=EditWatch)
-    types_watch: TypesWatch = field(default_factory=TypesWatch)
-
-    def tick(self) -> Tick:
-        """Read workflows.yml, the token and the available dates; hand over what is due, without waiting for it.
-
-        If this fails, the dispatcher starts nothing more until the next tick.
-
-        Raises
-        ------
-        WorkflowsFileError, FlowApiError, RunStoreError
-            If one of them cannot be read.
-
-        """
-        try:
-            return self._look()
-        except AutoflowError:
-            self.dispatcher.hold("the tick failed")
-            raise
-
-    def _look(self) -> Tick:
-        file = read_workflows(self.settings)
-        triggers = file.sensor.triggers
-        flowapi = FlowApi.of(self.settings)
-        self.token_watch.look(flowapi.token_expiry(), self.clock())
-        found = flowapi.available_dates()
-        settle_times(self.store, self.wait)
-        give_up_crashed(self.store)
-        availability = self._noted(found).only(file.sensor.cdr_types)
-        histories = self.store.histories(keys_with_reruns(triggers))
-        now = self.clock()
-        self.edit_watch.look(due_anew(triggers, availability, histories, now))
-        work = self.dispatcher.hand_over(Targets(triggers=triggers, availability=availability), histories)
-        dates = len(availability.to().dates)
-        logger.info("tick: %s available, %s", _count(dates, "date"), _due_text(work))
-        given_up = tuple(given_up_keys(triggers, histories))
-        changed = tuple(changes(triggers, availability, histories, now))
-        return Tick(
-            file=file, given_up=given_up, changes=changed, dates=dates, due=work.total, availability=availability
-        )
-
-    def _noted(self, found: Availability) -> Availability:
-        """Record the dates that FlowAPI has; return them with the times at which they arrived."""
-        arrivals = self.store.note_dates(found.types)
-        self.types_watch.look(arrivals, found.types)
-        return found.with_arrivals(arrivals)
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
 
 
 def make_available_dates_sensor(
@@ -197,33 +60,16 @@ def make_available_dates_sensor(
         """Check FlowAPI for new dates and have the workflows run that are due."""
         with _cancellable(cancellations, shutdown) as cancel:
             try:
-                tick = _recorded_tick(sensor, get_current_settings().api.url, done)
+                tick = recorded_tick(sensor, done, api_url=get_current_settings().api.url)
             except AutoflowError as error:
                 logger.error("tick failed: %s", error)
-                return Failed(message=str(error))
+                return _state_of(error)
             if shutdown.is_closing or cancel.is_set:
                 sensor.dispatcher.hold("the tick was cancelled")
                 return Cancelled(message=cancel.reason or "AutoFlow is shutting down")
-            return prefect.states.Completed(message=f"{_count(tick.due, 'run')} due")
+            return _state_of(tick)
 
     return available_dates_sensor
-
-
-def _recorded_tick(
-    sensor: Sensor,
-    api_url: str | None,
-    done: Callable[[Tick | AutoflowError], None],
-) -> Tick:
-    """Run a tick, record it in the files of the daemon, and pass its result or its error to `done`."""
-    files = DaemonFiles(home=sensor.settings.prefect_home)
-    with files.ticking(api_url), bugs_logged(sensor.settings.secrets):
-        try:
-            tick = sensor.tick()
-        except AutoflowError as error:
-            done(error)
-            raise
-        done(tick)
-    return tick
 
 
 def make_run_workflow(
@@ -326,14 +172,163 @@ def _end_state(run: WorkflowRun, state: RunState | None, cancel: StopSignal) -> 
     return Failed(message=f"{run}: {state}")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _state_of(result: Tick | AutoflowError) -> "State[Any]":
+    """Return the Prefect state for the end of a tick."""
+    if isinstance(result, AutoflowError):
+        return Failed(message=str(result))
+    return prefect.states.Completed(message=f"{count(result.due, 'run')} due")
 
 
-def _due_text(work: DueWork) -> str:
-    waiting = f"; {_count(work.waiting, 'date')} waiting for the rest of the data" if work.waiting else ""
-    if not work.total:
-        return f"nothing is due{waiting}"
-    first = sorted((run for runs in work.runs.values() for run in runs[:5]), key=lambda run: run.reference_date)[:5]
-    some = ", ".join(map(str, first)) + (", …" if work.total > 5 else "")
-    return f"{_count(work.total, 'run')} due: {some}{waiting}"
+def show_tick(sensor: Sensor, runner: WorkflowRunner, shutdown: Shutdown, result: Tick | AutoflowError) -> None:
+    """Show a tick that has ended in Prefect, without a deployment; ignore failures of Prefect."""
+    flow = make_available_dates_sensor(
+        sensor, cancellations=runner.cancellations, shutdown=shutdown, done=lambda _: None
+    )
+    try:
+        show_ended(flow, _state_of(result))
+    except PREFECT_FAILURES as error:
+        logger.debug("could not show a tick in Prefect: %s", first_line(error))
+
+
+class Deployments:
+    """The two deployments in Prefect: a tick of the sensor, and a run of one workflow for one date.
+
+    `done` is called with the result of each tick.
+    """
+
+    def __init__(
+        self,
+        sensor: Sensor,
+        runner: WorkflowRunner,
+        workflows: WorkflowsFile,
+        *,
+        shutdown: Shutdown,
+        done: Callable[[Tick | AutoflowError], None],
+    ) -> None:
+        self._schedule, self._timezone = _schedule_of(workflows)
+        self._names = _names(workflows)
+        self._runner = runner
+        self._done = done
+        self._was_paused: bool | None = None
+        self._obeyed: WorkflowsFile | None = workflows
+        self._retry = TickRetry()
+        self._shutdown = shutdown
+        self._dispatcher = sensor.dispatcher
+        self.sensor = Deployment(
+            make_available_dates_sensor(
+                sensor, cancellations=runner.cancellations, shutdown=shutdown, done=self._tick_ended
+            ),
+            name="available-dates-sensor",
+            description="Checks FlowAPI for new dates and runs the workflows that are due.",
+            exclusive=True,
+        )
+        self.run_workflow = Deployment(
+            self._run_workflow_flow(self._names),
+            name="run-workflow",
+            description="Runs one workflow for one reference date, unless it is done already.",
+        )
+
+    def register(self, first: Tick | AutoflowError | None) -> None:
+        """Register the deployments with Prefect, and show how the `first` tick has ended, if there was one.
+
+        Raises
+        ------
+        PrefectApiError
+            If the Prefect API rejects them or does not respond.
+
+        """
+        try:
+            self.sensor.apply(cron=self._schedule, timezone=self._timezone)
+            self.run_workflow.apply()
+            if first:
+                self.sensor.show_ended(_state_of(first))
+        except PREFECT_FAILURES as error:
+            raise PrefectApiError(
+                f"the Prefect API rejected AutoFlow's deployments ({first_line(error)}): check PREFECT_API_URL "
+                "and, if the API requires authentication, PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
+            ) from error
+        if first:
+            self._learn(first)
+
+    def _run_workflow_flow(self, names: list[str]) -> "prefect.Flow[..., object]":
+        return make_run_workflow(self._runner, self._dispatcher, workflows=names, shutdown=self._shutdown)
+
+    def notice_pause(self, runner: DeploymentRunner) -> None:
+        """Start nothing more that is due once the sensor is paused in Prefect; check only while something is due."""
+        if not self._dispatcher.has_due or (is_paused := runner.is_paused(self.sensor)) is None:
+            return
+        if is_paused and self._was_paused is False:
+            self._dispatcher.hold("the sensor is paused in Prefect")
+        self._was_paused = is_paused
+
+    def _tick_ended(self, result: Tick | AutoflowError) -> None:
+        self._done(result)
+        self._learn(result)
+
+    def _learn(self, result: Tick | AutoflowError) -> None:
+        self._retry.tick_ended(result)
+        if isinstance(result, Tick | WorkflowsFileError):
+            self._obeyed = result.file if isinstance(result, Tick) else None
+        try:
+            # A tick that a person starts while the sensor is paused counts.
+            self._was_paused = self.sensor.is_paused()
+        except PREFECT_FAILURES as error:
+            logger.debug("could not check whether the sensor is paused in Prefect: %s", first_line(error))
+
+    def adapt(self, file: WorkflowsFile) -> bool:
+        """Adapt the deployments to a changed workflows.yml; return False if Prefect's API failed.
+
+        A tick follows at once if other dates may be due than by the file that the last tick has read.
+        """
+        try:
+            if _schedule_of(file) != (self._schedule, self._timezone):
+                self._change_schedule(*_schedule_of(file))
+            if _names(file) != self._names:
+                self.run_workflow.flow = self._run_workflow_flow(_names(file))
+                self.run_workflow.apply()
+                self._names = _names(file)
+            if self._obeyed is None or _without_schedule(file) != _without_schedule(self._obeyed):
+                self._tick_after_edit()
+                self._obeyed = file
+        except PREFECT_FAILURES as error:
+            logger.warning("could not update the deployments in Prefect (%s): trying again", first_line(error))
+            return False
+        return True
+
+    def _tick_after_edit(self) -> None:
+        if self.sensor.is_paused():
+            logger.info("the sensor is paused in Prefect: the edit takes effect at the next tick")
+        else:
+            self.sensor.run_soon()
+            logger.info("checking for new dates now, because of the edit")
+
+    def retry_tick(self) -> None:
+        """Schedule a tick for now if the last one failed some time ago, unless the sensor is paused in Prefect."""
+        if not self._retry.is_due:
+            return
+        try:
+            if not self.sensor.is_paused():
+                self.sensor.run_soon()
+            self._retry.tick_scheduled()
+        except PREFECT_FAILURES as error:
+            logger.debug("could not schedule a tick in Prefect: %s", first_line(error))
+
+    def _change_schedule(self, schedule: str | None, timezone: str) -> None:
+        if schedule is None:
+            logger.warning("workflows.yml now has 'schedule: null', which takes effect after a restart of AutoFlow")
+        else:
+            self.sensor.apply(cron=schedule, timezone=timezone)
+            logger.info("schedule changed to '%s' (%s)", schedule, timezone)
+        self._schedule, self._timezone = schedule, timezone
+
+
+def _schedule_of(file: WorkflowsFile) -> tuple[str | None, str]:
+    return file.sensor.schedule, file.sensor.timezone
+
+
+def _names(file: WorkflowsFile) -> list[str]:
+    return sorted(workflow.name for workflow in file.workflows)
+
+
+def _without_schedule(file: WorkflowsFile) -> WorkflowsFile:
+    return replace(file, sensor=replace(file.sensor, schedule=None))

@@ -37,7 +37,7 @@ from autoflow.runs.run import Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, WorkflowSpec
 from autoflow.system.stop_signal import StopSignal
-from autoflow.workflows.flow import Step, run_notebook
+from autoflow.workflows.execution import Step, run_notebook
 from benchmarks.daemon import clean_environ
 from benchmarks.goals import Goal, add_options, judge
 

@@ -51,7 +51,7 @@ from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
 from autoflow.settings import PRELOAD, Settings
 from autoflow.specs import WorkflowSpec
 from autoflow.system.stop_signal import StopSignal
-from autoflow.workflows.flow import Step, run_notebook
+from autoflow.workflows.execution import Step, run_notebook
 from benchmarks.daemon import KINDS, ROOT, children_by_kind, clean_environ, write_inputs
 from benchmarks.goals import Goal, add_options, judge
 from examples.flowapi import ExampleFlowApi

@@ -22,12 +22,12 @@ from autoflow.model.store import RunStore
 from autoflow.orchestration.prefect_api import PrefectApi, free_port, server_environment
 from autoflow.orchestration.server_process import PrefectServer
 from autoflow.runs.records import RunState
-from autoflow.sensor import Sensor
 from autoflow.settings import Settings
 from autoflow.system.log import logger
 from autoflow.system.stop_signal import Shutdown
 from autoflow.workflows.dispatcher import Counts, Dispatcher
 from autoflow.workflows.runner import WorkflowRunner
+from autoflow.workflows.tick import Sensor
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import Deployed, write_notebook
 from tests.disks import FILLER, fill, resize, small_disk

@@ -7,10 +7,10 @@ from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.runs.changes import DueAnew
 from autoflow.runs.records import RunKey, RunState
-from autoflow.sensor import EditWatch, Sensor, TokenWatch, TypesWatch
 from autoflow.system.stop_signal import Shutdown
 from autoflow.workflows.dispatcher import Dispatcher
 from autoflow.workflows.runner import WorkflowRunner
+from autoflow.workflows.tick import EditWatch, Sensor, TokenWatch, TypesWatch
 from examples.flowapi import ExampleFlowApi, first_dates
 from tests.conftest import Deployed, write_notebook
 

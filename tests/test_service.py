@@ -3,9 +3,8 @@
 import pytest
 
 from autoflow.errors import AutoflowError, FlowApiError, RunStoreError, WorkflowsFileError
-from autoflow.sensor import Tick
-from autoflow.service import TickRetry
 from autoflow.specs import SensorSpec, WorkflowsFile
+from autoflow.workflows.tick import Tick, TickRetry
 
 TICKED = WorkflowsFile(workflows=(), sensor=SensorSpec(schedule="0 6 * * *", cdr_types=None, triggers=()))
 

@@ -4,22 +4,19 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from autoflow.app import foreground_runner
 from autoflow.cli.progress import Watch, watching
 from autoflow.cli.session import Session
 from autoflow.cli.show import console
-from autoflow.errors import AutoflowError, ExitCode, RunStopped
+from autoflow.errors import AutoflowError, ExitCode
 from autoflow.model.store import RunStore
 from autoflow.runs.records import RunKey, RunState
 from autoflow.runs.run import WorkflowRun
 from autoflow.specs import WorkflowsFile
 from autoflow.system.stop_signal import Shutdown, closing_on_signals, join_threads
-
-if TYPE_CHECKING:
-    # This imports Prefect, and the environment is not prepared for that yet.
-    from autoflow.workflows.runner import WorkflowRunner
+from autoflow.workflows.runner import WorkflowRunner
 
 T = TypeVar("T")
 
@@ -69,10 +66,7 @@ class ForegroundRuns:
         """Carry out the `wanted` runs of workflows in `file`; return the exit code."""
         shutdown = Shutdown()
         with closing_on_signals(shutdown) as interrupted:
-            try:
-                self._run_all(file, wanted, shutdown)
-            except RunStopped:
-                return ExitCode.INTERRUPTED
+            self._run_all(file, wanted, shutdown)
         if interrupted or shutdown.is_closing:
             return ExitCode.INTERRUPTED
         return ExitCode.FAILURE if self._has_failures else ExitCode.SUCCESS
@@ -82,13 +76,13 @@ class ForegroundRuns:
         if sys.stderr.isatty():
             console(stderr=True).print("preparing…", end="\r")
         with (
-            foreground_runner(settings, self._store, sensor=file.sensor, shutdown=shutdown) as runner,
+            foreground_runner(settings, self._store, sensor=file.sensor) as runner,
             watching(self._session, total=len(runs)) as watch,
         ):
             one = functools.partial(self._run_one, runner=runner, shutdown=shutdown, watch=watch)
             run_side_by_side(runs, one, limit=runner.most_at_once, shutdown=shutdown, grace=settings.shutdown_grace)
 
-    def _run_one(self, run: WorkflowRun, *, runner: "WorkflowRunner", shutdown: Shutdown, watch: Watch) -> None:
+    def _run_one(self, run: WorkflowRun, *, runner: WorkflowRunner, shutdown: Shutdown, watch: Watch) -> None:
         try:
             progress = functools.partial(watch.cell, run.key)
             state = runner.run(run, shutdown=shutdown, again=self._again, progress=progress)

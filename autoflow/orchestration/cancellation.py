@@ -1,22 +1,11 @@
 """Stops runs that are cancelled in Prefect."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
-from prefect.client.schemas.objects import StateType
-
-from autoflow.orchestration.failures import PREFECT_FAILURES
-from autoflow.system.log import logger
 from autoflow.system.stop_signal import PeriodicThread, StopSignal
 
 POLL_SECONDS = 2.0
@@ -25,28 +14,26 @@ POLL_SECONDS = 2.0
 REASON = "it was cancelled in Prefect"
 """The reason in the record of a cancelled run."""
 
-MOST_ASKED_FOR = 200
-"""The highest number of flow runs that Prefect's API returns for a query."""
+Ask = Callable[[Sequence[UUID]], Iterable[UUID]]
+"""Returns those of some flow runs that are cancelled in Prefect; none if Prefect does not respond."""
 
 
 class Cancellations:
-    """Stops flow runs that are cancelled in Prefect, for the duration of the `with` block.
+    """Stops flow runs that are cancelled in Prefect, for the duration of the `with` block: `ask` queries Prefect.
 
     Prefect itself would kill the process of a run. Ours share one process, so this queries Prefect every two seconds,
     once for all of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ask: Ask | None = None) -> None:
         self._lock = threading.Lock()
         self._stops: dict[UUID, StopSignal] = {}
-        self._client: SyncPrefectClient | None = None
-        self._thread = PeriodicThread(
-            "cancellations",
-            lambda: self.check(self._client),
-            POLL_SECONDS,
-            last_wait=POLL_SECONDS,
-            within=self._connected(),
-        )
+        self._ask = ask
+        self._thread = PeriodicThread("cancellations", self.check, POLL_SECONDS, last_wait=POLL_SECONDS)
+
+    def ask_with(self, ask: Ask) -> None:
+        """Query Prefect with `ask` from now on; before that, no run is cancelled there."""
+        self._ask = ask
 
     def __enter__(self) -> Self:
         """Start to query Prefect."""
@@ -72,23 +59,14 @@ class Cancellations:
         with self._lock:
             self._stops[flow_run_id] = stop
 
-    def check(self, client: SyncPrefectClient | None = None) -> None:
-        """Query Prefect once, with `client` or a new one; if it does not respond, leave it to the next check."""
+    def check(self) -> None:
+        """Query Prefect once."""
         with self._lock:
             stops = dict(self._stops)
-        flow_runs = list(stops)
-        try:
-            for start in range(0, len(flow_runs), MOST_ASKED_FOR):
-                for flow_run_id in _cancelled(flow_runs[start : start + MOST_ASKED_FOR], client):
-                    stops[flow_run_id].set(REASON)
-        except PREFECT_FAILURES as error:
-            logger.debug("could not query Prefect for cancelled runs: %s", type(error).__name__)
-
-    @contextmanager
-    def _connected(self) -> Iterator[None]:
-        # Kept open, because it takes longer to make a client than to query Prefect.
-        with get_client(sync_client=True) as self._client:
-            yield
+        if self._ask is None or not stops:
+            return
+        for flow_run_id in self._ask(list(stops)):
+            stops[flow_run_id].set(REASON)
 
 
 class Watched:
@@ -107,12 +85,3 @@ class Watched:
         """Whether the flow run is cancelled; queries Prefect now."""
         self._cancellations.check()
         return self.stop.is_set_directly
-
-
-def _cancelled(flow_run_ids: list[UUID], client: SyncPrefectClient | None) -> list[UUID]:
-    states = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLING, StateType.CANCELLED]))
-    with client or get_client(sync_client=True) as asked:
-        found = asked.read_flow_runs(
-            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=flow_run_ids), state=states), limit=MOST_ASKED_FOR
-        )
-    return [flow_run.id for flow_run in found]

@@ -20,7 +20,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import DeploymentResponse, SetStateStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
@@ -89,10 +89,21 @@ class Deployment:
         with get_client(sync_client=True) as client:
             client.create_flow_run_from_deployment(self.id, name=TICK_NAME)
 
+    def show_ended(self, state: "State[Any]") -> None:
+        """Show a run that has ended in `state`."""
+        with get_client(sync_client=True) as client:
+            client.create_flow_run_from_deployment(self.id, name=TICK_NAME, state=state)
+
     def is_paused(self) -> bool:
         """Return whether the deployment, or all of its schedules, are paused in Prefect."""
         with get_client(sync_client=True) as client:
             return _is_paused(client.read_deployment(self.id))
+
+
+def show_ended(flow: "prefect.Flow[..., Any]", state: "State[Any]") -> None:
+    """Show a tick, which is a run of `flow` without a deployment, that has ended in `state`."""
+    with get_client(sync_client=True) as client:
+        client.create_flow_run(flow, name=TICK_NAME, state=state)
 
 
 class DeploymentRunner:

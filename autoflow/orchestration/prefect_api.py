@@ -126,6 +126,12 @@ def prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterat
         yield PrefectApi(url, server)
 
 
+def present_api_url(settings: Settings) -> str | None:
+    """Return the URL of a Prefect API that responds now: the one that is set, or the daemon's; None without one."""
+    url = settings.prefect_api_url or DaemonFiles(home=settings.prefect_home).api_url
+    return url if url and is_ready(url) else None
+
+
 @contextmanager
 def shared_prefect_api(settings: Settings, environ: MutableMapping[str, str]) -> Iterator["PrefectApi"]:
     """Yield the Prefect API that is set, or the daemon's, or that of a temporary server; `environ` is prepared for it.

@@ -1,16 +1,13 @@
 """A run in progress: from its claim to its recorded end."""
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from prefect.client.schemas.objects import FlowRun
+from typing import Any
+from uuid import UUID
 
 from autoflow.dates.periods import Every
 from autoflow.errors import (
-    AutoflowError,
     NoRoomError,
     NotebookError,
     RunSkipped,
@@ -24,23 +21,16 @@ from autoflow.model.provenance import Provenance
 from autoflow.model.store import RunStore
 from autoflow.notebooks.sources import installed_packages, made_from
 from autoflow.orchestration.cancellation import Watched
-from autoflow.orchestration.flow_runs import FlowRuns
 from autoflow.runs.records import Claim, RunError, RunState
 from autoflow.runs.run import Outcome, WorkflowRun
 from autoflow.specs import Json
 from autoflow.system.log import Outage, logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
-from autoflow.utils import first_line
-
-if TYPE_CHECKING:
-    import prefect
+from autoflow.workflows.execution import Execution
+from autoflow.workflows.shown_runs import ShownRun
 
 RECORD_RETRY_SECONDS = 2.0
 """The pause before another attempt to record the end of a run in a database that does not respond."""
-
-
-class PrefectGoneError(AutoflowError):
-    """Prefect did not let a run continue to its end."""
 
 
 @dataclass(frozen=True)
@@ -78,35 +68,27 @@ class ActiveRun:
         """Make the signal for the loss of the claim."""
         self.stop = StopSignal(self.watched.stop)
 
-    def execute(
-        self, workflow: "prefect.Flow[[str, list[list[str]], dict[str, Any]], Any]", flow_runs: FlowRuns
-    ) -> None:
-        """Run the notebooks as the flow `workflow`, which calls `record_if_complete`, and record the end."""
-        workflow.on_running(self._flow_run_started)
-        label = (self.run.label,) if self.run.label else ()
-        every = () if self.run.every is Every.DAY else (self.run.every.value,)
-        tags = (self.run.workflow.name, *label, *every, self.run.reference_date.isoformat())
-        problem: Exception | None = None
-        try:
-            flow_runs.run(workflow, self._flow_parameters(), name=str(self.run), tags=tags)
-        except Exception as error:  # noqa: BLE001 - whatever Prefect raises, the run has ended and has to be recorded
-            problem = error
-        if self.end is None and not self.is_lost and not self.has_lost_worker:
-            self._record(self._or_cancelled(self._judged(problem)))
+    def execute(self, execution: Execution) -> None:
+        """Wait until the notebooks have ended, and record the end of the run."""
+        execution.wait()
+        self.record_end()
 
-    def record_if_complete(self) -> None:
-        """Record the end of the notebooks before Prefect learns of it, unless someone may have cancelled them.
-
-        That is decided at the end of the flow: it may take a query to Prefect, which may not respond.
-        """
-        # Later, the flow is shown as cancelled in Prefect for other reasons, too.
+    def record_end(self) -> None:
+        """Record the end of the run, whose notebooks have ended."""
         self.was_cancelled = self.cancel.is_set_directly or self.watched.stop.is_set_directly
         if self.has_lost_worker:
             self._have_cancelled_at_expiry()
             return
-        end = self._judged()
-        if self._is_stopped_by_us or not self._was_perhaps_cancelled(end):
-            self._record(self._or_cancelled(end))
+        self._record(self._or_cancelled(self._judged()))
+
+    def shown(self, execution: Execution) -> ShownRun:
+        """Return the run for display in Prefect."""
+        label = (self.run.label,) if self.run.label else ()
+        every = () if self.run.every is Every.DAY else (self.run.every.value,)
+        tags = (self.run.workflow.name, *label, *every, self.run.reference_date.isoformat())
+        return ShownRun(
+            execution=execution, tags=tags, parameters=self._flow_parameters(), started=self._flow_run_started
+        )
 
     @property
     def has_lost_worker(self) -> bool:
@@ -128,23 +110,19 @@ class ActiveRun:
             "parameters": dict(self.run.parameters),
         }
 
-    def _flow_run_started(self, flow: object, flow_run: FlowRun, state: object) -> None:  # noqa: ARG002 - Prefect's hook
-        self.watched.is_run_by(flow_run.id)
-        # In the background: it only helps users to find the run in Prefect, and must not delay or fail the run.
-        threading.Thread(target=self._record_flow_run, args=[str(flow_run.id)], daemon=True).start()
-
-    def _record_flow_run(self, flow_run_id: str) -> None:
+    def _flow_run_started(self, flow_run_id: UUID) -> None:
+        self.watched.is_run_by(flow_run_id)
         try:
-            self.store.name_flow_run(self.claim, flow_run_id)
+            self.store.name_flow_run(self.claim, str(flow_run_id))
         except RunStoreError as error:
             logger.debug("%s", error)
 
-    def _judged(self, problem: Exception | None = None) -> End:
+    def _judged(self) -> End:
         """Return how the notebooks ended; as interrupted if a process died while AutoFlow is shutting down.
 
         A service manager may send SIGTERM to kernels and converters as well.
         """
-        end, error = judge(self.run, self.outcome, problem), self.outcome.error
+        end, error = judge(self.outcome), self.outcome.error
         if end.state.is_failure and error and error.is_death and self.shutdown.is_closing:
             return End(RunState.INTERRUPTED, RunError("Interrupted", f"AutoFlow was stopped: {error}"))
         return end
@@ -206,8 +184,8 @@ class ActiveRun:
                 outage.end("recorded that %s ended as %s", self.run, end.state)
 
 
-def judge(run: WorkflowRun, outcome: Outcome, problem: Exception | None = None) -> End:
-    """Return how a run ended: according to its notebooks if all of them ran, otherwise as interrupted by `problem`."""
+def judge(outcome: Outcome) -> End:
+    """Return how a run ended: according to its notebooks."""
     error = outcome.error
     if isinstance(error, RunSkipped):
         return End(RunState.SKIPPED, RunError("Skipped", error.why, error.notebook, error.cell))
@@ -218,10 +196,6 @@ def judge(run: WorkflowRun, outcome: Outcome, problem: Exception | None = None) 
         return End(RunState.FAILED, reason)
     if error:
         return End(RunState.FAILED, RunError(type(error).__name__, str(error)))
-    if len(outcome.outputs) < len(run.workflow.notebooks):
-        problem = problem or PrefectGoneError("it did not run all notebooks")
-        message = f"the Prefect API failed: {first_line(problem)}"
-        return End(RunState.INTERRUPTED, RunError(type(problem).__name__, message))
     return End(RunState.SUCCEEDED)
 
 

@@ -11,14 +11,13 @@ from autoflow.messages.notifier import Notifier
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.orchestration.cancellation import Cancellations
-from autoflow.orchestration.flow_runs import FlowRuns
-from autoflow.orchestration.prefect_client_internals import disable_heartbeats, prefect_queues_flushed
 from autoflow.page.writer import PageWriter
 from autoflow.runs.run import EndedRun
 from autoflow.settings import Settings
 from autoflow.specs import SensorSpec
 from autoflow.workflows.progress import ProgressWatch
 from autoflow.workflows.runner import WorkflowRunner
+from autoflow.workflows.shown_runs import ShownRuns
 from autoflow.workflows.stuck_watch import StuckWatch
 
 
@@ -31,6 +30,7 @@ class Assembly:
     page: PageWriter
     stuck_watch: StuckWatch
     entries: EntryWatch
+    progress: ProgressWatch
 
 
 @contextmanager
@@ -40,23 +40,21 @@ def assembled(
     *,
     sensor: SensorSpec,
     fork_server: ForkServer | None,
+    is_prefect_expected: bool = False,
     followers: Sequence[Callable[[EndedRun], None]] = (),
 ) -> Iterator[Assembly]:
-    """Yield a runner with its followers, whose threads end with the block; the Prefect API has to respond.
+    """Yield a runner with its followers, whose threads end with the block. They do not need Prefect.
 
-    The page shows the entries of `sensor`. Kernels start faster with a `fork_server`. `followers` are
-    called after every run, too.
+    The page shows the entries of `sensor`. Kernels start faster with a `fork_server`. With `is_prefect_expected`, runs
+    are shown in Prefect even if they begin before it is connected. `followers` are called after every run, too.
     """
-    disable_heartbeats()
     with (
         Notifier(settings, store) as notifier,
         PageWriter(settings, store) as page,
         Heartbeat(store) as heartbeat,
         StuckWatch(store, followers=[notifier.runs_are_stuck]) as stuck_watch,
-        prefect_queues_flushed(),
-        FlowRuns() as flow_runs,
         Cancellations() as cancellations,
-        ProgressWatch(store, settings.outputs_dir, followers=[page.refresh]),
+        ProgressWatch(store, settings.outputs_dir, followers=[page.refresh]) as progress,
         cluster_of(settings) as cluster,
     ):
         entries = EntryWatch(settings, store, notifier)
@@ -69,7 +67,7 @@ def assembled(
             cancellations=cancellations,
             followers=(notifier.run_ended, page.run_ended, entries.run_ended, *followers),
             fork_server=fork_server,
-            flow_runs=flow_runs,
+            shown_runs=ShownRuns(is_expected=is_prefect_expected),
             cluster=cluster,
         )
-        yield Assembly(runner, notifier, page, stuck_watch, entries)
+        yield Assembly(runner, notifier, page, stuck_watch, entries, progress)

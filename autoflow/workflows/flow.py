@@ -1,12 +1,7 @@
 """Workflows as Prefect flows, with a task for each notebook."""
 
-import datetime
-import functools
 import re
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import prefect
@@ -17,52 +12,14 @@ from prefect.states import Cancelled, Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
-from autoflow.cluster.work import Place, ThisMachine, Work
-from autoflow.dates.periods import Every
+from autoflow.cluster.work import Place
 from autoflow.errors import AutoflowError, RunSkipped, RunStopped
-from autoflow.notebooks.execution import CellCallback
-from autoflow.notebooks.live_files import live_name
-from autoflow.notebooks.sources import source_as_json
 from autoflow.orchestration.artifacts import show_outcome
 from autoflow.orchestration.flow_runs import result_storage
-from autoflow.runs.records import utc_now
 from autoflow.runs.run import NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
-from autoflow.specs import Json, NotebookSpec, WorkflowSpec
-from autoflow.system.log import bugs_logged, current_log_fields, log_fields
 from autoflow.system.stop_signal import StopSignal
-from autoflow.utils import name_part
-
-Progress = Callable[[str, int, int], None]
-"""Called when a cell starts: with the notebook's label, the cell's number counted from 1, and the number of cells."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Display:
-    """How others see a run at work: `progress` is called for each cell, and `live` is the folder for its output."""
-
-    progress: Progress | None = None
-    live: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """The arguments of a notebook's task.
-
-    The names of its output files start with `stem`, and its log lines have `log_fields`. `live` is the name of the file
-    for its output while it runs.
-    """
-
-    run: WorkflowRun
-    notebook: NotebookSpec
-    stem: str
-    settings: Settings
-    outcome: Outcome
-    stop: StopSignal
-    place: Place
-    on_cell: CellCallback | None = None
-    log_fields: Mapping[str, str | int] = field(default_factory=dict)
-    live: str | None = None
+from autoflow.workflows.execution import Display, Execution
 
 
 def make_notebooks_workflow(
@@ -73,73 +30,48 @@ def make_notebooks_workflow(
     stop: StopSignal | None = None,
     display: Display | None = None,
     place: Place | None = None,
-    done: Callable[[], None] | None = None,
 ) -> "prefect.Flow[[str, list[list[str]], dict[str, Any]], Any]":
     """Return a Prefect flow that runs the notebooks of `run.workflow`, each as soon as those that it needs are done.
 
     The flow takes the reference date, the date ranges and the parameters, for display in Prefect; it fails if a
-    notebook fails, and is cancelled if `stop` is set. It writes the results into `outcome`, even if the Prefect API
-    fails, and shows the notebooks on `display`. It calls `done` when all notebooks have ended, before Prefect learns of
-    it. The notebooks are executed in `place`, by default on this machine.
+    notebook fails, and is cancelled if `stop` is set. The other arguments are those of `Execution`.
     """
-    outcome = Outcome() if outcome is None else outcome
-    steps = _steps(run, settings, outcome, stop or StopSignal(), display or Display(), place or ThisMachine(settings))
+    return flow_of(Execution(run, settings, outcome=outcome, stop=stop, display=display, place=place))
+
+
+def flow_of(execution: Execution) -> "prefect.Flow[[str, list[list[str]], dict[str, Any]], Any]":
+    """Return the Prefect flow of `execution`, which starts it unless it is at work already."""
+    run = execution.run
 
     @prefect.flow(
         name=_prefect_name(run.workflow.name),
         flow_run_name=_constant(str(run)),
         task_runner=_task_runner(len(run.workflow.notebooks)),
         persist_result=False,
-        result_storage=result_storage(settings),
+        result_storage=result_storage(execution.settings),
         validate_parameters=False,
     )
     def notebooks_workflow(reference_date: str, date_ranges: list[list[str]], parameters: dict[str, Any]) -> Any:  # noqa: ARG001 - they are for display in Prefect
-        _run_notebooks(run.workflow, steps)
-        if done:
-            done()
-        show_outcome(run, outcome, settings)
-        return _final_state(outcome)
+        execution.start()
+        _run_tasks(execution)
+        show_outcome(run, execution.outcome, execution.settings)
+        return _final_state(execution.outcome)
 
     return notebooks_workflow
 
 
-def _steps(
-    run: WorkflowRun,
-    settings: Settings,
-    outcome: Outcome,
-    stop: StopSignal,
-    display: Display,
-    place: Place,
-) -> list[Step]:
-    stamp = _stamp(utc_now())
-    stop = StopSignal(stop)  # a notebook that skips the run sets it
-    return [
-        Step(
-            run=run,
-            notebook=notebook,
-            stem=_stem(run, notebook, stamp),
-            settings=settings,
-            outcome=outcome,
-            stop=stop,
-            place=place,
-            on_cell=functools.partial(display.progress, notebook.label) if display.progress else None,
-            log_fields={**current_log_fields(), "notebook": notebook.label},
-            live=live_name(display.live, name_part(notebook.label)) if display.live else None,
-        )
-        for notebook in run.workflow.notebooks
-    ]
-
-
-def _run_notebooks(workflow: WorkflowSpec, steps: Iterable[Step]) -> None:
-    """Run the notebooks as Prefect tasks, each as soon as those that it needs are done; return when all have ended."""
+def _run_tasks(execution: Execution) -> None:
+    """Run a Prefect task for each notebook, with the same dependencies; return when all have ended."""
     futures: dict[str, PrefectFuture[NotebookOutputs]] = {}
-    for step in steps:
-        label = step.notebook.label
-        upstream = {name: futures[name] for name in sorted(workflow.dependencies(step.notebook))}
+    workflow = execution.run.workflow
+    for notebook in workflow.notebooks:
+        label = notebook.label
+        upstream = {name: futures[name] for name in sorted(workflow.dependencies(notebook))}
         task = notebook_task.with_options(name=label, task_run_name=_constant(label))
         # Without the run's tags: Prefect keeps a client forever for each set of tags that a task has.
         with TagsContext(current_tags=set()):
-            futures[label] = task.submit(cast("Step", quote(step)), cast("Mapping[str, NotebookOutputs]", upstream))
+            needed = cast("Mapping[str, NotebookOutputs]", upstream)
+            futures[label] = task.submit(cast("Execution", quote(execution)), label, needed)
     wait(list(futures.values()))
 
 
@@ -155,90 +87,16 @@ def _final_state(outcome: Outcome) -> Any:
 
 
 @prefect.task(persist_result=False, cache_policy=NO_CACHE, log_prints=False)
-def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Any:
-    """Run one notebook and return its outputs; `upstream` has those of the notebooks that it depends on."""
-    started = time.monotonic()
+def notebook_task(execution: Execution, label: str, upstream: Mapping[str, NotebookOutputs]) -> Any:  # noqa: ARG001 - Prefect waits for it
+    """Wait until a notebook has ended, and return its outputs; `upstream` are those of notebooks that it needs."""
     try:
-        with log_fields(**step.log_fields), bugs_logged(step.settings.secrets):
-            outputs = run_notebook(step, upstream)
+        return execution.outputs_of(label)
     except AutoflowError as error:
-        step.outcome.errors[step.notebook.label] = error
-        if isinstance(error, RunSkipped):
-            # The notebooks beside it are of no use any more.
-            step.stop.set(f"notebook '{step.notebook.label}' has skipped the run")
-        if step.outcome.skip and isinstance(error, RunSkipped | RunStopped):
+        if execution.outcome.skip and isinstance(error, RunSkipped | RunStopped):
             # Notebooks that need this one do not start after this state.
             return Cancelled(name="Skipped", message=str(error))
         # Without its cause: Prefect stores what it gets, and a notebook's traceback can contain anything.
         raise error from None
-    finally:
-        step.outcome.seconds[step.notebook.label] = time.monotonic() - started
-    step.outcome.outputs[step.notebook.label] = outputs
-    return outputs
-
-
-def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> NotebookOutputs:
-    """Run one notebook and make its reports.
-
-    Raises
-    ------
-    NotebookError, ReportError, RunSkipped, RunStopped, NoRoomError
-        The executed notebook is written anyway, with the cells that have run.
-    WorkerLostError
-        If the notebook may still be running on another machine.
-
-    """
-    step.outcome.sources[step.notebook.label] = source_as_json(step.notebook.path)
-    result = step.place.carry_out(_work(step, upstream), stop=step.stop, on_cell=step.on_cell)
-    step.outcome.checks[step.notebook.label] = result.checks
-    if result.outputs:
-        step.outcome.outputs[step.notebook.label] = result.outputs
-    if result.error:
-        raise result.error
-    return step.outcome.outputs[step.notebook.label]
-
-
-def _work(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Work:
-    """Return what is to be done: the notebook with its values, and its reports."""
-    run, notebook, settings = step.run, step.notebook, step.settings
-    return Work(
-        label=notebook.label,
-        notebook=notebook.path,
-        sources=notebook.parameters,
-        values=_values(run),
-        upstream={label: outputs.executed.name for label, outputs in upstream.items()},
-        stem=step.stem,
-        live=step.live,
-        timeout=settings.notebook_timeout if notebook.timeout is None else notebook.timeout,
-        report_timeout=settings.report_timeout,
-        formats=notebook.output.formats if notebook.output else (),
-        template=notebook.output.template if notebook.output else None,
-        title=run.title or run.workflow.name,
-        dates=run.dates_text,
-        memory=notebook.memory,
-        pool=notebook.pool,
-        secrets=notebook.secrets,
-        hidden=notebook.hidden,
-    )
-
-
-def _values(run: WorkflowRun) -> dict[str, Json]:
-    """Return the values that notebooks can use, by their names in workflows.yml."""
-    values: dict[str, Json] = {"missing_dates": [date.isoformat() for date in run.missing_dates]}
-    return {
-        **values,
-        **run.parameters,
-        "reference_date": run.reference_date.isoformat(),
-        "date_ranges": [list(interval.as_strings()) for interval in run.date_ranges],
-    }
-
-
-def _stem(run: WorkflowRun, notebook: NotebookSpec, stamp: str) -> str:
-    """Return the stem of a notebook's output files: workflow, label, notebook, date, parameters, and time."""
-    workflow = "--".join(name_part(name) for name in (run.workflow.name, run.label) if name)
-    every = () if run.every is Every.DAY else (run.every.value,)
-    date = run.reference_date.isoformat()
-    return "__".join((workflow, name_part(notebook.label), date, *every, run.key.parameters_hash[:8], stamp))
 
 
 def _task_runner(threads: int) -> "prefect.task_runners.TaskRunner[PrefectFuture[Any]]":
@@ -254,8 +112,3 @@ def _prefect_name(name: str) -> str:
 def _constant(name: str) -> Callable[[], str]:
     """Return a function that returns `name`, as Prefect would replace braces in a string."""
     return lambda: name
-
-
-def _stamp(time_utc: datetime.datetime) -> str:
-    """Return a time for a filename, to the millisecond."""
-    return f"{time_utc:%Y%m%dT%H%M%S}.{time_utc.microsecond // 1000:03d}Z"

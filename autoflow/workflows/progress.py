@@ -8,7 +8,6 @@ from uuid import UUID
 from autoflow.errors import RunStoreError
 from autoflow.model.store import RunStore
 from autoflow.notebooks.live_files import RunProgress, progress_of_runs
-from autoflow.orchestration.progress import ProgressBars
 from autoflow.runs.records import ACTIVE_STATES
 from autoflow.system.log import logger
 from autoflow.system.stop_signal import PeriodicThread
@@ -17,17 +16,22 @@ LOOK_SECONDS = 5.0
 """How often it looks; shorter runs are not seen."""
 
 
+Show = Callable[[Mapping[UUID, RunProgress]], None]
+"""Shows in Prefect how far flow runs are, by their ids."""
+
+
 class ProgressWatch:
     """Looks how far the runs in progress are, for the duration of the `with` block.
 
-    Prefect shows those of this process. `followers` are called when that of any process has changed.
+    Prefect shows those of this process once it is connected. `followers` are called when that of any process has
+    changed.
     """
 
     def __init__(self, store: RunStore, outputs_dir: Path, *, followers: Sequence[Callable[[], None]] = ()) -> None:
         self._store = store
         self._outputs_dir = outputs_dir
         self._followers = followers
-        self._bars = ProgressBars()
+        self._show: Show | None = None
         self._last: Mapping[int, RunProgress] = {}
         self._thread = PeriodicThread("progress", self.look, LOOK_SECONDS)
 
@@ -40,6 +44,10 @@ class ProgressWatch:
         """Stop looking."""
         self._thread.__exit__()
 
+    def show_with(self, show: Show) -> None:
+        """Show how far runs are in Prefect, too, from now on."""
+        self._last, self._show = {}, show
+
     def look(self) -> None:
         """Look once."""
         found = progress_of_runs(self._outputs_dir)
@@ -48,8 +56,10 @@ class ProgressWatch:
         self._last = found
         for follower in self._followers:
             follower()
+        if self._show is None:
+            return
         try:
-            self._bars.show(self._of_flow_runs(found))
+            self._show(self._of_flow_runs(found))
         except RunStoreError as error:
             logger.debug("could not look for runs in progress: %s", error)
 

@@ -11,7 +11,6 @@ from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.notebooks.live_files import live_folder
 from autoflow.orchestration.cancellation import Cancellations
-from autoflow.orchestration.flow_runs import FlowRuns
 from autoflow.runs.records import CRASHES_PER_FAILURE, Claim, RunError, RunState
 from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
 from autoflow.runs.statuses import in_ranges
@@ -20,9 +19,10 @@ from autoflow.settings import Settings
 from autoflow.system.log import log_fields, logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
-from autoflow.workflows.flow import Display, Progress, make_notebooks_workflow
+from autoflow.workflows.execution import Display, Execution, Progress
 from autoflow.workflows.pools import InPools, Pools
 from autoflow.workflows.room import Room
+from autoflow.workflows.shown_runs import ShownRuns
 
 if TYPE_CHECKING:
     # This imports Dask, which is an extra.
@@ -45,9 +45,9 @@ EXPIRY_POLL_SECONDS = 0.5
 class WorkflowRunner:
     """Runs workflows, each date once: with a claim in the run store, a heartbeat, and a record of the end.
 
-    It does not limit how many run at a time. `cancellations` stop a run that is cancelled in Prefect. Each of
-    `followers` is called after every run, in the thread of the run, so it must return quickly. Kernels start faster
-    with a `fork_server`. With a `cluster`, its workers execute the notebooks.
+    It does not limit how many run at a time. `shown_runs` shows them in Prefect; `cancellations` stop a run that is
+    cancelled there. Each of `followers` is called after every run, in the thread of the run, so it must return quickly.
+    Kernels start faster with a `fork_server`. With a `cluster`, its workers execute the notebooks.
     """
 
     settings: Settings
@@ -56,7 +56,7 @@ class WorkflowRunner:
     cancellations: Cancellations = field(default_factory=Cancellations)
     followers: Sequence[Callable[[EndedRun], None]] = ()
     fork_server: ForkServer | None = None
-    flow_runs: FlowRuns = field(default_factory=FlowRuns)
+    shown_runs: ShownRuns = field(default_factory=ShownRuns)
     cluster: "Cluster | None" = None
     pools: Pools = field(default_factory=Pools)
     room: Room = field(init=False)
@@ -128,7 +128,9 @@ class WorkflowRunner:
                 return None
             date = run.reference_date.isoformat()
             with log_fields(run=claim.id, workflow=run.workflow.name, label=run.label, date=date):
-                return self._run_claimed(run, claim, slot, shutdown=shutdown, cancel=cancel, progress=progress)
+                state = self._run_claimed(run, claim, slot, shutdown=shutdown, cancel=cancel, progress=progress)
+        self.shown_runs.wait_until_few_are_behind()
+        return state
 
     def _slot(self, shutdown: Shutdown, cancel: StopSignal) -> Slot | None:
         """Wait for a slot for the first notebook: before the claim, so that a run without a worker does not begin.
@@ -197,16 +199,17 @@ class WorkflowRunner:
             self.heartbeat.leave(active.claim)
             active.stop.set(reason)
 
-        workflow = make_notebooks_workflow(
+        execution = Execution(
             active.run,
             self.settings,
             outcome=active.outcome,
             stop=active.stop,
             display=display,
             place=InPools(slot.place(active.claim, lose), self.pools),
-            done=active.record_if_complete,
         )
-        active.execute(workflow, self.flow_runs)
+        execution.start()
+        self.shown_runs.add(active.shown(execution))
+        active.execute(execution)
 
     def _report_end(self, active: ActiveRun, *, seconds: float) -> RunState:
         """Log how a run ended and notify the followers; return its state."""

@@ -85,10 +85,18 @@ def test_only_the_two_modules_use_internals_of_prefect() -> None:
 
 def test_daemon_does_not_import_prefects_server() -> None:
     """It would cost each start of the daemon a second, and memory for as long as it runs."""
-    code = "import sys, autoflow.service; print(*sys.modules)"
+    code = "import sys, autoflow.sensor, autoflow.workflows.connection; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert "autoflow.orchestration.prefect_client_internals" in modules.split()
     assert not {"docket", "prefect.server", "prefect.server.database"} & set(modules.split())
+
+
+def test_the_first_tick_and_runs_need_no_prefect() -> None:
+    """It takes a second to import."""
+    code = "import sys, autoflow.service, autoflow.app, autoflow.cli.run; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert "autoflow.workflows.runner" in modules.split()
+    assert "prefect" not in modules.split()
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,13 @@ from autoflow.parser import read_workflows
 from autoflow.runs.plan import due_work
 from autoflow.runs.records import RunState
 from autoflow.runs.run import WorkflowRun
-from autoflow.sensor import Sensor, make_available_dates_sensor, make_run_workflow
+from autoflow.sensor import make_available_dates_sensor, make_run_workflow
 from autoflow.settings import Settings
 from autoflow.system.stop_signal import Shutdown
+from autoflow.workflows.connection import connected
 from autoflow.workflows.dispatcher import Dispatcher
 from autoflow.workflows.runner import WorkflowRunner
+from autoflow.workflows.tick import Sensor
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 from tests.test_acceptance import processes_with
@@ -61,7 +63,7 @@ def working(deployed: Deployed, name: str, **environ: str) -> Iterator[Working]:
     store.migrate()
     with Heartbeat(store) as heartbeat, Cancellations() as cancellations:
         runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, cancellations=cancellations)
-        with Dispatcher(runner, shutdown=Shutdown()) as dispatcher:
+        with connected(runner), Dispatcher(runner, shutdown=Shutdown()) as dispatcher:
             yield Working(settings, store, runner, dispatcher)
     store.close()
 

@@ -21,16 +21,19 @@ from autoflow.model.heartbeat import INTERVAL, Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.notebooks.live_files import RunProgress, progress_of_runs
 from autoflow.orchestration.daemon_files import DaemonFiles
+from autoflow.orchestration.progress import ProgressBars
 from autoflow.parser import read_workflows
 from autoflow.runs.records import RunError, RunState
 from autoflow.runs.run import EndedRun, WorkflowRun
-from autoflow.sensor import Sensor, make_available_dates_sensor
+from autoflow.sensor import make_available_dates_sensor
 from autoflow.settings import Settings
 from autoflow.system.log import logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
+from autoflow.workflows.connection import connected
 from autoflow.workflows.dispatcher import Dispatcher
 from autoflow.workflows.progress import ProgressWatch
 from autoflow.workflows.runner import WorkflowRunner
+from autoflow.workflows.tick import Sensor
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 from tests.waiting import LONG, wait_for
 
@@ -49,7 +52,9 @@ def working(settings: Settings, *, interval: datetime.timedelta = INTERVAL, **op
     with closing(RunStore(settings.db_uri)) as store:
         store.migrate()
         with Heartbeat(store, interval=interval) as heartbeat:
-            yield WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, **options)
+            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, **options)
+            with connected(runner):
+                yield runner
 
 
 @contextmanager
@@ -96,6 +101,7 @@ class TestWorkflowRunner:
         with working(settings) as runner:
             followed: list[None] = []
             watch = ProgressWatch(runner.store, settings.outputs_dir, followers=[lambda: followed.append(None)])
+            watch.show_with(ProgressBars().show)
             with running(runner, Shutdown(), deployed) as states:
                 (run,) = runner.store.runs()
                 at_work = {run.id: RunProgress("cell 2 of 2 of n", 50.0)}

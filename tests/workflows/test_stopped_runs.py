@@ -184,7 +184,7 @@ def test_the_end_of_a_run_that_autoflow_stops_is_recorded_before_prefect_learns_
         shutdown.close_at_once("AutoFlow was stopped")
         active.outcome.errors["n"] = RunStopped("AutoFlow was stopped")
         # Prefect may not answer for longer than AutoFlow waits.
-        active.record_if_complete()
+        active.record_end()
         (record,) = store.runs()
     assert record.state is RunState.INTERRUPTED
 
