@@ -235,7 +235,7 @@ class _Attempt:
         if isinstance(result.error, RunStopped):
             return ExitCode.INTERRUPTED
         if isinstance(result.error, RunSkipped):
-            click.echo(f"{result.error}; nothing was recorded")
+            click.echo(f"skipped: {result.error}; nothing was recorded")
             return ExitCode.SUCCESS
         if result.error:
             raise result.error
