@@ -316,6 +316,26 @@ def _place_of_folders() -> Path:
     return Path(tempfile.gettempdir() if is_short else "/tmp")  # noqa: S108 - mkdtemp is safe
 
 
+def is_own_python(name: str) -> bool:
+    """Return whether the kernelspec called `name` starts an ordinary kernel of AutoFlow's own Python.
+
+    That is what ``python -m ipykernel install`` makes, with which other programs list this Python.
+    """
+    try:
+        spec = KernelSpecManager().get_kernel_spec(name)
+    except NoSuchKernel:
+        return False
+    python, *arguments = spec.argv or [""]
+    # Pythons of virtual environments are often links to the same file.
+    is_here = Path(python).parent.resolve() == Path(sys.executable).parent.resolve()
+    ordinary = ["-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    return is_here and not spec.env and [each for each in arguments if each not in _HARMLESS] == ordinary
+
+
+_HARMLESS = ("-Xfrozen_modules=off",)
+"""Options that ipykernel adds, and that only matter to a debugger."""
+
+
 def is_installed(name: str) -> bool:
     """Return whether there is a kernelspec called `name`."""
     try:

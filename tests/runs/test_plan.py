@@ -82,6 +82,7 @@ def test_counts_name_every_status_of_a_plan() -> None:
         DateStatus.NOT_OVER: 0,
         DateStatus.WAITING_FOR_DATA: 0,
         DateStatus.BLOCKED: 0,
+        DateStatus.SKIPPED: 0,
     }
 
 
