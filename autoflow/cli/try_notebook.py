@@ -17,10 +17,11 @@ from autoflow.cli.follow import Screen
 from autoflow.cli.options import DATE
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.trial import Trial, Use, newest_executed, uses_of
-from autoflow.cluster.work import Means, Result, Work, carry_out
-from autoflow.errors import AutoflowError, ExitCode, RunStopped, SettingsError
+from autoflow.cluster.work import Result, Work, carry_out
+from autoflow.errors import AutoflowError, ExitCode, RunSkipped, RunStopped, SettingsError
 from autoflow.flowapi import FlowApi
 from autoflow.kernels.fork_server import ForkServer
+from autoflow.notebooks.execution import Means
 from autoflow.notebooks.live_files import LiveFile
 from autoflow.notebooks.redaction import Redaction
 from autoflow.parser import read_workflows
@@ -233,8 +234,11 @@ class _Attempt:
             click.echo(f"  {path}")
         if isinstance(result.error, RunStopped):
             return ExitCode.INTERRUPTED
+        if isinstance(result.error, RunSkipped):
+            click.echo(f"skipped: {result.error}; nothing was recorded")
+            return ExitCode.SUCCESS
         if result.error:
-            raise AutoflowError(f"{result.error}")
+            raise result.error
         click.echo("succeeded; nothing was recorded")
         if is_opened and files:
             click.launch(str(files[0]))

@@ -343,8 +343,8 @@ def is_own_python(name: str) -> bool:
     except NoSuchKernel:
         return False
     python, *arguments = spec.argv or [""]
-    # Pythons of virtual environments are often links to the same file.
-    is_here = Path(python).parent.resolve() == Path(sys.executable).parent.resolve()
+    # jupyter_client starts its own for a plain `python`. Those of virtual environments are often links to one file.
+    is_here = python in {"python", "python3"} or Path(python).parent.resolve() == Path(sys.executable).parent.resolve()
     ordinary = ["-m", "ipykernel_launcher", "-f", "{connection_file}"]
     return is_here and not spec.env and [each for each in arguments if each not in _HARMLESS] == ordinary
 

@@ -139,3 +139,11 @@ def test_watched_notebook_runs_again_each_time_it_is_saved_also_after_an_error(t
         code = process.wait(LONG)
     assert code == 0
     assert len(list(scratch.glob("autoflow-try-*"))) == 1
+
+
+def test_skip_ends_well_and_a_failed_check_does_not(cli: Cli, tmp_path: Path) -> None:
+    skips = write_notebook(tmp_path / "skips.ipynb", "import autoflow", "autoflow.skip('no data on Sundays')")
+    assert cli("try", str(skips)) == 0
+    assert "skipped: no data on Sundays; nothing was recorded" in cli.printed()
+    fails = write_notebook(tmp_path / "fails.ipynb", "import autoflow", "autoflow.check('rows', False, message='none')")
+    assert "rows: none" in cli.fails("try", str(fails))

@@ -17,6 +17,7 @@ from autoflow.runs.checks import MOST_KEPT, Checks
 from tests.conftest import write_notebook
 from tests.notebooks.running import SECRET, Ran, Runner
 
+ROOT = Path(__file__).resolve().parents[2]
 IMPORT = "import autoflow\n"
 
 
@@ -202,7 +203,19 @@ def test_skip_in_a_cell_that_may_fail_counts_and_a_failed_check_counts_for_more(
 def test_module_of_the_notebooks_folder_comes_first(run: Runner) -> None:
     (run.folder / "in" / "autoflow").mkdir(parents=True)
     (run.folder / "in" / "autoflow" / "__init__.py").write_text("mine = 7")
-    assert run(IMPORT + "print(autoflow.mine)").printed() == "7\n"
+    ran = run(IMPORT + "print(autoflow.mine)", "autoflow.check('x', True)")
+    assert ran.printed() == "7\n"
+    assert "of that name beside the notebook, rename it" in str(ran.error)
+
+
+def test_make_and_the_image_let_editors_import_the_module(tmp_path: Path) -> None:
+    folder = ROOT / "autoflow" / "kernels" / "importable"
+    assert '"$(CURDIR)/autoflow/kernels/importable"' in (ROOT / "Makefile").read_text()
+    assert "/opt/autoflow/autoflow/kernels/importable >" in (ROOT / "Dockerfile").read_text()
+    code = f"import site; site.addsitedir({str(tmp_path)!r}); import autoflow; print(autoflow.check('x', True))"
+    (tmp_path / "autoflow.pth").write_text(f"{folder}\n")
+    printed = subprocess.check_output([sys.executable, "-I", "-c", code], cwd=tmp_path, text=True)
+    assert printed == "check passed: x\nTrue\n"
 
 
 def test_kernel_of_another_environment_has_the_module(
