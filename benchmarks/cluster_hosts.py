@@ -12,15 +12,17 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Protocol, Self
+from urllib.parse import urlsplit
 
 from autoflow.cluster.authority import make_certificates
 from autoflow.model.opening import open_run_store
 from autoflow.orchestration.prefect_api import free_port
 from autoflow.settings import Settings
 from benchmarks.daemon import ROOT, STOP_SECONDS, clean_environ
+from examples.flowapi import ExampleFlowApi
 from tests.postgres import WORKERS_PASSWORD, make_role, running_postgres
 from tests.proxies import Proxy
 from tests.waiting import wait_for
@@ -45,6 +47,9 @@ class Network(Protocol):
 
     def serve(self, service: str, port: int) -> None:
         """Have a service listen on a port of its host."""
+
+    def has(self, service: str) -> bool:
+        """Return whether there is such a service."""
 
     def reach(self, service: str, *, host: str) -> str:
         """Return the address and port at which a host reaches a service."""
@@ -103,6 +108,10 @@ class Namespaces:
     def serve(self, service: str, port: int) -> None:
         """Note the port."""
         self._ports[service] = port
+
+    def has(self, service: str) -> bool:
+        """Return whether its port is noted."""
+        return service in self._ports
 
     def reach(self, service: str, *, host: str) -> str:
         """Return the address of its host."""
@@ -174,6 +183,10 @@ class Loopback:
     def serve(self, service: str, port: int) -> None:
         """Note the port."""
         self._ports[service] = port
+
+    def has(self, service: str) -> bool:
+        """Return whether its port is noted."""
+        return service in self._ports
 
     def reach(self, service: str, *, host: str) -> str:
         """Return the port of a proxy, which is made if necessary."""
@@ -296,7 +309,7 @@ class ClusterHosts:
     def _reach(self, service: str, host: str) -> str:
         return self.network.reach(service, host=host)
 
-    def daemon(self, number: int = 0, **environ: str) -> Part:
+    def daemon(self, number: int = 0, /, **environ: str) -> Part:
         """Return a daemon on a new host, which does not run yet, and is ended at the end of the block."""
         host = f"daemon{number}"
         self.network.add(host)
@@ -314,7 +327,7 @@ def _environ_of(network: Network, folder: Path, host: str, role: str, environ: M
         "AUTOFLOW_DASK_SCHEDULER": f"tls://{network.reach(SCHEDULER, host=host)}",
         "AUTOFLOW_DASK_CA": str(certificates / "ca.pem"),
         "AUTOFLOW_DASK_CERT": str(certificates / f"{role}.pem"),
-        "FLOWAPI_URL": "http://127.0.0.1:9",
+        "FLOWAPI_URL": f"http://{network.reach(FLOWAPI, host=host)}" if network.has(FLOWAPI) else "http://127.0.0.1:9",
         "FLOWAPI_TOKEN": "none",
         **environ,
     }
@@ -332,11 +345,13 @@ def running_cluster(
     workers: int,
     environ: Mapping[str, str],
     namespaces: bool | None = None,
+    dates: Sequence[date] = (),
 ) -> Iterator[ClusterHosts]:
     """Run a database, a scheduler and workers for the duration of the block, from when all are ready.
 
     All of them, and daemons, get `environ`, for instance AUTOFLOW_WORKER_SLOTS. The inputs folder is in `folder`, and
-    has an empty workflows.yml. Without `namespaces`, they are used where that is possible.
+    has an empty workflows.yml. Without `namespaces`, they are used where that is possible. With `dates`, all get the
+    address of a FlowAPI that has them.
     """
     if namespaces is None:
         namespaces = can_use_namespaces()
@@ -349,6 +364,10 @@ def running_cluster(
         postgres = stack.enter_context(running_postgres(network.listens_on))
         uri = postgres.uri()
         network.serve(DATABASE, postgres.port)
+        if dates:
+            flowapi = stack.enter_context(ExampleFlowApi(dates, host=network.listens_on, executing_seconds=0.5))
+            network.serve(FLOWAPI, urlsplit(flowapi.url).port or 0)
+            environ = {**environ, "FLOWAPI_TOKEN": flowapi.token()}
         network.serve(SCHEDULER, free_port())
         hosts = [SCHEDULER, *(f"worker{number}" for number in range(workers))]
         for host in hosts:
