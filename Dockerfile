@@ -53,7 +53,9 @@ RUN useradd --uid 1000 --user-group --no-create-home --home-dir /tmp --shell /us
     && install --directory --mode 1777 /mounts/prefect
 COPY --from=packages /opt/venv /opt/venv
 COPY --from=autoflow /opt/autoflow /opt/autoflow
-RUN printf '#!/bin/sh\nexec python -m autoflow "$@"\n' > /usr/local/bin/autoflow && chmod 755 /usr/local/bin/autoflow
+# JupyterLab in a derived image finds `check` and `skip` for notebooks in the last folder.
+RUN printf '#!/bin/sh\nexec python -m autoflow "$@"\n' > /usr/local/bin/autoflow && chmod 755 /usr/local/bin/autoflow \
+    && echo /opt/autoflow/autoflow/kernels/importable > /opt/venv/lib/python3.11/site-packages/autoflow.pth
 
 # Programs write their own files to /tmp, because the rest of the image may be read-only and the user may have no name.
 # PIP_* are for derived images: `pip install` adds packages, and does not change those that are here.

@@ -77,6 +77,9 @@ test-packages:
 .venv/.installed: .tools/.installed Pipfile.lock
 	@STEP_VENV=.venv scripts/step "Installing the Python packages of Pipfile.lock into .venv (1 to 3 minutes)" \
 		$(PIPENV) sync --categories "packages dev-packages cluster"
+	@# For notebooks in JupyterLab and VS Code: `import autoflow` finds `check` and `skip`.
+	@echo "$(CURDIR)/autoflow/kernels/importable" \
+		> "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/autoflow.pth"
 	@touch $@
 
 $(AXE): tests/page/package-lock.json | test-packages

@@ -122,6 +122,16 @@ class RunStopped(AutoflowError):  # noqa: N818 - nothing went wrong
     """A run was stopped before its end: AutoFlow is stopping, or a user cancelled the run."""
 
 
+class RunSkipped(AutoflowError):  # noqa: N818 - nothing went wrong
+    """A notebook has ended its run with `autoflow.skip`; `why` is what it said. `notebook` and `cell` say where."""
+
+    def __init__(self, notebook: str, cell: int | None, why: str) -> None:
+        super().__init__(why)
+        self.notebook = notebook
+        self.cell = cell
+        self.why = why
+
+
 class ClusterError(AutoflowError):
     """The scheduler of the cluster does not respond."""
 

@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 
 from autoflow import __version__
 from autoflow.dates.availability import Availability
-from autoflow.errors import AutoflowError, RunStopped, RunStoreError, SettingsError
+from autoflow.errors import AutoflowError, RunSkipped, RunStopped, RunStoreError, SettingsError
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.messages.notifier import Notifier
 from autoflow.model.store import RunStore
@@ -59,6 +59,7 @@ BUCKETS = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600)
 
 STATUSES: Mapping[DateStatus, str] = {
     DateStatus.DONE: "done",
+    DateStatus.SKIPPED: "skipped",
     DateStatus.RUNNING: "running",
     DateStatus.DUE: "due",
     DateStatus.WAITING: "waiting_for_retry",
@@ -70,7 +71,7 @@ STATUSES: Mapping[DateStatus, str] = {
 }
 """The statuses of dates that are counted, as values of a label."""
 
-COUNTED_STATES = (RunState.SUCCEEDED, RunState.FAILED)
+COUNTED_STATES = (RunState.SUCCEEDED, RunState.SKIPPED, RunState.FAILED)
 """The states of runs that are counted from 0, so that Prometheus notices the first of them."""
 
 SUBJECTS = tuple(need for need in Need if need not in {Need.START, Need.GIVEN_UP})
@@ -154,7 +155,7 @@ class _Events:
         self._runs = Counter("autoflow_runs", "Runs that have ended.", (*ENTRY, "state"), registry=registry)
         self._run_seconds = Histogram(
             "autoflow_run_duration_seconds",
-            "How long runs took that succeeded or failed.",
+            "How long runs took that succeeded, failed or were skipped.",
             (*ENTRY, "state"),
             buckets=BUCKETS,
             registry=registry,
@@ -204,7 +205,7 @@ class _Events:
             for label, seconds in ended.outcome.seconds.items():
                 error = ended.outcome.errors.get(label)
                 if not isinstance(error, RunStopped) and (entry[0], label) in self._notebooks:
-                    state = RunState.FAILED if error else RunState.SUCCEEDED
+                    state = _state_of_notebook(error)
                     self._notebook_seconds.labels(entry[0], label, state).observe(seconds)
 
     def tick_ended(self, *, is_success: bool) -> None:
@@ -363,7 +364,8 @@ def _counts(
     given_up = Count(key.workflow_key for key in given_up_keys(triggers, histories))
     for key in map(WorkflowKey.of_trigger, triggers):
         history = histories.get(key, History())
-        yield key, DateStatus.DONE, len(history.done - history.running)
+        yield key, DateStatus.DONE, len(history.done - history.skipped - history.running)
+        yield key, DateStatus.SKIPPED, len(history.skipped - history.running)
         yield key, DateStatus.RUNNING, len(history.running)
         yield key, DateStatus.GIVEN_UP, given_up[key]
 
@@ -380,11 +382,19 @@ def _of_successes(
         if key in histories and (done := histories[key].done):
             newest[entry] = max(newest.get(entry, -math.inf), _midnight(max(done)))
     name = "autoflow_last_success_timestamp_seconds"
-    yield _family(name, "When the last run that succeeded ended.", ENTRY, ends)
+    yield _family(name, "When the last run that succeeded or was skipped ended.", ENTRY, ends)
     name = "autoflow_last_success_reference_date_timestamp_seconds"
-    yield _family(name, "The reference date of the last run that succeeded, at midnight UTC.", ENTRY, dates)
+    yield _family(
+        name, "The reference date of the last run that succeeded or was skipped, at midnight UTC.", ENTRY, dates
+    )
     name = "autoflow_newest_done_date_timestamp_seconds"
     yield _family(name, "The newest reference date that is done, at midnight UTC.", ENTRY, newest)
+
+
+def _state_of_notebook(error: AutoflowError | None) -> RunState:
+    if error is None:
+        return RunState.SUCCEEDED
+    return RunState.SKIPPED if isinstance(error, RunSkipped) else RunState.FAILED
 
 
 def _labels(trigger: TriggerSpec, secrets: Iterable[str]) -> _Labels:

@@ -317,6 +317,8 @@ def _end_state(run: WorkflowRun, state: RunState | None, cancel: StopSignal) -> 
         return Cancelled(message=f"{run} has not started: {cancel.reason}")
     if state is None:
         return Cancelled(message=f"{run} is done already or running")
+    if state.is_skip:
+        return prefect.states.Completed(name="Skipped", message=f"{run} was skipped")
     if state.is_success:
         return prefect.states.Completed(message=f"{run} succeeded")
     if state.is_stopped:

@@ -127,7 +127,8 @@ class _Once:
             return
         is_drained = self._dispatcher.drain()
         counts = self._dispatcher.counts
-        more = f", {counts.interrupted} interrupted" if counts.interrupted else ""
+        more = f", {counts.skipped} skipped" if counts.skipped else ""
+        more += f", {counts.interrupted} interrupted" if counts.interrupted else ""
         logger.info("done: %d succeeded, %d failed%s", counts.succeeded, counts.failed, more)
         if waiting := self._dispatcher.waiting:
             dates = "1 date still waits" if waiting == 1 else f"{waiting} dates still wait"

@@ -37,12 +37,12 @@ from autoflow.model.store import RunStore
 from autoflow.runs.records import utc_now
 from benchmarks.chaos import FIRST_DATE
 from benchmarks.daemon import ROOT, end_of, environment
-from benchmarks.goals import Goal, add_check, judge
+from benchmarks.goals import Goal, add_options, judge
 from benchmarks.notebooks import TYPICAL
 from benchmarks.report import plain
 from examples.flowapi import ExampleFlowApi
 
-TIMES_LOOP, TIMES_LOOP_IN_THREADS = 4.0, 2.5
+TIMES_LOOP, TIMES_LOOP_IN_THREADS = 8.0, 5.0
 """How many times as long as AutoFlow the loop must take, alone and in two threads."""
 
 AT_ONCE = 2
@@ -281,13 +281,15 @@ def main() -> int:
         "--rounds", type=int, default=1, help="how often each way runs (default: 1; use 7 for reliable medians)"
     )
     parser.add_argument("--loop", nargs=2, metavar=("THREADS", "FOLDER"), help=argparse.SUPPRESS)
-    add_check(parser)
+    add_options(parser)
     options = parser.parse_args()
     if options.loop:
         threads, folder = int(options.loop[0]), Path(options.loop[1])
         run_loop(folder / "inputs", folder / "outputs", dates=options.dates, threads=threads)
         return 0
-    return judge(print_table(run_all(options.rounds, options.dates), options.dates), check=options.check)
+    return judge(
+        print_table(run_all(options.rounds, options.dates), options.dates), check=options.check, figures=options.figures
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from benchmarks.daemon import children_by_kind, end_of, environment, running_daemon, write_inputs
-from benchmarks.goals import Goal, add_check, judge
+from benchmarks.goals import Goal, add_options, judge
 from examples.flowapi import ExampleFlowApi
 
 if TYPE_CHECKING:
@@ -67,13 +67,14 @@ def backfill(
     return samples
 
 
-def judged(samples: list[tuple[int, Sizes]], *, check: bool) -> int:
+def judged(samples: list[tuple[int, Sizes]], options: argparse.Namespace) -> int:
     """Print how much each process has grown since the first step, and the goals."""
     (_, first), (_, last) = samples[0], samples[-1]
     growth = {kind: last[kind] / size for kind, size in first.items() if kind in last}
     for kind, ratio in growth.items():
         print(f"{kind:<16}{first[kind]:>8.0f} MB{last[kind]:>8.0f} MB{ratio:>7.2f}")
-    return judge([Goal(f"growth: {kind}", ratio, MOST_GROWTH) for kind, ratio in growth.items()], check=check)
+    goals = [Goal(f"growth: {kind}", ratio, MOST_GROWTH) for kind, ratio in growth.items()]
+    return judge(goals, check=options.check, figures=options.figures)
 
 
 def main() -> int:
@@ -81,7 +82,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dates", type=int, default=1000, help="how many runs (default: 1000)")
     parser.add_argument("--step", type=int, default=100, help="after how many runs to measure (default: 100)")
-    add_check(parser)
+    add_options(parser)
     options = parser.parse_args()
     days = [date(2016, 1, 1) + timedelta(days=number) for number in range(options.dates)]
     with tempfile.TemporaryDirectory() as folder, ExampleFlowApi(dates=days, subscribers=50) as flowapi:
@@ -96,7 +97,7 @@ def main() -> int:
         if len(samples) < 2:
             sys.exit(f"{len(samples)} samples are too few; the end of the daemon's log:\n{end_of(log)}")
     print(f"{options.dates} dates in {seconds:.0f} s")
-    return judged(samples, check=options.check)
+    return judged(samples, options)
 
 
 if __name__ == "__main__":

@@ -53,13 +53,13 @@ from autoflow.specs import WorkflowSpec
 from autoflow.system.stop_signal import StopSignal
 from autoflow.workflows.flow import Step, run_notebook
 from benchmarks.daemon import KINDS, ROOT, children_by_kind, clean_environ, write_inputs
-from benchmarks.goals import Goal, add_check, judge
+from benchmarks.goals import Goal, add_options, judge
 from examples.flowapi import ExampleFlowApi
 
 SETTLED = 20
 """The number of runs after which everything is imported and warm."""
 
-CPU_GOAL = 0.25
+CPU_GOAL = 0.06
 """Seconds of CPU time that a run may use besides its kernel."""
 
 SIDE_BY_SIDE = 4
@@ -373,7 +373,7 @@ def main() -> int:
     """Measure one run at a time, and several at the same time."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dates", type=int, default=80, help="how many runs (default: 80)")
-    add_check(parser)
+    add_options(parser)
     options = parser.parse_args()
     if options.dates < 3 * SETTLED:
         parser.error(f"--dates: {3 * SETTLED} at least")
@@ -382,7 +382,7 @@ def main() -> int:
     for side_by_side in (1, SIDE_BY_SIDE):
         with tempfile.TemporaryDirectory() as folder:
             found.append(measure(Path(folder), dates, side_by_side))
-    code = judge([goal for each in found for goal in each.goals], check=options.check)
+    code = judge([goal for each in found for goal in each.goals], check=options.check, figures=options.figures)
     if (notebooks := min(each.notebooks for each in found)) < len(dates):
         sys.exit(f"{notebooks} notebooks for {len(dates)} dates")
     return code

@@ -23,7 +23,7 @@ from autoflow.page.page import Page, View
 from autoflow.runs.records import RunKey, RunState, WorkflowKey
 from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, OutputSpec, ReportFormat, TriggerSpec, WorkflowSpec
-from benchmarks.goals import Goal, add_check, judge
+from benchmarks.goals import Goal, add_options, judge
 from tests.browser import chromium
 
 CPU_GOAL = 0.3
@@ -232,7 +232,7 @@ def main() -> int:
     parser.add_argument("--labels", type=int, default=500, help="of a single workflow")
     parser.add_argument("--days-of-labels", type=int, default=146)
     parser.add_argument("--rounds", type=int, default=7)
-    add_check(parser)
+    add_options(parser)
     options = parser.parse_args()
     columns = f"{'runs':>8}{'first s':>9}{'files':>7}{'MB':>8}{'start s':>9}{'idle s':>9}{'run s':>9}"
     print(f"{'entries':<24}{columns}{'kB':>8}{'paint':>8}{'shift':>7}")
@@ -241,7 +241,7 @@ def main() -> int:
         Shape(f"{options.labels} labels", options.labels, options.days_of_labels, labels=True),
     ]
     goals = [goal for shape in shapes for goal in measure(shape, options.rounds)]
-    return judge(goals, check=options.check)
+    return judge(goals, check=options.check, figures=options.figures)
 
 
 if __name__ == "__main__":

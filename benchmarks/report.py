@@ -14,6 +14,7 @@ import logging
 import random
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,6 +33,10 @@ from nbformat import v4
 from autoflow.reports import ReportContext, convert
 from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
+from benchmarks.goals import Goal, add_options, judge
+
+RATIO = 0.3
+"""How many times as long as the plain way AutoFlow may take."""
 
 LONGEST = 300.0
 """Seconds that asciidoctor-pdf may take."""
@@ -108,25 +113,27 @@ def seconds(way: Callable[[Path, Path], None], executed: Path) -> float:
         return time.perf_counter() - start
 
 
-def main() -> None:
-    """Time both ways and print the medians and their ratio."""
+def main() -> int:
+    """Time both ways, and print the medians and the goal."""
     parser = argparse.ArgumentParser(description="Time AutoFlow's conversion of a report against the plain one.")
     parser.add_argument("--rounds", type=int, default=7, help="how often each way converts it (default: 7)")
-    rounds = parser.parse_args().rounds
+    add_options(parser)
+    options = parser.parse_args()
     logging.disable(logging.WARNING)
     ways: dict[str, Callable[[Path, Path], None]] = {"plain": plain, "autoflow": own}
     times: dict[str, list[float]] = {name: [] for name in ways}
     with tempfile.TemporaryDirectory() as folder:
         executed = Path(folder) / "executed.ipynb"
         nbformat.write(notebook(), executed)
-        for number in range(rounds):
+        for number in range(options.rounds):
             for name in sorted(ways, reverse=bool(number % 2)):
                 times[name].append(seconds(ways[name], executed))
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, values in times.items():
         print(f"{name:10} {medians[name]:6.2f} s  (median of {', '.join(f'{value:.2f}' for value in values)})")
-    print(f"ratio      {medians['autoflow'] / medians['plain']:6.2f}")
+    goal = Goal("report: AutoFlow / plain", medians["autoflow"] / medians["plain"], RATIO)
+    return judge([goal], check=options.check, figures=options.figures)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from autoflow.orchestration.server_process import is_ready
 from benchmarks.daemon import ROOT, clean_environ, end_of, environment, running_daemon, write_inputs
-from benchmarks.goals import Goal, add_check, judge
+from benchmarks.goals import Goal, add_options, judge
 from examples.flowapi import ExampleFlowApi
 
 HELP_GOAL = 0.3
@@ -143,12 +143,12 @@ def main() -> int:
     """Print the tables and the goals."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, help="how often each starts (default: 7)")
-    add_check(parser)
+    add_options(parser)
     options = parser.parse_args()
     goals = print_help(measure_help(options.rounds))
     with tempfile.TemporaryDirectory() as folder:
         goals += print_starts(measure_starts(options.rounds, Path(folder)))
-    return judge(goals, check=options.check)
+    return judge(goals, check=options.check, figures=options.figures)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from autoflow.runs.plan import due_work, given_up_keys, keys_with_reruns, make_p
 from autoflow.runs.records import RunState, WorkflowKey, utc_now
 from autoflow.runs.statuses import DateStatus
 from autoflow.specs import DEFAULT_STENCIL, NotebookSpec, OnChange, TriggerSpec, WorkflowSpec
-from benchmarks.goals import Goal, add_check, judge
+from benchmarks.goals import Goal, add_options, judge
 from tests.postgres import running_postgres
 
 FIRST_DATE = datetime.date(2010, 1, 1)
@@ -185,7 +185,7 @@ def main() -> int:
     parser.add_argument("--many", type=int, default=500, help="number of entries with a history of a year")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--times", type=int, default=10, help="how much longer the longest history is")
-    add_check(parser)
+    add_options(parser)
     options = parser.parse_args()
     print(f"{'database':<12}{'entries':<22}{'successes':>10}{'CPU s':>9}{'wall s':>9}{'queries':>9}")
     with running_postgres() as postgres, tempfile.TemporaryDirectory() as folder:
@@ -194,7 +194,7 @@ def main() -> int:
             *compare("SQLite", lambda: next(sqlite), options),
             *compare("PostgreSQL", postgres.uri, options),
         ]
-    return judge(goals, check=options.check)
+    return judge(goals, check=options.check, figures=options.figures)
 
 
 def compare(name: str, new_database: Callable[[], str], options: argparse.Namespace) -> list[Goal]:

@@ -13,6 +13,16 @@ AutoFlow hides, such as code, is there as soon as a custom template asks for it 
 {{ resources.report.subtitle }}
 
 {% endif %}
+{%- if resources.report.warnings -%}
+[WARNING]
+====
+{% for warning in resources.report.warnings -%}
+{{ warning }}
+
+{% endfor -%}
+====
+
+{% endif %}
 {%- endblock header -%}
 
 {%- block input %}{% if replaces('input', 'input_group') %}{{ super() }}{% endif %}{% endblock input -%}

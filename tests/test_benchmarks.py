@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.goals import Goal, judge
+from benchmarks.all import BENCHMARKS
+from benchmarks.goals import Goal, judge, recorded
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -44,3 +45,14 @@ def test_missed_goal_is_an_error_only_when_asked_for() -> None:
     assert judge(goals, check=False) == 0
     assert judge(goals, check=True) == 1
     assert judge(goals[1:], check=True) == 0
+
+
+def test_goals_are_written_to_a_file_from_which_all_reads_them(tmp_path: Path) -> None:
+    goals = [Goal("waits", 1.5, 1.0, unit="s"), Goal("faster", 3.0, 2.0, at_least=True)]
+    judge(goals, check=False, figures=tmp_path / "figures.json")
+    assert recorded(tmp_path / "figures.json") == goals
+
+
+def test_all_runs_every_benchmark_that_takes_minutes_and_has_goals() -> None:
+    with_goals = {path.stem for path in FOLDER.glob("*.py") if "add_options(parser)" in path.read_text()}
+    assert set(BENCHMARKS) == with_goals - {"memory"}, "memory repeats what the soak shows"

@@ -1,6 +1,7 @@
 """The command line, and the one place where errors become messages and exit codes."""
 
 import importlib
+import keyword
 import os
 import sys
 import traceback
@@ -31,6 +32,7 @@ VERBS = {
     "scheduler": ("scheduler", "Run the scheduler of a cluster."),
     "schema": ("schema", "Print a JSON Schema of workflows.yml."),
     "start": ("daemon", "Start the daemon."),
+    "try": ("try_notebook", "Execute one notebook, and record nothing."),
     "validate": ("validate", "Check everything that AutoFlow needs."),
     "why": ("why", "Say why a date is done, due, or neither."),
     "worker": ("worker", "Execute notebooks for a daemon on another machine."),
@@ -49,7 +51,8 @@ class LazyGroup(click.Group):
         """Return the verb called `name`; None if there is none."""
         if name not in VERBS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"autoflow.cli.{VERBS[name][0]}"), name)
+        module = importlib.import_module(f"autoflow.cli.{VERBS[name][0]}")
+        command: click.Command = getattr(module, f"{name}_" if keyword.iskeyword(name) else name)
         return command
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from autoflow.cli.show import as_json_text
+from autoflow.cli.show import as_json_text, program
 from autoflow.errors import AutoflowError
 from autoflow.parser.json_schema import json_schema
 from autoflow.settings import CONFIG_DIR
@@ -44,9 +44,8 @@ def init(*, folder: Path) -> None:
             f"could not write {error.filename or folder}: {error.strerror}; nothing was made"
         ) from error
     click.echo(f"made {', '.join(contents)} in {folder.absolute()}\n\nNext:")
-    if folder.absolute() != Path.cwd():
-        click.echo(f"  cd {shlex.quote(str(folder))}")
-    click.echo("  open README.md")
+    click.echo(f"  {program()} try {shlex.quote(str(folder / 'report.ipynb'))} --with-upstream")
+    click.echo(f"  read {shlex.quote(str(folder / 'README.md'))}")
 
 
 def _refuse_if_any_exists(folder: Path, names: Iterable[str]) -> None:

@@ -78,7 +78,7 @@ def _failed_key(store: RunStore, run_id: int, session: Session) -> RunKey:
     name = session.run_name(record.key, label=record.label)
     if status is DateStatus.RUNNING:
         raise AutoflowError(f"{name} is running")
-    if status is DateStatus.DONE:
+    if status and status.is_done:
         raise AutoflowError(f"{name} is done; 'autoflow run --force' runs it again")
     return record.key
 

@@ -90,6 +90,9 @@ def _print_end(record: RunRecord, state: str, *, as_json: bool) -> None:
         for path in (files.get("notebook"), *files.get("reports", ())):
             out.print(f"  {path}", markup=False, soft_wrap=True)
     more = "" if record.state.is_success else f"; for details: autoflow runs show {record.id}"
+    more = f": {record.skipped}" if record.skipped else more
+    for warning in record.warnings:
+        out.print(f"warning: {warning}", markup=False, soft_wrap=True, style="yellow")
     out.print(f"run {record.id} {state}{more}", markup=False)
 
 
@@ -115,8 +118,9 @@ def _refuse(store: RunStore, key: RunKey, name: str, *, force: bool) -> None:
     status = recorded_status(store.histories(), key)
     if status is DateStatus.RUNNING:
         raise AutoflowError(f"{name} is running already: see 'autoflow runs --state running'")
-    if status is DateStatus.DONE and not force:
-        raise AutoflowError(f"{name} is done already; --force runs it again")
+    if status and status.is_done and not force:
+        how = "was skipped" if status is DateStatus.SKIPPED else "is done already"
+        raise AutoflowError(f"{name} {how}; --force runs it again")
 
 
 def _availability(

@@ -22,8 +22,9 @@ from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.notebooks.live_files import progress_of_run
 from autoflow.notebooks.redaction import Redaction
 from autoflow.orchestration.daemon_files import DaemonFiles
+from autoflow.runs.checks import Checks
 from autoflow.runs.naming import entry_name, label_of
-from autoflow.runs.records import RunError, RunRecord, RunState, WorkflowKey
+from autoflow.runs.records import RunRecord, RunState, WorkflowKey
 from autoflow.runs.run import named_entry
 from autoflow.specs import TriggerSpec
 
@@ -82,8 +83,8 @@ def runs(  # noqa: PLR0913 - an argument for each option
         (_row(record, session) for record in records),
     )
     for record in records:
-        if record.error:
-            console().print(f"{record.id}: {_error_line(record.error, redaction)}", markup=False)
+        for text in _remarks(record):
+            console().print(f"{record.id}: {_shortened(text, redaction)}", markup=False)
 
 
 def _of_entry(name: str | None, triggers: Sequence[TriggerSpec]) -> dict[str, Any]:
@@ -159,8 +160,16 @@ def _row(record: RunRecord, session: Session) -> list[object]:
     ]
 
 
-def _error_line(error: RunError, redaction: Redaction) -> str:
-    text = f"{error.notebook or ''} {error.error_class}: {error.message}"
+def _remarks(record: RunRecord) -> Iterable[str]:
+    """Yield why a run failed or was skipped, and what its checks warn of."""
+    if error := record.failure:
+        yield f"{error.notebook or ''} {error.error_class}: {error.message}"
+    if record.skipped:
+        yield f"skipped: {record.skipped}"
+    yield from (f"warning: {warning}" for warning in record.warnings)
+
+
+def _shortened(text: str, redaction: Redaction) -> str:
     line = redaction.of_text(" ".join(text.split()))
     return line if len(line) <= LONGEST_ERROR else line[: LONGEST_ERROR - 1] + "…"
 
@@ -186,7 +195,9 @@ def _record_json(record: RunRecord, redaction: Redaction, triggers: Sequence[Tri
         "state": record.state,
         "started_at": iso_time(record.started_at),
         "finished_at": iso_time(record.finished_at),
-        "error": redaction.of_value(asdict(record.error)) if record.error else None,
+        "error": redaction.of_value(asdict(record.failure)) if record.failure else None,
+        "skipped": redaction.of_text(record.skipped) or None,
+        "checks": redaction.of_value(record.checks or {}),
         "outputs": record.outputs,
         "holder": record.holder,
         "heartbeat_at": iso_time(record.heartbeat_at),
@@ -202,8 +213,8 @@ def _details(record: RunRecord, prefect_url: str | None) -> dict[str, Any]:
     paths = {label: Path(files["notebook"]) for label, files in record.outputs.items() if "notebook" in files}
     read = {label: ExecutedNotebook.read(path) for label, path in paths.items()}
     found = {label: notebook for label, notebook in read.items() if notebook}
-    failed = found.get(record.error.notebook or "") if record.error else None
-    cell = record.error.cell if record.error else None
+    failed = found.get(record.failure.notebook or "") if record.failure else None
+    cell = record.failure.cell if record.failure else None
     ui = prefect_url.removesuffix("/api") if prefect_url and record.flow_run_id else None
     return {
         "notebooks": {
@@ -228,6 +239,7 @@ def _print_details(content: Mapping[str, Any]) -> None:
     lines = {
         "run": f"{content['id']}: {_name(content)}, attempt {content['attempt']}",
         "state": content["state"],
+        "skipped because": content["skipped"],
         "progress": content["progress"],
         "parameters": ", ".join(f"{name}={value!r}" for name, value in content["parameters"].items()) or "none",
         "missing days": content["missing_days"] or None,
@@ -253,6 +265,7 @@ def _print_details(content: Mapping[str, Any]) -> None:
         out.print(f"notebook {label}{took}", markup=False, soft_wrap=True)
         for path in (files.get("notebook"), *files.get("reports", ())):
             out.print(f"    {path}", markup=False, soft_wrap=True)
+    _print_checks(content["checks"])
     if content["error"]:
         _print_error(content)
 
@@ -276,6 +289,19 @@ def _made_from(content: Mapping[str, Any]) -> dict[str, str | None]:
 
 def _beside(source: Mapping[str, Any]) -> Iterable[str]:
     return (*source.get("modules", ()), *source.get("files", ()))
+
+
+def _print_checks(checks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the checks of each notebook: how many there were, and those that are kept."""
+    out = console()
+    for label, content in checks.items():
+        found = Checks.of_json(content)
+        out.print(f"checks of {label}: {found.summary}", markup=False, soft_wrap=True)
+        for check in found.kept:
+            state = "passed " if check.ok else "warning" if check.is_warning else "failed "
+            style = "green" if check.ok else "yellow" if check.is_warning else "red"
+            where = f" (cell {check.cell})" if check.cell else ""
+            out.print(f"    {state} {check}{where}", markup=False, soft_wrap=True, style=style)
 
 
 def _print_error(content: Mapping[str, Any]) -> None:

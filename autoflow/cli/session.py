@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from autoflow.notebooks.redaction import Redaction
 from autoflow.parser import read_workflows
 from autoflow.runs.naming import run_name
 from autoflow.runs.records import RunKey
-from autoflow.settings import SchedulerSettings, Settings
+from autoflow.settings import SchedulerSettings, Settings, TrialSettings
 from autoflow.specs import TriggerSpec
 from autoflow.system.log import set_up_logging
 
@@ -41,9 +41,18 @@ class Session:
         """The few settings of a scheduler, which has no token and no database."""
         return self._read(SchedulerSettings)
 
+    def trial_settings(self, changes: Mapping[str, str], defaults: Mapping[str, str]) -> TrialSettings:
+        """Return the settings for trying a notebook; see `TrialSettings.read_changed`."""
+        environ = self.invocation.environ
+        given = {} if environ is None else {"environ": environ}
+        return self._known(TrialSettings.read_changed(changes, defaults, **given))
+
     def _read(self, kind: type[S]) -> S:
         environ = self.invocation.environ
-        settings = kind.read() if environ is None else kind.read(environ)
+        return self._known(kind.read() if environ is None else kind.read(environ))
+
+    def _known(self, settings: S) -> S:
+        """Return the settings, whose secrets are not shown from now on."""
         self.invocation.secrets = settings.secrets
         set_up_logging("WARNING", lambda: settings.secrets)
         return settings

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -17,6 +18,7 @@ WIDE = 10_000
 COLOURS = {
     "done": "green",
     "succeeded": "green",
+    "skipped": "green",
     "running": "cyan",
     "rerunning": "cyan",
     "due": "yellow",
@@ -69,3 +71,8 @@ def as_json_text(value: object) -> str:
 def iso_time(time: datetime.datetime | None) -> str | None:
     """Return a time from the run store, which is in UTC, in ISO format with its time zone."""
     return None if time is None else time.replace(tzinfo=datetime.UTC).isoformat(timespec="seconds")
+
+
+def program() -> str:
+    """Return how to call AutoFlow: by its own command, as in the image, or as a module of Python."""
+    return "autoflow" if shutil.which("autoflow") else "python -m autoflow"

@@ -14,11 +14,11 @@ from autoflow.cluster.fitness import Fitness, own_problem
 from autoflow.cluster.lease import Lease
 from autoflow.cluster.orders import Answer, Order, Verdict, version_of
 from autoflow.cluster.versions import code_version, file_digest
-from autoflow.cluster.work import Means, Result, carry_out
+from autoflow.cluster.work import Result, carry_out
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, RunStopped, RunStoreError, UnexpectedError
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.claim_ages import ClaimAges
-from autoflow.notebooks.execution import CellCallback
+from autoflow.notebooks.execution import CellCallback, Means
 from autoflow.settings import Settings
 from autoflow.system.disk import full_disk
 from autoflow.system.log import bugs_logged, log_fields, logger

@@ -15,9 +15,11 @@ from autoflow.errors import (
     NoRoomError,
     NotebookError,
     ReportError,
+    RunSkipped,
     RunStopped,
     UnexpectedError,
 )
+from autoflow.runs.checks import Checks
 from autoflow.runs.run import NotebookOutputs
 from autoflow.settings import Settings
 from autoflow.specs import ReportFormat
@@ -154,7 +156,8 @@ class Answer:
         """Return the answer as JSON, with the names of files."""
         outputs, error = self.result.outputs, self.result.error
         files = [outputs.executed.name, *(path.name for path in outputs.reports)] if outputs else None
-        content = {"verdict": self.verdict.value, "reason": self.reason, "files": files}
+        checks = self.result.checks.as_json()
+        content = {"verdict": self.verdict.value, "reason": self.reason, "files": files, "checks": checks}
         return json.dumps(content | {"error": _error_as_json(error) if error else None})
 
     @classmethod
@@ -167,7 +170,7 @@ class Answer:
             paths = tuple(settings.reports_dir / name for name in reports)
             outputs = NotebookOutputs(settings.notebooks_dir / executed, paths)
         error = _error_of_json(content["error"], settings) if content["error"] else None
-        result = Result(outputs=outputs, error=error)
+        result = Result(outputs=outputs, error=error, checks=Checks.of_json(content["checks"]))
         return cls(verdict=Verdict(content["verdict"]), result=result, reason=content["reason"])
 
 
@@ -176,6 +179,8 @@ def _error_as_json(error: AutoflowError) -> dict[str, Any]:
     if isinstance(error, NotebookError):
         names = ("notebook", "cell", "error_class", "error_message", "code")
         content |= {name: getattr(error, name) for name in names}
+    if isinstance(error, RunSkipped):
+        content |= {"notebook": error.notebook, "cell": error.cell}
     if isinstance(error, ReportError):
         content["is_timeout"] = error.is_timeout
     return content
@@ -191,8 +196,10 @@ def _error_of_json(content: Mapping[str, Any], settings: Settings) -> AutoflowEr
             return ReportError(message, is_death=is_death, is_timeout=content["is_timeout"])
         case NoRoomError.__name__:
             return NoRoomError(message, settings.written_folders)
-        case RunStopped.__name__:
-            return RunStopped(message)
-        case UnexpectedError.__name__:
-            return UnexpectedError(message)
-    return AutoflowError(message)
+        case RunSkipped.__name__:
+            return RunSkipped(content["notebook"], content["cell"], message)
+    return _PLAIN_ERRORS.get(content["class"], AutoflowError)(message)
+
+
+_PLAIN_ERRORS: Mapping[str, type[AutoflowError]] = {each.__name__: each for each in (RunStopped, UnexpectedError)}
+"""The errors that have a message alone, by the names of their classes."""

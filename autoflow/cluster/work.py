@@ -1,16 +1,17 @@
 """One notebook of a run with its reports: what is to be done, and doing it on this machine."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, Self
 
-from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunStopped
+from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunSkipped, RunStopped
 from autoflow.kernels.fork_server import ForkServer
-from autoflow.notebooks.execution import CellCallback, execute
+from autoflow.notebooks.execution import CellCallback, Means, Task, execute
 from autoflow.notebooks.redaction import Redaction
 from autoflow.notebooks.sources import made_from, source_as_json
 from autoflow.reports import ReportContext, convert
+from autoflow.runs.checks import Checks
 from autoflow.runs.records import Claim
 from autoflow.runs.run import NotebookOutputs
 from autoflow.settings import Settings
@@ -63,24 +64,11 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The files that work has produced, None if there are none, and its error, None if all went well."""
+    """The files that work has produced, None if there are none, its error, None if all went well, and its checks."""
 
     outputs: NotebookOutputs | None = None
     error: AutoflowError | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Means:
-    """How work is stopped, watched and helped.
-
-    `on_cell` is called for each cell. Kernels start faster with a `fork_server`. `confirm` is called right before each
-    file appears in its place, and may raise RunStopped to prevent it.
-    """
-
-    stop: StopSignal
-    on_cell: CellCallback | None = None
-    fork_server: ForkServer | None = None
-    confirm: Callable[[], None] | None = None
+    checks: Checks = field(default_factory=Checks)
 
 
 class Place(Protocol):
@@ -139,14 +127,17 @@ class ThisMachine:
 
     def carry_out(self, work: Work, *, stop: StopSignal, on_cell: CellCallback | None = None) -> Result:
         """Execute the notebook and make its reports, see `Place`."""
-        return carry_out(work, self.settings, Means(stop=stop, on_cell=on_cell, fork_server=self.fork_server))
+        # While AutoFlow was suspended, another one may have begun the run.
+        confirm = stop.raise_if_expired
+        means = Means(stop=stop, on_cell=on_cell, fork_server=self.fork_server, confirm=confirm)
+        return carry_out(work, self.settings, means)
 
 
 def carry_out(work: Work, settings: Settings, means: Means) -> Result:
     """Execute the notebook and make its reports on this machine.
 
     The executed notebook is written even if it fails, with the cells that have run. The error is a NotebookError, a
-    ReportError, a NoRoomError or RunStopped.
+    ReportError, a NoRoomError, RunSkipped or RunStopped.
 
     Raises
     ------
@@ -155,6 +146,12 @@ def carry_out(work: Work, settings: Settings, means: Means) -> Result:
 
     """
     means.stop.raise_if_set()
+    checks = [Checks()]
+    result = _result(work, settings, replace(means, on_checks=checks.append))
+    return replace(result, checks=checks[-1])
+
+
+def _result(work: Work, settings: Settings, means: Means) -> Result:
     executed = work.executed(settings)
     try:
         # Someone may have removed them. Without their parents, which are missing while a disk is not mounted.
@@ -179,9 +176,7 @@ def carry_out(work: Work, settings: Settings, means: Means) -> Result:
 def _execute(work: Work, settings: Settings, means: Means) -> None:
     if means.fork_server:
         means.fork_server.keep_private((*work.secrets, *work.hidden))
-    execute(
-        work.notebook,
-        work.executed(settings),
+    task = Task(
         label=work.label,
         parameters=work.parameters(settings),
         environment=_environment(work, settings),
@@ -189,12 +184,9 @@ def _execute(work: Work, settings: Settings, means: Means) -> None:
         timeout=work.timeout,
         memory=work.memory,
         made_from=made_from(settings.inputs_dir, source_as_json(work.notebook)),
-        stop=means.stop,
-        on_cell=means.on_cell,
-        fork_server=means.fork_server,
-        confirm=means.confirm,
         live=settings.outputs_dir / work.live if work.live else None,
     )
+    execute(work.notebook, work.executed(settings), task, means)
 
 
 def _environment(work: Work, settings: Settings) -> dict[str, str]:
@@ -230,7 +222,7 @@ def _reports(work: Work, settings: Settings, means: Means) -> Iterator[Path]:
 
 def _reason_for_no_room(error: AutoflowError, settings: Settings) -> str | None:
     """Return why `error` does not count as a failure: it says that a disk is full, or came while one was full."""
-    if isinstance(error, RunStopped):
+    if isinstance(error, RunSkipped | RunStopped):
         return None
     # What a cell says may be about a disk that is not AutoFlow's.
     is_of_cell = isinstance(error, NotebookError) and error.cell is not None

@@ -64,10 +64,15 @@ _RECONNECT_MILLISECONDS = 10
 _RECONNECT_TIMEOUT = 1.0
 """After how many seconds without an attempt to connect again a connection has been closed for good."""
 
+_IMPORTABLE = Path(__file__).with_name("importable")
+"""The folder of the module `autoflow` for notebooks: AutoFlow's own `__init__.py`, without the rest of the package."""
+
 _BOUND = f"""
 {Path(__file__).with_name("sending.py").read_text(encoding="utf-8")}
+sys.path.append({str(_IMPORTABLE)!r})
 BoundedSession(kernel, {LONGEST_MESSAGE}, {TOO_LONG!r}, {SCRAP_TYPE!r})
 """
+"""What AutoFlow runs in a Python kernel first. Whatever else is called `autoflow` comes before AutoFlow's module."""
 
 
 def set_bounds(context: zmq.Context[Any], *, can_wait: bool) -> None:

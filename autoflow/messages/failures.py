@@ -19,6 +19,7 @@ from autoflow.messages.texts import (
     links,
     listed,
     notice_key,
+    warnings_in_words,
 )
 from autoflow.model.messages import MessageStore, Topic
 from autoflow.model.store import RunStore
@@ -132,9 +133,9 @@ class Failures:
     def why_failed(self, key: RunKey) -> list[str]:
         """Return why the last run of a date failed, and where its notebooks are."""
         record = self._last_run(key)
-        if record is None or record.error is None:
+        error = record.failure if record else None
+        if record is None or error is None:
             return ["See the log or Prefect's UI for the reason."]
-        error = record.error
         found = [each for label, each in record.outputs.items() if error.notebook in {None, label}]
         paths = executed_notebooks(found)
         cells = [(path, error.cell) for path in paths if error.cell and error.notebook]
@@ -142,11 +143,14 @@ class Failures:
 
     def _about_success(self, key: RunKey, ended: EndedRun) -> Message:
         addresses = list(map(self._settings.address_of, ended.paths))
+        warnings = ended.outcome.warnings
+        how = f"was skipped: {ended.outcome.skip}" if ended.outcome.skip else "succeeded"
+        more = {"links": addresses, "warnings": warnings, "reason": str(ended.outcome.skip or "")}
         return Message(
-            title=f"AutoFlow: {run_name(key, self.triggers)} succeeded",
-            body="\n".join(["It had been given up before.", *addresses]),
-            kind=apprise.NotifyType.SUCCESS,
-            fields=fields_of("succeeded", [RunFields.of(key, self.triggers, links=addresses)]),
+            title=f"AutoFlow: {run_name(key, self.triggers)} {how}",
+            body="\n".join(["It had been given up before.", *warnings_in_words(warnings), *addresses]),
+            kind=apprise.NotifyType.WARNING if warnings else apprise.NotifyType.SUCCESS,
+            fields=fields_of(ended.state.value, [RunFields.of(key, self.triggers, **more)]),
         )
 
     def _about_changes(self, changes: Sequence[Change]) -> Message:

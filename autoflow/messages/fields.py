@@ -14,7 +14,8 @@ from autoflow.specs import Json, TriggerSpec
 class RunFields:
     """What a message says about runs of one entry. `outputs` maps labels of notebooks to files, as the run store does.
 
-    `links` are where readers find the reports or, if there are none, the executed notebooks.
+    `links` are where readers find the reports or, if there are none, the executed notebooks. `warnings` are the checks
+    that failed as such.
     """
 
     workflow: str
@@ -25,6 +26,7 @@ class RunFields:
     outputs: Mapping[str, Json] = field(default_factory=dict)
     links: Sequence[str] = ()
     reason: str = ""
+    warnings: Sequence[str] = ()
 
     @classmethod
     def of(cls, key: RunKey, triggers: Iterable[TriggerSpec], **more: Any) -> Self:

@@ -14,6 +14,7 @@ from autoflow.messages.fields import RunFields, fields_of
 from autoflow.messages.message import Attachment, Message
 from autoflow.messages.postbox import Postbox
 from autoflow.messages.summary import first_paragraph
+from autoflow.messages.texts import warnings_in_words
 from autoflow.model.messages import KnownEntry, MessageRecord, MessageStore, Success, entry_id
 from autoflow.model.store import RunStore
 from autoflow.runs.naming import entry_titles
@@ -42,9 +43,10 @@ class _Unreported:
         return self.entry.reported_date == self.newest.date
 
     @property
-    def others(self) -> Sequence[dt.date]:
-        """The other dates, sorted, each once."""
-        return sorted({each.date for each in self.all} - {self.newest.date})
+    def others(self) -> Sequence[Success]:
+        """The newest runs of the other dates, sorted by date."""
+        newest = {each.date: each for each in sorted(self.all, key=lambda each: (each.date, each.run_id))}
+        return [each for date, each in newest.items() if date != self.newest.date]
 
 
 class Successes:
@@ -100,25 +102,29 @@ class Successes:
         address_of = self._settings.address_of
         # A path on the server is of use only where there is nothing better.
         has_links = self._settings.report_url_base is not None or not attached
-        linked = [path for path in reports or notebooks if path not in attached] if has_links else []
+        linked = (
+            [path for path in reports or notebooks if path not in attached and not run.skipped] if has_links else []
+        )
         notes = [
-            first_paragraph(_with_reports_first(run.outputs)),
-            "\n".join(self._notes(run, found, trigger)),
+            f"It was skipped: {run.skipped}" if run.skipped else first_paragraph(_with_reports_first(run.outputs)),
+            "\n".join([*warnings_in_words(run.warnings), *self._notes(run, found, trigger)]),
             "\n".join(f"Report: {address_of(path)}" for path in linked),
         ]
-        dates = [date.isoformat() for date in (*found.others, found.newest.date)]
+        dates = [each.date.isoformat() for each in (*found.others, found.newest)]
         fields = RunFields.of(
             run.key,
             triggers,
             dates=sorted(dates),
             outputs=run.outputs,
             links=list(map(address_of, reports or notebooks)),
+            reason=run.skipped,
+            warnings=run.warnings,
         )
         return Message(
-            title=f"{title}, {describe_period(run.key.reference_date, run.key.every)}",
+            title=f"{title}, {describe_period(run.key.reference_date, run.key.every)}{_addition(run)}",
             body="\n\n".join(filter(None, notes)) or "It is done.",
-            kind=apprise.NotifyType.SUCCESS,
-            fields={**fields_of("succeeded", [fields]), "reference_date": run.key.reference_date.isoformat()},
+            kind=apprise.NotifyType.WARNING if run.warnings else apprise.NotifyType.SUCCESS,
+            fields={**fields_of(run.state.value, [fields]), "reference_date": run.key.reference_date.isoformat()},
             attachments=[Attachment(path, address_of(path)) for path in attached],
         )
 
@@ -129,9 +135,20 @@ class Successes:
             yield f"Incomplete: {run.missing_days} of {days} days {'was' if run.missing_days == 1 else 'were'} missing."
         if found.replaces:
             yield "This replaces the report in an earlier message, because days have changed since."
-        if found.others:
-            since = " since the last message" if found.entry.reported_date else ""
-            yield f"Also done{since}: {_shortened(in_ranges(found.others, trigger.every))}."
+        since = " since the last message" if found.entry.reported_date else ""
+        groups = {
+            f"Also done{since}": [each.date for each in found.others if not each.is_skipped],
+            f"Skipped{since}": [each.date for each in found.others if each.is_skipped],
+            "Checks warn for": [each.date for each in found.others if each.warns],
+        }
+        for what, dates in groups.items():
+            if dates:
+                yield f"{what}: {_shortened(in_ranges(dates, trigger.every))}."
+
+
+def _addition(run: RunRecord) -> str:
+    """Return what the title has to say besides the date."""
+    return ": skipped" if run.skipped else ", with warnings" if run.warnings else ""
 
 
 def _unreported(record: MessageRecord, key: WorkflowKey) -> _Unreported | None:

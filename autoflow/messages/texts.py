@@ -61,6 +61,11 @@ def recovery(key: str, notice: str) -> tuple[str, str]:
     return f"AutoFlow: {f'{_stuck_run(notice)} is ' if need is Need.STUCK else ''}{need.over}", body
 
 
+def warnings_in_words(warnings: Iterable[str]) -> list[str]:
+    """Return a line for each check that failed as a warning."""
+    return [f"Warning: {warning}" for warning in warnings]
+
+
 def listed(texts: Iterable[str]) -> str:
     """Return at most `MOST_LISTED` texts, an empty line between two."""
     texts = list(texts)

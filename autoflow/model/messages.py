@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from autoflow.model.queries import read_histories
 from autoflow.model.store import RunStore
-from autoflow.model.tables import entries_table, messages_table, notices_table, runs_table
+from autoflow.model.tables import entries_table, is_done, messages_table, notices_table, runs_table
 from autoflow.runs.records import Histories, RunState, WorkflowKey
 from autoflow.specs import Json
 
@@ -75,10 +75,12 @@ class KnownEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Success:
-    """A run that has succeeded, and that no message has named."""
+    """A run that has succeeded, or `is_skipped`, and that no message has named. `warns`: one of its checks does."""
 
     run_id: int
     date: dt.date
+    is_skipped: bool = False
+    warns: bool = False
 
 
 class MessageRecord:
@@ -208,26 +210,34 @@ class MessageRecord:
         self._connection.execute(sa.update(entries_table).where(*_is_entry(key)).values(values))
 
     def successes(self, key: WorkflowKey, since: dt.datetime) -> list[Success]:
-        """Return the runs of an entry that succeeded since a time (UTC) and that no message has named.
+        """Return the runs of an entry that ended well since a time (UTC) and that no message has named.
 
         Those that a user asked for are left out.
         """
         is_wanted = (_run.reported_at.is_(None), ~_run.is_requested, _run.finished_at >= since)
-        statement = sa.select(_run.id, _run.reference_date).where(
+        statement = sa.select(_run.id, _run.reference_date, _run.state, _run.checks).where(
             _run.workflow == key.workflow,
             _run.parameters_hash == key.parameters_hash,
             _run.every == key.every.value,
-            _run.state == RunState.SUCCEEDED.value,
+            is_done,
             *is_wanted,
         )
-        return [Success(run_id=run_id, date=date) for run_id, date in self._connection.execute(statement)]
+        return [
+            Success(
+                run_id=run_id,
+                date=date,
+                is_skipped=RunState(state).is_skip,
+                warns=any(each["warnings"] for each in json.loads(checks or "{}").values()),
+            )
+            for run_id, date, state, checks in self._connection.execute(statement)
+        ]
 
     def with_successes(self) -> set[tuple[str, str, str]]:
         """Return the entries, as `entry_id` names them, that may have successes that no message has named."""
         since = sa.select(sa.func.min(_entry.reports_since)).scalar_subquery()
         statement = sa.select(_run.workflow, _run.parameters_hash, _run.every).distinct()
         is_wanted = (_run.reported_at.is_(None), ~_run.is_requested, _run.finished_at >= since)
-        found = self._connection.execute(statement.where(_run.state == RunState.SUCCEEDED.value, *is_wanted))
+        found = self._connection.execute(statement.where(is_done, *is_wanted))
         return {(row.workflow, row.parameters_hash, row.every) for row in found}
 
     def mark_reported(self, successes: Iterable[Success]) -> None:

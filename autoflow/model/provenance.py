@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from autoflow.dates.periods import Every
-from autoflow.model.tables import package_lists_table, runs_table
+from autoflow.model.tables import is_done, package_lists_table, runs_table
 from autoflow.model.transactions import Database
 from autoflow.runs.records import RunKey, RunState, WorkflowKey
 
@@ -37,14 +37,19 @@ class Provenance:
         return (found or "").splitlines()
 
     def of_done_dates(self, workflow: str) -> dict[RunKey, Mapping[str, Any] | None]:
-        """Return what the successful run of each date of a workflow was made from; None if that is unknown."""
+        """Return what the run that has done each date of a workflow was made from; None if that is unknown.
+
+        If a date was skipped, ``skipped`` in it is true.
+        """
         of_run = runs_table.c
-        columns = (of_run.parameters, of_run.every, of_run.reference_date, of_run.made_from)
-        is_wanted = (of_run.workflow == workflow) & (of_run.state == RunState.SUCCEEDED.value)
+        columns = (of_run.parameters, of_run.every, of_run.reference_date, of_run.made_from, of_run.state)
+        is_wanted = (of_run.workflow == workflow) & is_done
         with self._database.reading() as connection:
             return {
-                WorkflowKey(workflow, parameters, Every(every)).on(date): json.loads(text) if text else None
-                for parameters, every, date, text in connection.execute(sa.select(*columns).where(is_wanted))
+                WorkflowKey(workflow, parameters, Every(every)).on(date): (
+                    {**json.loads(text), "skipped": RunState(state).is_skip} if text else None
+                )
+                for parameters, every, date, text, state in connection.execute(sa.select(*columns).where(is_wanted))
             }
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from autoflow.dates.periods import Every
 from autoflow.model.output_paths import OutputFinder
-from autoflow.model.tables import is_claimed, runs_table
+from autoflow.model.tables import is_claimed, is_done, runs_table
 from autoflow.runs.records import (
     CLAIMED_STATES,
     Attempt,
@@ -61,7 +61,8 @@ def read_histories(
         attempts[name][date].append(Attempt(RunState(state), started, finished))
     return {
         WorkflowKey(name[0], name[1], Every(name[2])): History(
-            done=frozenset(dates[name][RunState.SUCCEEDED]),
+            done=frozenset(dates[name][RunState.SUCCEEDED] | dates[name][RunState.SKIPPED]),
+            skipped=frozenset(dates[name][RunState.SKIPPED]),
             running=frozenset(dates[name][RunState.RUNNING]),
             failures={date: count_failures(of_date) for date, of_date in attempts[name].items()},
             started=starts.get(name, {}),
@@ -78,7 +79,7 @@ def _name(key: WorkflowKey) -> _Name:
 def _of_histories(with_starts: Collection[WorkflowKey]) -> sa.Select[Any]:
     """Return the query for all runs that count; times only where they are needed, because they are slow to read."""
     of_run = runs_table.c
-    is_wanted = of_run.workflow.in_({key.workflow for key in with_starts}) & (of_run.state == RunState.SUCCEEDED.value)
+    is_wanted = of_run.workflow.in_({key.workflow for key in with_starts}) & is_done
     started = sa.case((~is_claimed | is_wanted if with_starts else ~is_claimed, of_run.started_at))
     finished = sa.case((~is_claimed, of_run.finished_at))
     columns = (of_run.workflow, of_run.parameters, of_run.every, of_run.reference_date, of_run.state)
@@ -138,4 +139,5 @@ def _record(row: Any, finder: OutputFinder) -> RunRecord:
         missing_days=row.missing_days,
         is_try_out=row.is_try_out,
         made_from=json.loads(row.made_from) if row.made_from else None,
+        checks=json.loads(row.checks) if row.checks else None,
     )

@@ -18,7 +18,7 @@ from autoflow.model import migration
 from autoflow.model.arrivals import note_dates, preview_arrivals
 from autoflow.model.output_paths import OutputFinder, OutputFolders
 from autoflow.model.queries import read_durations, read_histories, read_runs
-from autoflow.model.tables import is_claimed, is_rerunning, runs_table
+from autoflow.model.tables import is_claimed, is_done, is_rerunning, runs_table
 from autoflow.model.transactions import Database
 from autoflow.runs.records import (
     ACTIVE_STATES,
@@ -157,11 +157,11 @@ class RunStore:
         """
         values = _values_of_end(state, error) | _stored(outputs, self._folders)
         values |= dict.fromkeys(("finished_at", "heartbeat_at"), self.now)
-        before = [*ACTIVE_STATES, RunState.CRASHED] if state is RunState.SUCCEEDED else [*ACTIVE_STATES]
+        before = [*ACTIVE_STATES, RunState.CRASHED] if state.is_success else [*ACTIVE_STATES]
         statement = sa.update(runs_table).where(runs_table.c.id == claim.id, runs_table.c.state.in_(before))
         try:
             with self.database.writing("cannot record the end of a run") as connection:
-                if claim.is_rerun and state is RunState.SUCCEEDED:
+                if claim.is_rerun and state.is_success:
                     _supersede(connection, claim)
                 return connection.execute(statement.values(values)).rowcount == 1
         except IntegrityError:
@@ -350,7 +350,7 @@ def _pull_back_times(connection: sa.Connection, now: Any) -> Mapping[int, dateti
 
 def _done(key: RunKey) -> sa.Select[tuple[int]]:
     """Return a query for the run that has done `key`."""
-    return sa.select(runs_table.c.id).where(*_is(key), runs_table.c.state == RunState.SUCCEEDED.value)
+    return sa.select(runs_table.c.id).where(*_is(key), is_done)
 
 
 def _supersede(connection: sa.Connection, claim: Claim) -> None:
@@ -358,7 +358,7 @@ def _supersede(connection: sa.Connection, claim: Claim) -> None:
     table = runs_table
     own = sa.update(table).where(table.c.id == claim.id, table.c.state == RunState.RERUNNING.value)
     if connection.execute(own.values(state=RunState.RERUNNING.value)).rowcount:
-        old = sa.update(table).where(*_is(claim.key), table.c.state == RunState.SUCCEEDED.value)
+        old = sa.update(table).where(*_is(claim.key), is_done)
         connection.execute(old.values(state=RunState.SUPERSEDED.value))
 
 

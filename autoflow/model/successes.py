@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from autoflow.dates.periods import Every
-from autoflow.model.tables import runs_table
+from autoflow.model.tables import is_done, runs_table
 from autoflow.model.transactions import Database
-from autoflow.runs.records import RunState, WorkflowKey
+from autoflow.runs.records import WorkflowKey
 
 
 @dataclass(frozen=True)
 class Success:
-    """A run that has succeeded: when it ended, in UTC, and its reference date."""
+    """A run that has succeeded or was skipped: when it ended, in UTC, and its reference date."""
 
     finished_at: datetime.datetime
     reference_date: datetime.date
@@ -30,12 +30,12 @@ def last_successes(database: Database) -> Mapping[WorkflowKey, Success]:
 
     """
     of_run = runs_table.c
-    is_done = (of_run.state == RunState.SUCCEEDED.value) & of_run.finished_at.is_not(None)
+    has_ended = is_done & of_run.finished_at.is_not(None)
     columns = (of_run.workflow, of_run.parameters, of_run.every)
-    last = sa.select(*columns, sa.func.max(of_run.finished_at).label("finished_at")).where(is_done).group_by(*columns)
+    last = sa.select(*columns, sa.func.max(of_run.finished_at).label("finished_at")).where(has_ended).group_by(*columns)
     newest = last.subquery()
     is_last = sa.and_(*(of_run[column.name] == newest.c[column.name] for column in newest.c))
-    statement = sa.select(*columns, of_run.finished_at, of_run.reference_date).join(newest, is_last).where(is_done)
+    statement = sa.select(*columns, of_run.finished_at, of_run.reference_date).join(newest, is_last).where(has_ended)
     with database.reading() as connection:
         # Of several that ended at the same moment, the one with the newest date counts.
         rows = sorted(connection.execute(statement), key=lambda row: row.reference_date)

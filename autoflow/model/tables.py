@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from autoflow.runs.records import CLAIMED_STATES, RunState
+from autoflow.runs.records import CLAIMED_STATES, DONE_STATES, RunState
 
 metadata = sa.MetaData()
 
@@ -51,6 +51,8 @@ runs_table = sa.Table(
     sa.Column("reported_at", sa.DateTime),
     # JSON: what it was made from, see `MadeFrom`; NULL in rows of older versions.
     sa.Column("made_from", sa.Text),
+    # JSON: the checks of its notebooks; NULL if there were none.
+    sa.Column("checks", sa.Text),
 )
 
 package_lists_table = sa.Table(
@@ -132,6 +134,7 @@ revisions_table = sa.Table(
 )
 
 is_claimed = runs_table.c.state.in_([str(state) for state in CLAIMED_STATES])
+is_done = runs_table.c.state.in_([str(state) for state in DONE_STATES])
 is_rerunning = runs_table.c.state == str(RunState.RERUNNING)
 
 sa.Index(

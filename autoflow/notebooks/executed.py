@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autoflow.runs.checks import Checks
+
 _ADDED = frozenset({"injected-parameters", "papermill-error-cell-tag"})
 """Tags of cells that papermill adds to a notebook."""
 
@@ -14,6 +16,9 @@ _NUMBER = "cell_number"
 
 _PEAK_MEMORY = "peak_memory"
 """The key of a notebook's metadata with the most memory that it used, in bytes."""
+
+_CHECKS = "checks"
+"""The key of a notebook's metadata with its checks, as `Checks.as_json` has them."""
 
 LONGEST_CODE = 80
 """The longest excerpt from a cell in an error, in characters."""
@@ -67,6 +72,21 @@ def record_peak_memory(metadata: dict[str, Any], peak: int | None) -> None:
     metadata.pop(_PEAK_MEMORY, None)
     if peak is not None:
         metadata[_PEAK_MEMORY] = peak
+
+
+def record_checks(metadata: dict[str, Any], checks: Checks) -> None:
+    """Record the checks of a notebook in its metadata."""
+    metadata.pop(_CHECKS, None)
+    if checks:
+        metadata[_CHECKS] = checks.as_json()
+
+
+def recorded_checks(metadata: Mapping[str, Any]) -> Checks:
+    """Return the checks in the metadata of an executed notebook."""
+    try:
+        return Checks.of_json(metadata[_CHECKS])
+    except (LookupError, TypeError, ValueError):
+        return Checks()
 
 
 def cell_numbers(cells: Sequence[Mapping[str, Any]]) -> list[int | None]:

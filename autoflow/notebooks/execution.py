@@ -6,7 +6,7 @@ import datetime
 import json
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import nbformat
 from nbclient.exceptions import DeadKernelError
 from nbformat.v4.rwbase import split_lines, strip_transient
 
-from autoflow.errors import NotebookError, RunStopped
+from autoflow.errors import NotebookError, RunSkipped, RunStopped
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.kernels.kernel import (
     PYTHON_KERNEL,
@@ -23,13 +23,22 @@ from autoflow.kernels.kernel import (
     KernelStartError,
     new_kernel,
 )
-from autoflow.notebooks.executed import cell_numbers, first_line_of, number_cells, prompt_of, record_peak_memory
+from autoflow.notebooks.checks import CHECK_FAILED, CheckLog, failure_of
+from autoflow.notebooks.executed import (
+    cell_numbers,
+    first_line_of,
+    number_cells,
+    prompt_of,
+    record_checks,
+    record_peak_memory,
+)
 from autoflow.notebooks.hints import TIMEOUT, with_hint, with_note
 from autoflow.notebooks.live import LiveOutput
 from autoflow.notebooks.outputs import BoundedClient, CellFailedError
 from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, missing_kernel, read_notebook
 from autoflow.notebooks.redaction import Redaction, without_ansi_codes
 from autoflow.notebooks.scraps import scrap_hint
+from autoflow.runs.checks import Checks
 from autoflow.specs import NO_TIMEOUT, Json
 from autoflow.system.lean_imports import hidden
 from autoflow.system.stop_signal import StopSignal
@@ -55,51 +64,72 @@ logging.getLogger("papermill").setLevel(logging.ERROR)
 logging.getLogger("traitlets").setLevel(logging.CRITICAL)
 
 
-def execute(  # noqa: PLR0913 - they do not belong together
-    notebook: Path,
-    executed: Path,
-    *,
-    label: str,
-    parameters: Mapping[str, Json],
-    environment: Mapping[str, str],
-    secrets: Iterable[str] = (),
-    timeout: float = NO_TIMEOUT,
-    memory: int | None = None,
-    made_from: Mapping[str, Any] | None = None,
-    start_timeout: float = KERNEL_START_TIMEOUT,
-    stop: StopSignal | None = None,
-    on_cell: CellCallback | None = None,
-    fork_server: ForkServer | None = None,
-    confirm: Callable[[], None] | None = None,
-    live: Path | None = None,
-) -> None:
-    """Run `notebook` with `parameters` in a kernel of its own and write the executed notebook to `executed`.
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A notebook to execute, with its parameters and limits.
 
-    The kernel works in the folder of `notebook`, and starts sooner with a `fork_server`. `timeout` and `start_timeout`
-    are in seconds, `memory` in bytes. `executed`, with `made_from` in its metadata, is written unless `notebook` cannot
-    be read or `confirm`, called right before, raises. Until then, outputs are in `live`. `secrets` appear nowhere.
+    `label` is its name in messages. `timeout` and `start_timeout`, of its kernel, are in seconds, `memory` is in bytes.
+    The executed notebook has `made_from` in its metadata, and `secrets` nowhere; until it is written, outputs are in
+    the file `live`.
+    """
+
+    label: str
+    parameters: Mapping[str, Json]
+    environment: Mapping[str, str]
+    secrets: Iterable[str] = ()
+    timeout: float = NO_TIMEOUT
+    memory: int | None = None
+    made_from: Mapping[str, Any] | None = None
+    start_timeout: float = KERNEL_START_TIMEOUT
+    live: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """How work is stopped, watched and helped.
+
+    `on_cell` is called for each cell. Kernels start faster with a `fork_server`. `confirm` is called right before each
+    file appears in its place, and may raise RunStopped to prevent it. `on_checks` is called with the notebook's checks
+    once it has ended, however it has.
+    """
+
+    stop: StopSignal = field(default_factory=StopSignal)
+    on_cell: CellCallback | None = None
+    fork_server: ForkServer | None = None
+    confirm: Callable[[], None] | None = None
+    on_checks: Callable[[Checks], None] | None = None
+
+
+def execute(notebook: Path, executed: Path, task: Task, means: Means | None = None) -> None:
+    """Run `notebook` in a kernel of its own and write the executed notebook to `executed`.
+
+    The kernel works in the folder of `notebook`. `executed` is written unless `notebook` cannot be read or
+    `means.confirm` raises.
 
     Raises
     ------
-    NotebookError, RunStopped, OSError
-        If the notebook fails, is too slow or too large; if `stop` is set; or if `executed` cannot be written.
+    NotebookError, RunSkipped, RunStopped, OSError
+        If the notebook or a check fails, is too slow or too large; if it skips its run; if `means.stop` is set; or if
+        `executed` cannot be written.
 
     """
-    node, stop = _read(notebook, label, made_from), stop or StopSignal()
-    output = LiveOutput(live, Redaction(secrets), {"notebook": label, "executed": executed.name})
-    run = _Run(node, notebook.parent, environment, start_timeout, on_cell, fork_server, output, memory)
+    node, means = _read(notebook, task.label, task.made_from), means or Means()
+    output = LiveOutput(task.live, Redaction(task.secrets), {"notebook": task.label, "executed": executed.name})
+    run = _Run(node, notebook.parent, task, means, output)
     try:
-        run.to_the_end(parameters, _Limits(timeout, stop))
+        run.to_the_end()
     except Exception as error:  # noqa: BLE001 - any exception fails this run, and no other
-        _raise_if_stopped(stop, error)
-        raise _explained(error, label, run, parameters) from None
+        _raise_if_stopped(means.stop, error)
+        raise _explained(error, run) from None
     finally:
-        run.write(notebook, executed, confirm)
+        if means.on_checks:
+            means.on_checks(run.checks.checks)
+        run.write(notebook, executed)
 
 
 def _raise_if_stopped(stop: StopSignal, error: Exception) -> None:
     """Raise RunStopped if `stop` may have caused the error."""
-    if not isinstance(error, CellFailedError | _FailedError):
+    if not isinstance(error, CellFailedError | _FailedError | _SkippedError):
         stop.raise_if_set()
 
 
@@ -159,30 +189,36 @@ class _FailedError(Exception):
         self.error_class = error_class
 
 
+class _SkippedError(Exception):
+    """A notebook has skipped its run."""
+
+
 @dataclass
 class _Run:
     """A notebook that runs in a kernel. `position` is the index of the current cell, `numbers` those of all cells."""
 
     node: nbformat.NotebookNode
     folder: Path
-    environment: Mapping[str, str]
-    start_timeout: float
-    on_cell: CellCallback | None
-    fork_server: ForkServer | None
+    task: Task
+    means: Means
     output: LiveOutput
-    memory: int | None = None
     kernel_name: str = PYTHON_KERNEL
     kernel: Kernel | None = None
     position: int | None = None
     numbers: Sequence[int | None] = ()
 
-    def to_the_end(self, parameters: Mapping[str, Json], limits: _Limits) -> None:
-        """Run all cells with `parameters`."""
-        self._prepare(parameters)
+    def __post_init__(self) -> None:
+        """Start without checks."""
+        self.checks = CheckLog(self.redaction, ())
+
+    def to_the_end(self) -> None:
+        """Run all cells."""
+        self._prepare()
+        limits = _Limits(self.task.timeout, self.means.stop)
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
             runner.run(self._run_in_kernel(limits))
 
-    def _prepare(self, parameters: Mapping[str, Json]) -> None:
+    def _prepare(self) -> None:
         """Choose the kernel, clear earlier outputs, number the cells, and have papermill insert the parameters."""
         for cell in self.node.cells:
             if cell.cell_type == "code":
@@ -191,11 +227,12 @@ class _Run:
             raise _FailedError("NoSuchKernel", missing)
         number_cells(self.node.cells)
         self.kernel_name = choose_kernel(self.node)
-        values = {name: _strict_json(name, value) for name, value in parameters.items()}
+        values = {name: _strict_json(name, value) for name, value in self.task.parameters.items()}
         self.node = papermill.execute_notebook(
             self.node, None, values, kernel_name=self.kernel_name, prepare_only=True, progress_bar=False
         )
         self.numbers = cell_numbers(self.node.cells)
+        self.checks = CheckLog(self.redaction, self.numbers)
 
     async def _run_in_kernel(self, limits: _Limits) -> None:
         """Run the cells in a kernel of their own, which is gone afterwards."""
@@ -203,25 +240,28 @@ class _Run:
         record = NotebookExecutionManager(self.node, progress_bar=False, autosave_cell_every=0)
         record.notebook_start()
         grace = 0.0
-        with new_kernel(self.kernel_name, self.fork_server) as kernel:
+        with new_kernel(self.kernel_name, self.means.fork_server) as kernel:
             self.kernel = kernel
+            keeping = asyncio.create_task(kernel.keep(lambda: limits.stop.seconds_left))
             try:
                 await limits.watch(self._run_cells(kernel, record))
                 grace = SHUTDOWN_GRACE
-            except CellFailedError:
+            except (CellFailedError, _SkippedError):
                 grace = SHUTDOWN_GRACE
                 raise
             finally:
                 _complete(record)
                 await kernel.end(grace=grace)
+                keeping.cancel()
                 record_peak_memory(self.node.metadata, kernel.peak_memory)
 
     async def _run_cells(self, kernel: Kernel, record: NotebookExecutionManager) -> None:
+        task = self.task
         connection = await kernel.connect(
-            self.environment, self.folder, start_timeout=self.start_timeout, memory=self.memory
+            task.environment, self.folder, start_timeout=task.start_timeout, memory=task.memory
         )
         self.node.metadata["language_info"] = connection.language_info
-        client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name, live=self.output)
+        client = BoundedClient(record, km=kernel, kernel_name=self.kernel_name, live=self.output, checks=self.checks)
         client.kc = connection
         try:
             with self.output.written():
@@ -237,6 +277,16 @@ class _Run:
             if client.asked_to_exit and cell.cell_type == "code" and cell.source.strip():
                 raise CellFailedError("NotRun", "the notebook exited before this cell")
             await self._run_cell(index, client, record)
+            if client.skipped:
+                self._raise_if_check_failed()
+                raise _SkippedError(client.skipped)
+        self._raise_if_check_failed()
+
+    def _raise_if_check_failed(self) -> None:
+        """Raise CellFailedError for the cell of the first check that failed, if there is one."""
+        if failed := self.checks.checks.failed_errors:
+            self.position = self.numbers.index(failed[0].cell)
+            raise CellFailedError(CHECK_FAILED, failure_of(self.checks.checks))
 
     async def _run_cell(self, index: int, client: BoundedClient, record: NotebookExecutionManager) -> None:
         cell = self.node.cells[index]
@@ -253,8 +303,8 @@ class _Run:
             record.cell_complete(cell, index)
 
     def _cell_starts(self, cell: nbformat.NotebookNode, number: int, cells: int) -> None:
-        if self.on_cell:
-            self.on_cell(number, cells)
+        if self.means.on_cell:
+            self.means.on_cell(number, cells)
         if cell.cell_type == "code":
             self.output.cell_started(number, cells, first_line_of({"source": self.redaction.of_text(cell.source)}))
 
@@ -275,10 +325,11 @@ class _Run:
         lines = [line for output in outputs for line in output.get("traceback", ())]
         return without_ansi_codes("\n".join(lines))
 
-    def write(self, notebook: Path, executed: Path, confirm: Callable[[], None] | None) -> None:
+    def write(self, notebook: Path, executed: Path) -> None:
         """Write the notebook, as it is now, to `executed`, without secrets."""
+        record_checks(self.node.metadata, self.checks.checks)
         self.node.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=executed.name)
-        _write(self.redaction.of_notebook(self.node), executed, confirm)
+        _write(self.redaction.of_notebook(self.node), executed, self.means.confirm)
 
     def place(self) -> tuple[int | None, str | None]:
         """Return the number of the current cell and its beginning; None if it is not one of the author's."""
@@ -299,9 +350,13 @@ class _Run:
         return type(error).__name__, str(error)
 
 
-def _explained(error: Exception, label: str, run: _Run, parameters: Mapping[str, Json]) -> NotebookError:
+def _explained(error: Exception, run: _Run) -> NotebookError | RunSkipped:
     """Return the error to report for `error`, without secrets."""
-    note = run.redaction.of_text(scrap_hint(*run.reason(error), run.source, parameters))
+    if isinstance(error, _SkippedError):
+        return RunSkipped(run.task.label, run.place()[0], str(error))
+    note = run.redaction.of_text(scrap_hint(*run.reason(error), run.source, run.task.parameters))
+    if run.checks.checks.errors and run.reason(error)[0] != CHECK_FAILED:
+        note = note or f"{CHECK_FAILED} before: {failure_of(run.checks.checks)}"
     error_class, message = (run.redaction.of_text(without_ansi_codes(text)).strip() for text in run.reason(error))
     sources = (cell.source for cell in run.node.cells)
     is_own = run.kernel_name == PYTHON_KERNEL
@@ -311,7 +366,7 @@ def _explained(error: Exception, label: str, run: _Run, parameters: Mapping[str,
     message = with_note(message, note)
     cell, code = run.place()
     is_death = isinstance(error, DeadKernelError | KernelStartError) and error_class != "OutOfMemory"
-    return NotebookError(label, cell, error_class[:LONGEST_MESSAGE], message, code=code, is_death=is_death)
+    return NotebookError(run.task.label, cell, error_class[:LONGEST_MESSAGE], message, code=code, is_death=is_death)
 
 
 def _complete(record: NotebookExecutionManager) -> None:

@@ -27,6 +27,12 @@ _REFUSED_HINT = (
 _EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception): .+$", re.MULTILINE)
 """The line of a traceback with the class and the message of an exception."""
 
+_SHADOWED = re.compile(r"module 'autoflow' has no attribute '(?:check|skip)'")
+_SHADOWED_HINT = (
+    "another module called 'autoflow' was imported; "
+    "if there is a file or folder of that name beside the notebook, rename it"
+)
+
 LONGEST_BEFORE_HINT = 300
 """The longest beginning of an error before a hint, in characters: messages and pages cut long errors."""
 
@@ -51,6 +57,8 @@ def with_hint(
     """
     if error_class == TIMEOUT:
         hint = _EXECUTING_HINT if any("flowclient" in source for source in code) else ""
+    elif _SHADOWED.search(message):
+        hint = _SHADOWED_HINT
     elif _REFUSED in message:
         hint = _REFUSED_HINT
     elif any(map(_ERRORED.search, (message, *_EXCEPTION.findall(traceback)))):

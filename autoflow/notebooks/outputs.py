@@ -7,6 +7,7 @@ import nbformat
 from nbclient.exceptions import CellExecutionError
 
 from autoflow.kernels.connection import SCRAP_TYPE, TOO_LONG
+from autoflow.notebooks.checks import LONGEST_TEXT, SKIP, CheckLog
 from autoflow.notebooks.live import LiveOutput, amount
 from autoflow.notebooks.redaction import Redaction
 from autoflow.notebooks.terminal import as_shown, moves_cursor, without_overwritten
@@ -65,15 +66,19 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
     cut: a part of one could not be found later.
 
     `asked_to_exit` is whether a cell has ended the notebook, with `quit()` or `sys.exit(0)` for instance, and
-    `lost_scrap` whether data glued for other notebooks was left out.
+    `lost_scrap` whether data glued for other notebooks was left out. `skipped` is why the notebook has skipped its run.
+    `checks` gets the checks, also those whose outputs are not kept.
     """
 
-    def __init__(self, *args: Any, live: LiveOutput, limit: int = OUTPUT_LIMIT, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, live: LiveOutput, checks: CheckLog, limit: int = OUTPUT_LIMIT, **kwargs: Any
+    ) -> None:
         super().__init__(*args, iopub_timeout=OUTPUT_TIMEOUT, raise_on_iopub_timeout=False, **kwargs)
         self._remaining = limit
         self._limit = limit
         self._redaction = live.redaction
         self._live = live
+        self._checks = checks
         self._stream = _Stream(self._redaction)
         self._cost_of_cell = 0
         self._cost_of_display: dict[str, int] = {}
@@ -82,7 +87,8 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         self._closed = set[str]()
         self.asked_to_exit = False
         self.lost_scrap = False
-        self.on_cell_executed = self._look_for_exit
+        self.skipped = ""
+        self.on_cell_executed = self._look_for_end
 
     async def run_cell(self, cell: nbformat.NotebookNode, index: int) -> None:
         """Run `cell`, the one at `index`.
@@ -99,6 +105,8 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         try:
             await self.async_execute_cell(cell, index)
         except CellExecutionError as error:
+            if self.skipped:
+                return
             if error.ename != "SystemExit" or error.evalue not in _SUCCESS:
                 raise CellFailedError(error.ename, error.evalue) from None
             self.asked_to_exit = True
@@ -115,6 +123,10 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
             self.lost_scrap |= _holds_scrap(msg["content"])
             # Programs that read notebooks would fail on it.
             msg["content"] = {**msg["content"], "data": {"text/plain": _TOO_DEEP}, "metadata": {}}
+        if msg["msg_type"] == "display_data":
+            self._checks.take(msg["content"], cell_index)
+        if msg["msg_type"] == "execute_result" and self._checks.is_repeated(msg["content"]["data"], cell.source):
+            return None
         self._live.message(msg["msg_type"], msg["content"])
         if msg["msg_type"] == "update_display_data" and not self._pays_for_update(msg["content"]):
             return None
@@ -184,9 +196,11 @@ class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         if is_kept:
             super().handle_comm_msg(outs, msg, cell_index)
 
-    def _look_for_exit(self, *, execute_reply: Message, **_: object) -> None:
-        payload = execute_reply["content"].get("payload") or []
-        self.asked_to_exit |= any(item.get("source") == "ask_exit" for item in payload)
+    def _look_for_end(self, *, execute_reply: Message, **_: object) -> None:
+        content = execute_reply["content"]
+        self.asked_to_exit |= any(item.get("source") == "ask_exit" for item in content.get("payload") or ())
+        if content.get("ename") == SKIP:
+            self.skipped = self._checks.cut(content["evalue"], LONGEST_TEXT) or "no reason given"
 
     def _pays(self, cost: int) -> bool:
         """Return whether an output of this cost can be kept, and record its cost."""

@@ -13,7 +13,7 @@ from typing import Any, cast
 import nbformat
 from nbformat.validator import iter_validate
 
-from autoflow.kernels.kernel import PYTHON_KERNEL, is_installed
+from autoflow.kernels.kernel import PYTHON_KERNEL, is_installed, is_own_python
 from autoflow.notebooks.parameters import Declaration, InvalidCellError, declarations
 from autoflow.system.lean_imports import hidden
 
@@ -170,10 +170,11 @@ def missing_kernel(notebook: nbformat.NotebookNode) -> str | None:
 def choose_kernel(notebook: nbformat.NotebookNode) -> str:
     """Return the kernel to run `notebook` with, and record it in its metadata.
 
-    A Python notebook without a kernelspec, or with one that is not installed here, runs with AutoFlow's own Python.
+    A Python notebook without a kernelspec, or with one that is not installed here or is the same Python, runs with
+    AutoFlow's own Python.
     """
     name = str(notebook.metadata.get("kernelspec", {}).get("name") or PYTHON_KERNEL)
-    if not is_installed(name) and is_python(notebook):
+    if is_python(notebook) and (is_own_python(name) or not is_installed(name)):
         name = PYTHON_KERNEL
     if is_python(notebook):
         notebook.metadata.setdefault("language_info", {}).setdefault("name", "python")

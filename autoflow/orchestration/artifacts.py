@@ -36,8 +36,12 @@ def summary(run: WorkflowRun, outcome: Outcome, settings: Settings) -> str:
     """Return links to the outputs of each notebook, and the errors of those that failed, as markdown."""
     # Before anything is cut or escaped: then a secret could not be found any more.
     lines = [f"## {_plain(redact(str(run), settings.secrets))}", ""]
-    for label, error in sorted(outcome.errors.items()):
+    if outcome.skip:
+        lines += ["### Skipped", "", _plain(_cut(redact(str(outcome.skip), settings.secrets), LONGEST_MESSAGE)), ""]
+    for label, error in () if outcome.skip else sorted(outcome.errors.items()):
         lines += _failure(label, error, outcome, settings)
+    if warnings := outcome.warnings:
+        lines += ["### Checks warn", "", *(f"- {_plain(redact(each, settings.secrets))}" for each in warnings), ""]
     # A list: Prefect's UI cuts off what is wider than a column of a table.
     for label, outputs in sorted(outcome.outputs.items()):
         lines += [f"### Outputs of {_plain(label)}", ""]

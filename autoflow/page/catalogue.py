@@ -23,6 +23,9 @@ from autoflow.utils import name_part
 LONGEST_VALUE = 200
 """The longest value of a parameter in the catalogue, in characters of its JSON; longer ones are cut."""
 
+LONGEST_NOTE = 200
+"""How much a card says about checks that warn, in characters."""
+
 _WAITING = (DateStatus.WAITING, DateStatus.WAITING_FOR_DATA, DateStatus.BLOCKED, DateStatus.DUE)
 
 
@@ -185,6 +188,7 @@ def latest(record: RunRecord, links: Links, redaction: Redaction, *, is_outdated
         "period": _period(record),
         "finished": f"{record.finished_at or record.started_at:%Y-%m-%dT%H:%M:%SZ}",
         "missing": record.missing_days or 0,
+        "warnings": record.warnings_count,
         **without_secrets(texts, redaction),
     }
 
@@ -230,4 +234,6 @@ def _note(record: RunRecord, *, is_outdated: bool = False) -> str:
     missing = record.missing_days
     texts = [f"{missing} day{'' if missing == 1 else 's'} missing" if missing else ""]
     texts.append("data has changed since, and the new run failed" if is_outdated else "")
+    warnings = "; ".join(record.warnings)
+    texts.append(warnings if len(warnings) <= LONGEST_NOTE else f"{warnings[:LONGEST_NOTE]}…")
     return "; ".join(filter(None, texts))

@@ -94,7 +94,9 @@ class Reader:
 
 def _status(histories: Histories, record: RunRecord, trigger: TriggerSpec | None) -> DateStatus:
     # A date stays done while it is run again: readers can open the older report.
-    return DateStatus.DONE if record.state.is_success else past_status(histories, record.key, trigger)
+    if record.state.is_success:
+        return DateStatus.SKIPPED if record.state.is_skip else DateStatus.DONE
+    return past_status(histories, record.key, trigger)
 
 
 def _not_run(planned: PlannedDate, trigger: TriggerSpec | None) -> Day:

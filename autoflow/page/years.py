@@ -27,6 +27,7 @@ STATUSES = (
     DateStatus.NOT_OVER,
     DateStatus.TOO_EARLY,
     DateStatus.TOO_LATE,
+    DateStatus.SKIPPED,
 )
 """The statuses of dates. In the page, a status is its number here."""
 
@@ -35,6 +36,7 @@ LONGEST_REASON = 600
 
 _SETTLED = (
     DateStatus.DONE,
+    DateStatus.SKIPPED,
     DateStatus.CANCELLED,
     DateStatus.FAILED,
     DateStatus.INCOMPLETE,
@@ -82,9 +84,9 @@ class YearEncoder:
         """Return the content of a data file.
 
         Each day has its number since 1970-01-01, the number of its status, the number of its set of outputs (-1: none),
-        the time in their names, the number of the reason for its status (-1: none), how many days were missing, and 1
-        if the date is outdated. `places` has the label of the notebook and the number of the cell for each of the
-        `reasons`.
+        the time in their names, the number of the reason for its status (-1: none), how many days were missing, 1 if
+        the date is outdated, and how many checks failed as warnings. `places` has the label of the notebook and the
+        number of the cell for each of the `reasons`.
         """
         rows = [self._row(day) for day in days]
         lists = {"reasons": list(self._reasons), "places": self._places, "sets": self._templates}
@@ -92,7 +94,8 @@ class YearEncoder:
 
     def _row(self, day: Day) -> list[Any]:
         number, stamp = self._set(day.record) if day.record and day.record.outputs else (-1, "")
-        notes = (day.record.missing_days or 0 if day.record else 0, int(day.is_outdated))
+        missing = day.record.missing_days or 0 if day.record else 0
+        notes = (missing, int(day.is_outdated), day.record.warnings_count if day.record else 0)
         return [(day.date - _EPOCH).days, _NUMBERS[day.status], number, stamp, self._reason(day), *notes]
 
     def _set(self, record: RunRecord) -> tuple[int, str]:
@@ -139,8 +142,9 @@ class YearEncoder:
         return link
 
     def _reason(self, day: Day) -> int:
-        error = day.record.error if day.record and day.status not in {DateStatus.DONE, DateStatus.RUNNING} else None
-        texts = (self._redaction.of_text(text) for text in (str(error or ""), day.why) if text)
+        error = day.record.failure if day.record and day.status is not DateStatus.RUNNING else None
+        notes = (day.record.skipped, _warnings(day.record)) if day.record else ()
+        texts = (self._redaction.of_text(text) for text in (str(error or ""), *notes, day.why) if text)
         text = "\n".join(text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + "…" for text in texts)
         if not text:
             return -1
@@ -148,3 +152,7 @@ class YearEncoder:
             self._reasons[text] = len(self._reasons)
             self._places.append((error.notebook, error.cell) if error else (None, None))
         return self._reasons[text]
+
+
+def _warnings(record: RunRecord) -> str:
+    return "".join(f"Warning: {warning}\n" for warning in record.warnings).rstrip()

@@ -1,5 +1,6 @@
 """The inputs folder: find its files and read what its notebooks declare."""
 
+from collections.abc import Hashable
 from pathlib import Path
 
 from autoflow.notebooks.reading import DeclaredParameters, InvalidNotebookError, declared_parameters
@@ -9,10 +10,14 @@ _NOTHING = DeclaredParameters(None, has_cell=False)
 
 
 class InputsFolder:
-    """The folder with the notebooks and templates; it reads each notebook once."""
+    """The folder with the notebooks and templates; it reads each notebook once.
+
+    `stamps` are those of the files that were asked for, from before they were read.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.stamps: dict[Path, Hashable] = {}
         self._declared: dict[Path, DeclaredParameters] = {}
 
     def file(self, name: str) -> Path:
@@ -21,6 +26,8 @@ class InputsFolder:
             path = self._path / name
             if Path(name).is_absolute() or not path.resolve().is_relative_to(self._path.resolve()):
                 raise ValueError(f"{show(name)} is outside the inputs folder")
+            if path not in self.stamps:
+                self.stamps[path] = stamp_of(path)
             if path.is_file():
                 return path
             if path.exists():
@@ -48,3 +55,12 @@ class InputsFolder:
     def declared(self, path: Path) -> DeclaredParameters:
         """Return the parameters that a notebook declares: none if `path` does not come from `notebook`."""
         return self._declared.get(path, _NOTHING)
+
+
+def stamp_of(path: Path) -> Hashable:
+    """Return what changes with every edit of the file; None if there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

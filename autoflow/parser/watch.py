@@ -1,6 +1,5 @@
 """The watch over workflows.yml: notices edits of the file, and of the notebooks and templates that it names."""
 
-import hashlib
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -8,7 +7,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from autoflow.errors import WorkflowsFileError
-from autoflow.parser import read_workflows
+from autoflow.parser import digest_of, read_workflows
+from autoflow.parser.inputs_folder import stamp_of
 from autoflow.settings import Settings
 from autoflow.specs import WorkflowsFile
 
@@ -85,23 +85,10 @@ class FileWatch:
     def _stamps(self) -> _Stamps:
         """Return, for each file, what changes with every edit."""
         file = self._settings.workflows_file
-        try:
-            # Opening a file on NFS asks the server whether it has changed; its times may be a minute old.
-            content = hashlib.sha256(file.read_bytes()).hexdigest()
-        except OSError:
-            content = None
-        return {file: content} | {path: _stamp_of(path) for path in sorted(self._named)}
+        return {file: digest_of(file)} | {path: stamp_of(path) for path in sorted(self._named)}
 
 
 def _named_files(file: WorkflowsFile) -> frozenset[Path]:
     notebooks = [notebook for workflow in file.workflows for notebook in workflow.notebooks]
     templates = {notebook.output.template for notebook in notebooks if notebook.output and notebook.output.template}
     return frozenset({notebook.path for notebook in notebooks} | templates)
-
-
-def _stamp_of(path: Path) -> Hashable:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

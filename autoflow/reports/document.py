@@ -16,6 +16,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from autoflow.errors import ReportError
+from autoflow.notebooks.executed import recorded_checks
 from autoflow.reports.exporting import OWN_TEMPLATE, fill
 from autoflow.reports.hypertext import clean_html
 from autoflow.reports.inlines import InlineWriter, missing_picture
@@ -26,7 +27,7 @@ from autoflow.reports.nodes import Node, nodes
 from autoflow.reports.outline import Outline
 from autoflow.reports.pictures import Picture, PictureShelf, content_of, formula_of
 from autoflow.reports.reading import Dialect, Fragment, convert_fragment, read_fragments
-from autoflow.reports.shown import beginning, fragments_of, plain_output, reduce_to_shown
+from autoflow.reports.shown import beginning, drop_checks, fragments_of, plain_output, reduce_to_shown
 from autoflow.reports.writing import BlockWriter, picture_block
 from autoflow.system.stop_signal import StopSignal
 
@@ -88,6 +89,7 @@ def write_document(
     contents = _read(notebook)
     if is_plain:
         contents = plain_notebook(contents, plain_output)
+    drop_checks(contents, also_failed=workplace.has_own_template)
     shelf, ledger = PictureShelf(folder=workplace.folder, inputs_dir=workplace.inputs_dir), Ledger()
     reduce_to_shown(contents, shelf, ledger)
     texts = _Texts(workplace, shelf, ledger)
@@ -111,13 +113,16 @@ def write_document(
 
 
 def _resources(contents: NotebookNode, notebook: Path, *, title: str, subtitle: str) -> dict[str, Any]:
-    """Return the variable ``resources`` of templates: what nbconvert has in it, and the report's title."""
+    """Return the variable ``resources`` of templates: what nbconvert has in it, and what is on top of the report."""
     title = title or str(contents.metadata.get("title", "")) or notebook.stem.replace("_", " ")
     modified = datetime.datetime.fromtimestamp(notebook.stat().st_mtime, datetime.UTC)
     return {
         "report": {
             "title": as_title(escape_line(beginning(title, _LONGEST_TITLE)).strip()),
             "subtitle": Asciidoc(escape_line(subtitle).strip()),
+            "warnings": [
+                Asciidoc(escape_line(warning).strip()) for warning in recorded_checks(contents.metadata).warned
+            ],
         },
         "metadata": {
             "name": notebook.stem,

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from nbformat import NotebookNode, from_dict
 
+from autoflow import CHECK_TYPE
 from autoflow.notebooks.executed import text_of
 from autoflow.notebooks.terminal import as_shown
 from autoflow.notebooks.widgets import Widgets
@@ -73,6 +74,14 @@ def reduce_to_shown(notebook: NotebookNode, shelf: PictureShelf, ledger: Ledger)
         elif cell.cell_type == "code":
             outputs = () if _tags(cell) & _REMOVED_OUTPUT else _without_widgets(cell.outputs, widgets)
             cell.outputs = list(_shown_outputs(list(outputs), shelf, ledger))
+
+
+def drop_checks(notebook: NotebookNode, *, also_failed: bool) -> None:
+    """Remove the outputs of checks that passed, or of all checks, from `notebook`: the top of the report has them."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            results = ((output, output.get("data", {}).get(CHECK_TYPE)) for output in cell.outputs)
+            cell.outputs = [output for output, found in results if not found or not (also_failed or found["ok"])]
 
 
 def fragments_of(notebook: NotebookNode) -> Iterator[Fragment]:

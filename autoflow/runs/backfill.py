@@ -106,10 +106,9 @@ def wanted_dates(
 
 def _is_wanted(trigger: TriggerSpec, planned: PlannedDate, reprocess: Reprocess, outdated: Collection[RunKey]) -> bool:
     if reprocess is Reprocess.OUTDATED:
-        is_done = planned.status is DateStatus.DONE
-        return is_done and WorkflowKey.of_trigger(trigger).on(planned.date) in outdated
+        return planned.status.is_done and WorkflowKey.of_trigger(trigger).on(planned.date) in outdated
     if reprocess is Reprocess.ALL:
-        return planned.status in {DateStatus.DONE, *UNDONE}
+        return planned.status.is_done or planned.status in UNDONE
     if reprocess is Reprocess.FAILED:
         return planned.has_failed
     return planned.status is DateStatus.DUE and not planned.has_failed

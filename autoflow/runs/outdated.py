@@ -43,18 +43,25 @@ def outdated_dates(
 
     `made_from` is for each done date; `now` has the present source of each notebook of the workflow by its label. A
     date is outdated if the cells of one of its notebooks, or a module that one imports, are not the same; other files
-    make no difference.
+    make no difference. If the run was skipped, only the notebooks that had started count.
     """
     key = WorkflowKey.of_trigger(trigger)
     found: dict[tuple[str, ...] | None, list[datetime.date]] = defaultdict(list)
     for run, content in made_from.items():
         if run.workflow_key == key:
-            found[None if content is None else _changed(content["notebooks"], now)].append(run.reference_date)
+            found[None if content is None else _changed_since(content, now)].append(run.reference_date)
     return [
         OutdatedDates(trigger=trigger, changed=changed or (), dates=sorted(dates, reverse=True))
         for changed, dates in found.items()
         if changed != ()
     ]
+
+
+def _changed_since(content: Mapping[str, Any], now: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    before = content["notebooks"]
+    if content.get("skipped"):
+        now = {label: source for label, source in now.items() if label in before}
+    return _changed(before, now)
 
 
 def _changed(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:

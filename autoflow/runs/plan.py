@@ -116,7 +116,7 @@ def planners(
 
 
 def recorded_status(histories: Histories, key: RunKey) -> DateStatus | None:
-    """Return `RUNNING`, `DONE` or `CANCELLED` if the run store says so.
+    """Return `RUNNING`, `DONE`, `SKIPPED` or `CANCELLED` if the run store says so.
 
     Return None if the date has failed or was never run: then the status depends on workflows.yml and FlowAPI. A date
     that is run again is `RUNNING`.

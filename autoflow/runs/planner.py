@@ -17,7 +17,7 @@ from autoflow.runs.run import WorkflowRun
 from autoflow.runs.statuses import DateStatus, PlannedDate
 from autoflow.specs import OnChange, Order, TriggerSpec
 
-_BEGUN = (DateStatus.RUNNING, DateStatus.DONE)
+_BEGUN = (DateStatus.RUNNING, DateStatus.DONE, DateStatus.SKIPPED)
 _BLOCKING = (DateStatus.DUE, DateStatus.WAITING, DateStatus.WAITING_FOR_DATA, DateStatus.RUNNING)
 """The statuses of a date that keep the dates after it waiting, with `after_previous`."""
 
@@ -25,11 +25,11 @@ NO_FAILURES = Failures()
 
 
 def status_in_history(history: History, date: datetime.date) -> DateStatus | None:
-    """Return `RUNNING`, `DONE` or `CANCELLED` if the run store says so; None if the status depends on more."""
+    """Return the status of a date that is running, done or cancelled; None if it depends on more than the run store."""
     if date in history.running:
         return DateStatus.RUNNING
     if date in history.done:
-        return DateStatus.DONE
+        return DateStatus.SKIPPED if date in history.skipped else DateStatus.DONE
     failures = history.failures.get(date)
     return DateStatus.CANCELLED if failures and failures.cancelled else None
 
@@ -92,11 +92,11 @@ class Planner:
     def planned(self, date: datetime.date) -> PlannedDate:
         """Return `date` with its status, and with what explains it, apart from the dates before it."""
         status = self.status(date)
-        if status is DateStatus.DONE and (again := self.rerun_status(date)):
+        if status.is_done and (again := self.rerun_status(date)):
             changed = self.changed_at(date) or LONG_AGO
             failures = self.history.failures_since(date, changed)
             is_given_up = again is DateStatus.GIVEN_UP
-            return self._explained(date, DateStatus.DONE if is_given_up else again, failures, is_rerun=True)
+            return self._explained(date, status if is_given_up else again, failures, is_rerun=True)
         return self._explained(date, status, self._failures(date))
 
     def _explained(
@@ -138,10 +138,12 @@ class Planner:
         running, done = self.history.running, self.history.done
         found[DateStatus.RUNNING] += len(running & done if self.trigger.after_previous else running)
         reruns = done - running if self.trigger.on_change is OnChange.RERUN else frozenset()
-        again = [self.rerun_status(date) for date in reruns]
-        due_again = [each for each in again if each not in {None, DateStatus.GIVEN_UP}]
-        found.update(due_again)
-        found[DateStatus.DONE] += len(done - running) - len(due_again)
+        again = {date: self.rerun_status(date) for date in reruns}
+        due_again = {date: each for date, each in again.items() if each not in {None, DateStatus.GIVEN_UP}}
+        found.update(due_again.values())
+        stays = done - running - due_again.keys()
+        found[DateStatus.SKIPPED] += len(stays & self.history.skipped)
+        found[DateStatus.DONE] += len(stays - self.history.skipped)
         return found
 
     def due_dates(self) -> DueDates:

@@ -46,7 +46,7 @@ def answer(situation: Situation) -> Answer:
         return Answer(text=text, what_it_does="watch it", command=f"autoflow runs show {number} --follow")
     if situation.planned.has_failed and number:
         return Answer(text=text, what_it_does="make it due now", command=f"autoflow retry {number}")
-    if status in {DateStatus.DONE, DateStatus.RUNNING}:
+    if status.is_done or status is DateStatus.RUNNING:
         return Answer(text=text, what_it_does="run it again", command=f"{run} --force")
     if status in {DateStatus.INCOMPLETE, DateStatus.NOT_OVER}:
         return Answer(text=text, what_it_does="run it anyway, without the missing dates", command=f"{run} --force")
@@ -59,6 +59,13 @@ def _reason(situation: Situation) -> str:
 
 def _done(situation: Situation) -> str:
     return f"is done{_by(situation)}{_after(situation.planned.why)}"
+
+
+def _skipped(situation: Situation) -> str:
+    run = next((each for each in situation.runs if each.state.is_skip), None)
+    which = f": run {run.id} ended at {_minute(run.finished_at)}" if run and run.finished_at else ""
+    why = f", because its notebook said: {run.skipped.rstrip('.')}" if run and run.skipped else ""
+    return f"is done, without a report, as it was skipped{which}{why}{_after(situation.planned.why)}"
 
 
 def _running(situation: Situation) -> str:
@@ -111,6 +118,7 @@ def _due(situation: Situation) -> str:
 
 _REASONS: Mapping[DateStatus, Callable[[Situation], str]] = {
     DateStatus.DONE: _done,
+    DateStatus.SKIPPED: _skipped,
     DateStatus.RUNNING: _running,
     DateStatus.WAITING: _stopped,
     DateStatus.GIVEN_UP: _stopped,
@@ -132,12 +140,13 @@ def _by(situation: Situation) -> str:
         return ""
     missing = f", with {found.missing_days} of its days missing" if found.missing_days else ""
     pruned = "; its outputs have been deleted because of their age" if found.pruned_at and not found.outputs else ""
-    return f": run {found.id} succeeded at {_minute(found.finished_at)}{missing}{pruned}"
+    warnings = f"; checks warned of: {'; '.join(found.warnings)}" if found.warnings else ""
+    return f": run {found.id} succeeded at {_minute(found.finished_at)}{missing}{pruned}{warnings}"
 
 
 def _failure(runs: Sequence[RunRecord]) -> str:
     """Return which run failed last, and why; empty if none has, or one has succeeded since."""
-    last = next((each for each in runs if each.error or each.state is RunState.CRASHED), None)
+    last = next((each for each in runs if each.failure or each.state is RunState.CRASHED), None)
     if last is None or any(each.state.is_success for each in runs):
         return ""
     error = f": {' '.join(str(last.error).split()).rstrip('.')}" if last.error else ""

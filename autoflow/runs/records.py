@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from autoflow.dates.periods import Every, describe_period
 from autoflow.errors import place_of
+from autoflow.runs.checks import warnings_of
 from autoflow.specs import Json, TriggerSpec
 
 CRASHED_AFTER = datetime.timedelta(seconds=60)
@@ -39,8 +40,10 @@ class RunState(enum.StrEnum):
     """A user cancelled the run. The date is not retried automatically."""
     RERUNNING = "rerunning"
     """Like `RUNNING`, for a date that an older run has done. That run counts until this one succeeds."""
+    SKIPPED = "skipped"
+    """A notebook ended it with `autoflow.skip`, because there was nothing to do. Final: the date is done."""
     SUPERSEDED = "superseded"
-    """It succeeded, but a newer run that a user requested has succeeded since, and counts instead."""
+    """It succeeded or was skipped, but a newer run that a user requested has succeeded since, and counts instead."""
 
     @property
     def is_active(self) -> bool:
@@ -50,12 +53,17 @@ class RunState(enum.StrEnum):
     @property
     def is_success(self) -> bool:
         """Whether the date is done because of this run."""
-        return self is RunState.SUCCEEDED
+        return self in DONE_STATES
+
+    @property
+    def is_skip(self) -> bool:
+        """Whether a notebook has ended the run because there was nothing to do."""
+        return self is RunState.SKIPPED
 
     @property
     def has_succeeded(self) -> bool:
-        """Whether the run itself succeeded, even if a newer one counts instead."""
-        return self in {RunState.SUCCEEDED, RunState.SUPERSEDED}
+        """Whether the run itself ended well, even if a newer one counts instead."""
+        return self in {*DONE_STATES, RunState.SUPERSEDED}
 
     @property
     def is_failure(self) -> bool:
@@ -70,9 +78,9 @@ class RunState(enum.StrEnum):
     @property
     def as_predicate(self) -> str:
         """The end of the run in words that follow "has" or "had"."""
-        was_stopped = f"been {self}"
+        was_ended = f"been {self}"
         more = {RunState.SUPERSEDED: "succeeded, and a newer run counts instead"}
-        return was_stopped if self.is_stopped else more.get(self, str(self))
+        return was_ended if self.is_stopped or self.is_skip else more.get(self, str(self))
 
     @property
     def is_crash(self) -> bool:
@@ -88,7 +96,10 @@ class RunState(enum.StrEnum):
 ACTIVE_STATES = (RunState.RUNNING, RunState.RERUNNING)
 """States of runs that a process works on, and whose heartbeat it renews."""
 
-CLAIMED_STATES = (RunState.RUNNING, RunState.SUCCEEDED)
+DONE_STATES = (RunState.SUCCEEDED, RunState.SKIPPED)
+"""States of runs because of which a date is done."""
+
+CLAIMED_STATES = (RunState.RUNNING, *DONE_STATES)
 """For each workflow, parameters and reference date, at most one run is in one of these states."""
 
 
@@ -213,7 +224,8 @@ class RunRecord:
     None if that is unknown. `is_try_out`: a user started it with parameters that no entry had then.
     `made_from` has the sources of its notebooks by their labels (`notebooks`), the state of the inputs folder in git
     (`git`), the `version` of AutoFlow and that of `python`, and the digest of the list of `packages`; None if that is
-    unknown.
+    unknown. `checks` are those of its notebooks by their labels, see `Checks.as_json`; None if there were none.
+    `error` says why it did not succeed, also why it was skipped.
     """
 
     id: int
@@ -234,6 +246,27 @@ class RunRecord:
     missing_days: int | None = None
     is_try_out: bool = False
     made_from: Mapping[str, Any] | None = None
+    checks: Mapping[str, Any] | None = None
+
+    @property
+    def skipped(self) -> str:
+        """Why it was skipped; empty if it was not."""
+        return self.error.message if self.error and self.state.is_skip else ""
+
+    @property
+    def failure(self) -> RunError | None:
+        """Why it ended otherwise than it should; None if it is in progress, or has ended well."""
+        return None if self.state.has_succeeded else self.error
+
+    @property
+    def warnings_count(self) -> int:
+        """How many checks failed as warnings."""
+        return sum(each["warnings"] for each in (self.checks or {}).values())
+
+    @property
+    def warnings(self) -> list[str]:
+        """The checks that failed as warnings, in a line each."""
+        return warnings_of(self.checks)
 
 
 @dataclass(frozen=True)
@@ -279,12 +312,14 @@ def count_failures(attempts: Iterable[Attempt]) -> Failures:
 class History:
     """What the run store knows about a workflow with its parameters.
 
-    `running` includes dates in `done` that are being run again; `failures` includes dates that have succeeded since.
+    `skipped` are those in `done` whose run was skipped. `running` includes dates in `done` that are being run again;
+    `failures` includes dates that have succeeded since.
     `started` (UTC) is when the runs started that have done their dates, and `attempts` has the other attempts at these
     dates that count, oldest first; both only for the workflows for which they were asked.
     """
 
     done: frozenset[datetime.date] = frozenset()
+    skipped: frozenset[datetime.date] = frozenset()
     running: frozenset[datetime.date] = frozenset()
     failures: Mapping[datetime.date, Failures] = field(default_factory=dict)
     started: Mapping[datetime.date, datetime.datetime] = field(default_factory=dict)

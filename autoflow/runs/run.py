@@ -8,7 +8,8 @@ from typing import Any
 
 from autoflow.dates.intervals import DateInterval
 from autoflow.dates.periods import Every, describe_period
-from autoflow.errors import AutoflowError, NotebookError, RunStopped
+from autoflow.errors import AutoflowError, NotebookError, RunSkipped, RunStopped
+from autoflow.runs.checks import Checks, warnings_of
 from autoflow.runs.records import RunKey, RunState
 from autoflow.runs.retries import RetryPolicy
 from autoflow.specs import Json, WorkflowSpec
@@ -83,13 +84,14 @@ class Outcome:
     """Outputs and errors of the notebooks of a run, by label; a notebook without either was not run.
 
     `sources` has what each of them is made from, see `NotebookSource`; `seconds` is how long each took with its
-    reports.
+    reports; `checks` are those that ran in each.
     """
 
     outputs: dict[str, NotebookOutputs] = field(default_factory=dict)
     errors: dict[str, AutoflowError] = field(default_factory=dict)
     sources: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    checks: dict[str, Checks] = field(default_factory=dict)
 
     @property
     def was_stopped(self) -> bool:
@@ -98,8 +100,26 @@ class Outcome:
 
     @property
     def error(self) -> AutoflowError | None:
-        """The error that made the run fail: a real failure rather than a notebook that was stopped."""
-        return min(self.errors.values(), key=lambda error: isinstance(error, RunStopped), default=None)
+        """Why the run ended early: a failure rather than a skip, and a skip rather than a notebook that was stopped."""
+        order = (RunStopped, RunSkipped)
+        return min(self.errors.values(), key=lambda error: [isinstance(error, kind) for kind in order], default=None)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The checks that failed as warnings, in a line each."""
+        return warnings_of({label: each.as_json() for label, each in self.checks.items()})
+
+    @property
+    def skip(self) -> RunSkipped | None:
+        """The end of a notebook that has skipped the run; None if none has, or another one has failed."""
+        error = self.error
+        return error if isinstance(error, RunSkipped) else None
+
+    def drop_reports(self) -> list[Path]:
+        """Forget the reports, and return them: a run that was skipped has none."""
+        reports = [path for each in self.outputs.values() for path in each.reports]
+        self.outputs = {label: NotebookOutputs(each.executed) for label, each in self.outputs.items()}
+        return reports
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,8 @@ class DateStatus(enum.StrEnum):
 
     DONE = "done"
     """A run has succeeded."""
+    SKIPPED = "skipped"
+    """It is done: a run has ended well, without reports, because there was nothing to do."""
     RUNNING = "running"
     """A run is in progress."""
     DUE = "due"
@@ -38,6 +40,11 @@ class DateStatus(enum.StrEnum):
     """It is due once the dates before it are done."""
     FAILED = "failed"
     """It failed, and workflows.yml no longer asks for it. Only `past_status` returns this."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether a run has ended well, and no other one is due or in progress."""
+        return self in {DateStatus.DONE, DateStatus.SKIPPED}
 
 
 PLAN_STATUSES = tuple(status for status in DateStatus if status is not DateStatus.FAILED)
@@ -95,7 +102,7 @@ class PlannedDate:
 
     def _why_again(self) -> str:
         times = f"failed {self.failures} time{'' if self.failures == 1 else 's'}" if self.failures else ""
-        if self.is_rerun and self.status is DateStatus.DONE:
+        if self.is_rerun and self.status.is_done:
             return f"days have changed since it ran, a new run was given up{f' after it {times}' if times else ''}"
         if self.is_rerun:
             return f"again, because days have changed since it ran{f', {times}' if times else ''}"

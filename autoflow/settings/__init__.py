@@ -396,6 +396,34 @@ class Settings(SchedulerSettings):
 CONFIG_KEYS: Mapping[str, str] = {key.name: key.default for key, _ in config_keys(Settings.model_fields)}
 """Every key of config.toml, with its value in a file without it."""
 
+
+class TrialSettings(Settings):
+    """The settings for trying a notebook, whose folder needs no workflows.yml."""
+
+    inputs_dir: Annotated[checks.ExistingFolder, ConfigKey("inputs.inputs_dir", "$AUTOFLOW_INPUTS_DIR")] = _named(
+        "AUTOFLOW_INPUTS_DIR", "the folder with the notebook"
+    )
+
+    @classmethod
+    def read_changed(
+        cls,
+        changes: Mapping[str, str],
+        defaults: Mapping[str, str],
+        environ: Mapping[str, str] = environ_with_secrets,
+    ) -> Self:
+        """Read the settings from `environ` with some `changes`, and with `defaults` for what is not set there.
+
+        Raises
+        ------
+        SettingsError
+            With a line for each setting that is missing or wrong.
+
+        """
+        given = {name: value for name in environ if (value := environ.get(name))}
+        missing = {name: value for name, value in defaults.items() if not environ.get(name)}
+        return cls.read({**given, **missing, **changes})
+
+
 _SHORTEST_SIGNATURE = 16
 """Shorter ones are not those of a JSON web token; in characters."""
 

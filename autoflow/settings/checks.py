@@ -75,9 +75,13 @@ def _certificate(path: Path) -> Path:
     return path
 
 
-def _has_workflows(path: Path) -> Path:
+def _existing_folder(path: Path) -> Path:
     if not _holds(path.is_dir):
         raise ValueError(f"{path} is not a folder")
+    return path
+
+
+def _has_workflows(path: Path) -> Path:
     if not _holds((path / "workflows.yml").exists):
         raise ValueError(
             f"there is no workflows.yml in {path}: put one there or, in a container, mount the folder that has it: "
@@ -285,7 +289,8 @@ def _database(value: SecretStr, info: ValidationInfo) -> SecretStr:
 AbsolutePath = Annotated[Path, BeforeValidator(absolute)]
 File = Annotated[AbsolutePath, AfterValidator(_existing_file)]
 Certificate = Annotated[File, AfterValidator(_certificate)]
-InputsFolder = Annotated[AbsolutePath, AfterValidator(_has_workflows)]
+ExistingFolder = Annotated[AbsolutePath, AfterValidator(_existing_folder)]
+InputsFolder = Annotated[ExistingFolder, AfterValidator(_has_workflows)]
 Folder = Annotated[AbsolutePath, AfterValidator(_writable)]
 FolderInUri = Annotated[Folder, AfterValidator(_may_be_in_uri)]
 LogLevel = Annotated[str, AfterValidator(_log_level)]

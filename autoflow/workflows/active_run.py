@@ -13,11 +13,13 @@ from autoflow.errors import (
     AutoflowError,
     NoRoomError,
     NotebookError,
+    RunSkipped,
     RunStopped,
     RunStoreError,
     RunStoreGoneError,
     WorkerLostError,
 )
+from autoflow.model.checks import record_run_checks
 from autoflow.model.provenance import Provenance
 from autoflow.model.store import RunStore
 from autoflow.notebooks.sources import installed_packages, made_from
@@ -28,7 +30,7 @@ from autoflow.runs.run import Outcome, WorkflowRun
 from autoflow.specs import Json
 from autoflow.system.log import Outage, logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
-from autoflow.utils import first_line
+from autoflow.utils import first_line, thumbnail_path
 
 if TYPE_CHECKING:
     import prefect
@@ -43,7 +45,7 @@ class PrefectGoneError(AutoflowError):
 
 @dataclass(frozen=True)
 class End:
-    """The state in which a run ended, with the error if it did not succeed."""
+    """The state in which a run ended, with the error if it did not succeed; it also says why a run was skipped."""
 
     state: RunState
     error: RunError | None = None
@@ -182,9 +184,13 @@ class ActiveRun:
     def _record(self, end: End) -> None:
         """Record the end as soon as the run store responds, so that no work is lost; give up if AutoFlow stops."""
         self._record_sources()
+        if end.state.is_skip:
+            for report in self.outcome.drop_reports():
+                _delete(report)
         outputs, outage = _outputs_as_json(self.outcome), Outage()
         while self.end is None:
             try:
+                record_run_checks(self.store.database, self.claim.id, self.outcome.checks)
                 if not self.store.finish(self.claim, end.state, outputs=outputs, error=end.error):
                     logger.warning("%s ended as %s after its claim was marked as crashed", self.run, end.state)
             except RunStoreGoneError as problem:
@@ -200,9 +206,20 @@ class ActiveRun:
                 outage.end("recorded that %s ended as %s", self.run, end.state)
 
 
+def _delete(report: Path) -> None:
+    """Delete a report with its thumbnail; one that cannot be deleted is of no harm."""
+    for path in (report, thumbnail_path(report)):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("could not delete %s: %s", path, error.strerror)
+
+
 def judge(run: WorkflowRun, outcome: Outcome, problem: Exception | None = None) -> End:
     """Return how a run ended: according to its notebooks if all of them ran, otherwise as interrupted by `problem`."""
     error = outcome.error
+    if isinstance(error, RunSkipped):
+        return End(RunState.SKIPPED, RunError("Skipped", error.why, error.notebook, error.cell))
     if isinstance(error, RunStopped | NoRoomError):
         return End(RunState.INTERRUPTED, RunError("Interrupted", str(error)))
     if isinstance(error, NotebookError):

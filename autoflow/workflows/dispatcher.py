@@ -54,12 +54,14 @@ class Counts:
     """The numbers of runs by how they ended; `interrupted` includes cancelled ones and those that could not start."""
 
     succeeded: int = 0
+    skipped: int = 0
     failed: int = 0
     interrupted: int = 0
 
     def add(self, state: RunState | None) -> None:
         """Count a run that has ended; None did not run."""
-        self.succeeded += state is not None and state.is_success
+        self.succeeded += state is not None and state.is_success and not state.is_skip
+        self.skipped += state is not None and state.is_skip
         self.failed += state is not None and state.is_failure
         self.interrupted += state is not None and state.is_stopped
 

@@ -13,13 +13,13 @@ import prefect
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TagsContext
 from prefect.futures import PrefectFuture, wait
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from autoflow.cluster.work import Place, ThisMachine, Work
 from autoflow.dates.periods import Every
-from autoflow.errors import AutoflowError, RunStopped
+from autoflow.errors import AutoflowError, RunSkipped, RunStopped
 from autoflow.notebooks.execution import CellCallback
 from autoflow.notebooks.live_files import live_name
 from autoflow.notebooks.sources import source_as_json
@@ -112,6 +112,7 @@ def _steps(
     place: Place,
 ) -> list[Step]:
     stamp = _stamp(utc_now())
+    stop = StopSignal(stop)  # a notebook that skips the run sets it
     return [
         Step(
             run=run,
@@ -143,7 +144,9 @@ def _run_notebooks(workflow: WorkflowSpec, steps: Iterable[Step]) -> None:
 
 
 def _final_state(outcome: Outcome) -> Any:
-    """Return what makes Prefect show the flow as completed or cancelled; raise the error of a failed run."""
+    """Return what makes Prefect show the flow as completed, skipped or cancelled; raise the error of a failed run."""
+    if outcome.skip:
+        return Completed(name="Skipped", message=str(outcome.skip))
     if isinstance(outcome.error, RunStopped):
         return Cancelled(message=str(outcome.error))
     if outcome.error:
@@ -152,14 +155,20 @@ def _final_state(outcome: Outcome) -> Any:
 
 
 @prefect.task(persist_result=False, cache_policy=NO_CACHE, log_prints=False)
-def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> NotebookOutputs:
-    """Run one notebook; `upstream` contains the outputs of the notebooks that it depends on."""
+def notebook_task(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Any:
+    """Run one notebook and return its outputs; `upstream` has those of the notebooks that it depends on."""
     started = time.monotonic()
     try:
         with log_fields(**step.log_fields), bugs_logged(step.settings.secrets):
             outputs = run_notebook(step, upstream)
     except AutoflowError as error:
         step.outcome.errors[step.notebook.label] = error
+        if isinstance(error, RunSkipped):
+            # The notebooks beside it are of no use any more.
+            step.stop.set(f"notebook '{step.notebook.label}' has skipped the run")
+        if step.outcome.skip and isinstance(error, RunSkipped | RunStopped):
+            # Notebooks that need this one do not start after this state.
+            return Cancelled(name="Skipped", message=str(error))
         # Without its cause: Prefect stores what it gets, and a notebook's traceback can contain anything.
         raise error from None
     finally:
@@ -173,7 +182,7 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
 
     Raises
     ------
-    NotebookError, ReportError, RunStopped, NoRoomError
+    NotebookError, ReportError, RunSkipped, RunStopped, NoRoomError
         The executed notebook is written anyway, with the cells that have run.
     WorkerLostError
         If the notebook may still be running on another machine.
@@ -181,6 +190,7 @@ def run_notebook(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Noteboo
     """
     step.outcome.sources[step.notebook.label] = source_as_json(step.notebook.path)
     result = step.place.carry_out(_work(step, upstream), stop=step.stop, on_cell=step.on_cell)
+    step.outcome.checks[step.notebook.label] = result.checks
     if result.outputs:
         step.outcome.outputs[step.notebook.label] = result.outputs
     if result.error:

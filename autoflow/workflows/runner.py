@@ -239,9 +239,14 @@ def _why_again(run: WorkflowRun) -> str:
 
 def _log_end(run: WorkflowRun, state: RunState, outcome: Outcome, error: RunError | None, *, seconds: float) -> None:
     """Log how the run ended, and where to find its outputs, in one line."""
+    if state.is_skip:
+        logger.info("skipped %s after %.0f s: %s", run, seconds, outcome.error)
+        return
     if state.is_success:
         paths = EndedRun(run=run, state=state, outcome=outcome).paths
         logger.info("finished %s in %.0f s: %s", run, seconds, ", ".join(str(path) for path in paths))
+        if warnings := outcome.warnings:
+            logger.warning("checks of %s warn: %s", run, "; ".join(warnings))
         return
     failure = outcome.error
     reason = str(failure) if failure else (f"{error.error_class}: {error.message}" if error else "")

@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 from autoflow.errors import NotebookError
-from autoflow.notebooks.execution import execute
+from autoflow.notebooks.execution import Task, execute
 from autoflow.reports import ReportContext, convert, missing_fonts, missing_tools
 from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
@@ -24,7 +24,8 @@ def make(out_dir: Path) -> list[Path]:
     out_dir.mkdir(parents=True, exist_ok=True)
     executed = out_dir / "gallery.ipynb"
     with contextlib.suppress(NotebookError):  # Its last cell fails.
-        execute(HERE / "gallery.ipynb", executed, label="gallery", parameters={}, environment=os.environ, timeout=300)
+        task = Task(label="gallery", parameters={}, environment=os.environ, timeout=300)
+        execute(HERE / "gallery.ipynb", executed, task)
     reports = [out_dir / f"gallery.{report_format}" for report_format in ReportFormat]
     for report in reports:
         convert(

@@ -13,7 +13,7 @@ import pytest
 from autoflow.cli.follow import Screen
 from autoflow.errors import NotebookError
 from autoflow.model.store import RunStore
-from autoflow.notebooks.execution import execute
+from autoflow.notebooks.execution import Task, execute
 from autoflow.notebooks.live_files import LiveEvent, find_live_folder, live_folder
 from autoflow.notebooks.redaction import Redaction
 from autoflow.runs.records import RunError, RunKey, RunState
@@ -40,14 +40,8 @@ def run_elsewhere(cli: Cli, *cells: str, is_shared: bool = True) -> Iterator[int
     def work(label: str, live: Path | None) -> None:
         path = live / f"{label}.jsonl" if live and is_shared else None
         try:
-            execute(
-                source,
-                notebooks / f"{label}.ipynb",
-                label=label,
-                parameters={},
-                environment=steady_environ() | {"LABEL": label},
-                live=path,
-            )
+            task = Task(label=label, parameters={}, environment=steady_environ() | {"LABEL": label}, live=path)
+            execute(source, notebooks / f"{label}.ipynb", task)
         except NotebookError:
             ends.append(True)
 

@@ -18,7 +18,7 @@ def test_folder_has_a_valid_workflow_and_a_readme(cli: Cli, tmp_path: Path) -> N
     folder = tmp_path / "new" / "my workflows"
     assert cli("init", str(folder)) == 0
     assert sorted(path.name for path in folder.iterdir()) == NAMES
-    assert f"  cd '{folder}'\n" in cli.printed()
+    assert f"  python -m autoflow try '{folder}/report.ipynb' --with-upstream\n" in cli.printed()
     found = parse_workflows_file(folder / "workflows.yml")
     assert not found.findings
     check_accepted(folder / "workflows.yml")
@@ -32,7 +32,7 @@ def test_current_folder_is_the_default_and_may_have_other_files(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     assert cli("init") == 0
-    assert "  cd " not in cli.printed()
+    assert "  python -m autoflow try report.ipynb --with-upstream\n" in cli.printed()
     assert (tmp_path / "workflows.yml").is_file()
     assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
 

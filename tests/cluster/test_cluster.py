@@ -93,6 +93,21 @@ def test_error_comes_back_whole_and_without_secrets(farm: Farm, logged: list[str
     assert not [line for line in logged if TOKEN_OF_NO_USE in line]
 
 
+def test_checks_and_skips_come_back(farm: Farm) -> None:
+    warns = run_of(farm.notebook("import autoflow\nautoflow.check('odd', False, 'warning', '7 %')"))
+    fails = run_of(farm.notebook("import autoflow\nautoflow.check('bad', False)"), formats=(ReportFormat.HTML,))
+    skips = run_of(farm.notebook("import autoflow\nautoflow.skip('nobody moved')"), formats=(ReportFormat.HTML,))
+    with daemon_of(farm, workers=2) as daemon:
+        states = [daemon.run(run) for run in (warns, fails, skips)]
+        warned, failed, skipped = (daemon.last(run) for run in (warns, fails, skips))
+
+    assert states == [RunState.SUCCEEDED, RunState.FAILED, RunState.SKIPPED]
+    assert warned.warnings == ["odd: 7 %"]
+    assert str(failed.failure) == "notebook 'n0', cell 1 (In [1]: import autoflow): CheckFailed: bad"
+    assert failed.outputs["n0"]["reports"] == []
+    assert skipped.skipped == "nobody moved"
+
+
 def test_progress_timeout_and_cancellation_work_as_on_one_machine(farm: Farm) -> None:
     cells: list[tuple[int, int]] = []
     slow = NotebookSpec(label="slow", path=farm.notebook("import time\ntime.sleep(600)"), timeout=1.5)

@@ -10,7 +10,16 @@ from autoflow.cluster.fitness import FIRST_PAUSE, MOST_FAILURES, Fitness
 from autoflow.cluster.orders import Answer, Order, Verdict
 from autoflow.cluster.roster import Roster, worker_info
 from autoflow.cluster.work import Result, Work
-from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunStopped, UnexpectedError
+from autoflow.errors import (
+    AutoflowError,
+    NoRoomError,
+    NotebookError,
+    ReportError,
+    RunSkipped,
+    RunStopped,
+    UnexpectedError,
+)
+from autoflow.runs.checks import Check, Checks, Severity
 from autoflow.runs.run import NotebookOutputs
 from autoflow.specs import NO_TIMEOUT, ReportFormat
 from autoflow.system.log import log_fields
@@ -66,6 +75,7 @@ def test_order_has_no_secret_and_no_path_of_a_machine_and_is_the_same_elsewhere(
         ReportError("no report", is_death=True, is_timeout=True),
         NoRoomError("the disk is full", []),
         RunStopped("AutoFlow was stopped"),
+        RunSkipped("n", 3, "nobody moved"),
         UnexpectedError("LookupError: a bug"),
     ],
     ids=lambda error: type(error).__name__,
@@ -73,10 +83,12 @@ def test_order_has_no_secret_and_no_path_of_a_machine_and_is_the_same_elsewhere(
 def test_error_comes_back_whole(deployed: Deployed, error: AutoflowError) -> None:
     settings = deployed.settings()
     outputs = NotebookOutputs(settings.notebooks_dir / "n.ipynb", (settings.reports_dir / "n.pdf",))
-    answer = Answer(verdict=Verdict.DONE, result=Result(outputs=outputs, error=error))
+    checks = Checks().with_check(Check(name="few outliers", ok=False, severity=Severity.WARNING, message="7 %", cell=3))
+    answer = Answer(verdict=Verdict.DONE, result=Result(outputs=outputs, error=error, checks=checks))
     copy = Answer.of_text(answer.as_text(), settings)
 
     assert copy.result.outputs == outputs
+    assert copy.result.checks == checks
     assert type(copy.result.error) is type(error)
     assert str(copy.result.error) == str(error)
     attributes = {name: value for name, value in vars(error).items() if name != "folders"}

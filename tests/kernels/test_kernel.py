@@ -24,6 +24,7 @@ from autoflow.kernels.kernel import (
     Kernel,
     KernelStartError,
     is_installed,
+    is_own_python,
     new_kernel,
     remove_abandoned_kernel_folders,
 )
@@ -438,3 +439,20 @@ def test_nothing_is_left_when_the_owner_of_a_kernel_is_killed(
         # A guard that was killed could not remove its folder.
         remove_abandoned_kernel_folders()
     wait_for(lambda: not any(kernels_folder.iterdir()))
+
+
+def test_own_python_is_known_under_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def install(name: str, python: str, *arguments: str, **more: object) -> None:
+        folder = tmp_path / "kernels" / name
+        folder.mkdir(parents=True)
+        argv = [python, *arguments, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec = {"argv": argv, "display_name": name, "language": "python", **more}
+        (folder / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    install("autoflow", sys.executable, "-Xfrozen_modules=off")
+    install("elsewhere", "/opt/other/bin/python")
+    install("optimized", sys.executable, "-O")
+    install("changed", sys.executable, env={"LANG": "C"})
+    names = ("python3", "autoflow", "elsewhere", "optimized", "changed", "missing")
+    assert [name for name in names if is_own_python(name)] == ["python3", "autoflow"]

@@ -1,20 +1,22 @@
 """Run notebooks as the daemon does, in real kernels."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
-from autoflow.errors import NotebookError, RunStopped
+from autoflow.errors import NotebookError, RunSkipped, RunStopped
 from autoflow.kernels.fork_server import ForkServer
-from autoflow.notebooks.execution import execute
+from autoflow.notebooks.execution import Means, Task, execute
 from tests.conftest import write_notebook
 from tests.environment import steady_environ
 from tests.waiting import LONG
 
 SECRET = 'tok.en-"with"\\<odd> characters'
+
+_OF_MEANS = {each.name for each in fields(Means)}
 
 
 @dataclass
@@ -22,7 +24,7 @@ class Ran:
     """The result of running a notebook."""
 
     executed: Path
-    error: NotebookError | RunStopped | None
+    error: NotebookError | RunSkipped | RunStopped | None
 
     @property
     def notebook(self) -> nbformat.NotebookNode:
@@ -56,19 +58,13 @@ class Runner:
 
     def run(self, path: Path, *, values: dict[str, Any] | None = None, **arguments: Any) -> Ran:
         executed = self.folder / "executed.ipynb"
+        means = {name: arguments.pop(name) for name in _OF_MEANS & arguments.keys()}
+        task = Task(label="flows", parameters=values or {}, environment=steady_environ(), **arguments)
 
-        def run() -> NotebookError | RunStopped | None:
+        def run() -> NotebookError | RunSkipped | RunStopped | None:
             try:
-                execute(
-                    path,
-                    executed,
-                    label="flows",
-                    parameters=values or {},
-                    environment=steady_environ(),
-                    fork_server=self.fork_server,
-                    **arguments,
-                )
-            except (NotebookError, RunStopped) as error:
+                execute(path, executed, task, Means(fork_server=self.fork_server, **means))
+            except (NotebookError, RunSkipped, RunStopped) as error:
                 return error
             return None
 

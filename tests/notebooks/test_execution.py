@@ -16,7 +16,7 @@ import pytest
 
 from autoflow.errors import RunStopped
 from autoflow.notebooks.executed import ExecutedNotebook
-from autoflow.notebooks.execution import execute
+from autoflow.notebooks.execution import Means, Task, execute
 from autoflow.system.stop_signal import StopSignal
 from tests.conftest import PYTHON, write_notebook
 from tests.notebooks.running import Ran, Runner
@@ -32,14 +32,9 @@ def test_notebook_runs_in_its_folder_with_its_environment_and_reports_each_cell(
     notebook = write_notebook(tmp_path / "in" / "n.ipynb", "import os, helper", "print(os.environ['COLOUR'], helper.x)")
     (tmp_path / "in" / "helper.py").write_text("x = 7")
     cells: list[tuple[int, int]] = []
-    execute(
-        notebook,
-        tmp_path / "out.ipynb",
-        label="flows",
-        parameters={},
-        environment={**os.environ, "COLOUR": "blue"},
-        on_cell=lambda number, count: cells.append((number, count)),
-    )
+    task = Task(label="flows", parameters={}, environment={**os.environ, "COLOUR": "blue"})
+    means = Means(on_cell=lambda number, count: cells.append((number, count)))
+    execute(notebook, tmp_path / "out.ipynb", task, means)
     ran = Ran(tmp_path / "out.ipynb", None)
     assert ran.printed(1) == "blue 7\n"
     assert cells == [(1, 2), (2, 2)]
@@ -296,7 +291,7 @@ def test_run_whose_cells_are_done_has_succeeded_even_if_it_is_asked_to_stop(run:
 def test_executed_notebook_that_cannot_be_written_is_an_os_error(tmp_path: Path) -> None:
     notebook = write_notebook(tmp_path / "n.ipynb", "1")
     with pytest.raises(FileNotFoundError):
-        execute(notebook, tmp_path / "no" / "x.ipynb", label="flows", parameters={}, environment=os.environ)
+        execute(notebook, tmp_path / "no" / "x.ipynb", Task(label="flows", parameters={}, environment=os.environ))
 
 
 def test_many_runs_in_threads_leave_no_thread_and_no_file_open(tmp_path: Path, run: Runner) -> None:

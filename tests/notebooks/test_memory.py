@@ -16,7 +16,7 @@ import contextlib, json, os, resource, sys
 from pathlib import Path
 from autoflow.errors import NotebookError
 from autoflow.kernels.fork_server import ForkServer
-from autoflow.notebooks.execution import execute
+from autoflow.notebooks.execution import Means, Task, execute
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -25,8 +25,8 @@ folder, server = Path(sys.argv[1]), None
 def run(name):
     executed = folder / f"{name}-executed.ipynb"
     with contextlib.suppress(NotebookError):
-        arguments = {"parameters": {}, "environment": os.environ, "fork_server": server}
-        execute(folder / f"{name}.ipynb", executed, label=name, **arguments)
+        task = Task(label=name, parameters={}, environment=os.environ)
+        execute(folder / f"{name}.ipynb", executed, task, Means(fork_server=server))
 
 with contextlib.ExitStack() as stack:
     if sys.argv[2] == "forked":

@@ -24,7 +24,9 @@ REASONS = {
     DateStatus.INCOMPLETE: "2016-01-08 is missing",
     DateStatus.TOO_EARLY: "it is before 2016-01-05",
     DateStatus.WAITING_FOR_DATA: "waits until 2016-12-28 for 2016-12-25",
+    DateStatus.SKIPPED: "nobody moved on this day",
 }
+WARNING = "Warning: few outliers: 7 % of the flows"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Entry:
     last: datetime.date = datetime.date(2016, 12, 27)
     given: Mapping[str, DateStatus] = field(default_factory=dict)
     missing_days: Mapping[str, int] = field(default_factory=dict)
+    warnings: Mapping[str, int] = field(default_factory=dict)
     has_picture: bool = True
     removed: bool = False
     seed: int = 0
@@ -122,9 +125,10 @@ def _dates(entry: Entry) -> Iterator[tuple[datetime.date, DateStatus]]:
 
 def _row(entry: Entry, date: datetime.date, status: DateStatus) -> list[Any]:
     has_run = status in {DateStatus.DONE, DateStatus.GIVEN_UP, DateStatus.WAITING, DateStatus.CANCELLED}
-    reason = list(REASONS).index(status) if status in REASONS else -1
+    warnings = entry.warnings.get(str(date), 0)
+    reason = list(REASONS).index(status) if status in REASONS else len(REASONS) if warnings else -1
     missing = entry.missing_days.get(str(date), 0)
-    return [(date - EPOCH).days, STATUSES.index(status), 0 if has_run else -1, STAMP, reason, missing, 0]
+    return [(date - EPOCH).days, STATUSES.index(status), 0 if has_run else -1, STAMP, reason, missing, 0, warnings]
 
 
 def _write_year(folder: Path, entry: Entry, year: int, rows: Sequence[Sequence[Any]]) -> None:
@@ -132,8 +136,9 @@ def _write_year(folder: Path, entry: Entry, year: int, rows: Sequence[Sequence[A
         ["query", "notebooks/query__{d}__{t}.ipynb", True, []],
         ["report", "notebooks/report__{d}__{t}.ipynb", True, ["reports/report__{d}__{t}.pdf"]],
     ]
-    places = [["query", 3] if "cell" in text else [None, None] for text in REASONS.values()]
-    data = {"reasons": list(REASONS.values()), "places": places, "sets": [sets], "days": rows}
+    reasons = [*REASONS.values(), WARNING]
+    places = [["query", 3] if "cell" in text else [None, None] for text in reasons]
+    data = {"reasons": reasons, "places": places, "sets": [sets], "days": rows}
     _write(folder, f"{entry.slug}/{year}", data)
 
 
@@ -150,7 +155,12 @@ def _latest(entry: Entry, date: datetime.date) -> Mapping[str, Any]:
         "period": str(date),
         "finished": f"{date + datetime.timedelta(days=1)}T06:{entry.seed % 60:02}:00Z",
         "missing": missing,
-        "note": f"{missing} days missing" if missing else "",
+        "warnings": entry.warnings.get(str(date), 0),
+        "note": f"{missing} days missing"
+        if missing
+        else WARNING.partition(" ")[2]
+        if str(date) in entry.warnings
+        else "",
         "thumbnail": "thumbnails/page.png" if entry.has_picture else None,
         "links": [
             ["PDF", "report", f"reports/report__{date}.pdf"],
@@ -166,6 +176,7 @@ def typical() -> list[Entry]:
     statuses = {
         **{f"2016-01-0{number}": DateStatus.TOO_EARLY for number in range(1, 5)},
         "2016-01-08": DateStatus.INCOMPLETE,
+        "2016-12-20": DateStatus.SKIPPED,
         "2016-12-22": DateStatus.FAILED,
         "2016-12-23": DateStatus.RUNNING,
         "2016-12-24": DateStatus.DUE,
@@ -180,11 +191,13 @@ def typical() -> list[Entry]:
             title="Mobility in the north",
             description="Who moved where.",
             given=statuses,
+            warnings={"2016-12-21": 1},
             first=day("2015-01-01"),
         ),
         Entry(
             label="south",
             title="Mobility in the south",
+            warnings={"2016-12-27": 2},
             parameters={"region": "south", "types": ["calls", "sms"], "limits": {"low": 5, "high": None}, "map": True},
             seed=1,
             has_picture=False,

@@ -454,7 +454,7 @@ def test_a_date_whose_data_has_changed_has_a_badge_once_its_new_run_is_given_up(
         end(store, key(1), RunState.FAILED, again=True)
         write_page(settings, store, triggers=[trigger])
         ((_, state, _, _, _, *notes),) = content(settings)["days"]
-        assert (state, notes) == (0, [0, int(is_outdated)])
+        assert (state, notes) == (0, [0, int(is_outdated), 0])
     (entry,) = catalogue(settings.outputs_dir)["entries"]
     assert entry["latest"]["note"] == "data has changed since, and the new run failed"
     assert ["PDF", "n", f"reports/{quote(report.name)}"] in entry["latest"]["links"]

@@ -16,6 +16,7 @@ RUNS = (
     "backfill",
     "backlog",
     "changes",
+    "checks",
     "naming",
     "outdated",
     "plan",

@@ -48,6 +48,8 @@ def test_each_state_is_active_a_success_a_failure_a_stop_or_made_by_the_run_stor
         return {state for state in RunState if getattr(state, name)}
 
     assert those("is_active") == set(ACTIVE_STATES) == {RunState.RUNNING, RunState.RERUNNING}
-    assert those("is_success") == {RunState.SUCCEEDED}
+    assert those("is_success") == {RunState.SUCCEEDED, RunState.SKIPPED}
+    assert those("has_succeeded") == {RunState.SUCCEEDED, RunState.SKIPPED, RunState.SUPERSEDED}
+    assert those("is_skip") == {RunState.SKIPPED}
     assert those("is_failure") == {RunState.FAILED}
     assert those("is_stopped") == {RunState.INTERRUPTED, RunState.CANCELLED}

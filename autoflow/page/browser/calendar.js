@@ -179,6 +179,7 @@ const legendOf = (entries) => {
   byLook.delete("done");
   const meanings = [
     ["done", "done"],
+    ["warned", "done, with warnings"],
     ["incomplete", "done, with days missing"],
     ["outdated", "done, data has changed since"],
     ...[...byLook].filter(([, ofLook]) => ofLook.length).map(([look, ofLook]) => [look, ofLook.join(" or ")]),
@@ -189,7 +190,7 @@ const legendOf = (entries) => {
 };
 
 const swatch = (look) => {
-  const isNote = look === "incomplete" || look === "outdated";
+  const isNote = ["warned", "incomplete", "outdated"].includes(look);
   return make("span", {
     class: "swatch look",
     "data-look": isNote ? "done" : look,

@@ -41,9 +41,16 @@ const thumbnailOf = (entry) => {
   return make("a", attributes, thumbnail ? picture : cover);
 };
 
-const notesOf = ({ missing, note }) =>
-  missing || note
-    ? make("p", { class: "note" }, missing ? badge("incomplete", "incomplete") : null, " ", isolated(note))
+const notesOf = ({ missing, warnings, note }) =>
+  missing || warnings || note
+    ? make(
+        "p",
+        { class: "note" },
+        missing ? badge("incomplete", "incomplete") : null,
+        warnings ? badge("warned", plural(warnings, "warning")) : null,
+        " ",
+        isolated(note),
+      )
     : null;
 
 // Return the card of an entry. Its title is that of the entry, which links to its calendars, or the one given.

@@ -7,6 +7,7 @@ catalogue.isWhole = catalogue.parts.length === 0; // of many entries, the page i
 // How each status is drawn. Statuses with the same look differ in their texts.
 const LOOKS = {
   done: "done",
+  skipped: "skipped",
   running: "running",
   due: "due",
   "waiting for a retry": "waiting",
@@ -30,7 +31,7 @@ const lookOf = (status) => LOOKS[status] || "other";
 
 // A date as the data files have it, by name.
 class Day {
-  constructor([number, status, set, stamp, reason, missing = 0, isOutdated = 0], data) {
+  constructor([number, status, set, stamp, reason, missing = 0, isOutdated = 0, warnings = 0], data) {
     const [label, cell] = (reason >= 0 && data.places && data.places[reason]) || [];
     this.number = number;
     this.status = catalogue.statuses[status];
@@ -42,18 +43,22 @@ class Day {
     this.place = cell ? { label, cell } : null;
     this.missing = missing;
     this.isOutdated = Boolean(isOutdated);
+    this.warnings = warnings;
   }
 
-  // What a report has to be read with, as a look: outdated, incomplete, or null.
+  // What a report has to be read with, as a look: outdated, warned, incomplete, or null.
   get note() {
     if (this.isOutdated) return "outdated";
+    if (this.warnings && lookOf(this.status) === "done") return "warned";
     return this.missing && lookOf(this.status) === "done" ? "incomplete" : null;
   }
 
   get notes() {
-    return [this.missing ? `${plural(this.missing, "day")} missing` : "", this.isOutdated ? "outdated" : ""].filter(
-      Boolean,
-    );
+    return [
+      this.missing ? `${plural(this.missing, "day")} missing` : "",
+      this.isOutdated ? "outdated" : "",
+      this.warnings ? plural(this.warnings, "warning") : "",
+    ].filter(Boolean);
   }
 }
 

@@ -1,0 +1,213 @@
+"""What `autoflow try` executes: one notebook as a workflow would, perhaps after those that it depends on."""
+
+import datetime
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from autoflow.cluster.work import Work
+from autoflow.dates.periods import describe_period
+from autoflow.errors import AutoflowError
+from autoflow.notebooks.reading import InvalidNotebookError, declared_parameters
+from autoflow.runs.requests import date_ranges
+from autoflow.runs.run import named_entry
+from autoflow.settings import Settings
+from autoflow.specs import OVERRIDABLE_NAMES, SENSOR_PARAMETERS, Json, NotebookSpec, TriggerSpec, WorkflowsFile
+from autoflow.utils import name_part
+
+DATED = SENSOR_PARAMETERS | OVERRIDABLE_NAMES
+"""The automatic parameters whose values depend on the date."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """A notebook in an entry of the sensor, or in a workflow without one, for which the defaults stand."""
+
+    trigger: TriggerSpec
+    notebook: NotebookSpec
+
+    @property
+    def entry(self) -> str:
+        """The name of the entry: WORKFLOW or WORKFLOW:LABEL."""
+        return named_entry(self.trigger.workflow.name, self.trigger.label)
+
+    @cached_property
+    def upstream(self) -> Sequence[NotebookSpec]:
+        """The notebooks that it depends on, also through others, in the order in which they run."""
+        workflow = self.trigger.workflow
+        needed = {self.notebook.label}
+        for notebook in reversed(workflow.notebooks):
+            if notebook.label in needed:
+                needed |= workflow.dependencies(notebook)
+        return [each for each in workflow.notebooks if each.label in needed and each is not self.notebook]
+
+
+def uses_of(notebook: Path, file: WorkflowsFile) -> Iterator[Use]:
+    """Yield each use of a notebook in a workflows.yml, in its order."""
+    for workflow in file.workflows:
+        for spec in workflow.notebooks:
+            if spec.path.resolve() == notebook.resolve():
+                triggers = file.triggers_of(workflow.name) or [file.default_trigger(workflow)]
+                yield from (Use(trigger, spec) for trigger in triggers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A notebook to try, with what is known about its parameters.
+
+    `use` is None if no workflow uses it. `given` are values from the command line, by their names in the notebook or in
+    the workflow. Without a `date`, parameters that depend on it keep their defaults. `known` are the names of other
+    automatic parameters that have a value.
+    """
+
+    notebook: Path
+    use: Use | None = None
+    given: Mapping[str, Json] = field(default_factory=dict)
+    date: datetime.date | None = None
+    missing_dates: Sequence[datetime.date] = ()
+    known: Collection[str] = ("flowapi_url",)
+
+    def __post_init__(self) -> None:
+        """Check the given values.
+
+        Raises
+        ------
+        AutoflowError
+            If a parameter is unknown.
+
+        """
+        takes = self._names
+        if takes is None:
+            return
+        for name in self.given:
+            if name not in takes:
+                known = ", ".join(sorted(takes)) or "none"
+                raise AutoflowError(f"{self.notebook.name} has no parameter '{name}'; it has: {known}")
+
+    @property
+    def _names(self) -> Collection[str] | None:
+        """The names of parameters that can be given; None if they are not known."""
+        if self.use:
+            return {*self.use.notebook.parameters, *self.use.trigger.workflow.parameter_names}
+        try:
+            return declared_parameters(self.notebook).names
+        except (InvalidNotebookError, OSError):
+            return None  # it is reported when the notebook is executed
+
+    @property
+    def label(self) -> str:
+        """The name of the notebook: its label in the workflow, or that of the file."""
+        return self.use.notebook.label if self.use else self.notebook.stem
+
+    def needs_date(self, *, with_upstream: bool) -> bool:
+        """Return whether a notebook that is executed has a parameter that depends on the date."""
+        notebooks = [] if self.use is None else [self.use.notebook, *(self.use.upstream if with_upstream else ())]
+        given = self.given.keys()
+        sources = {
+            source
+            for notebook in notebooks
+            for name, source in notebook.parameters.items()
+            if source not in given and not (notebook is notebooks[0] and name in given)
+        }
+        own = {*self.use.trigger.parameters, *self.use.trigger.workflow.labels} if self.use else set[str]()
+        return bool(sources & (DATED - own))
+
+    def works(self, settings: Settings, *, with_upstream: bool, executed: Mapping[str, Path]) -> list[Work]:
+        """Return what is to be executed, in order.
+
+        `executed` are executed copies of the notebooks that it depends on, by label, for those that are not executed.
+        """
+        if self.use is None:
+            return [self._alone(settings)]
+        notebooks = [*(self.use.upstream if with_upstream else ()), self.use.notebook]
+        return [self._work(notebook, self.use, settings, executed) for notebook in notebooks]
+
+    def _alone(self, settings: Settings) -> Work:
+        return Work(
+            label=self.label,
+            notebook=self.notebook,
+            sources={name: name for name in self.given},
+            values=self.given,
+            upstream={},
+            stem=name_part(self.label),
+            timeout=settings.notebook_timeout,
+            report_timeout=settings.report_timeout,
+            hidden=self._hidden,
+        )
+
+    def _work(self, notebook: NotebookSpec, use: Use, settings: Settings, executed: Mapping[str, Path]) -> Work:
+        workflow, output = use.trigger.workflow, notebook.output
+        values = self._values(use.trigger)
+        upstream = {
+            label: str(executed.get(label, f"{name_part(label)}.ipynb")) for label in workflow.dependencies(notebook)
+        }
+        sources = {
+            name: source for name, source in notebook.parameters.items() if source in {*values, *upstream, *self.known}
+        }
+        if notebook is use.notebook:
+            # Names of the notebook come before those of the workflow.
+            own = {f"-p {name}": value for name, value in self.given.items() if name in notebook.parameters}
+            values, sources = values | own, sources | {name.removeprefix("-p "): name for name in own}
+        return Work(
+            label=notebook.label,
+            notebook=notebook.path,
+            sources=sources,
+            values=values,
+            upstream=upstream,
+            stem=name_part(notebook.label),
+            timeout=settings.notebook_timeout if notebook.timeout is None else notebook.timeout,
+            report_timeout=settings.report_timeout,
+            formats=output.formats if output else (),
+            template=output.template if output else None,
+            title=use.trigger.shown_title,
+            dates=describe_period(self.date, use.trigger.every) if self.date else "",
+            memory=notebook.memory,
+            secrets=notebook.secrets,
+            hidden=(*notebook.hidden, *self._hidden),
+        )
+
+    @property
+    def _hidden(self) -> tuple[str, ...]:
+        """The variables that have no real value, so that the notebook does not get them."""
+        return () if "flowapi_url" in self.known else ("FLOWAPI_URL", "FLOWAPI_TOKEN")
+
+    def _values(self, trigger: TriggerSpec) -> dict[str, Json]:
+        """Return the values by their names in workflows.yml."""
+        values: dict[str, Any] = {}
+        if self.date:
+            values["missing_dates"] = [date.isoformat() for date in self.missing_dates]
+        values |= trigger.parameters
+        values |= {name: value for name, value in self.given.items() if name in trigger.workflow.parameter_names}
+        if self.date:
+            ranges = date_ranges(trigger, self.date)
+            values |= {
+                "reference_date": self.date.isoformat(),
+                "date_ranges": [list(interval.as_strings()) for interval in ranges],
+            }
+        return values
+
+
+def newest_executed(use: Use, folder: Path, date: datetime.date | None) -> dict[str, Path]:
+    """Return the newest executed copy of each notebook that one depends on directly, for `date` where there is one.
+
+    Raises
+    ------
+    AutoflowError
+        If there is none.
+
+    """
+    found = {}
+    workflow = use.trigger.workflow
+    for label in workflow.dependencies(use.notebook):
+        copies = list(folder.glob(f"{name_part(workflow.name)}*__{name_part(label)}__*.ipynb"))
+        of_date = [path for path in copies if date and f"__{date.isoformat()}__" in path.name]
+        newest = max(of_date or copies, key=lambda path: path.stat().st_mtime, default=None)
+        if newest is None:
+            raise AutoflowError(
+                f"there is no executed copy of '{label}', which '{use.notebook.label}' depends on, in {folder}: "
+                "add --with-upstream"
+            )
+        found[label] = newest
+    return found
