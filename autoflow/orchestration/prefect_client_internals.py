@@ -7,8 +7,10 @@ process has its own module, `prefect_server_internals`: this process must not sp
 
 import contextlib
 import contextvars
+import copy
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ from prefect.context import SyncClientContext
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.flow_engine import FlowRunEngine, run_flow
-from prefect.logging.handlers import APILogWorker
+from prefect.logging.handlers import APILogHandler, APILogWorker
 from prefect.settings.context import get_current_settings
 from prefect.states import Running, to_state_create
 
@@ -54,6 +56,23 @@ def prefect_queues_flushed() -> Iterator[None]:
     finally:
         for worker in (EventsWorker, APILogWorker):
             worker.drain_all(timeout=DRAIN_SECONDS, at_exit=False)
+
+
+def line_sender(flow_run_id: UUID) -> Callable[[logging.LogRecord], None]:
+    """Return a function that sends a line of the log to Prefect as one of a flow run, without waiting for it.
+
+    Prefect's handler takes the id from the line, because the line may be logged outside of the flow run. If that
+    changes, Prefect's UI lacks the lines of runs.
+    """
+    handler = APILogHandler()
+
+    def send(line: logging.LogRecord) -> None:
+        # A copy: Prefect's own handler of the log must not send it once more.
+        line = copy.copy(line)
+        line.flow_run_id = str(flow_run_id)
+        handler.emit(line)
+
+    return send
 
 
 def report_served(client: SyncPrefectClient, deployment_ids: Sequence[UUID], now: datetime.datetime) -> None:

@@ -20,6 +20,7 @@ logger = logging.getLogger("autoflow")
 
 
 _fields: ContextVar[Mapping[str, str | int]] = ContextVar("fields of log lines")
+_hear: ContextVar[Callable[[logging.LogRecord], None] | None] = ContextVar("who hears log lines", default=None)
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def set_up_logging(
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_JsonFormatter() if as_json else _formatter("%(message)s"))
-    logger.handlers = [handler]
+    logger.handlers = [handler, _Heard()]
     logger.filters = [_Redaction(secrets)]
     logger.setLevel(level)
     logger.propagate = False
@@ -54,6 +55,24 @@ def set_up_logging(
     if as_json:
         of_libraries.setFormatter(_JsonFormatter())
     _log_libraries(of_libraries)
+
+
+@contextmanager
+def lines_heard(hear: Callable[[logging.LogRecord], None]) -> Iterator[None]:
+    """Pass the lines that are logged in the block on to `hear`, too."""
+    token = _hear.set(hear)
+    try:
+        yield
+    finally:
+        _hear.reset(token)
+
+
+class _Heard(logging.Handler):
+    """Passes lines on to the function of the block in which they are logged, if any."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if hear := _hear.get():
+            hear(record)
 
 
 class LibraryLines(logging.Handler):

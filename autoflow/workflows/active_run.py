@@ -26,6 +26,7 @@ from autoflow.runs.run import Outcome, WorkflowRun
 from autoflow.specs import Json
 from autoflow.system.log import Outage, logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
+from autoflow.utils import thumbnail_path
 from autoflow.workflows.execution import Execution
 from autoflow.workflows.shown_runs import ShownRun
 
@@ -164,7 +165,7 @@ class ActiveRun:
         self._record_sources()
         if end.state.is_skip:
             for report in self.outcome.drop_reports():
-                report.unlink(missing_ok=True)
+                _delete(report)
         outputs, outage = _outputs_as_json(self.outcome), Outage()
         while self.end is None:
             try:
@@ -182,6 +183,15 @@ class ActiveRun:
             else:
                 self.end = end
                 outage.end("recorded that %s ended as %s", self.run, end.state)
+
+
+def _delete(report: Path) -> None:
+    """Delete a report with its thumbnail; one that cannot be deleted is of no harm."""
+    for path in (report, thumbnail_path(report)):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("could not delete %s: %s", path, error.strerror)
 
 
 def judge(outcome: Outcome) -> End:

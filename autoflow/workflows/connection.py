@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import FlowRun
 from autoflow.orchestration.cancelled import CancelledFlowRuns
 from autoflow.orchestration.failures import PREFECT_FAILURES
 from autoflow.orchestration.flow_runs import FlowRuns
-from autoflow.orchestration.prefect_client_internals import disable_heartbeats, prefect_queues_flushed
+from autoflow.orchestration.prefect_client_internals import disable_heartbeats, line_sender, prefect_queues_flushed
 from autoflow.orchestration.progress import ProgressBars
 from autoflow.system.log import logger
 from autoflow.utils import first_line
@@ -46,6 +46,7 @@ def _show(flow_runs: FlowRuns, shown: ShownRun) -> None:
 
     def started(flow: object, flow_run: FlowRun, state: object) -> None:  # noqa: ARG001 - Prefect's hook
         shown.started(UUID(str(flow_run.id)))
+        shown.execution.lines.send_with(line_sender(flow_run.id))
 
     flow = flow_of(shown.execution)
     flow.on_running(started)

@@ -2,8 +2,10 @@
 
 import datetime
 import functools
+import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
@@ -19,9 +21,12 @@ from autoflow.runs.records import utc_now
 from autoflow.runs.run import NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
 from autoflow.specs import Json, NotebookSpec
-from autoflow.system.log import bugs_logged, current_log_fields, log_fields
+from autoflow.system.log import bugs_logged, current_log_fields, lines_heard, log_fields
 from autoflow.system.stop_signal import StopSignal
 from autoflow.utils import name_part
+
+MOST_LINES = 1000
+"""How many lines of the log are kept of a run that Prefect does not show yet."""
 
 Progress = Callable[[str, int, int], None]
 """Called when a cell starts: with the notebook's label, the cell's number counted from 1, and the number of cells."""
@@ -55,6 +60,33 @@ class Step:
     live: str | None = None
 
 
+class Lines:
+    """The lines of the log that belong to a run: they are kept until `send_with` is called, and then passed on.
+
+    Only the last ones are kept. It may be used from all threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: deque[logging.LogRecord] = deque(maxlen=MOST_LINES)
+        self._send: Callable[[logging.LogRecord], None] | None = None
+
+    def add(self, line: logging.LogRecord) -> None:
+        """Pass a line on, or keep it."""
+        with self._lock:
+            if self._send is None:
+                self._kept.append(line)
+            else:
+                self._send(line)
+
+    def send_with(self, send: Callable[[logging.LogRecord], None]) -> None:
+        """Call `send` with each line from now on, first with those that were kept; it must return quickly."""
+        with self._lock:
+            self._send = send
+            while self._kept:
+                send(self._kept.popleft())
+
+
 class NotRunError(AutoflowError):
     """A notebook was not run, because one that it needs failed."""
 
@@ -63,7 +95,8 @@ class Execution:
     """The notebooks of `run` at work: each begins as soon as those that it needs are done.
 
     They run in threads of their own from `start` on, and write their results into `outcome`. They end early if `stop`
-    is set. They are executed in `place`, by default on this machine, and are shown on `display`.
+    is set. They are executed in `place`, by default on this machine, and are shown on `display`. `lines` are what they
+    log.
     """
 
     def __init__(
@@ -82,6 +115,7 @@ class Execution:
         self._stop = StopSignal(stop)  # a notebook that skips the run sets it
         self._display = display or Display()
         self._place = place or ThisMachine(settings)
+        self.lines = Lines()
         self._ends: dict[str, Future[NotebookOutputs]] = {each.label: Future() for each in run.workflow.notebooks}
         self._lock = threading.Lock()
         self._has_started = False
@@ -134,7 +168,8 @@ class Execution:
             end.set_exception(NotRunError(f"'{step.notebook.label}' was not run: a notebook that it needs failed"))
             return
         try:
-            end.set_result(_carry_out(step, upstream))
+            with lines_heard(self.lines.add):
+                end.set_result(_carry_out(step, upstream))
         except AutoflowError as error:
             end.set_exception(error)
 
