@@ -45,8 +45,8 @@ def serve(
     """Tick on the schedule until `shutdown` or, with `once` or if the schedule is null, until nothing is due.
 
     The first tick and its runs do not wait for Prefect, which shows them as soon as it responds. `workflows` is
-    workflows.yml at the start; each tick reads it again.
-    Return whether all runs succeeded; on a schedule, failures are for the log and the run store, and it returns True.
+    workflows.yml at the start; each tick reads it again. Return whether all runs succeeded; on a schedule, failures are
+    for the log and the run store, and it returns True.
 
     Raises
     ------
@@ -54,39 +54,41 @@ def serve(
         If the Prefect API does not respond, or refuses; then, runs in progress are stopped.
 
     """
-    store, metrics = resources.store, resources.metrics
-    of_runs = [metrics.run_ended] if metrics else []
+    metrics = resources.metrics
     with assembled(
         settings,
-        store,
+        resources.store,
         sensor=workflows.sensor,
         fork_server=resources.fork_server,
         is_prefect_expected=True,
-        followers=of_runs,
+        followers=[metrics.run_ended] if metrics else [],
     ) as assembly:
-        runner, stuck_watch = assembly.runner, assembly.stuck_watch
-        notifier, entries = assembly.notifier, assembly.entries
-        watch = Watch(settings, store, workflows, notifier=notifier, page=assembly.page)
-        watch.add_follower(entries.follow)
-        watch.add_cluster(runner.cluster)
-        followers = _TickFollowers(notifier, watch, entries, metrics)
+        followers = _followers(settings, workflows, resources, assembly)
         with (
-            entries.running(workflows.sensor),
-            Retention(settings, store, followers=[assembly.page.refresh]),
-            Dispatcher(runner, shutdown=shutdown, stuck=lambda: stuck_watch.entries) as dispatcher,
+            assembly.entries.running(workflows.sensor),
+            Retention(settings, resources.store, followers=[assembly.page.refresh]),
+            Dispatcher(assembly.runner, shutdown=shutdown, stuck=lambda: assembly.stuck_watch.entries) as dispatcher,
         ):
             if metrics:
-                metrics.watch(Daemon(settings, store, watch, dispatcher, notifier, runner))
-            sensor = Sensor(settings=settings, store=store, dispatcher=dispatcher, wait=shutdown.wait_until_closing)
+                watched = (followers.watch, dispatcher, assembly.notifier, assembly.runner)
+                metrics.watch(Daemon(settings, resources.store, *watched))
+            sensor = Sensor(
+                settings=settings, store=resources.store, dispatcher=dispatcher, wait=shutdown.wait_until_closing
+            )
             daemon = _Daemon(sensor, assembly, resources.api, shutdown, followers)
             if not once and workflows.sensor.schedule is not None:
                 daemon.serve_on_schedule(workflows)
                 return True
-            with watch.running():
-                all_succeeded = daemon.serve_once()
-            if not shutdown.is_closing:
-                assembly.page.finish()
-            return all_succeeded
+            return daemon.serve_once()
+
+
+def _followers(
+    settings: Settings, workflows: WorkflowsFile, resources: Resources, assembly: Assembly
+) -> "_TickFollowers":
+    watch = Watch(settings, resources.store, workflows, notifier=assembly.notifier, page=assembly.page)
+    watch.add_follower(assembly.entries.follow)
+    watch.add_cluster(assembly.runner.cluster)
+    return _TickFollowers(assembly.notifier, watch, assembly.entries, resources.metrics)
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class _Daemon:
         first = _FirstTick(self.sensor, self.followers.tick_ended, self._drain)
         # The dispatcher first: the thread only waits for its runs.
         join = partial(_join_all, (self.sensor.dispatcher.join, partial(join_threads, [first.thread])))
-        with self._stopped_on_failure(join), self._connected(first) as is_connected:
+        with self.followers.watch.running(), self._stopped_on_failure(join), self._connected(first) as is_connected:
             while first.thread.is_alive() and not self.shutdown.wait_until_closing(0.1):
                 pass
             if self.shutdown.is_closing:
@@ -162,6 +164,8 @@ class _Daemon:
 
                     show_tick(self.sensor, self.assembly.runner, self.shutdown, first.result)
                 self.assembly.runner.shown_runs.join(LONGEST_TELLING)
+        if not self.shutdown.is_closing:
+            self.assembly.page.finish()
         return self.all_succeeded
 
     def _drain(self) -> None:

@@ -51,6 +51,16 @@ def test_run_needs_available_dates_or_force(running_cli: Cli) -> None:
     assert unreachable.json("run", "simple", "--date", "2016-01-01", "--force")["state"] == "succeeded"
 
 
+def test_run_needs_no_prefect_and_starts_none(running_cli: Cli) -> None:
+    cli = running_cli.with_environ(PREFECT_API_URL="http://127.0.0.1:9/api", PREFECT_HOME="")
+    done = cli.json("run", "simple", "--date", "2016-01-05")
+    assert done["state"] == "succeeded"
+    assert cli.json("runs", "show", str(done["id"]))["prefect"] is None
+    alone = running_cli.with_environ(PREFECT_API_URL="", PREFECT_HOME="")
+    assert alone.json("run", "simple", "--date", "2016-01-06")["state"] == "succeeded"
+    assert not list(cli.deployed.outputs.rglob("server.log"))
+
+
 def test_given_value_of_another_type_than_the_default_gives_a_warning(cli: Cli) -> None:
     error = cli.fails("run", "simple", "--date", "2016-01-13", "-p", "level=2,5")
     assert (
