@@ -76,10 +76,9 @@ def serve(
                 settings=settings, store=resources.store, dispatcher=dispatcher, wait=shutdown.wait_until_closing
             )
             daemon = _Daemon(sensor, assembly, resources.api, shutdown, followers)
-            if not once and workflows.sensor.schedule is not None:
-                daemon.serve_on_schedule(workflows)
-                return True
-            return daemon.serve_once()
+            if once or workflows.sensor.schedule is None:
+                return daemon.serve_once()
+            return daemon.serve_on_schedule(workflows)
 
 
 def _followers(
@@ -183,8 +182,8 @@ class _Daemon:
         is_complete = is_drained and not counts.interrupted
         self.all_succeeded = not counts.failed and (is_complete or self.shutdown.is_closing)
 
-    def serve_on_schedule(self, workflows: WorkflowsFile) -> None:
-        """Tick now and on the schedule, and run what users start in Prefect's UI, until AutoFlow shuts down."""
+    def serve_on_schedule(self, workflows: WorkflowsFile) -> bool:
+        """Tick now and on the schedule, and run what users start in Prefect's UI; return True when AutoFlow stops."""
         schedule, timezone = workflows.sensor.schedule, workflows.sensor.timezone
         logger.info("checking for new dates now and on the schedule '%s' (%s)", schedule, timezone)
         first = _FirstTick(self.sensor, self.followers.tick_ended, lambda: None)
@@ -194,6 +193,7 @@ class _Daemon:
                 join = self._serve_deployments(workflows, first)
             logger.info("stopping: no new runs are started")
             self.shutdown.stop_after(self.sensor.settings.shutdown_grace, join)
+        return True
 
     def _serve_deployments(self, workflows: WorkflowsFile, first: _FirstTick) -> Callable[[float], bool]:
         """Serve until AutoFlow shuts down; return what waits for the runs in progress."""
