@@ -12,9 +12,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Protocol, Self
+from urllib.parse import urlsplit
 
 from autoflow.cluster.authority import make_certificates
 from autoflow.model.opening import open_run_store
@@ -51,6 +52,9 @@ class Network(Protocol):
 
     def serve(self, service: str, port: int) -> None:
         """Have a service listen on a port of its host."""
+
+    def has(self, service: str) -> bool:
+        """Return whether there is such a service."""
 
     def reach(self, service: str, *, host: str) -> str:
         """Return the address and port at which a host reaches a service."""
@@ -110,6 +114,10 @@ class Namespaces:
     def serve(self, service: str, port: int) -> None:
         """Note the port."""
         self._ports[service] = port
+
+    def has(self, service: str) -> bool:
+        """Return whether its port is noted."""
+        return service in self._ports
 
     def reach(self, service: str, *, host: str) -> str:
         """Return the address of its host."""
@@ -182,6 +190,10 @@ class Loopback:
     def serve(self, service: str, port: int) -> None:
         """Note the port."""
         self._ports[service] = port
+
+    def has(self, service: str) -> bool:
+        """Return whether its port is noted."""
+        return service in self._ports
 
     def reach(self, service: str, *, host: str) -> str:
         """Return the port of a proxy, which is made if necessary."""
@@ -303,19 +315,22 @@ class ClusterHosts:
         }
         return _environ_of(self.network, self.folder, host, "daemon", self.environ) | own
 
-    def daemon(self, number: int = 0, *, flowapi: ExampleFlowApi | None = None) -> Part:
+    def daemon(
+        self, number: int = 0, *, flowapi: ExampleFlowApi | None = None, environ: Mapping[str, str] | None = None
+    ) -> Part:
         """Return a daemon on a new host, which does not run yet, and is ended at the end of the block.
 
-        `flowapi` has to listen on the address of the network.
+        `environ` has variables that only it gets. If it has a `flowapi` of its own, that listens on the address of the
+        network.
         """
         host = f"daemon{number}"
         self.network.add(host)
-        environ = dict(self.daemon_environ(host))
+        own = {**self.daemon_environ(host), **(environ or {})}
         if flowapi:
             self.network.serve(FLOWAPI, int(flowapi.url.rpartition(":")[2]))
-            environ["FLOWAPI_URL"] = f"http://{self.network.reach(FLOWAPI, host=host)}"
-            environ["FLOWAPI_TOKEN"] = flowapi.token()
-        part = _part(self.network, host, [], environ, self.folder)
+            own["FLOWAPI_URL"] = f"http://{self.network.reach(FLOWAPI, host=host)}"
+            own["FLOWAPI_TOKEN"] = flowapi.token()
+        part = _part(self.network, host, [], own, self.folder)
         self.stack.callback(part.end)
         return part
 
@@ -329,7 +344,7 @@ def _environ_of(network: Network, folder: Path, host: str, role: str, environ: M
         "AUTOFLOW_DASK_CA": str(certificates / "ca.pem"),
         "AUTOFLOW_DASK_CERT": str(certificates / f"{role}.pem"),
         HOST: host,
-        "FLOWAPI_URL": "http://127.0.0.1:9",
+        "FLOWAPI_URL": f"http://{network.reach(FLOWAPI, host=host)}" if network.has(FLOWAPI) else "http://127.0.0.1:9",
         "FLOWAPI_TOKEN": "none",
         **environ,
     }
@@ -347,11 +362,13 @@ def running_cluster(
     workers: int,
     environ: Mapping[str, str],
     namespaces: bool | None = None,
+    dates: Sequence[date] = (),
 ) -> Iterator[ClusterHosts]:
     """Run a database, a scheduler and workers for the duration of the block, from when all are ready.
 
     All of them, and daemons, get `environ`, for instance AUTOFLOW_WORKER_SLOTS. The inputs folder is in `folder`, and
-    has an empty workflows.yml. Without `namespaces`, they are used where that is possible.
+    has an empty workflows.yml. Without `namespaces`, they are used where that is possible. With `dates`, all get the
+    address of a FlowAPI that has them.
     """
     if namespaces is None:
         namespaces = can_use_namespaces()
@@ -364,6 +381,10 @@ def running_cluster(
         postgres = stack.enter_context(running_postgres(network.listens_on))
         uri = postgres.uri()
         network.serve(DATABASE, postgres.port)
+        if dates:
+            flowapi = stack.enter_context(ExampleFlowApi(dates, host=network.listens_on, executing_seconds=0.5))
+            network.serve(FLOWAPI, urlsplit(flowapi.url).port or 0)
+            environ = {**environ, "FLOWAPI_TOKEN": flowapi.token()}
         network.serve(SCHEDULER, free_port())
         hosts = [SCHEDULER, *(f"worker{number}" for number in range(workers))]
         for host in hosts:
