@@ -98,7 +98,10 @@ def visible_files(outputs: Path, beginning: str) -> list[Path]:
 
 
 def complaints(log: Path, outputs: Path) -> list[str]:
-    """Return all that is against the strict rule: overlaps, and late files. The log names runs by workflow."""
+    """Return all that is against the strict rule: overlaps, and late files.
+
+    The log names runs as their files begin.
+    """
     found = []
     for run, lives in read_lives(log).items():
         found += overlaps(lives) + late_files(lives, visible_files(outputs, f"{run}__"))

@@ -3,6 +3,7 @@
 Everything reaches the scheduler and the database through proxies on loopback, which can stall as a cut network does.
 """
 
+import itertools
 import json
 import signal
 import subprocess
@@ -128,12 +129,12 @@ class Trouble:
         self.hosts[name] = Host(name, scheduler, database, own)
         return self.hosts[name]
 
-    def worker(self, name: str, **environ: str) -> Host:
+    def worker(self, name: str, slots: int, **environ: str) -> Host:
         """Start a worker on a host of its own; return before it is ready."""
         host = self.host(name)
         uri = host.environ["AUTOFLOW_DB_URI"].replace("//autoflow:autoflow@", f"//autoflow_worker:{WORKERS_PASSWORD}@")
-        host.environ = {**host.environ, "AUTOFLOW_DB_URI": uri, **environ}
-        host.member = self.stack.enter_context(self.farm.member("worker", **host.environ))
+        host.environ = {**host.environ, "AUTOFLOW_DB_URI": uri, "AUTOFLOW_WORKER_SLOTS": str(slots), **environ}
+        host.member = self.stack.enter_context(self.farm.member("worker", program=ROOT, **host.environ))
         return host
 
     def daemon(self, name: str, environ: Mapping[str, str]) -> Host:
@@ -153,8 +154,8 @@ class Trouble:
     def terminate(self) -> None:
         """Have all end at the same time."""
         for host in self.hosts.values():
-            host.heal()
             if host.member:
+                host.member.signal(signal.SIGCONT)
                 host.member.process.terminate()
 
     def run_of(self, name: str) -> WorkflowRun:
@@ -170,7 +171,7 @@ def trouble(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Ite
     with running_farm(tmp_path_factory.mktemp("trouble"), postgres) as farm, ExitStack() as stack:
         trouble = Trouble(farm, stack)
         trouble.write_workflows(*WORKERS, *DAEMONS, *OTHERS, "disk_full")
-        hosts = [trouble.worker(name, AUTOFLOW_WORKER_SLOTS="1") for name in WORKERS]
+        hosts = [trouble.worker(name, slots=1) for name in WORKERS]
         stack.callback(trouble.terminate)
         wait_for(lambda: all(host.member and "registered as" in host.member.text for host in hosts))
         yield trouble
@@ -214,10 +215,13 @@ def check(trouble: Trouble, daemon: Daemon, names: Iterable[str]) -> None:
     for name in names:
         whole = [life for life in trouble.lives(name) if life.is_whole]
         assert len(whole) == 1, f"{name} was completed {len(whole)} times"
-        assert len(daemon.store.runs(workflow=name, state=RunState.SUCCEEDED)) == 1
+        attempts = daemon.store.runs(workflow=name)
+        assert {attempt.state for attempt in attempts[1:]} <= {RunState.CRASHED}
+        assert attempts[0].state is RunState.SUCCEEDED
+        for second, first in itertools.pairwise(attempts):
+            assert second.started_at - first.heartbeat_at >= daemon.store.crashed_after
         files = visible_files(trouble.farm.outputs, f"{name}__")
         assert sorted(file.suffix for file in files) == [".html", ".ipynb"], f"{name} has {files}"
-        assert not daemon.store.runs(workflow=name, state=RunState.FAILED)
 
 
 def test_faults_of_workers_and_daemons(
@@ -229,7 +233,7 @@ def test_faults_of_workers_and_daemons(
     with observing(trouble) as daemon:
         with standing_by(daemon, map(trouble.run_of, WORKERS)):
             wait_for(lambda: all(map(trouble.lives, WORKERS)))
-            trouble.worker("steady", AUTOFLOW_WORKER_SLOTS="20")
+            trouble.worker("steady", slots=20)
             daemons = [trouble.daemon(name, environ) for name in DAEMONS]
             wait_for(lambda: all(map(trouble.lives, DAEMONS)))
             with standing_by(daemon, map(trouble.run_of, DAEMONS)):
@@ -269,6 +273,7 @@ def test_faults_of_the_scheduler_and_the_database(trouble: Trouble) -> None:
             trouble.stack.enter_context(trouble.farm.member("scheduler"))
             wait_for(lambda: len(trouble.lives("database_cut_off")) > 1)
             trouble.gate("scheduler_killed").touch()
+            wait_for(lambda: daemon.store.runs(workflow="scheduler_killed", state=RunState.SUCCEEDED))
             for host in trouble.hosts.values():
                 host.database.stall()
             wait_for(lambda: is_gone(trouble.lives("database_cut_off")[1]))
@@ -282,14 +287,12 @@ def test_faults_of_the_scheduler_and_the_database(trouble: Trouble) -> None:
 def test_worker_whose_disk_is_full_gets_no_orders_until_it_has_room(trouble: Trouble, tmp_path: Path) -> None:
     with small_disk(tmp_path, "size=40m"), observing(trouble) as daemon:
         fill(tmp_path, 100_000)
-        worker = trouble.worker("full", TMPDIR=str(tmp_path), AUTOFLOW_WORKER_SLOTS="50")
+        worker = trouble.worker("full", slots=50, TMPDIR=str(tmp_path)).member
+        assert worker
 
         def refused() -> list[str | None]:
-            return [
-                each.refused
-                for each in daemon.cluster.workers()
-                if worker.member and str(worker.member.process.pid) in each.name
-            ]
+            ours = f"pid {worker.process.pid}"
+            return [each.refused for each in daemon.cluster.workers() if each.name.endswith(ours)]
 
         wait_for(refused)
         trouble.gate("disk_full").touch()
@@ -298,8 +301,8 @@ def test_worker_whose_disk_is_full_gets_no_orders_until_it_has_room(trouble: Tro
         (tmp_path / FILLER).unlink()
         wait_for(lambda: refused() == [None])
         check(trouble, daemon, ["disk_full"])
-        worker.member.process.terminate()
-        worker.member.process.wait(LONG)
+        worker.process.terminate()
+        worker.process.wait(LONG)
 
     assert reasons[0]
     assert f"the disk of {tmp_path} is full" in reasons[0]
