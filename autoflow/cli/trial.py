@@ -14,10 +14,18 @@ from autoflow.notebooks.reading import InvalidNotebookError, declared_parameters
 from autoflow.runs.requests import date_ranges
 from autoflow.runs.run import named_entry
 from autoflow.settings import Settings
-from autoflow.specs import OVERRIDABLE_NAMES, SENSOR_PARAMETERS, Json, NotebookSpec, TriggerSpec, WorkflowsFile
+from autoflow.specs import (
+    FOLDER_NAMES,
+    OVERRIDABLE_NAMES,
+    SENSOR_PARAMETERS,
+    Json,
+    NotebookSpec,
+    TriggerSpec,
+    WorkflowsFile,
+)
 from autoflow.utils import name_part
 
-DATED = SENSOR_PARAMETERS | OVERRIDABLE_NAMES
+DATED = SENSOR_PARAMETERS | OVERRIDABLE_NAMES - FOLDER_NAMES
 """The automatic parameters whose values depend on the date."""
 
 
@@ -144,7 +152,9 @@ class Trial:
             label: str(executed.get(label, f"{name_part(label)}.ipynb")) for label in workflow.dependencies(notebook)
         }
         sources = {
-            name: source for name, source in notebook.parameters.items() if source in {*values, *upstream, *self.known}
+            name: source
+            for name, source in notebook.parameters.items()
+            if source in {*values, *upstream, *self.known, *FOLDER_NAMES}
         }
         if notebook is use.notebook:
             # Names of the notebook come before those of the workflow.
@@ -166,6 +176,7 @@ class Trial:
             memory=notebook.memory,
             secrets=notebook.secrets,
             hidden=(*notebook.hidden, *self._hidden),
+            folders={name: name for name in FOLDER_NAMES & {*sources.values()} - {*values, *upstream}},
         )
 
     @property

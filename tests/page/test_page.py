@@ -20,7 +20,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from autoflow.dates.periods import Every
 from autoflow.dates.stencil import DateStencil, PeriodOffset
-from autoflow.model.old_outputs import OldRun, delete_files, own_files
+from autoflow.model.old_outputs import OldRun, delete_files, with_all_outputs
 from autoflow.model.opening import PAGE_NAME, open_run_store
 from autoflow.model.store import RunStore
 from autoflow.notebooks.live_files import live_folder
@@ -135,8 +135,8 @@ def test_date_whose_notebook_is_no_longer_kept_stays_done_with_a_link_to_its_rep
         finish(store, number, RunState.SUCCEEDED, settings)
     page.write(View())
     first, second, _ = reversed(store.runs())
-    delete_files(OldRun(record=first, files=own_files(first, settings)), store, with_flow_run=False)
-    notebooks = tuple(path for path in own_files(second, settings) if path.suffix == ".ipynb")
+    delete_files(with_all_outputs(first, settings), store, with_flow_run=False)
+    notebooks = tuple(path for path in with_all_outputs(second, settings).files if path.suffix == ".ipynb")
     delete_files(OldRun(record=second, files=notebooks), store, with_flow_run=False)
     page.write(View())
 
