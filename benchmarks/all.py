@@ -28,6 +28,7 @@ BENCHMARKS: Mapping[str, Sequence[str]] = {
     "tick": (),
     "page": (),
     "backfill": (),
+    "cluster": (),
 }
 """The options of each, so that all together take 45 minutes at most."""
 

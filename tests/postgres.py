@@ -15,16 +15,20 @@ from pathlib import Path
 import psycopg
 
 from autoflow.orchestration.prefect_api import free_port
+from autoflow.settings import CONFIG_DIR
 from tests.waiting import wait_for
+
+WORKERS_PASSWORD = "a-password-for-the-role-of-workers"
 
 
 @dataclass(frozen=True)
 class Postgres:
-    """A PostgreSQL server for tests, whose user `autoflow` may do everything."""
+    """A PostgreSQL server for tests, whose user `autoflow` may do everything. It listens on `address`, too."""
 
     port: int
     folder: Path
     user: str | None
+    address: str = "127.0.0.1"
 
     def uri(self, password: str = "autoflow") -> str:
         """Make a new, empty database and return its URI."""
@@ -45,7 +49,7 @@ class Postgres:
     def control(self, *arguments: str) -> None:
         """Call pg_ctl, for instance to `stop` or `start` the server."""
         log = self.folder / "log"
-        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses={self._addresses} -c fsync=off"
         command = [
             str(_postgres_program("pg_ctl")),
             "-D",
@@ -59,6 +63,10 @@ class Postgres:
         subprocess.run([*self.prefix, *command, *arguments], check=True, capture_output=True, cwd=self.folder)
 
     @property
+    def _addresses(self) -> str:
+        return ",".join(sorted({"127.0.0.1", self.address}))
+
+    @property
     def prefix(self) -> Sequence[str]:
         """What to put before a command, so that PostgreSQL does not run as root, which it refuses."""
         return ("setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", "--") if self.user else ()
@@ -70,12 +78,15 @@ def _postgres_program(name: str) -> Path:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
-    """Run a PostgreSQL on loopback while the block lasts, with passwords checked over TCP."""
+def running_postgres(address: str = "127.0.0.1") -> Iterator[Postgres]:
+    """Run a PostgreSQL on loopback while the block lasts, with passwords checked over TCP.
+
+    It listens on `address` as well, for hosts of the same network.
+    """
     user = "postgres" if os.getuid() == 0 else None
     # Not pytest's own folder, which other users may not enter, and whose path is too long for a socket's.
     folder = Path(tempfile.mkdtemp(prefix="autoflow-pg-", dir="/tmp"))
-    server = Postgres(port=free_port(), folder=folder, user=user)
+    server = Postgres(port=free_port(), folder=folder, user=user, address=address)
     (folder / "password").write_text("autoflow")
     (folder / "log").touch()
     if user:
@@ -85,6 +96,8 @@ def running_postgres() -> Iterator[Postgres]:
     initdb = [str(_postgres_program("initdb")), "-D", str(folder / "data"), "-U", "autoflow", "--no-sync", "-E", "UTF8"]
     security = ["--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={folder / 'password'}"]
     subprocess.run([*server.prefix, *initdb, *security], check=True, capture_output=True, cwd=folder)
+    with (folder / "data" / "pg_hba.conf").open("a") as access:
+        access.write("host all all samenet scram-sha-256\n")
     server.control("start")
     try:
         yield server
@@ -133,3 +146,12 @@ def is_listening(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def make_role(uri: str, folder: Path, password: str) -> "subprocess.CompletedProcess[str]":
+    """Make the role of workers in a database, as an operator does."""
+    file = folder / "password"
+    file.write_text(password)
+    environ = os.environ | {"AUTOFLOW_WORKER_DB_PASSWORD_FILE": str(file)}
+    command = ["psql", "--no-psqlrc", f"--dbname={uri}", f"--file={CONFIG_DIR / 'worker-role.sql'}"]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)

@@ -187,8 +187,10 @@ class Cluster:
         """End the connection, if there is one."""
         client, self._client = self._client, None
         if client is not None:
-            with suppress(OSError, TimeoutError, RuntimeError):
+            with suppress(Exception):
+                # Where it could not reconnect, it raises whatever has prevented that, and does not end either.
                 client.close(timeout=1.0)
+            client.status = "closed"
         self.roster.wake()
 
     def _hear(self, event: tuple[float, Any]) -> None:

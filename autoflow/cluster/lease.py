@@ -1,15 +1,13 @@
 """The lease of a worker on a run: it ends once the claim may be taken by someone else."""
 
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from typing import Self
 
 from autoflow.errors import RunStopped, RunStoreError
 from autoflow.model.claim_ages import ClaimAges
 from autoflow.system.log import logger
-from autoflow.system.stop_signal import PeriodicThread, StopSignal
+from autoflow.system.stop_signal import PeriodicThread, StopSignal, seconds_since_boot
 
 WATCH_SECONDS = 0.2
 """How often a lease is checked for its end, without a query."""
@@ -23,16 +21,14 @@ RETRY_SECONDS = 0.5
 LAST_WAIT = 1.0
 """How long the end of a lease waits for a query in progress, in seconds."""
 
-seconds_since_boot = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
-"""A clock that also counts while this process, or the whole machine, is suspended."""
-
 
 class Lease:
     """Sets `stop` when the claim is no longer surely ours, for the duration of the `with` block.
 
     That is when its age exceeds `seconds`, when it has been impossible to read for that long, or when `is_wanted`
     returns False: the scheduler has given the order up. The age counts from before the query. `clock` counts seconds.
-    `reason` is why it has ended, empty while it holds.
+    `reason` is why it has ended, empty while it holds. `stop` also expires at that time, in case this process is
+    suspended.
     """
 
     def __init__(
@@ -68,6 +64,7 @@ class Lease:
         """
         self._read()
         self._raise_if_over()
+        self._stop.expire(lambda: self._holds_until - self._clock())
         asking = PeriodicThread("lease-query", self._ask, self._seconds / ASKS, last_wait=LAST_WAIT)
         # A database that does not respond can block a query for long.
         watching = PeriodicThread("lease", self._watch, WATCH_SECONDS, last_wait=LAST_WAIT)
@@ -78,6 +75,7 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         """End the watch."""
         self._threads.close()
+        self._end_if_overdue()
 
     def confirm(self) -> None:
         """Make sure, right now, that the claim is valid and recent; if it cannot be read, try again until that is over.
@@ -121,7 +119,10 @@ class Lease:
     def _watch(self) -> None:
         if not self._is_wanted():
             self._end("the scheduler has given it up")
-        elif self._clock() > self._holds_until:
+        self._end_if_overdue()
+
+    def _end_if_overdue(self) -> None:
+        if self._clock() > self._holds_until:
             self._end(f"its claim was not renewed within {self._seconds:.0f} s, as far as this worker can see")
 
     def _end(self, reason: str) -> None:

@@ -141,7 +141,10 @@ class ThisMachine:
 
     def carry_out(self, work: Work, *, stop: StopSignal, on_cell: CellCallback | None = None) -> Result:
         """Execute the notebook and make its reports, see `Place`."""
-        return carry_out(work, self.settings, Means(stop=stop, on_cell=on_cell, fork_server=self.fork_server))
+        # While AutoFlow was suspended, another one may have begun the run.
+        confirm = stop.raise_if_expired
+        means = Means(stop=stop, on_cell=on_cell, fork_server=self.fork_server, confirm=confirm)
+        return carry_out(work, self.settings, means)
 
 
 def carry_out(work: Work, settings: Settings, means: Means) -> Result:

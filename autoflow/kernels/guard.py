@@ -4,6 +4,9 @@ As a program it needs the standard library alone: ``python -I -S guard.py FOLDER
 end of its standard input and closes it to kill the kernel; the operating system does so if AutoFlow is killed. Orphans
 below this process become its children, so even daemons and processes that called `setsid` are found.
 
+The guard also kills the kernel at a deadline, which AutoFlow moves on while it is at work: an AutoFlow that was stopped
+cannot end its kernels, but others will take its runs.
+
 A notebook can kill or stop its guard. So there is a second process above the guard, which adopts what a killed guard
 leaves and lets a stopped one continue. For a forked kernel, that is the warm process; for an ordinary kernel, the
 program is that process, and its child is the guard. Only a notebook that kills both, or stops both before AutoFlow
@@ -17,6 +20,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 PR_SET_PDEATHSIG = 1
@@ -25,6 +29,17 @@ STDIN = 0
 
 GUARD_TIMEOUT = 1.0
 """How long a guard may take to kill everything, in seconds, before the process above it does."""
+
+DEADLINE = "deadline"
+"""The file in the folder of a kernel with the time at which its guard kills it, in seconds of `now`."""
+
+DEADLINE_SECONDS = 0.5
+"""How often the deadline is read, and moved on, in seconds."""
+
+
+def now() -> float:
+    """Return the time since the boot, which counts while the machine is suspended, in seconds."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def main(folder: str, command: list[str]) -> int:
@@ -62,6 +77,7 @@ def guard(folder: str, become_kernel: Callable[[], None], pipe: int | None = Non
     kernel = _start(become_kernel, pipe)
     _forward_signals(lambda signum: _send(signum, kernel))
     _thread.start_new_thread(_kill_at_end_of_input, (kernel, pipe))
+    _thread.start_new_thread(_kill_at_deadline, (kernel, f"{folder}/{DEADLINE}"))
     status = _wait(kernel)
     _send(signal.SIGKILL, kernel)
     _kill_children()
@@ -120,6 +136,16 @@ def _kill_at_end_of_input(kernel: int, pipe: int | None) -> None:
             # A notebook may have stopped it.
             os.kill(parent, signal.SIGCONT)
     _send(signal.SIGKILL, kernel)
+
+
+def _kill_at_deadline(kernel: int, file: str) -> None:
+    """Kill the process group `kernel` once the deadline in `file` has passed; runs in a thread."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    while True:
+        time.sleep(DEADLINE_SECONDS)
+        with contextlib.suppress(OSError, ValueError), open(file) as deadline:
+            if now() > float(deadline.read()):
+                _send(signal.SIGKILL, kernel)
 
 
 def _kill_late(pid: int, has_ended: _thread.LockType) -> None:

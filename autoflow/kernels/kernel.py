@@ -5,13 +5,14 @@ Each kernel runs below a guard (see `guard`) and is forked by a `ForkServer` whe
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +25,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from autoflow.errors import AutoflowError
 from autoflow.kernels.connection import LARGEST_FRAME, KernelConnection, set_bounds
 from autoflow.kernels.fork_server import ForkedProcess, ForkServer
+from autoflow.kernels.guard import DEADLINE, DEADLINE_SECONDS, now
 from autoflow.kernels.memory import KernelMemory, OutOfMemoryError, oom_kills
 from autoflow.kernels.warm_process import HISTORY_IN_MEMORY, LAUNCHER
 from autoflow.system.log import logger
@@ -37,6 +39,9 @@ SHUTDOWN_GRACE = 2.5
 
 KILL_TIMEOUT = 5.0
 """How long the guard may take to kill a kernel and all that it has started, in seconds."""
+
+LATE = 1.0
+"""How long after its deadline the guard kills a kernel, in seconds: first, AutoFlow tries to."""
 
 _GUARD = Path(__file__).with_name("guard.py")
 
@@ -155,6 +160,18 @@ class Kernel(AsyncKernelManager):
         watches = (self._kill_if_closed(connection), self._kill_if_too_large(self._memory, memory))
         self._watches = [asyncio.create_task(watch) for watch in watches]
         return connection
+
+    async def keep(self, seconds_left: Callable[[], float]) -> None:
+        """Have the guard kill the kernel soon after `seconds_left`, which can grow, is over; keep it until cancelled.
+
+        So it ends even if this process is stopped.
+        """
+        deadline, temporary = self.folder / DEADLINE, self.folder / f"{DEADLINE}.part"
+        while math.isfinite(seconds := seconds_left()):
+            with contextlib.suppress(OSError):
+                temporary.write_text(str(now() + seconds + LATE))
+                temporary.replace(deadline)
+            await asyncio.sleep(DEADLINE_SECONDS)
 
     @property
     def peak_memory(self) -> int | None:

@@ -2,7 +2,6 @@
 
 import datetime
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from autoflow.model.store import RunStore
 from autoflow.runs.records import CANCELLED_FROM_COMMAND_LINE, CRASHED_AFTER, Claim
 from autoflow.runs.stuck import in_words
 from autoflow.system.log import Outage, logger
-from autoflow.system.stop_signal import PeriodicThread, StopSignal
+from autoflow.system.stop_signal import PeriodicThread, StopSignal, seconds_since_boot
 
 INTERVAL = CRASHED_AFTER / 6
 """How often claims are renewed with the default heartbeat timeout; it scales with the timeout."""
@@ -49,7 +48,7 @@ class Heartbeat:
         self,
         store: RunStore,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = seconds_since_boot,
         interval: datetime.timedelta | None = None,
     ) -> None:
         self._store = store
@@ -82,10 +81,13 @@ class Heartbeat:
     def of(self, claim: Claim, stop: StopSignal, *, cancel: StopSignal | None = None) -> Iterator[None]:
         """Renew `claim` for the duration of the block; set `stop` when it is lost or can no longer be renewed.
 
+        `stop` also expires at that time, in case this process is suspended.
         Set `cancel` when a request to cancel the run is in the run store.
         """
+        beating = _Beating(claim, stop, self._clock(), cancel)
+        stop.expire(lambda: self._give_up_after - (self._clock() - beating.renewed_at))
         with self._lock:
-            self._beating[claim.id] = _Beating(claim, stop, self._clock(), cancel)
+            self._beating[claim.id] = beating
         try:
             yield
         finally:

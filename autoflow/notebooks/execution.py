@@ -242,6 +242,7 @@ class _Run:
         grace = 0.0
         with new_kernel(self.kernel_name, self.means.fork_server) as kernel:
             self.kernel = kernel
+            keeping = asyncio.create_task(kernel.keep(lambda: limits.stop.seconds_left))
             try:
                 await limits.watch(self._run_cells(kernel, record))
                 grace = SHUTDOWN_GRACE
@@ -251,6 +252,7 @@ class _Run:
             finally:
                 _complete(record)
                 await kernel.end(grace=grace)
+                keeping.cancel()
                 record_peak_memory(self.node.metadata, kernel.peak_memory)
 
     async def _run_cells(self, kernel: Kernel, record: NotebookExecutionManager) -> None:

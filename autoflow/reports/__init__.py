@@ -113,12 +113,14 @@ def convert(  # noqa: PLR0913 - what a conversion needs, all by keyword
             shutil.copyfile(made, unfinished)
     except OSError as error:
         raise ReportError(f"cannot convert {notebook} to {report}: {error}") from error
-    _finish(notebook, report, picture, warnings)
+    _finish(notebook, report, picture, warnings, confirm)
 
 
-def _finish(notebook: Path, report: Path, picture: bytes | None, warnings: str) -> None:
+def _finish(
+    notebook: Path, report: Path, picture: bytes | None, warnings: str, confirm: Callable[[], None] | None
+) -> None:
     """Do what follows a conversion: keep the thumbnail of the report, and log asciidoctor's warnings."""
-    keep_thumbnail(picture, report)
+    keep_thumbnail(picture, report, confirm)
     if warnings:
         _log.warning("asciidoctor-pdf warned about %s: %s", notebook, warnings, extra={"action": "report_warned"})
 

@@ -1,6 +1,7 @@
 """Small pictures of the first pages of reports, for the index page."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from autoflow.errors import ReportError
@@ -33,13 +34,16 @@ def first_page(report: Path, *, timeout: float, stop: StopSignal) -> bytes | Non
     return picture if picture.startswith(_PNG) and len(picture) <= _MOST_BYTES else None
 
 
-def keep_thumbnail(picture: bytes | None, report: Path) -> None:
-    """Write the picture of the first page of `report` if there is one; do without it if that fails."""
+def keep_thumbnail(picture: bytes | None, report: Path, confirm: Callable[[], None] | None = None) -> None:
+    """Write the picture of the first page of `report` if there is one; do without it if that fails.
+
+    `confirm` is called right before it appears, and may raise RunStopped to prevent it.
+    """
     if picture is None:
         return
     try:
         thumbnail_path(report).parent.mkdir(exist_ok=True)
-        with whole_file(thumbnail_path(report)) as unfinished:
+        with whole_file(thumbnail_path(report), confirm) as unfinished:
             unfinished.write_bytes(picture)
     except OSError as error:
         _log.debug("no picture of %s: %s", report, error, extra={"action": "thumbnail_failed"})

@@ -1,10 +1,12 @@
 """Stop signals, the shutdown of AutoFlow, and threads that repeat a call until they are ended."""
 
+import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from types import FrameType
 from typing import Self
 
@@ -15,6 +17,12 @@ LAST_WAIT = 10.0
 
 HANGS_AFTER = 600.0
 """How long a call of a `PeriodicThread` may take before it seems to hang, in seconds."""
+
+OVERDUE = "its claim was not renewed in time"
+"""The reason of a signal that counts as set because its time is over."""
+
+seconds_since_boot = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+"""A clock that also counts while this process, or the whole machine, is suspended."""
 
 PAUSE_AFTER_BUG = 10.0
 """The shortest pause of a `PeriodicThread` after a call that raised an exception, in seconds."""
@@ -60,11 +68,12 @@ class StopSignal:
         self._callbacks: list[Callable[[], None]] = []
         self._own_reason = ""
         self._parent = parent
+        self._own_seconds_left: Callable[[], float] | None = None
 
     @property
     def is_set(self) -> bool:
-        """Whether this signal or its parent has been set."""
-        return self._set.is_set or (self._parent is not None and self._parent.is_set)
+        """Whether this signal or its parent has been set, or has expired."""
+        return self._set.is_set or self.is_expired or (self._parent is not None and self._parent.is_set)
 
     @property
     def is_set_directly(self) -> bool:
@@ -76,7 +85,25 @@ class StopSignal:
         """The reason, for the record of a run; empty while the signal is not set."""
         if self._set.is_set:
             return self._own_reason
-        return self._parent.reason if self._parent else ""
+        return (self._parent.reason if self._parent else "") or (OVERDUE if self.is_expired else "")
+
+    @property
+    def seconds_left(self) -> float:
+        """How many seconds there are before this signal or its parent expires: infinitely many without `expire`."""
+        own = self._own_seconds_left() if self._own_seconds_left else math.inf
+        return min(own, self._parent.seconds_left) if self._parent else own
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the time for what it stops is over."""
+        return self.seconds_left < 0
+
+    def expire(self, seconds_left: Callable[[], float]) -> None:
+        """Let the signal count as set once `seconds_left` is below 0, also if nothing sets it then.
+
+        The process may have been suspended; whoever looks at the signal afterwards has to see that it is too late.
+        """
+        self._own_seconds_left = seconds_left
 
     def set(self, reason: str) -> None:
         """Request the stop for `reason`. Only the first call counts."""
@@ -96,6 +123,11 @@ class StopSignal:
     def raise_if_set(self) -> None:
         """Raise RunStopped, with the reason, if the signal is set."""
         if self.is_set:
+            raise RunStopped(self.reason)
+
+    def raise_if_expired(self) -> None:
+        """Raise RunStopped if the time is over."""
+        if self.is_expired:
             raise RunStopped(self.reason)
 
     @contextmanager

@@ -22,31 +22,20 @@ from autoflow.model.store import RunStore
 from autoflow.orchestration.prefect_api import free_port
 from autoflow.runs.records import RunRecord, RunState
 from autoflow.runs.run import WorkflowRun
-from autoflow.settings import CONFIG_DIR, Settings
+from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, OutputSpec, ReportFormat, WorkflowSpec
 from autoflow.system.stop_signal import Shutdown
 from autoflow.workflows.runner import WorkflowRunner
 from tests.conftest import TOKEN_OF_NO_USE, write_notebook
-from tests.postgres import Postgres
+from tests.postgres import WORKERS_PASSWORD, Postgres, make_role
 from tests.waiting import LONG, wait_for
 
 HEARTBEAT_TIMEOUT = 9.0
 """As short as a busy machine allows: leases end after 6 s, and Dask gives up a silent worker after 5 s."""
 
-WORKERS_PASSWORD = "a-password-for-the-role-of-workers"
-
 DATE = datetime.date(2016, 1, 7)
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def make_role(uri: str, folder: Path, password: str) -> "subprocess.CompletedProcess[str]":
-    """Make the role of workers in a database, as an operator does."""
-    file = folder / "password"
-    file.write_text(password)
-    environ = os.environ | {"AUTOFLOW_WORKER_DB_PASSWORD_FILE": str(file)}
-    command = ["psql", "--no-psqlrc", f"--dbname={uri}", f"--file={CONFIG_DIR / 'worker-role.sql'}"]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
 
 @dataclass(eq=False)

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -11,9 +12,9 @@ import pytest
 
 from autoflow.notebooks.live_files import RunProgress, progress_of_run
 from autoflow.runs.records import RunState
-from autoflow.specs import NotebookSpec, ReportFormat
-from tests.cluster.conftest import DATE, ROOT, Farm, daemon_of, meanwhile, run_of
-from tests.conftest import TOKEN_OF_NO_USE
+from autoflow.specs import NotebookSpec, OutputSpec, ReportFormat
+from tests.cluster.conftest import ROOT, Farm, daemon_of, meanwhile, run_of
+from tests.conftest import TOKEN_OF_NO_USE, write_notebook
 from tests.waiting import LONG, wait_for
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
@@ -162,45 +163,6 @@ def test_shutdown_of_the_daemon_ends_the_kernels(farm: Farm) -> None:
     assert not is_alive(kernel)
 
 
-def test_lost_or_stopped_worker_counts_as_a_crash_and_its_claim_expires_before_the_next_attempt(
-    bare_farm: Farm, logged: list[str]
-) -> None:
-    on_lost, on_frozen = Waiting(bare_farm), Waiting(bare_farm)
-    lost_run, frozen_run = run_of(on_lost.path), run_of(on_frozen.path)
-    with (
-        daemon_of(bare_farm) as daemon,
-        bare_farm.worker(AUTOFLOW_WORKER_SLOTS="1") as lost,
-        meanwhile(daemon, lost_run) as states,
-    ):
-        kernel = on_lost.wait()
-        with (
-            bare_farm.worker(AUTOFLOW_WORKER_SLOTS="1") as frozen,
-            meanwhile(daemon, frozen_run) as frozen_states,
-        ):
-            on_frozen.wait()
-            frozen.signal(signal.SIGSTOP)
-            on_frozen.go()
-            with bare_farm.worker():
-                lost.kill()
-                wait_for(lambda: not is_alive(kernel))
-                on_lost.go()
-                wait_for(lambda: states and frozen_states)
-                frozen.signal(signal.SIGCONT)
-                wait_for(lambda: frozen.text.count("registered as") == 2)
-        attempts = [daemon.store.runs(workflow=run.key.workflow) for run in (lost_run, frozen_run)]
-        failures = [daemon.store.histories()[run.key.workflow_key].failures for run in (lost_run, frozen_run)]
-
-    assert states == frozen_states == [RunState.SUCCEEDED]
-    for second, first in attempts:
-        assert (first.state, second.state) == (RunState.CRASHED, RunState.SUCCEEDED)
-        assert second.started_at - first.heartbeat_at >= daemon.store.crashed_after
-    assert [each[DATE].count for each in failures] == [0, 0]
-    assert sum("crashed: it has lost its worker" in line for line in logged) == 2
-    # What the stopped worker had not written by then never appears.
-    written = (bare_farm.outputs / "notebooks").glob(f"{frozen_run.workflow.name}*")
-    assert [str(path) for path in written] == [attempts[1][0].outputs["n0"]["notebook"]]
-
-
 def test_worker_of_another_version_gets_no_orders_and_one_that_is_stopped_finishes_what_it_has(
     bare_farm: Farm, tmp_path: Path
 ) -> None:
@@ -269,22 +231,6 @@ def test_late_inputs_and_a_worker_that_is_not_fit_cost_no_attempt(bare_farm: Far
     assert "is the inputs folder mounted?" in left_out.refused
 
 
-def test_scheduler_that_was_restarted_is_found_again(own_farm: Farm) -> None:
-    waiting = Waiting(own_farm)
-    run = run_of(waiting.path)
-    with own_farm.worker() as worker, daemon_of(own_farm, workers=1) as daemon, meanwhile(daemon, run) as states:
-        kernel = waiting.wait()
-        own_farm.members[0].kill()
-        wait_for(lambda: not is_alive(kernel))
-        waiting.go()
-        with own_farm.member("scheduler"):
-            wait_for(lambda: states)
-        attempts = daemon.store.runs(workflow=run.key.workflow)
-
-    assert [attempt.state for attempt in attempts] == [RunState.SUCCEEDED, RunState.CRASHED]
-    assert "lost the scheduler" in worker.text
-
-
 def test_worker_does_not_import_prefect() -> None:
     program = "import sys, autoflow.cli.worker; sys.exit('prefect' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
@@ -301,3 +247,43 @@ def test_output_of_a_notebook_on_a_worker_can_be_read_while_it_runs(farm: Farm) 
             wait_for(lambda: progress_of_run(farm.outputs, run_id) == at_work)
             (farm.inputs / "go").touch()
         assert states == [RunState.SUCCEEDED]
+
+
+def test_notebooks_are_taken_over_on_workers_with_the_folder_of_the_run(farm: Farm) -> None:
+    """The worker copies what was executed, makes the report anew, and finds the files in the folder of the run."""
+    log, broken = farm.folder / "resumed", farm.folder / "broken"
+    note = f"with open({str(log)!r}, 'a') as log: print('first', file=log)"
+    folders = "run_dir = ''\nshared_dir = ''"
+    first = write_notebook(
+        farm.inputs / "resumed.ipynb",
+        note,
+        "import pathlib\npathlib.Path(run_dir, 'x').write_text('1')\npathlib.Path(shared_dir, 'y').write_text('2')",
+        "import autoflow\nautoflow.check('few', False, severity='warning')",
+        parameters=folders,
+    )
+    second = write_notebook(
+        farm.inputs / "resuming.ipynb",
+        f"import pathlib\nassert not pathlib.Path({str(broken)!r}).exists()",
+        "pathlib.Path(run_dir, 'x').read_text() + pathlib.Path(shared_dir, 'y').read_text()",
+        parameters=f"{folders}\npath = ''",
+    )
+    names = {"run_dir": "run_dir", "shared_dir": "shared_dir"}
+    output = OutputSpec(formats=(ReportFormat.HTML,))
+    run = run_of(
+        NotebookSpec(label="first", path=first, parameters=names, output=output),
+        NotebookSpec(label="second", path=second, parameters={**names, "path": "first"}),
+    )
+    broken.touch()
+    with daemon_of(farm, workers=2) as daemon:
+        assert daemon.run(run) is RunState.FAILED
+        failed = daemon.last(run)
+        broken.unlink()
+        assert daemon.run(replace(run, resume=True)) is RunState.SUCCEEDED
+        record = daemon.last(run)
+    assert log.read_text().split() == ["first"]
+    assert record.taken_over == {"first": failed.id}
+    assert record.warnings_count == 1
+    (report,) = record.outputs["first"]["reports"]
+    assert Path(report).is_file()
+    assert record.run_dir == failed.run_dir
+    assert (farm.outputs / str(record.run_dir) / "x").is_file()

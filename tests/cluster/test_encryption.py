@@ -22,8 +22,8 @@ from autoflow.cluster.authority import make_certificates
 from autoflow.errors import ClusterError
 from autoflow.runs.records import RunState
 from autoflow.specs import NotebookSpec
-from tests.cluster.conftest import WORKERS_PASSWORD, Farm, Member, daemon_of, run_of
-from tests.postgres import Postgres
+from tests.cluster.conftest import Farm, Member, daemon_of, run_of
+from tests.postgres import WORKERS_PASSWORD, Postgres
 from tests.waiting import wait_for
 
 CHUNK = 1 << 24

@@ -10,8 +10,7 @@ from psycopg.sql import SQL, Identifier
 
 from autoflow.model.store import RunStore
 from autoflow.runs.records import RunKey
-from tests.cluster.conftest import make_role
-from tests.postgres import Postgres, running_postgres
+from tests.postgres import Postgres, make_role, running_postgres
 
 PASSWORD = 'p@ss\'w:rd $(x) \\ "q"'
 DAY = datetime.date(2016, 1, 1)
