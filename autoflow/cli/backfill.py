@@ -123,15 +123,13 @@ def backfill(  # noqa: PLR0913 - an argument for each option
         plans = _plans(file, store, workflow, availability)
         start, end = _within(plans, start, end)
         outdated = _outdated(store, plans, which)
-        wanted = wanted_dates(plans, start, end, reprocess=which, newest_first=newest_first, outdated=outdated)
         held = [] if dry_run else held_dates(plans, start, end, reprocess=which, outdated=outdated)
-        wanted += held
+        wanted = wanted_dates(plans, start, end, reprocess=which, newest_first=newest_first, outdated=outdated) + held
         account = Account([each.trigger for each in plans], wanted, left_out(plans, wanted, first=start, last=end))
         if dry_run or not wanted:
             return _print_plan(wanted, account, as_json=as_json)
         runs = ForegroundRuns(session, store, again=which.is_again)
-        requested = _requested(wanted, availability, file)
-        code = runs.carry_out(file, requested, held={each.key for each in held})
+        code = runs.carry_out(file, _requested(wanted, availability, file), held={each.key for each in held})
     _print_summary(runs.states, len(wanted), account, as_json=as_json, interrupted=code is ExitCode.INTERRUPTED)
     return code
 

@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -22,6 +23,7 @@ from autoflow.dates.periods import Every
 from autoflow.dates.stencil import DateStencil, PeriodOffset
 from autoflow.model.old_outputs import OldRun, delete_files, with_all_outputs
 from autoflow.model.opening import PAGE_NAME, open_run_store
+from autoflow.model.resuming import Resuming
 from autoflow.model.store import RunStore
 from autoflow.notebooks.live_files import live_folder
 from autoflow.page.banner import BANNER_BEGIN, BANNER_END
@@ -29,6 +31,7 @@ from autoflow.page.page import Page, View
 from autoflow.page.readable import LONGEST_HIGHLIGHTED, readable_html
 from autoflow.page.writer import PageWriter, write_page
 from autoflow.runs.attention import Condition, Need
+from autoflow.runs.finished import FinishedNotebook
 from autoflow.runs.records import RunError, RunKey, RunState, WorkflowKey, utc_now
 from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
 from autoflow.settings import Settings
@@ -648,3 +651,21 @@ def test_a_notebook_as_html_shows_widgets_and_printed_text_as_they_ended() -> No
     assert "100 %" in html
     for hidden in ("IntSlider", "<script", "evil()<", " 50 %"):
         assert hidden not in html
+
+
+def test_notebooks_that_were_taken_over_are_named(deployed: Deployed, store: RunStore, browser: WebDriver) -> None:
+    settings = deployed.settings()
+    executed = finish(store, 1, RunState.SUCCEEDED, settings)
+    (run,) = store.runs()
+    taken = FinishedNotebook(executed=executed, reports=(), fingerprint="f", digest="d", taken_from=7)
+    Resuming(store).record(run.id, {"n": taken, "other": replace(taken, taken_from=None)})
+    write_page(settings, store)
+
+    said = "taken over from an earlier attempt: n"
+    (entry,) = catalogue(settings.outputs_dir)["entries"] or catalogue(settings.outputs_dir)["try_outs"]
+    assert content(settings)["reasons"] == [said]
+    browser.get((settings.outputs_dir / "index.html").as_uri())
+    shown(browser, "td.done, .calendar button, [data-look]")
+    browser.set_window_size(1300, 1000)
+    browser.save_screenshot("/tmp/resume-page.png")
+    assert entry
