@@ -233,7 +233,6 @@ def _note(record: RunRecord, *, is_outdated: bool = False) -> str:
     """Return what a reader of the report of a run should know; empty if there is nothing."""
     missing = record.missing_days
     texts = [f"{missing} day{'' if missing == 1 else 's'} missing" if missing else ""]
-    texts.append(record.taken_over_text)
     texts.append("data has changed since, and the new run failed" if is_outdated else "")
     warnings = "; ".join(record.warnings)
     texts.append(warnings if len(warnings) <= LONGEST_NOTE else f"{warnings[:LONGEST_NOTE]}…")

@@ -262,7 +262,8 @@ class RunRecord:
     @property
     def taken_over_text(self) -> str:
         """Which notebooks were taken over, in words; empty if none was."""
-        return f"taken over from an earlier attempt: {', '.join(sorted(self.taken_over))}" if self.taken_over else ""
+        labels = ", ".join(sorted(self.taken_over))
+        return f"notebooks taken over from an earlier attempt: {labels}" if labels else ""
 
     @property
     def skipped(self) -> str:

@@ -97,6 +97,27 @@ def test_run_killed_in_its_second_notebook_is_resumed_with_the_first(
     assert f"), taken over from run {run['id']}\n" in cli.printed()
 
 
+def test_daemon_that_was_killed_resumes_its_run_by_itself(three: Cli, tmp_path: Path) -> None:
+    cli, blocked, log = three, tmp_path / "blocked", tmp_path / "log"
+    entry = "{workflow_name: three, resume: true, earliest_date: 2016-01-10, latest_date: 2016-01-10}"
+    cli.deployed.write_workflows(THREE.replace("{workflow_name: three}", entry))
+    wait = f"import os, time\nwhile os.path.exists({str(blocked)!r}): time.sleep(0.05)"
+    write_notebook(cli.deployed.inputs / "second.ipynb", noting(tmp_path, "second"), wait, parameters="path = ''")
+    blocked.touch()
+    with process_of(cli) as process:
+        wait_for(lambda: process.poll() is not None or (log.exists() and "second" in log.read_text()))
+        assert process.poll() is None, (cli.deployed.outputs / "log").read_text()
+    blocked.unlink()
+    assert noted(tmp_path) == ["first", "second"]
+    wait_for(lambda: cli.json("plan")["workflows"][0]["counts"].get("running", 0) == 0, pause=0.5)
+    with process_of(cli) as process:
+        assert process.wait(LONG) == 0, (cli.deployed.outputs / "log").read_text()
+    assert noted(tmp_path) == ["second", "third"]
+    newest, crashed = cli.json("runs")
+    assert (newest["state"], newest["taken_over"]) == ("succeeded", {"first": crashed["id"]})
+    assert f"took over notebook 'first' from run {crashed['id']}" in (cli.deployed.outputs / "log").read_text()
+
+
 def test_retry_says_when_nothing_can_be_taken_over(three: Cli, tmp_path: Path) -> None:
     write_notebook(three.deployed.inputs / "first.ipynb", "1 / 0")
     failed = three.json("run", "three", "--date", "2016-01-10", code=1)["id"]
