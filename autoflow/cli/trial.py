@@ -18,10 +18,18 @@ from autoflow.runs.records import WorkflowKey
 from autoflow.runs.requests import date_ranges
 from autoflow.runs.run import named_entry
 from autoflow.settings import Settings
-from autoflow.specs import OVERRIDABLE_NAMES, SENSOR_PARAMETERS, Json, NotebookSpec, TriggerSpec, WorkflowsFile
+from autoflow.specs import (
+    FOLDER_NAMES,
+    OVERRIDABLE_NAMES,
+    SENSOR_PARAMETERS,
+    Json,
+    NotebookSpec,
+    TriggerSpec,
+    WorkflowsFile,
+)
 from autoflow.utils import name_part
 
-DATED = SENSOR_PARAMETERS | OVERRIDABLE_NAMES
+DATED = SENSOR_PARAMETERS | OVERRIDABLE_NAMES - FOLDER_NAMES
 """The automatic parameters whose values depend on the date."""
 
 
@@ -154,7 +162,7 @@ class Trial:
         upstream = {
             label: str(executed.get(label, f"{name_part(label)}.ipynb")) for label in workflow.dependencies(notebook)
         }
-        automatic = () if "FLOWAPI_URL" in self.unset else ("flowapi_url",)
+        automatic = FOLDER_NAMES if "FLOWAPI_URL" in self.unset else {"flowapi_url", *FOLDER_NAMES}
         sources = {
             name: source for name, source in notebook.parameters.items() if source in {*values, *upstream, *automatic}
         }
@@ -178,6 +186,7 @@ class Trial:
             memory=notebook.memory,
             secrets=notebook.secrets,
             hidden=(*notebook.hidden, *self.unset),
+            folders={name: name for name in FOLDER_NAMES & {*sources.values()} - {*values, *upstream}},
         )
 
     def _values(self, trigger: TriggerSpec) -> dict[str, Json]:

@@ -101,6 +101,14 @@ def recorded_checks(metadata: Mapping[str, Any]) -> Checks:
         return Checks()
 
 
+def checks_of(executed: Path) -> Checks:
+    """Return the checks of an executed notebook; none if it cannot be read."""
+    try:
+        return recorded_checks(json.loads(executed.read_text(encoding="utf-8"))["metadata"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return Checks()
+
+
 def cell_numbers(cells: Sequence[Mapping[str, Any]]) -> list[int | None]:
     """Return the number of each cell of an executed notebook, counted from 1; None for cells that were added to it."""
     numbers = [_number(cell) for cell in cells]

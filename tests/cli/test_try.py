@@ -76,6 +76,21 @@ def test_parameters_come_from_the_workflow_the_command_line_and_flowapi(cli: Cli
     assert all(path.parent.parent == scratch for path in scratch.rglob("n.ipynb"))
 
 
+def test_folders_for_files_are_in_the_scratch_folder_and_need_no_date(cli: Cli, scratch: Path) -> None:
+    inputs = cli.deployed.inputs
+    source = "import pathlib; [pathlib.Path(each, 'x').touch() for each in (run_dir, shared)]; print('made')"
+    write_notebook(inputs / "n.ipynb", source, parameters="level = 1\nrun_dir = ''\nshared = ''")
+    text = (inputs / "workflows.yml").read_text(encoding="utf-8")
+    names = "{level: level, run_dir: run_dir, shared: shared_dir}"
+    (inputs / "workflows.yml").write_text(text.replace("{level: level}", names), encoding="utf-8")
+    assert cli.with_environ(FLOWAPI_URL="http://127.0.0.1:9")("try", str(inputs / "n.ipynb")) == 0
+    assert "made" in cli.printed()
+    (folder,) = scratch.glob("autoflow-try-*")
+    assert (folder / "run_dir" / "x").exists()
+    assert (folder / "shared_dir" / "x").exists()
+    assert not (cli.deployed.outputs / "shared_dirs").exists()
+
+
 def test_notebook_of_no_workflow_runs_with_its_defaults_and_its_error_is_shown(
     tmp_path: Path, scratch: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -13,9 +14,9 @@ import pytest
 from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.notebooks.live_files import RunProgress, progress_of_run
 from autoflow.runs.records import RunState
-from autoflow.specs import NotebookSpec, ReportFormat
+from autoflow.specs import NotebookSpec, OutputSpec, ReportFormat
 from tests.cluster.conftest import ROOT, Farm, daemon_of, meanwhile, run_of
-from tests.conftest import TOKEN_OF_NO_USE
+from tests.conftest import TOKEN_OF_NO_USE, write_notebook
 from tests.waiting import LONG, wait_for
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
@@ -288,3 +289,43 @@ def test_output_of_a_notebook_on_a_worker_can_be_read_while_it_runs(farm: Farm) 
             wait_for(lambda: progress_of_run(farm.outputs, run_id) == at_work)
             (farm.inputs / "go").touch()
         assert states == [RunState.SUCCEEDED]
+
+
+def test_notebooks_are_taken_over_on_workers_with_the_folder_of_the_run(farm: Farm) -> None:
+    """The worker copies what was executed, makes the report anew, and finds the files in the folder of the run."""
+    log, broken = farm.folder / "resumed", farm.folder / "broken"
+    note = f"with open({str(log)!r}, 'a') as log: print('first', file=log)"
+    folders = "run_dir = ''\nshared_dir = ''"
+    first = write_notebook(
+        farm.inputs / "resumed.ipynb",
+        note,
+        "import pathlib\npathlib.Path(run_dir, 'x').write_text('1')\npathlib.Path(shared_dir, 'y').write_text('2')",
+        "import autoflow\nautoflow.check('few', False, severity='warning')",
+        parameters=folders,
+    )
+    second = write_notebook(
+        farm.inputs / "resuming.ipynb",
+        f"import pathlib\nassert not pathlib.Path({str(broken)!r}).exists()",
+        "pathlib.Path(run_dir, 'x').read_text() + pathlib.Path(shared_dir, 'y').read_text()",
+        parameters=f"{folders}\npath = ''",
+    )
+    names = {"run_dir": "run_dir", "shared_dir": "shared_dir"}
+    output = OutputSpec(formats=(ReportFormat.HTML,))
+    run = run_of(
+        NotebookSpec(label="first", path=first, parameters=names, output=output),
+        NotebookSpec(label="second", path=second, parameters={**names, "path": "first"}),
+    )
+    broken.touch()
+    with daemon_of(farm, workers=2) as daemon:
+        assert daemon.run(run) is RunState.FAILED
+        failed = daemon.last(run)
+        broken.unlink()
+        assert daemon.run(replace(run, resume=True)) is RunState.SUCCEEDED
+        record = daemon.last(run)
+    assert log.read_text().split() == ["first"]
+    assert record.taken_over == {"first": failed.id}
+    assert record.warnings_count == 1
+    (report,) = record.outputs["first"]["reports"]
+    assert Path(report).is_file()
+    assert record.run_dir == failed.run_dir
+    assert (farm.outputs / str(record.run_dir) / "x").is_file()
