@@ -31,6 +31,7 @@ from autoflow.specs import Json
 from autoflow.system.log import Outage, logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.utils import first_line, thumbnail_path
+from autoflow.workflows.resume import Continuation
 
 if TYPE_CHECKING:
     import prefect
@@ -68,6 +69,7 @@ class ActiveRun:
     cancel: StopSignal
     watched: Watched
     inputs_dir: Path
+    continuation: Continuation
     stop: StopSignal = field(init=False)
     outcome: Outcome = field(default_factory=Outcome)
     was_cancelled: bool = False
@@ -184,6 +186,7 @@ class ActiveRun:
     def _record(self, end: End) -> None:
         """Record the end as soon as the run store responds, so that no work is lost; give up if AutoFlow stops."""
         self._record_sources()
+        self.outcome.taken_over.update(self.continuation.taken_over)
         if end.state.is_skip:
             for report in self.outcome.drop_reports():
                 _delete(report)
