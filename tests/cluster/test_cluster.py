@@ -1,5 +1,6 @@
 """Runs on a cluster of real processes."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.notebooks.live_files import RunProgress, progress_of_run
 from autoflow.runs.records import RunState
 from autoflow.specs import NotebookSpec, OutputSpec, ReportFormat
@@ -18,6 +20,8 @@ from tests.conftest import TOKEN_OF_NO_USE, write_notebook
 from tests.waiting import LONG, wait_for
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
+
+MB = 1024 * 1024
 
 SAYS_WHERE = "import os, pathlib; pathlib.Path({name!r}).write_text(str(os.getpid()))"
 WAITS = f"{SAYS_WHERE}\nimport time\nwhile not pathlib.Path({{go!r}}).exists(): time.sleep(0.05)"
@@ -107,6 +111,44 @@ def test_checks_and_skips_come_back(farm: Farm) -> None:
     assert str(failed.failure) == "notebook 'n0', cell 1 (In [1]: import autoflow): CheckFailed: bad"
     assert failed.outputs["n0"]["reports"] == []
     assert skipped.skipped == "nobody moved"
+
+
+TAKES_TOO_MUCH = """
+import subprocess, sys, time
+own = "import os, time; open('taker', 'w').write(str(os.getpid())); taken = b'x' * 600_000_000; time.sleep(600)"
+child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {own!r}])"
+subprocess.Popen([sys.executable, "-c", child], start_new_session=True)
+time.sleep(600)
+"""
+"""A grandchild of the notebook, in a session of its own, takes 600 MB."""
+
+
+def test_notebook_that_takes_too_much_memory_ends_and_those_beside_it_do_not(farm: Farm) -> None:
+    too_large = NotebookSpec(label="large", path=farm.notebook("1", TAKES_TOO_MUCH), memory=300 * MB)
+    run, others = run_of(too_large), [Waiting(farm), Waiting(farm)]
+    with daemon_of(farm, workers=2) as daemon:
+        with (
+            meanwhile(daemon, run_of(others[0].path)) as states,
+            meanwhile(daemon, run_of(others[1].path)) as more_states,
+        ):
+            # One on each worker, so that the large one has a neighbour.
+            workers = {worker_of(other.wait()) for other in others}
+            state = daemon.run(run)
+            for other in others:
+                other.go()
+        record = daemon.last(run)
+        after = run_of(farm.notebook("1"))
+        assert daemon.run(after) is RunState.SUCCEEDED
+
+    assert (state, states, more_states) == (RunState.FAILED, [RunState.SUCCEEDED], [RunState.SUCCEEDED])
+    assert len(workers) == 2
+    assert all(is_alive(pid) for pid in workers)
+    assert re.search(r"cell 2 .*: OutOfMemory: out of memory \(\d+ MB of 300 MB\)", str(record.error))
+    executed = ExecutedNotebook.read(Path(record.outputs["large"]["notebook"]))
+    assert executed
+    assert executed.peak_memory
+    assert executed.peak_memory > 300 * MB
+    assert not is_alive(int((farm.inputs / "taker").read_text(encoding="ascii")))
 
 
 def test_progress_timeout_and_cancellation_work_as_on_one_machine(farm: Farm) -> None:
