@@ -50,6 +50,7 @@ REPORT_SECONDS = 30.0
 
 def write_inputs(folder: Path, seconds: float) -> None:
     """Write a workflow with a notebook that lives for some seconds, and has a report."""
+    (folder / "lives").mkdir()
     parameters = nbformat.v4.new_code_cell("reference_date = ''", metadata={"tags": ["parameters"]})
     run = "f'chaos__n__{reference_date}'"
     goes_on = f"time.monotonic() < started + {seconds}"
@@ -188,7 +189,7 @@ def run(options: argparse.Namespace, folder: Path) -> list[str]:
 def judged(folder: Path, trouble: Trouble, states: Counter[str], seconds: float) -> list[str]:
     """Print the figures; return what the log of the kernels, the outputs and the processes complain about."""
     figures = Figures()
-    lives = read_lives(folder / "lives")
+    lives = {file.name: read_lives(file) for file in (folder / "lives").iterdir()}
     attempts = [life for found in lives.values() for life in found]
     problems = complaints(folder / "lives", folder / "outputs")
     problems += [f"{name} was never completed" for name, found in lives.items() if not any(x.is_whole for x in found)]

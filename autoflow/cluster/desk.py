@@ -13,8 +13,8 @@ from typing import Any
 from autoflow.cluster.fitness import Fitness, own_problem
 from autoflow.cluster.lease import Lease
 from autoflow.cluster.orders import Answer, Order, Verdict, version_of
-from autoflow.cluster.versions import code_version, file_digest
-from autoflow.cluster.work import Result, carry_out
+from autoflow.cluster.versions import code_version
+from autoflow.cluster.work import Result, Work, carry_out
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, RunStopped, RunStoreError, UnexpectedError
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.claim_ages import ClaimAges
@@ -23,6 +23,7 @@ from autoflow.settings import Settings
 from autoflow.system.disk import full_disk
 from autoflow.system.log import bugs_logged, log_fields, logger
 from autoflow.system.stop_signal import StopSignal
+from autoflow.utils import file_digest
 
 INPUTS_PATIENCE = 5.0
 """How long a worker waits for files to be what they are for the daemon: a network file system may be late. Seconds."""
@@ -74,11 +75,19 @@ class Desk:
     """Carries out orders on this machine, in the threads that call `perform`.
 
     It takes up to `settings.worker_slots` orders at a time, and none while it is draining or the machine is not fit.
-    Kernels start faster with a `fork_server`. Claims are read from `ages`.
+    Kernels start faster with a `fork_server`. Claims are read from `ages`. `carry_out` does the work of an order.
     """
 
-    def __init__(self, settings: Settings, ages: ClaimAges, fork_server: ForkServer | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ages: ClaimAges,
+        fork_server: ForkServer | None = None,
+        *,
+        carry_out: Callable[[Work, Settings, Means], Result] = carry_out,
+    ) -> None:
         self.settings = settings
+        self._carry_out = carry_out
         self.fitness = Fitness(partial(own_problem, settings, ages))
         self._ages = ages
         self._fork_server = fork_server
@@ -209,13 +218,13 @@ class Desk:
         on_cell = _progress(order, line)
         means = Means(stop=job.stop, on_cell=on_cell, fork_server=self._fork_server, confirm=confirm)
         try:
-            return carry_out(order.work, self.settings, means)
+            return self._carry_out(order.work, self.settings, means)
         except RunStopped as error:  # before it started
             return Result(error=error)
 
     def _wait_for_inputs(self, order: Order, stop: StopSignal) -> None:
         """Wait until the files of the order are those of the daemon; raise RefusedError if they stay different."""
-        upstream = [self.settings.notebooks_dir / name for name in order.work.upstream.values()]
+        upstream = [self.settings.notebooks_dir / name for name in order.work.needed_files]
         deadline = time.monotonic() + INPUTS_PATIENCE
         while late := next(_late(order, upstream), None):
             if time.monotonic() > deadline:

@@ -1,6 +1,7 @@
 """How much memory a kernel uses, with all processes that it has started."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,16 +54,27 @@ class KernelMemory:
 
 def _below(process: psutil.Process) -> Iterator[psutil.Process]:
     """Yield all processes that `process` has started, from Linux's own lists: psutil looks at each on the machine."""
+    for child in _children(process):
+        yield child
+        yield from _below(child)
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
     try:
         lists = list(Path(f"/proc/{process.pid}/task").glob("*/children"))
         if not lists:
-            yield from process.children(recursive=True)
-        for pid in " ".join(each.read_text(encoding="ascii") for each in lists).split():
-            child = psutil.Process(int(pid))
-            yield child
-            yield from _below(child)
+            return list(process.children())
+        pids = [pid for each in lists for pid in each.read_text(encoding="ascii").split()]
     except (psutil.NoSuchProcess, OSError):
-        return  # it has ended
+        return []  # it has ended
+    return [child for pid in pids for child in _running(int(pid))]
+
+
+def _running(pid: int) -> list[psutil.Process]:
+    """Return the process with an ID, if it has not ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [psutil.Process(pid)]
+    return []
 
 
 def _memory_of(process: psutil.Process) -> int:

@@ -28,6 +28,7 @@ from autoflow.system.log import Outage, logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.utils import thumbnail_path
 from autoflow.workflows.execution import Execution
+from autoflow.workflows.resume import Continuation
 from autoflow.workflows.shown_runs import ShownRun
 
 RECORD_RETRY_SECONDS = 2.0
@@ -59,6 +60,7 @@ class ActiveRun:
     cancel: StopSignal
     watched: Watched
     inputs_dir: Path
+    continuation: Continuation
     stop: StopSignal = field(init=False)
     outcome: Outcome = field(default_factory=Outcome)
     was_cancelled: bool = False
@@ -163,6 +165,7 @@ class ActiveRun:
     def _record(self, end: End) -> None:
         """Record the end as soon as the run store responds, so that no work is lost; give up if AutoFlow stops."""
         self._record_sources()
+        self.outcome.taken_over.update(self.continuation.taken_over)
         if end.state.is_skip:
             for report in self.outcome.drop_reports():
                 _delete(report)

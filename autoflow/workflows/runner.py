@@ -21,6 +21,7 @@ from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
 from autoflow.workflows.execution import Display, Execution, Progress
 from autoflow.workflows.pools import InPools, Pools
+from autoflow.workflows.resume import Continuation, Continued
 from autoflow.workflows.room import Room
 from autoflow.workflows.shown_runs import ShownRuns
 
@@ -184,6 +185,7 @@ class WorkflowRunner:
                 cancel=cancel,
                 watched=watched,
                 inputs_dir=self.settings.inputs_dir,
+                continuation=Continuation.of(run, claim, self.settings, self.store),
             )
             with (
                 live_folder(self.settings.outputs_dir, claim.id, len(run.workflow.notebooks)) as live,
@@ -205,7 +207,7 @@ class WorkflowRunner:
             outcome=active.outcome,
             stop=active.stop,
             display=display,
-            place=InPools(slot.place(active.claim, lose), self.pools),
+            place=Continued(InPools(slot.place(active.claim, lose), self.pools), active.continuation),
         )
         execution.start()
         self.shown_runs.add(active.shown(execution))

@@ -1,22 +1,27 @@
 """Runs on a cluster of real processes."""
 
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.notebooks.live_files import RunProgress, progress_of_run
 from autoflow.runs.records import RunState
-from autoflow.specs import NotebookSpec, ReportFormat
+from autoflow.specs import NotebookSpec, OutputSpec, ReportFormat
 from tests.cluster.conftest import ROOT, Farm, daemon_of, meanwhile, run_of
-from tests.conftest import TOKEN_OF_NO_USE
+from tests.conftest import TOKEN_OF_NO_USE, write_notebook
 from tests.waiting import LONG, wait_for
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
+
+MB = 1024 * 1024
 
 SAYS_WHERE = "import os, pathlib; pathlib.Path({name!r}).write_text(str(os.getpid()))"
 WAITS = f"{SAYS_WHERE}\nimport time\nwhile not pathlib.Path({{go!r}}).exists(): time.sleep(0.05)"
@@ -106,6 +111,44 @@ def test_checks_and_skips_come_back(farm: Farm) -> None:
     assert str(failed.failure) == "notebook 'n0', cell 1 (In [1]: import autoflow): CheckFailed: bad"
     assert failed.outputs["n0"]["reports"] == []
     assert skipped.skipped == "nobody moved"
+
+
+TAKES_TOO_MUCH = """
+import subprocess, sys, time
+own = "import os, time; open('taker', 'w').write(str(os.getpid())); taken = b'x' * 600_000_000; time.sleep(600)"
+child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {own!r}])"
+subprocess.Popen([sys.executable, "-c", child], start_new_session=True)
+time.sleep(600)
+"""
+"""A grandchild of the notebook, in a session of its own, takes 600 MB."""
+
+
+def test_notebook_that_takes_too_much_memory_ends_and_those_beside_it_do_not(farm: Farm) -> None:
+    too_large = NotebookSpec(label="large", path=farm.notebook("1", TAKES_TOO_MUCH), memory=300 * MB)
+    run, others = run_of(too_large), [Waiting(farm), Waiting(farm)]
+    with daemon_of(farm, workers=2) as daemon:
+        with (
+            meanwhile(daemon, run_of(others[0].path)) as states,
+            meanwhile(daemon, run_of(others[1].path)) as more_states,
+        ):
+            # One on each worker, so that the large one has a neighbour.
+            workers = {worker_of(other.wait()) for other in others}
+            state = daemon.run(run)
+            for other in others:
+                other.go()
+        record = daemon.last(run)
+        after = run_of(farm.notebook("1"))
+        assert daemon.run(after) is RunState.SUCCEEDED
+
+    assert (state, states, more_states) == (RunState.FAILED, [RunState.SUCCEEDED], [RunState.SUCCEEDED])
+    assert len(workers) == 2
+    assert all(is_alive(pid) for pid in workers)
+    assert re.search(r"cell 2 .*: OutOfMemory: out of memory \(\d+ MB of 300 MB\)", str(record.error))
+    executed = ExecutedNotebook.read(Path(record.outputs["large"]["notebook"]))
+    assert executed
+    assert executed.peak_memory
+    assert executed.peak_memory > 300 * MB
+    assert not is_alive(int((farm.inputs / "taker").read_text(encoding="ascii")))
 
 
 def test_progress_timeout_and_cancellation_work_as_on_one_machine(farm: Farm) -> None:
@@ -230,6 +273,24 @@ def test_late_inputs_and_a_worker_that_is_not_fit_cost_no_attempt(bare_farm: Far
     assert "is the inputs folder mounted?" in left_out.refused
 
 
+def test_connection_that_cannot_be_closed_counts_as_closed_and_is_made_again(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(timeout: float) -> None:
+        raise ValueError(f"IOStream is not idle, also after {timeout:g} s")
+
+    with daemon_of(farm, workers=2) as daemon:
+        client = daemon.cluster.client()
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "close", fail)
+            daemon.cluster.disconnect()
+        # Otherwise, the orders that it has sent would be waited for forever.
+        assert client.status == "closed"
+        wait_for(lambda: daemon.cluster.is_connected)
+        client.status = "running"
+        client.close()
+
+
 def test_worker_does_not_import_prefect() -> None:
     program = "import sys, autoflow.cli.worker; sys.exit('prefect' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
@@ -246,3 +307,43 @@ def test_output_of_a_notebook_on_a_worker_can_be_read_while_it_runs(farm: Farm) 
             wait_for(lambda: progress_of_run(farm.outputs, run_id) == at_work)
             (farm.inputs / "go").touch()
         assert states == [RunState.SUCCEEDED]
+
+
+def test_notebooks_are_taken_over_on_workers_with_the_folder_of_the_run(farm: Farm) -> None:
+    """The worker copies what was executed, makes the report anew, and finds the files in the folder of the run."""
+    log, broken = farm.folder / "resumed", farm.folder / "broken"
+    note = f"with open({str(log)!r}, 'a') as log: print('first', file=log)"
+    folders = "run_dir = ''\nshared_dir = ''"
+    first = write_notebook(
+        farm.inputs / "resumed.ipynb",
+        note,
+        "import pathlib\npathlib.Path(run_dir, 'x').write_text('1')\npathlib.Path(shared_dir, 'y').write_text('2')",
+        "import autoflow\nautoflow.check('few', False, severity='warning')",
+        parameters=folders,
+    )
+    second = write_notebook(
+        farm.inputs / "resuming.ipynb",
+        f"import pathlib\nassert not pathlib.Path({str(broken)!r}).exists()",
+        "pathlib.Path(run_dir, 'x').read_text() + pathlib.Path(shared_dir, 'y').read_text()",
+        parameters=f"{folders}\npath = ''",
+    )
+    names = {"run_dir": "run_dir", "shared_dir": "shared_dir"}
+    output = OutputSpec(formats=(ReportFormat.HTML,))
+    run = run_of(
+        NotebookSpec(label="first", path=first, parameters=names, output=output),
+        NotebookSpec(label="second", path=second, parameters={**names, "path": "first"}),
+    )
+    broken.touch()
+    with daemon_of(farm, workers=2) as daemon:
+        assert daemon.run(run) is RunState.FAILED
+        failed = daemon.last(run)
+        broken.unlink()
+        assert daemon.run(replace(run, resume=True)) is RunState.SUCCEEDED
+        record = daemon.last(run)
+    assert log.read_text().split() == ["first"]
+    assert record.taken_over == {"first": failed.id}
+    assert record.warnings_count == 1
+    (report,) = record.outputs["first"]["reports"]
+    assert Path(report).is_file()
+    assert record.run_dir == failed.run_dir
+    assert (farm.outputs / str(record.run_dir) / "x").is_file()
