@@ -273,6 +273,24 @@ def test_late_inputs_and_a_worker_that_is_not_fit_cost_no_attempt(bare_farm: Far
     assert "is the inputs folder mounted?" in left_out.refused
 
 
+def test_connection_that_cannot_be_closed_counts_as_closed_and_is_made_again(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(timeout: float) -> None:
+        raise ValueError(f"IOStream is not idle, also after {timeout:g} s")
+
+    with daemon_of(farm, workers=2) as daemon:
+        client = daemon.cluster.client()
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "close", fail)
+            daemon.cluster.disconnect()
+        # Otherwise, the orders that it has sent would be waited for forever.
+        assert client.status == "closed"
+        wait_for(lambda: daemon.cluster.is_connected)
+        client.status = "running"
+        client.close()
+
+
 def test_worker_does_not_import_prefect() -> None:
     program = "import sys, autoflow.cli.worker; sys.exit('prefect' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)

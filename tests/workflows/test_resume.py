@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -131,12 +130,6 @@ def edited(path: Path) -> None:
     path.write_text(json.dumps(notebook))
 
 
-def pruned(chain: Chain, _: RunRecord) -> None:
-    with open_run_store(chain.settings) as store:
-        for run in old_runs(store, chain.settings, utc_now() + DAY):
-            delete_files(run, store)
-
-
 CHANGES: Mapping[str, tuple[Callable[[Chain, RunRecord], object], list[str]]] = {
     "nothing": (lambda _chain, _run: None, ["third"]),
     "first notebook": (lambda chain, _: edited(chain.deployed.inputs / "first.ipynb"), ALL),
@@ -154,11 +147,6 @@ CHANGES: Mapping[str, tuple[Callable[[Chain, RunRecord], object], list[str]]] = 
         lambda chain, run: (chain.deployed.outputs / str(run.run_dir) / "table.txt").write_text("7"),
         ALL,
     ),
-    "folder of the run gone": (
-        lambda chain, run: shutil.rmtree(chain.deployed.outputs / str(run.run_dir)),
-        ALL,
-    ),
-    "outputs pruned": (pruned, ALL),
 }
 
 
