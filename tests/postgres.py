@@ -50,6 +50,8 @@ class Postgres:
         """Call pg_ctl, for instance to `stop` or `start` the server."""
         log = self.folder / "log"
         options = f"-p {self.port} -k {self.folder} -c listen_addresses={self._addresses} -c fsync=off"
+        # For benchmarks with hundreds of workers.
+        options += " -c max_connections=400"
         command = [
             str(_postgres_program("pg_ctl")),
             "-D",

@@ -36,6 +36,9 @@ ANSWER_SECONDS = 5.0
 WAIT_SECONDS = 1.0
 """How often an order that waits for a slot or for its answer looks around, in seconds."""
 
+FETCH_SECONDS = 60.0
+"""How long an answer may take from its worker to here, in seconds: many can arrive at once, and the claim is kept."""
+
 STOP_PATIENCE = 8.0
 """How long a worker may take to stop an order, in seconds."""
 
@@ -378,7 +381,7 @@ class _Sent:
         with stop.calling(self._woken.set):
             self._wait(stop)
         try:
-            text = self._future.result(timeout=ANSWER_SECONDS)
+            text = self._future.result(timeout=FETCH_SECONDS)
         except Exception as error:
             # Whatever Dask raises: nobody knows what the worker does.
             self._cluster.roster.drop(self._address)

@@ -14,7 +14,7 @@ from autoflow.cluster.fitness import Fitness, own_problem
 from autoflow.cluster.lease import Lease
 from autoflow.cluster.orders import Answer, Order, Verdict, version_of
 from autoflow.cluster.versions import code_version
-from autoflow.cluster.work import Result, carry_out
+from autoflow.cluster.work import Result, Work, carry_out
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, RunStopped, RunStoreError, UnexpectedError
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.claim_ages import ClaimAges
@@ -75,11 +75,19 @@ class Desk:
     """Carries out orders on this machine, in the threads that call `perform`.
 
     It takes up to `settings.worker_slots` orders at a time, and none while it is draining or the machine is not fit.
-    Kernels start faster with a `fork_server`. Claims are read from `ages`.
+    Kernels start faster with a `fork_server`. Claims are read from `ages`. `carry_out` does the work of an order.
     """
 
-    def __init__(self, settings: Settings, ages: ClaimAges, fork_server: ForkServer | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ages: ClaimAges,
+        fork_server: ForkServer | None = None,
+        *,
+        carry_out: Callable[[Work, Settings, Means], Result] = carry_out,
+    ) -> None:
         self.settings = settings
+        self._carry_out = carry_out
         self.fitness = Fitness(partial(own_problem, settings, ages))
         self._ages = ages
         self._fork_server = fork_server
@@ -210,7 +218,7 @@ class Desk:
         on_cell = _progress(order, line)
         means = Means(stop=job.stop, on_cell=on_cell, fork_server=self._fork_server, confirm=confirm)
         try:
-            return carry_out(order.work, self.settings, means)
+            return self._carry_out(order.work, self.settings, means)
         except RunStopped as error:  # before it started
             return Result(error=error)
 

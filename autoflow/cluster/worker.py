@@ -20,6 +20,7 @@ from autoflow.cluster.fitness import CHECK_SECONDS
 from autoflow.cluster.options import log_with_autoflow, set_options
 from autoflow.cluster.security import security
 from autoflow.cluster.tasks import DESK
+from autoflow.errors import AutoflowError
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.claim_ages import ClaimAges
 from autoflow.settings import Settings
@@ -59,6 +60,7 @@ def run_worker(settings: Settings, shutdown: Shutdown) -> None:
 
     """
     encryption = security(settings)
+    _check_port(settings.worker_port)
     set_options(settings.heartbeat_timeout)
     log_with_autoflow()
     with ExitStack() as stack:
@@ -74,6 +76,18 @@ def run_worker(settings: Settings, shutdown: Shutdown) -> None:
         with _Connection(desk, folder, encryption, shutdown.close):
             shutdown.wait_until_closing()
             _finish(desk, shutdown, settings.shutdown_grace)
+
+
+def _check_port(port: int | None) -> None:
+    """Raise AutoflowError if a worker cannot listen on `port`: Dask would try for ever, and not say why."""
+    if port is None:
+        return
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", port))
+        except OSError as error:
+            raise AutoflowError(f"AUTOFLOW_WORKER_PORT: the worker cannot use port {port}: {error.strerror}") from error
 
 
 def _finish(desk: Desk, shutdown: Shutdown, grace: float) -> None:
@@ -139,7 +153,9 @@ class _Connection:
     async def _serve(self, ending: "asyncio.Task[Any]") -> None:
         """Register a Dask worker, and return when it has lost the scheduler, or this worker ends."""
         logger.info("connecting to the scheduler at %s", self._settings.dask_scheduler)
-        starting: asyncio.Task[Any] = asyncio.ensure_future(_started(self._worker()))
+        starting: asyncio.Task[Any] = asyncio.ensure_future(
+            _started(dask_worker(self._desk, self._folder, self._encryption))
+        )
         while not (starting.done() or ending.done()):
             await asyncio.wait([starting, ending], timeout=REGISTER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
@@ -164,19 +180,23 @@ class _Connection:
         elif not self._ending.is_set():
             logger.warning("lost the scheduler at %s; registering again", self._settings.dask_scheduler)
 
-    def _worker(self) -> distributed.Worker:
-        extensions: dict[str, Any] = {DESK: partial(_DeskOfWorker, self._desk)}
-        return distributed.Worker(
-            self._settings.dask_scheduler,
-            security=self._encryption,
-            nthreads=self._settings.worker_slots + SPARE_THREADS,
-            memory_limit=0,
-            local_directory=str(self._folder),
-            dashboard_address="127.0.0.1:0",
-            dashboard=False,
-            extensions=extensions,
-            metrics={"autoflow": lambda _: self._desk.state() | {"name": _name()}},
-        )
+
+def dask_worker(desk: Desk, folder: Path, encryption: distributed.Security | None) -> distributed.Worker:
+    """Return a Dask worker with a desk, which registers when it is awaited; Dask's own files go to `folder`."""
+    settings = desk.settings
+    extensions: dict[str, Any] = {DESK: partial(_DeskOfWorker, desk)}
+    return distributed.Worker(
+        settings.dask_scheduler,
+        security=encryption,
+        port=settings.worker_port or 0,
+        nthreads=settings.worker_slots + SPARE_THREADS,
+        memory_limit=0,
+        local_directory=str(folder),
+        dashboard_address="127.0.0.1:0",
+        dashboard=False,
+        extensions=extensions,
+        metrics={"autoflow": lambda _: desk.state() | {"name": _name()}},
+    )
 
 
 async def _started(worker: distributed.Worker) -> distributed.Worker:

@@ -14,7 +14,8 @@ class ClaimAges:
     """
 
     def __init__(self, uri: str) -> None:
-        self._database = Database(uri)
+        # There may be hundreds of workers, and PostgreSQL has 100 connections by default.
+        self._database = Database(uri, kept=1)
 
     def close(self) -> None:
         """Close the connections to the database."""

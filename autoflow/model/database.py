@@ -15,14 +15,27 @@ from autoflow.utils import keep_sqlite_path
 SQLITE_BUSY_SECONDS = 30
 """How long a statement waits for another process that is writing to the same SQLite file."""
 
+MOST_CONNECTIONS = 15
+"""How many connections a process has to the database at a time."""
 
-def make_engine(uri: str) -> sa.Engine:
-    """Return an engine for `uri`, with the settings that its database needs."""
+MOST_KEPT = 5
+"""How many of them it keeps while it does not use them."""
+
+
+def make_engine(uri: str, *, kept: int = MOST_KEPT) -> sa.Engine:
+    """Return an engine for `uri`, with the settings that its database needs; it keeps up to `kept` idle connections."""
     try:
         url = sa.make_url(keep_sqlite_path(uri))
         if url.get_backend_name() in {"postgres", "postgresql"}:
             url = url.set(drivername="postgresql+psycopg")
-        engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=_connect_args(url))
+        engine = sa.create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=kept,
+            max_overflow=MOST_CONNECTIONS - kept,
+            hide_parameters=True,
+            connect_args=_connect_args(url),
+        )
     except (SQLAlchemyError, ImportError, ValueError) as error:
         raise RunStoreError(
             "AUTOFLOW_DB_URI cannot be used: AutoFlow needs an SQLite file or a PostgreSQL database, for "

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from autoflow.errors import RunStoreError, RunStoreGoneError
-from autoflow.model.database import make_engine, place_of, reason_of, sqlite_file
+from autoflow.model.database import MOST_KEPT, make_engine, place_of, reason_of, sqlite_file
 from autoflow.runs.records import utc_now
 
 
@@ -19,10 +19,11 @@ class Database:
 
     `place` is where it is, for messages, without user and password. `file` is that of SQLite, None for PostgreSQL. It
     has to stay the same one: each transaction raises RunStoreGoneError if it was deleted or replaced after the first.
+    Up to `kept` connections stay open while they are not used.
     """
 
-    def __init__(self, uri: str) -> None:
-        self._engine = make_engine(uri)
+    def __init__(self, uri: str, *, kept: int = MOST_KEPT) -> None:
+        self._engine = make_engine(uri, kept=kept)
         self.url = self._engine.url
         self.place = place_of(self.url)
         self.file = sqlite_file(self.url)

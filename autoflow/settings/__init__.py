@@ -214,6 +214,9 @@ class Settings(SchedulerSettings):
         "how many notebooks a worker of a cluster executes at the same time",
         default_factory=lambda: len(os.sched_getaffinity(0)),
     )
+    worker_port: Annotated[int, whole_number(highest=checks.HIGHEST_PORT)] | None = _named(
+        "AUTOFLOW_WORKER_PORT", "the port on which a worker of a cluster listens; without it, a free one", None
+    )
     forked_kernels: checks.Switch = _named(
         "AUTOFLOW_FORKED_KERNELS", "whether kernels are forked from a process that has preloaded modules", True
     )
