@@ -22,6 +22,7 @@ import nbformat
 from autoflow.orchestration.server_process import is_ready
 from benchmarks.daemon import ROOT, clean_environ, end_of, environment, running_daemon, write_inputs
 from benchmarks.goals import Goal, add_options, judge
+from benchmarks.notebooks import write_notebook
 from examples.flowapi import ExampleFlowApi
 
 HELP_GOAL = 0.3
@@ -34,6 +35,9 @@ CELL_GOAL = 2.0
 """Seconds from the start of ``autoflow run`` to the first cell."""
 
 FIRST_CELL = "import pathlib, time; pathlib.Path({file!r}).write_text(str(time.time()))"
+
+FIRST_CELL_GOAL = 2.0
+"""Seconds from the call of ``autoflow try`` to the output of the first cell."""
 
 LONGEST_HELP = 60.0
 LONGEST_START = 240.0
@@ -79,6 +83,31 @@ def print_help(seconds: dict[str, list[float]]) -> list[Goal]:
         median = statistics.median(values)
         print(f"  {name:30}{median:10.2f}{max(values):8.2f}{median / python:8.1f}{median - python:8.2f}", flush=True)
     return [Goal("autoflow --help: on top of Python's start", autoflow - python, HELP_GOAL, unit="s")]
+
+
+def seconds_to_first_cell(folder: Path) -> float:
+    """Return the seconds until `autoflow try` shows the output of a notebook's first cell, without settings."""
+    notebook = folder / "first.ipynb"
+    write_notebook(notebook, ["print('has run')"])
+    started = time.perf_counter()
+    command = [sys.executable, "-u", "-m", "autoflow", "try", str(notebook)]
+    environ = clean_environ() | {"TMPDIR": str(folder)}
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout  # it is a pipe
+        found = any(line.endswith("  has run\n") for line in process.stdout)
+        seconds = time.perf_counter() - started
+        process.communicate(timeout=LONGEST_HELP)
+    if not found:
+        sys.exit("'autoflow try' has not run the notebook")
+    return seconds
+
+
+def measure_first_cells(rounds: int, folder: Path) -> list[Goal]:
+    """Print how long `autoflow try` takes to its first cell, and return the goal."""
+    seconds = [seconds_to_first_cell(folder) for _ in range(rounds)]
+    median = statistics.median(seconds)
+    print(f"  {'autoflow try, first cell':30}{median:10.2f}{max(seconds):8.2f}")
+    return [Goal("autoflow try: first cell", median, FIRST_CELL_GOAL, unit="s")]
 
 
 def prepare(folder: Path) -> None:
@@ -179,6 +208,7 @@ def main() -> int:
     options = parser.parse_args()
     goals = print_help(measure_help(options.rounds))
     with tempfile.TemporaryDirectory() as folder:
+        goals += measure_first_cells(options.rounds, Path(folder))
         goals += print_starts(measure_starts(options.rounds, Path(folder)))
         goals += print_runs(measure_runs(options.rounds, Path(folder, "run")))
     return judge(goals, check=options.check, figures=options.figures)

@@ -1,6 +1,7 @@
 """The notebook and workflows.yml of the tutorial and of README work as described."""
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -57,3 +58,50 @@ def test_tutorials_workflow_makes_a_report_and_fails_for_a_unit_that_its_token_f
     assert main([*request, "-p", "unit=admin3"], environ) == 1
     (failed,) = set(follower.executed()) - {executed}
     assert "User claims verification failed" in failed.read_text(encoding="utf-8")
+
+
+def commands(section: str) -> list[list[str]]:
+    """Return AutoFlow's commands in a section of the tutorial, as their arguments."""
+    text = TUTORIAL.split(f"\n## {section}", 1)[1].split("\n## ", 1)[0]
+    start = "python -m autoflow"
+    lines = [line for block in blocks("bash", text) for line in block.splitlines() if line.startswith(start)]
+    return [shlex.split(line)[3:] for line in lines]
+
+
+def test_tutorials_commands_lead_from_nothing_to_reports_and_to_the_second_edit(
+    follower: Deployed,
+    example_flowapi: ExampleFlowApi,
+    prefect_running: Mapping[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flowapi = {"FLOWAPI_URL": example_flowapi.url, "FLOWAPI_TOKEN": example_flowapi.token()}
+    environ = {**follower.environ, **prefect_running, **flowapi}
+    places = {"~/tutorial/inputs": str(follower.inputs), "~": str(tmp_path)}
+
+    def shown(command: list[str]) -> str:
+        for place, folder in places.items():
+            command = [word.replace(place, folder) for word in command]
+        capsys.readouterr()
+        assert main([word for word in command if word != "--watch"], environ) == 0, command
+        return capsys.readouterr().out
+
+    follower.write_workflows(blocks("yaml", TUTORIAL)[0])
+    (validate,) = commands("4.")
+    assert {line.split()[0] for line in shown(validate).splitlines()} == {"ok"}
+    plan, start = commands("5.")
+    assert "3 due" in shown(plan)
+    shown(start)
+    assert len(follower.reports()) == 3
+
+    tried, outdated, again, init, first = commands("8.")
+    assert "for 2016-01-12, the newest date that could run" in shown(tried)
+    notebook = follower.inputs / "moves.ipynb"
+    notebook.write_text(notebook.read_text(encoding="utf-8").replace("People who arrived", "Arrivals"), "utf-8")
+    assert "3 done dates outdated" in shown(outdated)
+    shown(again)
+    assert len(follower.reports()) == 6
+    assert "3 done dates outdated" not in shown(outdated)
+    made = shown(init)
+    assert f"try {tmp_path}/my-workflows/report.ipynb --with-upstream" in made
+    assert "report.pdf" in shown(first)

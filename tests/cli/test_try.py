@@ -319,3 +319,19 @@ def test_skip_ends_well_and_a_failed_check_does_not(cli: Cli, tmp_path: Path) ->
     assert "skipped: no data on Sundays; nothing was recorded" in cli.printed()
     fails = write_notebook(tmp_path / "fails.ipynb", "import autoflow", "autoflow.check('rows', False, message='none')")
     assert "rows: none" in cli.fails("try", str(fails))
+
+
+def test_folders_of_runs_are_in_the_scratch_folder(cli: Cli, scratch: Path) -> None:
+    cell = "import pathlib\nfor each in (run_dir, shared_dir): (pathlib.Path(each) / 'kept').touch()"
+    notebook = write_notebook(cli.deployed.inputs / "kept.ipynb", cell, parameters="run_dir = shared_dir = ''")
+    cli.deployed.write_workflows("""
+        workflows:
+          - name: keeps
+            notebooks: {n: {filename: kept.ipynb, parameters: {run_dir: run_dir, shared_dir: shared_dir}}}
+        available_dates_sensor: {schedule: null, workflows: [{workflow_name: keeps}]}
+    """)
+    assert cli("try", str(notebook)) == 0
+    (folder,) = scratch.iterdir()
+    assert {path.parent.parent for path in folder.rglob("kept")} == {folder}
+    assert len(list(folder.rglob("kept"))) == 2
+    assert not [path for path in cli.deployed.outputs.rglob("*") if path.is_file()]
