@@ -100,7 +100,7 @@ async def run_stand_ins(number: int, seconds: float) -> None:
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU seconds of each process, and transactions of PostgreSQL, since the start, as seen at `time`."""
+    """CPU seconds of each process, and transactions of PostgreSQL, until `time`."""
 
     cpu: Mapping[str, float]
     transactions: int
@@ -119,7 +119,8 @@ class Watch:
         """Return what all have used so far."""
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
             row = connection.execute(
-                "SELECT pg_backend_pid(), (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()),"
+                "SELECT pg_backend_pid(),"
+                " (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()),"
                 " (SELECT count(*) FROM pg_stat_activity WHERE usename IS NOT NULL)"
             ).fetchone()
             assert row
