@@ -202,7 +202,7 @@ class _Events:
             self._runs.labels(*entry, ended.state).inc()
             if ended.state in COUNTED_STATES:
                 self._run_seconds.labels(*entry, ended.state).observe(ended.seconds)
-            for label, seconds in ended.outcome.seconds.items():
+            for label, seconds in ended.outcome.executed_seconds.items():
                 error = ended.outcome.errors.get(label)
                 if not isinstance(error, RunStopped) and (entry[0], label) in self._notebooks:
                     state = _state_of_notebook(error)

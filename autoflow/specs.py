@@ -28,7 +28,14 @@ SENSOR_PARAMETERS = frozenset({"reference_date", "date_ranges"})
 RESERVED_NAMES = SENSOR_PARAMETERS | {"flowapi_url"}
 """Names of automatic parameters, which no label and no parameter of a workflow may have."""
 
-OVERRIDABLE_NAMES = frozenset({"missing_dates"})
+FOLDER_NAMES = frozenset({"run_dir", "shared_dir"})
+"""Names of automatic parameters that are folders for the files of notebooks."""
+
+RUN_DIRS = "run_dirs"
+SHARED_DIRS = "shared_dirs"
+"""The folders in the outputs folder that have the folders of runs, and those of entries."""
+
+OVERRIDABLE_NAMES = frozenset({"missing_dates"}) | FOLDER_NAMES
 """Names of automatic parameters that give way to a label, or to a parameter of the workflow, with the same name."""
 
 NO_TIMEOUT = math.inf
@@ -189,8 +196,9 @@ class TriggerSpec:
     `requires_all_of`, if each of these types has it.
 
     What follows: a failed run is retried after `retry_delay` seconds, which doubles with each failure, until there have
-    been `max_attempts` attempts. `on_change` is what happens when a day that a run has used arrives or changes later.
-    `notify` says who gets messages, also if a date is not done by its `deadline`.
+    been `max_attempts` attempts; with `resume`, it takes over notebooks that have not changed. `on_change` is what
+    happens when a day that a run has used arrives or changes later. `notify` says who gets messages, also if a date is
+    not done by its `deadline`.
 
     `label` distinguishes the entry from others of its workflow; `title` and `description` are for readers.
     """
@@ -210,6 +218,7 @@ class TriggerSpec:
     notify: NotifySpec = NotifySpec()
     retry_delay: float = 60.0
     max_attempts: int = 5
+    resume: bool = False
     label: str | None = None
     title: str | None = None
     description: str | None = None

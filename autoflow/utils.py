@@ -212,6 +212,12 @@ def name_part(name: str) -> str:
     return f"{clean}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".lstrip("-")
 
 
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, as hexadecimal digits; raise OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def thumbnail_path(report: Path) -> Path:
     """Return the path of the picture of a PDF report's first page, which may not exist."""
     return report.parent / THUMBNAILS_FOLDER / f"{report.stem}.png"

@@ -22,7 +22,7 @@ import nbformat
 from autoflow.model.opening import open_run_store
 from autoflow.runs.records import RunRecord, RunState
 from autoflow.settings import Settings
-from benchmarks.cluster_hosts import ClusterHosts, Part, can_use_namespaces, running_cluster
+from benchmarks.cluster_hosts import SCHEDULER, ClusterHosts, Part, can_use_namespaces, running_cluster
 from benchmarks.goals import Goal, add_options, judge
 from examples.flowapi import first_dates
 from examples.run import INPUTS, LOST_DAY
@@ -80,14 +80,14 @@ def write_inputs(inputs: Path, code: str) -> None:
 
 def run_all(cluster: ClusterHosts, environ: Mapping[str, str]) -> Measured:
     """Run a daemon until nothing is due; return its runs, or end the benchmark if one of them failed."""
-    daemon: Part = cluster.daemon(**environ)
+    daemon: Part = cluster.daemon(environ=environ)
     daemon.start()
     assert daemon.process
     try:
         daemon.process.wait(LONGEST)
     except subprocess.TimeoutExpired:
         sys.exit(f"the daemon took longer than {LONGEST:.0f} s; the end of its log:\n{daemon.text[-3000:]}")
-    with open_run_store(Settings.read({**cluster.daemon_environ("hub"), **NO_CLUSTER})) as store:
+    with open_run_store(Settings.read({**cluster.daemon_environ(SCHEDULER), **NO_CLUSTER})) as store:
         runs = store.runs()
     if daemon.process.returncode or not runs or any(run.state is not RunState.SUCCEEDED for run in runs):
         sys.exit(f"not all runs succeeded; the end of the daemon's log:\n{daemon.text[-3000:]}")

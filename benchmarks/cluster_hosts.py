@@ -23,6 +23,7 @@ from autoflow.orchestration.prefect_api import free_port
 from autoflow.settings import Settings
 from benchmarks.daemon import ROOT, STOP_SECONDS, clean_environ
 from examples.flowapi import ExampleFlowApi
+from tests.lives import HOST
 from tests.postgres import WORKERS_PASSWORD, make_role, running_postgres
 from tests.proxies import Proxy
 from tests.waiting import wait_for
@@ -41,6 +42,10 @@ class Network(Protocol):
     @property
     def listens_on(self) -> str:
         """The address for the database and FlowAPI to listen on."""
+
+    @property
+    def what(self) -> str:
+        """What each host has, in words."""
 
     def add(self, host: str) -> None:
         """Add a host."""
@@ -71,6 +76,7 @@ class Namespaces:
     """
 
     listens_on = HUB
+    what = "a network namespace"
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -163,6 +169,7 @@ class Loopback:
     """Hosts that share loopback: each has proxies before the services."""
 
     listens_on = "127.0.0.1"
+    what = "proxies on loopback"
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -278,13 +285,12 @@ class Part:
 
 @dataclass(frozen=True)
 class ClusterHosts:
-    """A database, a scheduler, which runs, and the workers, which run as well. Daemons are added."""
+    """A cluster that runs: a scheduler and workers, to which daemons can be added. Its database is at `uri`."""
 
     network: Network
     folder: Path
     environ: Mapping[str, str]
-    database: str
-    conninfo: str
+    uri: str
     scheduler: Part
     workers: Sequence[Part]
     stack: ExitStack = field(repr=False)
@@ -301,20 +307,30 @@ class ClusterHosts:
 
     def daemon_environ(self, host: str) -> Mapping[str, str]:
         """Return the environment of a daemon on a host."""
-        own = {"AUTOFLOW_DB_URI": f"postgresql://autoflow:autoflow@{self._reach(DATABASE, host)}/{self.database}"}
-        if host != "hub":
-            own |= {"PREFECT_HOME": str(self.folder / f"prefect-{host}")}
+        database = self.uri.rpartition("/")[2]
+        own = {
+            "AUTOFLOW_DB_URI": f"postgresql://autoflow:autoflow@{self.network.reach(DATABASE, host=host)}/{database}",
+            "PREFECT_HOME": str(self.folder / f"prefect-{host}"),
+            "PREFECT_SERVER_API_PORT": str(free_port()),
+        }
         return _environ_of(self.network, self.folder, host, "daemon", self.environ) | own
 
-    def _reach(self, service: str, host: str) -> str:
-        return self.network.reach(service, host=host)
+    def daemon(
+        self, number: int = 0, *, flowapi: ExampleFlowApi | None = None, environ: Mapping[str, str] | None = None
+    ) -> Part:
+        """Return a daemon on a new host, which does not run yet, and is ended at the end of the block.
 
-    def daemon(self, number: int = 0, /, **environ: str) -> Part:
-        """Return a daemon on a new host, which does not run yet, and is ended at the end of the block."""
+        `environ` has variables that only it gets. If it has a `flowapi` of its own, that listens on the address of the
+        network.
+        """
         host = f"daemon{number}"
         self.network.add(host)
-        environ = {**self.daemon_environ(host), "PREFECT_SERVER_API_PORT": str(free_port()), **environ}
-        part = _part(self.network, host, [], environ, self.folder)
+        own = {**self.daemon_environ(host), **(environ or {})}
+        if flowapi:
+            self.network.serve(FLOWAPI, int(flowapi.url.rpartition(":")[2]))
+            own["FLOWAPI_URL"] = f"http://{self.network.reach(FLOWAPI, host=host)}"
+            own["FLOWAPI_TOKEN"] = flowapi.token()
+        part = _part(self.network, host, [], own, self.folder)
         self.stack.callback(part.end)
         return part
 
@@ -327,6 +343,7 @@ def _environ_of(network: Network, folder: Path, host: str, role: str, environ: M
         "AUTOFLOW_DASK_SCHEDULER": f"tls://{network.reach(SCHEDULER, host=host)}",
         "AUTOFLOW_DASK_CA": str(certificates / "ca.pem"),
         "AUTOFLOW_DASK_CERT": str(certificates / f"{role}.pem"),
+        HOST: host,
         "FLOWAPI_URL": f"http://{network.reach(FLOWAPI, host=host)}" if network.has(FLOWAPI) else "http://127.0.0.1:9",
         "FLOWAPI_TOKEN": "none",
         **environ,
@@ -378,9 +395,7 @@ def running_cluster(
         assert made.returncode == 0, made.stderr
         database = uri.rpartition("/")[2]
         parts = [_part_of(network, folder, host, database, environ) for host in hosts]
-        cluster = ClusterHosts(
-            network, folder, environ, database, postgres.conninfo(database), parts[0], parts[1:], stack
-        )
+        cluster = ClusterHosts(network, folder, environ, uri, parts[0], parts[1:], stack)
         for part, ready in zip(parts, ["is ready", *(["registered as"] * workers)], strict=True):
             stack.callback(part.end)
             start(part, ready)

@@ -110,7 +110,7 @@ Asciidoctor::Table::Cell.prepend (Module.new do
   def text
     shown = super
     return shown unless shown.is_a? String
-    shown = Devanagari.seen shown
+    shown = Devanagari.seen (Referenced.replaced shown)
     (RightToLeft.any? shown) ? (RightToLeft.seen_from_left shown) : shown
   end
 end)
@@ -230,7 +230,7 @@ class ReportConverter < (Asciidoctor::Converter.for 'pdf')
   attr_reader :continued
 
   def typeset_text string, line_metrics, opts = {}
-    string = Devanagari.seen string
+    string = Devanagari.seen (Referenced.replaced string)
     return super string, line_metrics, opts unless RightToLeft.any? string
     return super (RightToLeft.seen_from_left string), line_metrics, opts unless RightToLeft.paragraph? string
     align = opts[:align] == :center ? :center : :right

@@ -20,13 +20,6 @@ Prawn::Text::Formatted::LineWrap.prepend (Module.new do
   end
 end)
 
-# Text that the document's font surely contains: skip the search for a fallback font, character by character.
-Prawn::Text::Formatted::Box.prepend (Module.new do
-  def analyze_glyphs_for_fallback_font_support fragment
-    /\A[\u0020-\u007e\u00a1-\u00ac\u00ae-\u017f\n]*\z/.match?(fragment[:text]) ? [fragment] : super
-  end
-end)
-
 # A table cell with one line of plain text: draw it directly, without the layout of paragraphs.
 Prawn::Table::Cell::Text.prepend (Module.new do
   plain = /\A(?=.*[^ ])[\u0020-\u0025\u0027-\u003b\u003d-\u007e\u00a1-\u00ac\u00ae-\u017f]+\z/
@@ -65,3 +58,81 @@ Prawn::Fonts::TTF.prepend (Module.new do
   read = {}
   define_method(:read_ttf_file) { @name.is_a?(String) ? (read[@name] ||= super()) : super() }
 end)
+
+# A PNG with 8 bits for red, green and blue, as are those of figures: its compressed pixels are what a PDF contains, so
+# copy them. Prawn would decompress them, and compress them again.
+class PlainPNG < Prawn::Images::Image
+  HEADER = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR".b.freeze
+  PLAIN = [8, 2, 0, 0, 0].freeze # bits, RGB, the usual compression and filters, not interlaced
+
+  attr_reader :width, :height
+  attr_accessor :scaled_width, :scaled_height
+
+  class << self
+    def can_render? content
+      (content.start_with? HEADER) && content[24, 5].unpack('C5') == PLAIN && !(chunks content)['tRNS']
+    rescue ArgumentError
+      false
+    end
+
+    # The content of the chunks of each type; ArgumentError, if one of them is damaged, or the last is missing.
+    def chunks content
+      found, place = {}, 8
+      until found.key? 'IEND'
+        size, type = content[place, 8]&.unpack 'Na4'
+        chunk, sum = content[place + 4, size.to_i + 8]&.unpack "a#{size.to_i + 4}N"
+        raise ArgumentError unless sum && sum == (Zlib.crc32 chunk)
+        (found[type] ||= []) << chunk[4..-1]
+        place += size + 12
+      end
+      found
+    end
+  end
+
+  def initialize content
+    super()
+    @width, @height = content[16, 8].unpack 'NN'
+    @pixels = (self.class.chunks content)['IDAT'].to_a.join
+  end
+
+  def build_pdf_object document
+    decoding = { Predictor: 15, Colors: 3, BitsPerComponent: 8, Columns: width }
+    object = document.ref! Type: :XObject, Subtype: :Image, Width: width, Height: height, BitsPerComponent: 8,
+      ColorSpace: :DeviceRGB, Filter: :FlateDecode, DecodeParms: decoding
+    object.tap { object << @pixels }
+  end
+end
+Prawn.image_handler.register! PlainPNG
+
+# The code of each character in a font: TTFunk encodes the character again wherever it is drawn.
+TTFunk::Subset::CodePage.prepend (Module.new do
+  def from_unicode character
+    @codes ||= {}
+    @codes.fetch(character) { @codes[character] = super }
+  end
+end)
+
+# Names in the PDF, of fonts and colors above all: escape each once.
+PDF::Core.singleton_class.prepend (Module.new do
+  names = {}
+  define_method :pdf_object do |object, in_content_stream = false|
+    object.is_a?(Symbol) ? (names[object] ||= super(object).freeze) : super(object, in_content_stream)
+  end
+end)
+
+# Colors: Prawn converts them for each piece of text and each line.
+Prawn::Graphics::Color.prepend (Module.new do
+  shown = {}
+  define_method(:color_to_s) {|color| shown[color] ||= super(color) }
+  private :color_to_s
+end)
+
+# References to characters that have no meaning in formatted text: without them, most text has no need of its parser.
+module Referenced
+  CHARACTERS = (33..126).to_h {|code| ["&##{code};", [code].pack('U')] }.reject {|_, each| '&<>"'.include? each }.freeze
+  REFERENCE = /&#\d+;/.freeze
+
+  def self.replaced text
+    (text.include? '&#') ? text.gsub(REFERENCE) {|reference| CHARACTERS[reference] || reference } : text
+  end
+end

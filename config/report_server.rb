@@ -16,7 +16,31 @@ require 'socket'
 module ReportServer
   module_function
 
+  SAMPLE = <<~ADOC
+    = Title
+
+    == Section
+
+    Text, *bold*, `code`, https://www.example.org[a link] and a &#38;.
+
+    * item
+
+    [cols="<19,>50",width=56%,text-size=8.5,options="header",head-rows=1,continued="",grid=rows,frame=ends]
+    |===
+    <|
+    >|column
+
+    <h|row
+    >|1
+    |===
+
+    ....
+    printed
+    ....
+  ADOC
+
   def run owner
+    warm_up
     GC.start
     forks = []
     while (request = received owner)
@@ -28,6 +52,17 @@ module ReportServer
       request.close
     end
     forks.select(&:alive?).each { |fork| kill fork.pid } # AutoFlow has ended, perhaps by a SIGKILL
+  end
+
+  # Make a small report, so that the forks find the fonts read. REPORT_FONTS is the "font" part of its theme.
+  def warm_up
+    loader = Asciidoctor::PDF::ThemeLoader
+    theme = loader.load_file (File.join __dir__, 'report-theme.yml'), (OpenStruct.new base_font_size: 12), __dir__
+    theme = loader.new.load({ 'font' => (JSON.parse ENV['REPORT_FONTS']) }, theme)
+    theme.__dir__ = __dir__
+    (Asciidoctor.load SAMPLE, backend: 'pdf', safe: :secure, pdf_theme: theme).convert.render
+  rescue StandardError => e
+    warn "not warmed up: #{e.class}: #{e.message}" # reports only take longer
   end
 
   def kill pid

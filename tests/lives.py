@@ -15,8 +15,8 @@ LIVES = """
 import os, pathlib, signal, time, uuid
 attempt = uuid.uuid4().hex
 def note(word):
-    line = f"{{{run}}} {{attempt}} {{os.environ.get({host!r}, '?')}} {{os.getpid()}} {{time.time():.4f}} {{word}}\\n"
-    with open({log!r}, "ab", buffering=0) as file:
+    line = f"{{attempt}} {{os.environ.get({host!r}, '?')}} {{os.getpid()}} {{time.time():.4f}} {{word}}\\n"
+    with open(os.path.join({log!r}, {run}), "ab", buffering=0) as file:
         file.write(line.encode())
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 note("begins")
@@ -36,7 +36,10 @@ _STAMP = re.compile(r"__(\d{8}T\d{6}\.\d{3})Z")
 
 
 def code_of_life(log: Path, *, run: str, goes_on: str) -> str:
-    """Return the code of a notebook that writes to `log` while it lives; `run` and `goes_on` are Python expressions."""
+    """Return the code of a notebook that writes to the folder `log`, which exists, while it lives.
+
+    `run`, the name of its file, and `goes_on` are Python expressions.
+    """
     return LIVES.format(log=str(log), run=run, goes_on=goes_on, host=HOST)
 
 
@@ -53,18 +56,18 @@ class Life:
     is_whole: bool
 
 
-def read_lives(log: Path) -> dict[str, list[Life]]:
-    """Return the attempts at each run, by their begin."""
-    lines: dict[tuple[str, str], list[list[str]]] = defaultdict(list)
-    for line in log.read_text().splitlines() if log.exists() else ():
-        run, attempt, *rest = line.split()
-        lines[run, attempt].append(rest)
-    lives: dict[str, list[Life]] = defaultdict(list)
-    for (run, attempt), rows in lines.items():
+def read_lives(file: Path) -> list[Life]:
+    """Return the attempts at the run with this file in the log, by their begin."""
+    lines: dict[str, list[list[str]]] = defaultdict(list)
+    for line in file.read_text().splitlines() if file.exists() else ():
+        attempt, *rest = line.split()
+        lines[attempt].append(rest)
+    lives = []
+    for attempt, rows in lines.items():
         times = [float(moment) for _, _, moment, _ in rows]
         is_whole = any(word == "ends" for *_, word in rows)
-        lives[run].append(Life(run, attempt, rows[0][0], int(rows[0][1]), min(times), max(times), is_whole))
-    return {run: sorted(found, key=lambda life: life.begins) for run, found in lives.items()}
+        lives.append(Life(file.name, attempt, rows[0][0], int(rows[0][1]), min(times), max(times), is_whole))
+    return sorted(lives, key=lambda life: life.begins)
 
 
 def overlaps(lives: Iterable[Life]) -> list[str]:
@@ -98,8 +101,12 @@ def visible_files(outputs: Path, beginning: str) -> list[Path]:
 
 
 def complaints(log: Path, outputs: Path) -> list[str]:
-    """Return all that is against the strict rule: overlaps, and late files. The log names runs by workflow."""
+    """Return all that is against the strict rule: overlaps, and late files.
+
+    The log names runs as their outputs begin.
+    """
     found = []
-    for run, lives in read_lives(log).items():
-        found += overlaps(lives) + late_files(lives, visible_files(outputs, f"{run}__"))
+    for file in sorted(log.iterdir()):
+        lives = read_lives(file)
+        found += overlaps(lives) + late_files(lives, visible_files(outputs, f"{file.name}__"))
     return found

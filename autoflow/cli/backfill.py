@@ -20,11 +20,12 @@ from autoflow.flowapi import FlowApi
 from autoflow.model.clocks import settle_times
 from autoflow.model.store import RunStore
 from autoflow.parser import read_workflows
-from autoflow.runs.backfill import LeftOutDate, Reprocess, WantedDate, left_out, triggers_of, wanted_dates
+from autoflow.runs.backfill import LeftOutDate, Reprocess, WantedDate, held_dates, left_out, triggers_of, wanted_dates
 from autoflow.runs.naming import entry_name, entry_names
 from autoflow.runs.plan import TriggerPlan, make_plan
 from autoflow.runs.records import RunKey, WorkflowKey, utc_now
 from autoflow.runs.requests import requested_run
+from autoflow.runs.run import WorkflowRun
 from autoflow.runs.statuses import in_ranges
 from autoflow.specs import TriggerSpec, WorkflowsFile
 
@@ -105,7 +106,8 @@ def backfill(  # noqa: PLR0913 - an argument for each option
     """Run WORKFLOW for a range of dates, as many at a time as the settings allow.
 
     After an interruption, the same command continues with the dates that are left. Dates that are running elsewhere
-    are left out. The range may start before `earliest_date`, but all dates of the stencil must be available.
+    are left to the other process, unless it turns out to be gone. The range may start before `earliest_date`, but all
+    dates of the stencil must be available.
 
     With --reprocess outdated, the workflow and the range may be left out: all workflows, and all dates.
 
@@ -121,16 +123,20 @@ def backfill(  # noqa: PLR0913 - an argument for each option
         plans = _plans(file, store, workflow, availability)
         start, end = _within(plans, start, end)
         outdated = _outdated(store, plans, which)
-        wanted = wanted_dates(plans, start, end, reprocess=which, newest_first=newest_first, outdated=outdated)
+        held = [] if dry_run else held_dates(plans, start, end, reprocess=which, outdated=outdated)
+        wanted = wanted_dates(plans, start, end, reprocess=which, newest_first=newest_first, outdated=outdated) + held
         account = Account([each.trigger for each in plans], wanted, left_out(plans, wanted, first=start, last=end))
         if dry_run or not wanted:
             return _print_plan(wanted, account, as_json=as_json)
         runs = ForegroundRuns(session, store, again=which.is_again)
-        names = entry_names(file.sensor.triggers, with_every=False)
-        requested = [requested_run(each.trigger, each.date, availability, names=names) for each in wanted]
-        code = runs.carry_out(file, requested)
+        code = runs.carry_out(file, _requested(wanted, availability, file), held={each.key for each in held})
     _print_summary(runs.states, len(wanted), account, as_json=as_json, interrupted=code is ExitCode.INTERRUPTED)
     return code
+
+
+def _requested(wanted: Sequence[WantedDate], availability: Availability, file: WorkflowsFile) -> list[WorkflowRun]:
+    names = entry_names(file.sensor.triggers, with_every=False)
+    return [requested_run(each.trigger, each.date, availability, names=names) for each in wanted]
 
 
 def _range(

@@ -3,7 +3,7 @@
 import functools
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from autoflow.app import foreground_runner
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from autoflow.workflows.runner import WorkflowRunner
 
 T = TypeVar("T")
+
+HELD_POLL_SECONDS = 0.2
+"""How often a date that another process runs is checked for a sign of life of that process."""
 
 LEFT_TO_OTHERS = "left to others"
 """Used instead of a state if another process runs the date, or has run it."""
@@ -63,10 +66,17 @@ class ForegroundRuns:
         self._store = store
         self._again = again
         self._has_failures = False
+        self._held: Collection[RunKey] = ()
         self.states: dict[RunKey, str] = {}
 
-    def carry_out(self, file: WorkflowsFile, wanted: Sequence[WorkflowRun]) -> ExitCode:
-        """Carry out the `wanted` runs of workflows in `file`; return the exit code."""
+    def carry_out(
+        self, file: WorkflowsFile, wanted: Sequence[WorkflowRun], *, held: Collection[RunKey] = ()
+    ) -> ExitCode:
+        """Carry out the `wanted` runs of workflows in `file`; return the exit code.
+
+        Those that are `held` by another process are left to it if it shows a sign of life, or finishes them.
+        """
+        self._held = held
         shutdown = Shutdown()
         with closing_on_signals(shutdown) as interrupted:
             try:
@@ -91,7 +101,8 @@ class ForegroundRuns:
     def _run_one(self, run: WorkflowRun, *, runner: "WorkflowRunner", shutdown: Shutdown, watch: Watch) -> None:
         try:
             progress = functools.partial(watch.cell, run.key)
-            state = runner.run(run, shutdown=shutdown, again=self._again, progress=progress)
+            is_left = run.key in self._held and self._is_left_to_others(run.key, shutdown)
+            state = None if is_left else runner.run(run, shutdown=shutdown, again=self._again, progress=progress)
             if state is not None or not shutdown.is_closing:
                 self.states[run.key] = str(state or LEFT_TO_OTHERS)
                 self._has_failures |= state is not None and not state.is_success
@@ -100,3 +111,20 @@ class ForegroundRuns:
             self._has_failures = True
             console(stderr=True).print(f"could not start {run}: {error}", markup=False)
         watch.ended(run.key)
+
+    def _is_left_to_others(self, key: RunKey, shutdown: Shutdown) -> bool:
+        """Wait until the process that runs a date renews its heartbeat, ends the run or has crashed.
+
+        Return whether the date is left to it.
+        """
+        last = heartbeat = None
+        while not shutdown.is_closing:
+            date = key.reference_date
+            last = next(iter(self._store.runs(workflow=key.workflow_key, first=date, last=date, limit=1)), None)
+            if last is None or not last.state.is_active:
+                return last is not None and last.state.is_success
+            if last.heartbeat_at != (heartbeat := heartbeat or last.heartbeat_at):
+                return True
+            self._store.give_up_crashed()
+            shutdown.wait_until_closing(HELD_POLL_SECONDS)
+        return True

@@ -10,7 +10,7 @@ from autoflow.cli.prune import has_prefect
 from autoflow.cli.session import Session, pass_session
 from autoflow.cli.show import count, print_json
 from autoflow.errors import AutoflowError
-from autoflow.model.old_outputs import OldRun, delete_files, own_files
+from autoflow.model.old_outputs import delete_files, with_all_outputs
 from autoflow.runs.records import RunRecord, WorkflowKey, utc_now
 from autoflow.specs import TriggerSpec
 
@@ -36,7 +36,7 @@ def forget(session: Session, *, run_id: int, force: bool, as_json: bool) -> None
             raise AutoflowError(f"there is no run {run_id}; 'autoflow runs' lists the runs")
         name = session.run_name(record.key, label=record.label)
         _refuse(record, name, triggers, force=force)
-        run = OldRun(record=record, files=own_files(record, settings))
+        run = with_all_outputs(record, settings)
         delete_files(run, store)
         store.delete(run_id)
     if record.flow_run_id and has_prefect(settings):

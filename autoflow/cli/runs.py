@@ -131,6 +131,7 @@ def _print_record(session: Session, record: RunRecord, *, as_json: bool) -> None
     redaction = Redaction(session.settings.secrets)
     content = _record_json(record, redaction, session.triggers) | redaction.of_value(_details(record, url))
     progress = progress_of_run(session.settings.outputs_dir, record.id) if record.state.is_active else None
+    content["run_dir"] = session.settings.outputs_dir / record.run_dir if record.run_dir else None
     content["progress"] = redaction.of_text(progress.text) if progress else None
     if as_json:
         print_json(content)
@@ -199,6 +200,7 @@ def _record_json(record: RunRecord, redaction: Redaction, triggers: Sequence[Tri
         "skipped": redaction.of_text(record.skipped) or None,
         "checks": redaction.of_value(record.checks or {}),
         "outputs": record.outputs,
+        "taken_over": record.taken_over,
         "holder": record.holder,
         "heartbeat_at": iso_time(record.heartbeat_at),
         "flow_run_id": record.flow_run_id,
@@ -251,23 +253,30 @@ def _print_details(content: Mapping[str, Any]) -> None:
         "forgiven": content["forgiven_at"],
         "pruned": content["pruned_at"],
         "in Prefect": content["prefect"],
+        "folder": content["run_dir"],
         **_made_from(content["made_from"] or {}),
     }
     out = console()
     for name, value in lines.items():
         if value is not None:
             out.print(f"{name:<15} {value}", markup=False, soft_wrap=True)
+    _print_outputs(content)
+    _print_checks(content["checks"])
+    if content["error"]:
+        _print_error(content)
+
+
+def _print_outputs(content: Mapping[str, Any]) -> None:
+    out, taken = console(), content["taken_over"]
     for label, files in content["outputs"].items():
         notebook = content["notebooks"].get(label) or {}
         seconds, peak = notebook.get("seconds"), notebook.get("peak_memory")
         used = [f"{seconds:.1f} s" if seconds is not None else "", in_units(peak) if peak else ""]
         took = f" ({', '.join(filter(None, used))})" if any(used) else ""
-        out.print(f"notebook {label}{took}", markup=False, soft_wrap=True)
+        origin = f", taken over from run {taken[label]}" if label in taken else ""
+        out.print(f"notebook {label}{took}{origin}", markup=False, soft_wrap=True)
         for path in (files.get("notebook"), *files.get("reports", ())):
             out.print(f"    {path}", markup=False, soft_wrap=True)
-    _print_checks(content["checks"])
-    if content["error"]:
-        _print_error(content)
 
 
 def _made_from(content: Mapping[str, Any]) -> dict[str, str | None]:

@@ -1,6 +1,7 @@
 """What `autoflow try` executes: one notebook as a workflow would, perhaps after those that it depends on."""
 
 import datetime
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,16 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from autoflow.cluster.work import Work
-from autoflow.dates.periods import describe_period
+from autoflow.dates.periods import Every, describe_period
 from autoflow.errors import AutoflowError
+from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.notebooks.reading import InvalidNotebookError, declared_parameters
+from autoflow.notebooks.sources import source_as_json
+from autoflow.runs.records import WorkflowKey
 from autoflow.runs.requests import date_ranges
 from autoflow.runs.run import named_entry
 from autoflow.settings import Settings
-from autoflow.specs import OVERRIDABLE_NAMES, SENSOR_PARAMETERS, Json, NotebookSpec, TriggerSpec, WorkflowsFile
+from autoflow.specs import (
+    FOLDER_NAMES,
+    OVERRIDABLE_NAMES,
+    SENSOR_PARAMETERS,
+    Json,
+    NotebookSpec,
+    TriggerSpec,
+    WorkflowsFile,
+)
 from autoflow.utils import name_part
 
-DATED = SENSOR_PARAMETERS | OVERRIDABLE_NAMES
+DATED = SENSOR_PARAMETERS | OVERRIDABLE_NAMES - FOLDER_NAMES
 """The automatic parameters whose values depend on the date."""
 
 
@@ -58,8 +70,8 @@ class Trial:
     """A notebook to try, with what is known about its parameters.
 
     `use` is None if no workflow uses it. `given` are values from the command line, by their names in the notebook or in
-    the workflow. Without a `date`, parameters that depend on it keep their defaults. `known` are the names of other
-    automatic parameters that have a value.
+    the workflow. Without a `date`, parameters that depend on it keep their defaults. Notebooks do not get the settings
+    that are `unset`, and FLOWAPI_URL not as a parameter either.
     """
 
     notebook: Path
@@ -67,7 +79,7 @@ class Trial:
     given: Mapping[str, Json] = field(default_factory=dict)
     date: datetime.date | None = None
     missing_dates: Sequence[datetime.date] = ()
-    known: Collection[str] = ("flowapi_url",)
+    unset: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Check the given values.
@@ -100,6 +112,13 @@ class Trial:
     def label(self) -> str:
         """The name of the notebook: its label in the workflow, or that of the file."""
         return self.use.notebook.label if self.use else self.notebook.stem
+
+    def sources(self, *, with_upstream: bool) -> Iterator[Path]:
+        """Yield the notebooks that are executed, and the modules beside them that they import."""
+        upstream = self.use.upstream if self.use and with_upstream else ()
+        for notebook in (self.notebook, *(each.path for each in upstream)):
+            yield notebook
+            yield from (notebook.parent / name for name in source_as_json(notebook).get("modules", ()))
 
     def needs_date(self, *, with_upstream: bool) -> bool:
         """Return whether a notebook that is executed has a parameter that depends on the date."""
@@ -134,7 +153,7 @@ class Trial:
             stem=name_part(self.label),
             timeout=settings.notebook_timeout,
             report_timeout=settings.report_timeout,
-            hidden=self._hidden,
+            hidden=tuple(self.unset),
         )
 
     def _work(self, notebook: NotebookSpec, use: Use, settings: Settings, executed: Mapping[str, Path]) -> Work:
@@ -143,8 +162,9 @@ class Trial:
         upstream = {
             label: str(executed.get(label, f"{name_part(label)}.ipynb")) for label in workflow.dependencies(notebook)
         }
+        automatic = FOLDER_NAMES if "FLOWAPI_URL" in self.unset else {"flowapi_url", *FOLDER_NAMES}
         sources = {
-            name: source for name, source in notebook.parameters.items() if source in {*values, *upstream, *self.known}
+            name: source for name, source in notebook.parameters.items() if source in {*values, *upstream, *automatic}
         }
         if notebook is use.notebook:
             # Names of the notebook come before those of the workflow.
@@ -165,13 +185,9 @@ class Trial:
             dates=describe_period(self.date, use.trigger.every) if self.date else "",
             memory=notebook.memory,
             secrets=notebook.secrets,
-            hidden=(*notebook.hidden, *self._hidden),
+            hidden=(*notebook.hidden, *self.unset),
+            folders={name: name for name in FOLDER_NAMES & {*sources.values()} - {*values, *upstream}},
         )
-
-    @property
-    def _hidden(self) -> tuple[str, ...]:
-        """The variables that have no real value, so that the notebook does not get them."""
-        return () if "flowapi_url" in self.known else ("FLOWAPI_URL", "FLOWAPI_TOKEN")
 
     def _values(self, trigger: TriggerSpec) -> dict[str, Json]:
         """Return the values by their names in workflows.yml."""
@@ -189,8 +205,11 @@ class Trial:
         return values
 
 
-def newest_executed(use: Use, folder: Path, date: datetime.date | None) -> dict[str, Path]:
-    """Return the newest executed copy of each notebook that one depends on directly, for `date` where there is one.
+def newest_executed(use: Use, folder: Path | None, date: datetime.date | None) -> dict[str, Path]:
+    """Return the newest executed copy in `folder` of each notebook that one depends on directly.
+
+    Copies of the same entry come before those of others of its workflow, and those of `date` before those of other
+    dates. Copies of notebooks that failed or skipped the run do not count.
 
     Raises
     ------
@@ -198,16 +217,33 @@ def newest_executed(use: Use, folder: Path, date: datetime.date | None) -> dict[
         If there is none.
 
     """
-    found = {}
-    workflow = use.trigger.workflow
-    for label in workflow.dependencies(use.notebook):
-        copies = list(folder.glob(f"{name_part(workflow.name)}*__{name_part(label)}__*.ipynb"))
-        of_date = [path for path in copies if date and f"__{date.isoformat()}__" in path.name]
-        newest = max(of_date or copies, key=lambda path: path.stat().st_mtime, default=None)
-        if newest is None:
-            raise AutoflowError(
-                f"there is no executed copy of '{label}', which '{use.notebook.label}' depends on, in {folder}: "
-                "add --with-upstream"
-            )
-        found[label] = newest
-    return found
+    return {
+        label: _newest_executed(use, label, folder, date)
+        for label in sorted(use.trigger.workflow.dependencies(use.notebook))
+    }
+
+
+def _newest_executed(use: Use, label: str, folder: Path | None, date: datetime.date | None) -> Path:
+    own = WorkflowKey.of_trigger(use.trigger)
+    kept = list[tuple[bool, bool, float, Path]]()
+    for path in folder.glob(f"*__{name_part(label)}__*.ipynb") if folder else ():
+        if name := _name_of_executed(use.trigger.workflow.name, label).fullmatch(path.name):
+            every = name["every"] or Every.DAY.value
+            is_own = (every, name["parameters"]) == (own.every.value, own.parameters_hash[:8])
+            is_of_date = date is not None and name["date"] == date.isoformat()
+            kept.append((is_own, is_of_date, path.stat().st_mtime, path))
+    for *_, path in sorted(kept, reverse=True):
+        if (executed := ExecutedNotebook.read(path)) and executed.is_complete:
+            return path
+    place = f" in {folder}" if folder else " (AUTOFLOW_OUTPUTS_DIR is not set)"
+    raise AutoflowError(
+        f"there is no executed copy of '{label}', which '{use.notebook.label}' depends on{place}: add --with-upstream"
+    )
+
+
+def _name_of_executed(workflow: str, label: str) -> re.Pattern[str]:
+    """Return the pattern for the names of executed copies of a notebook, of all entries of its workflow."""
+    start = rf"{re.escape(name_part(workflow))}(--.+?)?__{re.escape(name_part(label))}"
+    return re.compile(
+        start + r"__(?P<date>\d{4}-\d\d-\d\d)(__(?P<every>[a-z]+))?__(?P<parameters>[0-9a-f]{8})__[^_]+\.ipynb"
+    )

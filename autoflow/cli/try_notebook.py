@@ -2,12 +2,12 @@
 
 import datetime
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +41,12 @@ POLL_SECONDS = 0.1
 NO_FLOWAPI = "http://flowapi.invalid"
 """Stands for the address of FlowAPI where none is set; notebooks do not get it."""
 
+OUTPUTS = ("AUTOFLOW_OUTPUTS_DIR", "PREFECT__OUTPUTS__NOTEBOOKS_DIR", "PREFECT__OUTPUTS__REPORTS_DIR")
+"""The settings that name folders for outputs."""
+
+UNUSED = {"AUTOFLOW_DB_URI": "", "AUTOFLOW_DASK_SCHEDULER": ""}
+"""The settings of what is not used to try a notebook."""
+
 WATCH_SECONDS = 0.3
 """How often the notebook is checked for changes."""
 
@@ -52,6 +58,7 @@ WATCH_SECONDS = 0.3
 @click.option(
     "--entry", metavar="WORKFLOW[:LABEL]", help="Which workflow to take parameters from, if there are several."
 )
+@click.option("--label", metavar="LABEL", help="Which notebook of the workflow it is, if the workflow uses it twice.")
 @click.option("--with-upstream", is_flag=True, help="First execute the notebooks that it depends on.")
 @click.option("--open", "is_opened", is_flag=True, help="Open the report, or the executed notebook, at the end.")
 @click.option("--watch", is_flag=True, help="Execute it again each time it is saved, until Ctrl-C.")
@@ -63,6 +70,7 @@ def try_(  # noqa: PLR0913 - an argument for each option
     date: datetime.datetime | None,
     given: Sequence[str],
     entry: str | None,
+    label: str | None,
     with_upstream: bool,
     is_opened: bool,
     watch: bool,
@@ -76,36 +84,97 @@ def try_(  # noqa: PLR0913 - an argument for each option
     \b
     Example: autoflow try inputs/flows_report.ipynb --date 2016-01-31 --watch
     """
-    attempt = _Attempt(session, notebook.absolute(), with_upstream=with_upstream)
-    values = _values(given, attempt.settings.secrets)
-    trial = partial(attempt.trial, entry, values, date.date() if date else None)
-    with _warm(attempt.settings, is_wanted=watch) as fork_server:
-        if not watch:
-            return attempt.carry_out(trial(), fork_server, is_opened=is_opened)
-        return _repeat(attempt, trial, fork_server, is_opened=is_opened)
+    with _attempt(session, notebook.absolute(), with_upstream=with_upstream) as attempt:
+        values = _values(given, attempt.settings.secrets)
+        trial = partial(attempt.trial, _Choice(entry, label), values, date.date() if date else None)
+        with _warm(attempt.settings, is_wanted=watch) as fork_server:
+            if not watch:
+                return attempt.carry_out(trial(), fork_server, is_opened=is_opened)
+            return _repeat(attempt, trial, fork_server, is_opened=is_opened)
 
 
 def _repeat(
     attempt: "_Attempt", trial: Callable[[], Trial], fork_server: ForkServer | None, *, is_opened: bool
 ) -> ExitCode:
-    """Execute the notebook each time it, or workflows.yml, is saved, until Ctrl-C."""
+    """Execute the notebook each time that it, or what it is made from, is saved, until Ctrl-C."""
     while True:
-        before = attempt.stamps
+        saves = _Saves(attempt.notebook, attempt.settings.workflows_file)
         try:
-            code = attempt.carry_out(trial(), fork_server, is_opened=is_opened)
+            tried = trial()
+            saves.watch(tried.sources(with_upstream=attempt.with_upstream))
+            code = attempt.carry_out(tried, fork_server, is_opened=is_opened)
         except AutoflowError as error:
-            click.echo(attempt.redaction.of_text(f"error: {error}"), err=True)
+            click.echo(attempt.redaction.of_text(f"Error: {error}"), err=True)
             code = ExitCode.FAILURE
         if code is ExitCode.INTERRUPTED:
             return code
         is_opened = is_opened and code is not ExitCode.SUCCESS
         click.echo(f"waiting for {attempt.notebook.name} to be saved (Ctrl-C ends this)")
         try:
-            # An editor may replace the file, so that for a moment there is none.
-            while attempt.stamps == before or not attempt.notebook.exists():
-                time.sleep(WATCH_SECONDS)
+            saves.wait()
         except KeyboardInterrupt:
             return code
+
+
+class _Saves:
+    """Notices when a notebook or one of some other files is saved, also by editors that replace files."""
+
+    def __init__(self, notebook: Path, *others: Path) -> None:
+        self._notebook = notebook
+        self._before: dict[Path, Hashable] = {}
+        self.watch((notebook, *others))
+
+    def watch(self, paths: Iterable[Path]) -> None:
+        """Watch these files, too, from now on."""
+        for path in paths:
+            self._before.setdefault(path, stamp_of(path))
+
+    def wait(self) -> None:
+        """Return once a file has been saved since the watch began, and all have settled; the notebook has to exist."""
+        last = None
+        while True:
+            now = {path: stamp_of(path) for path in self._before}
+            if now == last and now != self._before and now[self._notebook]:
+                return
+            last = now
+            time.sleep(WATCH_SECONDS)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Which use of a notebook the user wants, by the names of its entry and of the notebook there; None for any."""
+
+    entry: str | None
+    label: str | None
+
+    def __str__(self) -> str:
+        """Return it for messages."""
+        notebook = f"notebook '{self.label}'" if self.label else "a notebook"
+        return f"{notebook} of {self.entry or 'a workflow'}"
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the user has chosen."""
+        return self.entry is not None or self.label is not None
+
+    def among(self, uses: Iterable[Use]) -> list[Use]:
+        """Return those that are meant."""
+        return [
+            use
+            for use in uses
+            if self.entry in {None, use.entry, use.trigger.workflow.name} and self.label in {None, use.notebook.label}
+        ]
+
+
+@contextmanager
+def _attempt(session: Session, notebook: Path, *, with_upstream: bool) -> Iterator["_Attempt"]:
+    """Yield where the notebook is tried; its folder is removed at the end if nothing has been written there."""
+    scratch = Path(tempfile.mkdtemp(prefix="autoflow-try-"))
+    try:
+        yield _Attempt(session, notebook, scratch, with_upstream=with_upstream)
+    finally:
+        with suppress(OSError):
+            scratch.rmdir()
 
 
 @contextmanager
@@ -123,24 +192,25 @@ def _values(given: Sequence[str], secrets: Sequence[str]) -> dict[str, Json]:
     for text in given:
         name, equals, value = text.partition("=")
         check_for_secrets({name: value}, secrets)
-        if not equals:
+        if not (name and equals):
             raise click.BadParameter(f"'{text}' is not NAME=VALUE", param_hint="-p")
         values[name] = parse_value(value)
     return values
 
 
-def _notebooks_dir(session: Session) -> Path | None:
+def _notebooks_dir(session: Session, changes: Mapping[str, str], defaults: Mapping[str, str]) -> Path | None:
     """Return the folder of AutoFlow's executed notebooks; None if the settings do not name one."""
     try:
-        return session.settings.notebooks_dir
+        return session.trial_settings(changes, defaults).notebooks_dir
     except SettingsError:
         return None
 
 
-def _inputs_dir(session: Session, notebook: Path) -> Path:
+def _inputs_dir(session: Session, notebook: Path, scratch: Path, defaults: Mapping[str, str]) -> Path:
     """Return the inputs folder if the notebook is in it; otherwise the nearest folder above with a workflows.yml."""
     try:
-        inputs_dir = session.settings.inputs_dir
+        outputs = dict.fromkeys(OUTPUTS, str(scratch))
+        inputs_dir = session.trial_settings(UNUSED | outputs, defaults).inputs_dir
     except SettingsError:
         inputs_dir = None
     if inputs_dir and notebook.is_relative_to(inputs_dir):
@@ -151,60 +221,50 @@ def _inputs_dir(session: Session, notebook: Path) -> Path:
 class _Attempt:
     """Where a notebook is tried: with settings that name a folder for temporary files as that for outputs."""
 
-    def __init__(self, session: Session, notebook: Path, *, with_upstream: bool) -> None:
+    def __init__(self, session: Session, notebook: Path, scratch: Path, *, with_upstream: bool) -> None:
         self.notebook = notebook
-        self._with_upstream = with_upstream
-        self._scratch = Path(tempfile.mkdtemp(prefix="autoflow-try-"))
-        changes = {
-            "AUTOFLOW_INPUTS_DIR": str(_inputs_dir(session, notebook)),
-            "AUTOFLOW_OUTPUTS_DIR": str(self._scratch),
-            "PREFECT__OUTPUTS__NOTEBOOKS_DIR": str(self._scratch),
-            "PREFECT__OUTPUTS__REPORTS_DIR": str(self._scratch),
-            "AUTOFLOW_DB_URI": "",
-            "AUTOFLOW_DASK_SCHEDULER": "",
-        }
+        self.with_upstream = with_upstream
+        self._scratch = scratch
         # The token must differ from any word: it is removed from outputs.
         defaults = {"FLOWAPI_URL": NO_FLOWAPI, "FLOWAPI_TOKEN": f"{NO_FLOWAPI}/{uuid.uuid4()}"}
-        self._executed_dir = _notebooks_dir(session) or self._scratch
-        self.settings = session.trial_settings(changes, defaults)
-        self._has_flowapi = not any(name in self.settings.environ.values() for name in defaults.values())
+        inputs = {"AUTOFLOW_INPUTS_DIR": str(_inputs_dir(session, notebook, scratch, defaults))} | UNUSED
+        self._executed_dir = _notebooks_dir(session, inputs, defaults)
+        self.settings = session.trial_settings(inputs | dict.fromkeys(OUTPUTS, str(scratch)), defaults)
+        self._unset = [name for name, value in defaults.items() if self.settings.environ.get(name) == value]
         self.redaction = Redaction(self.settings.secrets)
         self._screen = Screen(self.redaction)
 
-    @property
-    def stamps(self) -> Sequence[Hashable]:
-        """What changes when the notebook or workflows.yml is saved."""
-        return [stamp_of(path) for path in (self.notebook, self.settings.workflows_file)]
-
-    def trial(self, entry: str | None, given: Mapping[str, Json], date: datetime.date | None) -> Trial:
+    def trial(self, choice: "_Choice", given: Mapping[str, Json], date: datetime.date | None) -> Trial:
         """Return the trial of the notebook, with the newest date that could run if none is given."""
         file = read_workflows(self.settings) if self.settings.workflows_file.exists() else None
-        use = self._use(file, entry) if file else None
-        known = ("flowapi_url",) if self._has_flowapi else ()
-        trial = Trial(notebook=self.notebook, use=use, given=given, date=date, known=known)
-        if date or not file or not trial.needs_date(with_upstream=self._with_upstream):
+        use = self._use(file, choice)
+        trial = Trial(notebook=self.notebook, use=use, given=given, date=date, unset=self._unset)
+        if date or not file or not use or not trial.needs_date(with_upstream=self.with_upstream):
             return trial
-        if not self._has_flowapi:
-            click.echo(
-                "FLOWAPI_URL is not set: parameters that depend on the date keep their defaults; --date sets them"
-            )
+        if self._unset:
+            unset = f"{' and '.join(self._unset)} {'is' if len(self._unset) == 1 else 'are'} not set"
+            click.echo(f"{unset}: parameters that depend on the date keep their defaults; --date sets them")
             return trial
-        assert use  # noqa: S101 - otherwise it needs no date
         return self._for_newest_date(trial, use, file)
 
-    def _use(self, file: WorkflowsFile, entry: str | None) -> Use | None:
-        found = list(uses_of(self.notebook, file))
-        chosen = [use for use in found if entry in {None, use.entry, use.trigger.workflow.name}]
-        if entry and not chosen:
-            known = ", ".join(dict.fromkeys(use.entry for use in found)) or "no workflow"
-            raise AutoflowError(f"'{entry}' does not use {self.notebook.name}; used by: {known}")
+    def _use(self, file: WorkflowsFile | None, choice: "_Choice") -> Use | None:
+        found = list(uses_of(self.notebook, file)) if file else []
+        chosen = choice.among(found)
+        if choice.is_made and not chosen:
+            known = ", ".join(dict.fromkeys(f"{use.entry} (as '{use.notebook.label}')" for use in found))
+            raise AutoflowError(f"{self.notebook.name} is not {choice}; it is used by: {known or 'no workflow'}")
         if not chosen:
-            click.echo(f"no workflow in {self.settings.workflows_file} uses {self.notebook.name}")
+            if file:
+                click.echo(f"no workflow in {self.settings.workflows_file} uses {self.notebook.name}")
             return None
-        others = ", ".join(dict.fromkeys(use.entry for use in found if use.entry != chosen[0].entry))
-        more = f"; --entry chooses another: {others}" if others else ""
-        click.echo(f"notebook '{chosen[0].notebook.label}' of {chosen[0].entry}{more}")
-        return chosen[0]
+        use = chosen[0]
+        others = dict.fromkeys(each.entry for each in found if each.entry != use.entry)
+        labels = dict.fromkeys(each.notebook.label for each in found if each.entry == use.entry)
+        labels.pop(use.notebook.label)
+        more = f"; --label chooses another: {', '.join(labels)}" if labels else ""
+        more += f"; --entry chooses another: {', '.join(others)}" if others else ""
+        click.echo(f"notebook '{use.notebook.label}' of {use.entry}{more}")
+        return use
 
     def _for_newest_date(self, trial: Trial, use: Use, file: WorkflowsFile) -> Trial:
         """Return the trial for the newest date that FlowAPI has enough data for."""
@@ -220,19 +280,23 @@ class _Attempt:
     def carry_out(self, trial: Trial, fork_server: ForkServer | None, *, is_opened: bool) -> ExitCode:
         """Execute the notebook, and perhaps those before it; show their output, and where their files are."""
         use, executed = trial.use, dict[str, Path]()
-        if use and not self._with_upstream:
+        if use and not self.with_upstream:
             executed = newest_executed(use, self._executed_dir, trial.date)
-        works = trial.works(self.settings, with_upstream=self._with_upstream, executed=executed)
+            for label, path in executed.items():
+                click.echo(f"'{label}' as executed before: {path}")
+        works = trial.works(self.settings, with_upstream=self.with_upstream, executed=executed)
         result = Result()
         for work in works:
             result = self._execute(work, fork_server)
             self._screen.end_line()
             if result.error:
                 break
-        files = [] if result.outputs is None else [*result.outputs.reports, result.outputs.executed]
+        made = [] if result.outputs is None else [*result.outputs.reports, result.outputs.executed]
+        files = [path for path in made if path.exists()]
         for path in files:
             click.echo(f"  {path}")
         if isinstance(result.error, RunStopped):
+            click.echo("interrupted; nothing was recorded")
             return ExitCode.INTERRUPTED
         if isinstance(result.error, RunSkipped):
             click.echo(f"skipped: {result.error}; nothing was recorded")
@@ -249,26 +313,21 @@ class _Attempt:
         live = self._scratch / "live.jsonl"
         live.unlink(missing_ok=True)
         work = replace(work, live=live.name)
-        stop, results = StopSignal(), list[Result]()
-
-        def run() -> None:
-            results.append(carry_out(work, self.settings, Means(stop=stop, fork_server=fork_server)))
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        with closing(LiveFile(live)) as file:
+        stop = StopSignal()
+        means = Means(stop=stop, fork_server=fork_server)
+        # A future and not the thread itself: after Ctrl-C in `Thread.join`, Python takes a running thread for ended.
+        with ThreadPoolExecutor(max_workers=1) as executor, closing(LiveFile(live)) as file:
+            result = executor.submit(carry_out, work, self.settings, means)
             try:
-                while thread.is_alive():
+                while not result.done():
                     self._show(file)
-                    thread.join(POLL_SECONDS)
+                    wait([result], POLL_SECONDS)
             except KeyboardInterrupt:
                 stop.set("interrupted with Ctrl-C")
-                thread.join()
+                wait([result])
             self._show(file)
         live.unlink(missing_ok=True)
-        return (
-            results[0] if results else Result(error=AutoflowError("AutoFlow has a bug: the notebook was not executed"))
-        )
+        return result.result()
 
     def _show(self, file: LiveFile) -> None:
         for event in file.new_events():

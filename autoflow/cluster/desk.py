@@ -13,7 +13,7 @@ from typing import Any
 from autoflow.cluster.fitness import Fitness, own_problem
 from autoflow.cluster.lease import Lease
 from autoflow.cluster.orders import Answer, Order, Verdict, version_of
-from autoflow.cluster.versions import code_version, file_digest
+from autoflow.cluster.versions import code_version
 from autoflow.cluster.work import Result, Work, carry_out
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, RunStopped, RunStoreError, UnexpectedError
 from autoflow.kernels.fork_server import ForkServer
@@ -23,6 +23,7 @@ from autoflow.settings import Settings
 from autoflow.system.disk import full_disk
 from autoflow.system.log import bugs_logged, log_fields, logger
 from autoflow.system.stop_signal import StopSignal
+from autoflow.utils import file_digest
 
 INPUTS_PATIENCE = 5.0
 """How long a worker waits for files to be what they are for the daemon: a network file system may be late. Seconds."""
@@ -223,7 +224,7 @@ class Desk:
 
     def _wait_for_inputs(self, order: Order, stop: StopSignal) -> None:
         """Wait until the files of the order are those of the daemon; raise RefusedError if they stay different."""
-        upstream = [self.settings.notebooks_dir / name for name in order.work.upstream.values()]
+        upstream = [self.settings.notebooks_dir / name for name in order.work.needed_files]
         deadline = time.monotonic() + INPUTS_PATIENCE
         while late := next(_late(order, upstream), None):
             if time.monotonic() > deadline:

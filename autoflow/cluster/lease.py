@@ -86,6 +86,8 @@ class Lease:
             If it is not, or cannot be read in time.
 
         """
+        # Once it is over, it stays so.
+        self._raise_if_over()
         while True:
             try:
                 self._read()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from autoflow.cluster.versions import code_version, file_digest
+from autoflow.cluster.versions import code_version
 from autoflow.cluster.work import Result, Work
 from autoflow.errors import (
     AutoflowError,
@@ -24,6 +24,7 @@ from autoflow.runs.run import NotebookOutputs
 from autoflow.settings import Settings
 from autoflow.specs import ReportFormat
 from autoflow.system.log import current_log_fields
+from autoflow.utils import file_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ class Order:
 def _work_as_json(work: Work, settings: Settings) -> dict[str, Any]:
     # The daemon has let it pass its pool.
     values = {each.name: getattr(work, each.name) for each in fields(work) if each.name != "pool"}
-    values |= {name: dict(values[name]) for name in ("sources", "values", "upstream")}
+    values |= {name: dict(values[name]) for name in ("sources", "values", "upstream", "folders")}
     template = _relative(work.template, settings) if work.template else None
     return values | {"notebook": _relative(work.notebook, settings), "template": template}
 

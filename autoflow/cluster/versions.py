@@ -5,6 +5,8 @@ import platform
 from functools import cache
 from pathlib import Path
 
+from autoflow.utils import file_digest
+
 
 @cache
 def code_version() -> str:
@@ -14,9 +16,3 @@ def code_version() -> str:
     for path in sorted(package.rglob("*.py")):
         digest.update(f"{path.relative_to(package)}\0{file_digest(path)}\n".encode())
     return f"{digest.hexdigest()[:12]} (Python {platform.python_version()})"
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, as hexadecimal digits; raise OSError if it cannot be read."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

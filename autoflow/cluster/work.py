@@ -1,13 +1,16 @@
 """One notebook of a run with its reports: what is to be done, and doing it on this machine."""
 
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, Self
 
 from autoflow.errors import AutoflowError, NoRoomError, NotebookError, ReportError, RunSkipped, RunStopped
 from autoflow.kernels.fork_server import ForkServer
+from autoflow.notebooks.executed import checks_of
 from autoflow.notebooks.execution import CellCallback, Means, Task, execute
+from autoflow.notebooks.live import LiveOutput
 from autoflow.notebooks.redaction import Redaction
 from autoflow.notebooks.sources import made_from, source_as_json
 from autoflow.reports import ReportContext, convert
@@ -18,6 +21,7 @@ from autoflow.settings import Settings
 from autoflow.specs import Json, PoolSpec, ReportFormat
 from autoflow.system.disk import NO_ROOM, full_disk, says_no_room
 from autoflow.system.stop_signal import StopSignal
+from autoflow.utils import whole_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +34,9 @@ class Work:
     from the outputs folder on. `timeout` limits the notebook, and `report_timeout` each report, in seconds; `memory`
     limits what the notebook and all that it starts use, in bytes. `template` is None for the one in the settings.
     `title` and `dates` are for the footers of reports. Of a `pool`, only some notebooks run at a time. It gets the
-    `secrets` with these names, and not those that are `hidden` from it.
+    `secrets` with these names, and not those that are `hidden` from it. `folders` are the paths, from the outputs
+    folder on, of those that it gets as parameters; they are made. With `taken_over`, the name of an executed notebook,
+    that one is taken instead of executing the notebook.
     """
 
     label: str
@@ -50,12 +56,20 @@ class Work:
     pool: PoolSpec | None = None
     secrets: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
+    folders: Mapping[str, str] = field(default_factory=dict)
+    taken_over: str | None = None
 
     def parameters(self, settings: Settings) -> dict[str, Json]:
         """Return the values of the parameters, by their names in the notebook."""
         values = {**self.values, "flowapi_url": settings.flowapi_url}
+        values |= {name: str(settings.outputs_dir / path) for name, path in self.folders.items()}
         values |= {label: str(settings.notebooks_dir / name) for label, name in self.upstream.items()}
         return {name: values[source] for name, source in self.sources.items()}
+
+    @property
+    def needed_files(self) -> tuple[str, ...]:
+        """The names of the executed notebooks that have to be there."""
+        return (*self.upstream.values(), *([self.taken_over] if self.taken_over else []))
 
     def executed(self, settings: Settings) -> Path:
         """Return the path of the executed notebook."""
@@ -157,7 +171,11 @@ def _result(work: Work, settings: Settings, means: Means) -> Result:
         # Someone may have removed them. Without their parents, which are missing while a disk is not mounted.
         settings.notebooks_dir.mkdir(exist_ok=True)
         settings.reports_dir.mkdir(exist_ok=True)
-        _execute(work, settings, means)
+        if work.taken_over:
+            _take_over(work.taken_over, work, settings, means)
+        else:
+            _make_folders(work.folders.values(), settings)
+            _execute(work, settings, means)
         reports = tuple(_reports(work, settings, means))
         return Result(outputs=NotebookOutputs(executed, reports))
     except AutoflowError as error:
@@ -171,6 +189,25 @@ def _result(work: Work, settings: Settings, means: Means) -> Result:
         if error.errno in NO_ROOM:
             return Result(error=NoRoomError(message, [settings.notebooks_dir, settings.reports_dir]))
         return Result(error=ReportError(message))
+
+
+def _take_over(name: str, work: Work, settings: Settings, means: Means) -> None:
+    """Copy the executed notebook with this name, which another run has left, to the place of this one's."""
+    executed = work.executed(settings)
+    with whole_file(executed, means.confirm) as unfinished:
+        shutil.copyfile(settings.notebooks_dir / name, unfinished)
+    live = settings.outputs_dir / work.live if work.live else None
+    LiveOutput(live, Redaction(()), {"notebook": work.label, "executed": executed.name}).end_at_once()
+    if means.on_checks:
+        means.on_checks(checks_of(executed))
+
+
+def _make_folders(paths: Iterable[str], settings: Settings) -> None:
+    for path in paths:
+        folder = settings.outputs_dir / path
+        # Without its parents, see above.
+        folder.parent.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
 
 
 def _execute(work: Work, settings: Settings, means: Means) -> None:

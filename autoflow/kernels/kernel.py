@@ -41,7 +41,7 @@ KILL_TIMEOUT = 5.0
 """How long the guard may take to kill a kernel and all that it has started, in seconds."""
 
 LATE = 1.0
-"""How long after its deadline the guard kills a kernel, in seconds: by then, AutoFlow itself has, unless it is stopped."""
+"""How long after its deadline the guard kills a kernel, in seconds: first, AutoFlow tries to."""
 
 _GUARD = Path(__file__).with_name("guard.py")
 

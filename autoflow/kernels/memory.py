@@ -1,7 +1,9 @@
 """How much memory a kernel uses, with all processes that it has started."""
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -34,11 +36,7 @@ class KernelMemory:
 
     def look(self) -> int:
         """Return how much memory is used now."""
-        try:
-            processes = self._guard.children(recursive=True)
-        except psutil.NoSuchProcess:
-            return 0
-        used = sum(map(_memory_of, processes))
+        used = sum(map(_memory_of, _below(self._guard)))
         self.peak = max(self.peak, used)
         return used
 
@@ -52,6 +50,31 @@ class KernelMemory:
             if limit and used > limit:
                 raise OutOfMemoryError(f"out of memory ({in_units(used)} of {in_units(limit)})")
             await asyncio.sleep(max(0.0, PAUSE_FACTOR * (time.monotonic() - started) - least))
+
+
+def _below(process: psutil.Process) -> Iterator[psutil.Process]:
+    """Yield all processes that `process` has started, from Linux's own lists: psutil looks at each on the machine."""
+    for child in _children(process):
+        yield child
+        yield from _below(child)
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        lists = list(Path(f"/proc/{process.pid}/task").glob("*/children"))
+        if not lists:
+            return list(process.children())
+        pids = [pid for each in lists for pid in each.read_text(encoding="ascii").split()]
+    except (psutil.NoSuchProcess, OSError):
+        return []  # it has ended
+    return [child for pid in pids for child in _running(int(pid))]
+
+
+def _running(pid: int) -> list[psutil.Process]:
+    """Return the process with an ID, if it has not ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [psutil.Process(pid)]
+    return []
 
 
 def _memory_of(process: psutil.Process) -> int:

@@ -1,6 +1,8 @@
 """Finds and deletes the outputs of old runs. The record that a date is done stays."""
 
 import datetime
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +12,25 @@ from autoflow.errors import AutoflowError
 from autoflow.model.store import RunStore
 from autoflow.runs.records import RunRecord
 from autoflow.settings import Settings
-from autoflow.specs import FOREVER, KeepSpec, WorkflowSpec
+from autoflow.specs import FOREVER, RUN_DIRS, KeepSpec, WorkflowSpec
 from autoflow.utils import readable_path, thumbnail_path
 
 
 @dataclass(frozen=True, kw_only=True)
 class OldRun:
-    """A run that ended long ago, with those of its files that still exist and are to be deleted."""
+    """A run that ended long ago, with those of its files that still exist and are to be deleted.
+
+    `folder` is that of the run, with files of its notebooks, if it is to be deleted.
+    """
 
     record: RunRecord
     files: tuple[Path, ...]
+    folder: Path | None = None
 
     @property
     def bytes(self) -> int:
         """The size of its files."""
-        return sum(path.stat().st_size for path in self.files if path.is_file())
+        return sum(path.lstat().st_size for path in self.files if path.is_file())
 
 
 def old_runs(store: RunStore, settings: Settings, before: datetime.datetime) -> list[OldRun]:
@@ -35,9 +41,9 @@ def old_runs(store: RunStore, settings: Settings, before: datetime.datetime) -> 
     """
     found = []
     for record in reversed(store.runs_ended_before(before)):
-        files = own_files(record, settings)
-        if files or record.flow_run_id:
-            found.append(OldRun(record=record, files=files))
+        run = with_all_outputs(record, settings)
+        if run.files or run.folder or record.flow_run_id:
+            found.append(run)
     return found
 
 
@@ -54,8 +60,8 @@ def expired_runs(
     if days == FOREVER:
         return []
     records = reversed(store.runs_ended_before(now - datetime.timedelta(days=days)))
-    found = ((record, tuple(_expired(record, keep.of(record.key.workflow), settings, now))) for record in records)
-    return [OldRun(record=record, files=files) for record, files in found if files]
+    found = (_expired_run(record, keep.of(record.key.workflow), settings, now) for record in records)
+    return [run for run in found if run.files or run.folder]
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,13 @@ def _keep(settings: Settings, workflows: Iterable[WorkflowSpec]) -> _Keep:
     return _Keep(by_workflow, default)
 
 
+def _expired_run(record: RunRecord, keep: KeepSpec, settings: Settings, now: datetime.datetime) -> OldRun:
+    age = (now - (record.finished_at or now)) / datetime.timedelta(days=1)
+    folder = _own_folder(record, settings) if age > (keep.notebooks or FOREVER) else None
+    files = (*_expired(record, keep, settings, now), *_files_in(folder))
+    return OldRun(record=record, files=files, folder=folder)
+
+
 def _expired(record: RunRecord, keep: KeepSpec, settings: Settings, now: datetime.datetime) -> Iterator[Path]:
     ended = record.finished_at or now
     age = (now - ended) / datetime.timedelta(days=1)
@@ -93,9 +106,25 @@ def _expired(record: RunRecord, keep: KeepSpec, settings: Settings, now: datetim
         yield from (path for path in map(Path, (*notebooks, *reports)) if _is_ours(path, settings))
 
 
-def own_files(record: RunRecord, settings: Settings) -> tuple[Path, ...]:
-    """Return the files that a run has left in the outputs folders."""
-    return tuple(path for path in map(Path, _paths(record.outputs)) if _is_ours(path, settings))
+def with_all_outputs(record: RunRecord, settings: Settings) -> OldRun:
+    """Return a run with all files that it has left in the outputs folders."""
+    folder = _own_folder(record, settings)
+    files = (path for path in map(Path, _paths(record.outputs)) if _is_ours(path, settings))
+    return OldRun(record=record, files=(*files, *_files_in(folder)), folder=folder)
+
+
+def _own_folder(record: RunRecord, settings: Settings) -> Path | None:
+    """Return the folder of a run if there is one."""
+    place = settings.outputs_dir / RUN_DIRS
+    folder = settings.outputs_dir / record.run_dir if record.run_dir else None
+    is_ours = folder is not None and folder.parent == place and folder.is_dir() and not folder.is_symlink()
+    return folder if is_ours else None
+
+
+def _files_in(folder: Path | None) -> tuple[Path, ...]:
+    if folder is None:
+        return ()
+    return tuple(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
 
 
 def delete_files(run: OldRun, store: RunStore, *, with_flow_run: bool = True) -> None:
@@ -107,6 +136,8 @@ def delete_files(run: OldRun, store: RunStore, *, with_flow_run: bool = True) ->
     for path in run.files:
         try:
             path.unlink(missing_ok=True)
+            if run.folder and path.is_relative_to(run.folder):
+                continue
             if path.suffix == ".ipynb":
                 # The page created it from the notebook and links to it.
                 readable_path(path).unlink(missing_ok=True)
@@ -114,6 +145,11 @@ def delete_files(run: OldRun, store: RunStore, *, with_flow_run: bool = True) ->
                 thumbnail_path(path).unlink(missing_ok=True)
         except OSError as error:
             raise AutoflowError(f"cannot delete {path}: {error.strerror}") from error
+    if run.folder:
+        try:
+            shutil.rmtree(run.folder)
+        except OSError as error:
+            raise AutoflowError(f"cannot delete {run.folder}: {error.strerror}") from error
     left = _left(run.record.outputs)
     if with_flow_run or left != run.record.outputs:
         store.forget_outputs(run.record.id, left=left, with_flow_run=with_flow_run)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from autoflow.dates.periods import Every
 from autoflow.model.output_paths import OutputFinder
 from autoflow.model.tables import is_claimed, is_done, runs_table
+from autoflow.runs.finished import FinishedNotebook
 from autoflow.runs.records import (
     CLAIMED_STATES,
     Attempt,
@@ -119,6 +120,12 @@ def read_runs(
 
 
 def _record(row: Any, finder: OutputFinder) -> RunRecord:
+    found = finder.found(json.loads(row.finished_notebooks or "{}"), row.outputs_dir)
+    finished = {label: FinishedNotebook.from_json(each) for label, each in found.items()}
+    outputs = finder.found(json.loads(row.outputs or "{}"), row.outputs_dir)
+    if RunState(row.state).is_crash and not (row.outputs or row.pruned_at):
+        # The end of the run was not recorded, but that of each notebook was.
+        outputs = {label: each.as_outputs() for label, each in finished.items()}
     error = RunError(row.error_class, row.error_message or "", row.error_notebook, row.error_cell, row.error_code)
     return RunRecord(
         id=row.id,
@@ -130,7 +137,7 @@ def _record(row: Any, finder: OutputFinder) -> RunRecord:
         heartbeat_at=row.heartbeat_at,
         finished_at=row.finished_at,
         error=error if row.error_class else None,
-        outputs=finder.found(json.loads(row.outputs or "{}"), row.outputs_dir),
+        outputs=outputs,
         flow_run_id=row.flow_run_id,
         forgiven_at=row.forgiven_at,
         pruned_at=row.pruned_at,
@@ -140,4 +147,7 @@ def _record(row: Any, finder: OutputFinder) -> RunRecord:
         is_try_out=row.is_try_out,
         made_from=json.loads(row.made_from) if row.made_from else None,
         checks=json.loads(row.checks) if row.checks else None,
+        finished=finished,
+        run_dir=row.run_dir,
+        is_resume_asked=row.resume_asked_at is not None,
     )

@@ -18,7 +18,7 @@ from autoflow.model import migration
 from autoflow.model.arrivals import note_dates, preview_arrivals
 from autoflow.model.output_paths import OutputFinder, OutputFolders
 from autoflow.model.queries import read_durations, read_histories, read_runs
-from autoflow.model.tables import is_claimed, is_done, is_rerunning, runs_table
+from autoflow.model.tables import is_claimed, is_done, is_rerunning, is_run, runs_table
 from autoflow.model.transactions import Database
 from autoflow.runs.records import (
     ACTIVE_STATES,
@@ -62,7 +62,7 @@ class RunStore:
         self.database = Database(uri)
         self.crashed_after = crashed_after
         self._clock = clock
-        self._folders = folders
+        self.folders = folders
         self.holder = f"{socket.gethostname()} pid {os.getpid()} {uuid.uuid4().hex[:8]}"
 
     @property
@@ -89,7 +89,7 @@ class RunStore:
         `traces` are files that show that AutoFlow has run here before: with one, RunStoreGoneError is raised rather
         than creating a missing SQLite file.
         """
-        migration.migrate(self.database, self._folders, traces=traces)
+        migration.migrate(self.database, self.folders, traces=traces)
 
     def refuse_if_lost(self, traces: Iterable[Path]) -> None:
         """Raise RunStoreGoneError if one of `traces` shows that the missing file of SQLite has existed."""
@@ -155,7 +155,7 @@ class RunStore:
         Return False and change nothing if the run was marked as crashed in the meantime. A success is recorded even
         then, unless another run has been started. A run that stopped on a request to cancel it has been cancelled.
         """
-        values = _values_of_end(state, error) | _stored(outputs, self._folders)
+        values = _values_of_end(state, error) | _stored(outputs, self.folders)
         values |= dict.fromkeys(("finished_at", "heartbeat_at"), self.now)
         before = [*ACTIVE_STATES, RunState.CRASHED] if state.is_success else [*ACTIVE_STATES]
         statement = sa.update(runs_table).where(runs_table.c.id == claim.id, runs_table.c.state.in_(before))
@@ -227,7 +227,7 @@ class RunStore:
     def stuck_runs(self) -> list[StuckRun]:
         """Return the active runs, of any process, that take far longer than similar runs, newest first."""
         with self.database.reading() as connection:
-            return _stuck_runs(connection, self.now, OutputFinder(self._folders))
+            return _stuck_runs(connection, self.now, OutputFinder(self.folders))
 
     def runs(
         self,
@@ -252,24 +252,24 @@ class RunStore:
         conditions = [compare(column, value) for column, compare, value in wanted if value is not None]
         conditions += _is_of(workflow)
         with self.database.reading() as connection:
-            return read_runs(connection, *conditions, finder=OutputFinder(self._folders), limit=limit)
+            return read_runs(connection, *conditions, finder=OutputFinder(self.folders), limit=limit)
 
     def runs_ended_before(self, time: datetime.datetime) -> list[RunRecord]:
         """Return the runs that ended before `time` (UTC), newest first."""
         with self.database.reading() as connection:
-            return read_runs(connection, runs_table.c.finished_at < time, finder=OutputFinder(self._folders))
+            return read_runs(connection, runs_table.c.finished_at < time, finder=OutputFinder(self.folders))
 
     def run(self, run_id: int) -> RunRecord | None:
         """Return the run with this number, None if there is none."""
         with self.database.reading() as connection:
-            found = read_runs(connection, runs_table.c.id == run_id, finder=OutputFinder(self._folders))
+            found = read_runs(connection, runs_table.c.id == run_id, finder=OutputFinder(self.folders))
         return next(iter(found), None)
 
     def forgive(self, keys: Iterable[RunKey]) -> None:
         """Stop counting past failures and cancellations of `keys`, so that their dates are due again."""
         with self.database.writing("cannot be written") as connection:
             for key in keys:
-                unforgiven = (*_is(key), ~is_claimed, ~is_rerunning, runs_table.c.forgiven_at.is_(None))
+                unforgiven = (*is_run(key), ~is_claimed, ~is_rerunning, runs_table.c.forgiven_at.is_(None))
                 connection.execute(sa.update(runs_table).where(*unforgiven).values(forgiven_at=self.now))
 
     def delete(self, run_id: int) -> None:
@@ -280,18 +280,9 @@ class RunStore:
     def forget_outputs(self, run_id: int, *, left: Mapping[str, Json], with_flow_run: bool) -> None:
         """Record that outputs of a run, all but `left`, and perhaps its flow run in Prefect were deleted."""
         with self.database.writing("cannot be written") as connection:
-            values = {"pruned_at": self.now} | _stored(left or None, self._folders)
+            values = {"pruned_at": self.now} | _stored(left or None, self.folders)
             values |= {"flow_run_id": None} if with_flow_run else {}
             connection.execute(sa.update(runs_table).where(runs_table.c.id == run_id).values(values))
-
-
-def _is(key: RunKey) -> tuple[sa.ColumnElement[bool], ...]:
-    return (
-        runs_table.c.workflow == key.workflow,
-        runs_table.c.parameters_hash == key.parameters_hash,
-        runs_table.c.reference_date == key.reference_date,
-        runs_table.c.every == key.every.value,
-    )
 
 
 def _is_of(workflow: str | WorkflowKey | None) -> list[sa.ColumnElement[bool]]:
@@ -350,7 +341,7 @@ def _pull_back_times(connection: sa.Connection, now: Any) -> Mapping[int, dateti
 
 def _done(key: RunKey) -> sa.Select[tuple[int]]:
     """Return a query for the run that has done `key`."""
-    return sa.select(runs_table.c.id).where(*_is(key), is_done)
+    return sa.select(runs_table.c.id).where(*is_run(key), is_done)
 
 
 def _supersede(connection: sa.Connection, claim: Claim) -> None:
@@ -358,7 +349,7 @@ def _supersede(connection: sa.Connection, claim: Claim) -> None:
     table = runs_table
     own = sa.update(table).where(table.c.id == claim.id, table.c.state == RunState.RERUNNING.value)
     if connection.execute(own.values(state=RunState.RERUNNING.value)).rowcount:
-        old = sa.update(table).where(*_is(claim.key), is_done)
+        old = sa.update(table).where(*is_run(claim.key), is_done)
         connection.execute(old.values(state=RunState.SUPERSEDED.value))
 
 
@@ -370,7 +361,7 @@ def _values_of_start(key: RunKey, now: Any) -> dict[str, object]:
         "parameters": key.parameters,
         "reference_date": key.reference_date,
         "every": key.every.value,
-        "attempt": sa.select(sa.func.count() + 1).where(*_is(key)).scalar_subquery(),
+        "attempt": sa.select(sa.func.count() + 1).where(*is_run(key)).scalar_subquery(),
         "started_at": now,
         "heartbeat_at": now,
     }

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from autoflow.runs.records import CLAIMED_STATES, DONE_STATES, RunState
+from autoflow.runs.records import CLAIMED_STATES, DONE_STATES, RunKey, RunState
 
 metadata = sa.MetaData()
 
@@ -53,6 +53,12 @@ runs_table = sa.Table(
     sa.Column("made_from", sa.Text),
     # JSON: the checks of its notebooks; NULL if there were none.
     sa.Column("checks", sa.Text),
+    # JSON: the notebooks that were executed to their ends, see `FinishedNotebook`; written as each of them ends.
+    sa.Column("finished_notebooks", sa.Text),
+    # The folder of the run, from the outputs folder on; a run that resumes it takes it over.
+    sa.Column("run_dir", sa.Text),
+    # When a user asked for its notebooks to be taken over by the next attempt.
+    sa.Column("resume_asked_at", sa.DateTime),
 )
 
 package_lists_table = sa.Table(
@@ -136,6 +142,17 @@ revisions_table = sa.Table(
 is_claimed = runs_table.c.state.in_([str(state) for state in CLAIMED_STATES])
 is_done = runs_table.c.state.in_([str(state) for state in DONE_STATES])
 is_rerunning = runs_table.c.state == str(RunState.RERUNNING)
+
+
+def is_run(key: RunKey) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions for the rows of the runs with a key."""
+    return (
+        runs_table.c.workflow == key.workflow,
+        runs_table.c.parameters_hash == key.parameters_hash,
+        runs_table.c.reference_date == key.reference_date,
+        runs_table.c.every == key.every.value,
+    )
+
 
 sa.Index(
     "one_claim_per_date",

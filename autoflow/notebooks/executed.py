@@ -29,7 +29,7 @@ class ExecutedNotebook:
     """An executed notebook; `started_at` (ISO text) and `seconds` (its duration) are None if not recorded.
 
     `sources` are those of its cells by their numbers. `peak_memory` is the most memory that it used with all that it
-    had started, in bytes; None if that was not recorded.
+    had started, in bytes; None if that was not recorded. It `is_complete` if all cells have run and no check failed.
     """
 
     path: Path
@@ -37,6 +37,7 @@ class ExecutedNotebook:
     seconds: float | None
     sources: Mapping[int, str]
     peak_memory: int | None = None
+    is_complete: bool = True
 
     @classmethod
     def read(cls, path: Path) -> "ExecutedNotebook | None":
@@ -52,6 +53,7 @@ class ExecutedNotebook:
                 seconds=record.get("duration"),
                 sources=sources,
                 peak_memory=peak if isinstance(peak, int) else None,
+                is_complete=_is_complete(content),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
@@ -59,6 +61,16 @@ class ExecutedNotebook:
     def source(self, cell: int) -> str | None:
         """Return the source of the cell with a number; None if there is no such cell."""
         return self.sources.get(cell)
+
+
+def _is_complete(content: Mapping[str, Any]) -> bool:
+    if content["metadata"].get("papermill", {}).get("exception") or recorded_checks(content["metadata"]).failed_errors:
+        return False
+    states = (cell["metadata"] for cell in content["cells"] if cell["cell_type"] == "code")
+    return not any(
+        each.get("papermill", {}).get("status") == "pending" and "skip-execution" not in each.get("tags", ())
+        for each in states
+    )
 
 
 def number_cells(cells: Iterable[Any]) -> None:
@@ -86,6 +98,14 @@ def recorded_checks(metadata: Mapping[str, Any]) -> Checks:
     try:
         return Checks.of_json(metadata[_CHECKS])
     except (LookupError, TypeError, ValueError):
+        return Checks()
+
+
+def checks_of(executed: Path) -> Checks:
+    """Return the checks of an executed notebook; none if it cannot be read."""
+    try:
+        return recorded_checks(json.loads(executed.read_text(encoding="utf-8"))["metadata"])
+    except (OSError, ValueError, LookupError, TypeError):
         return Checks()
 
 

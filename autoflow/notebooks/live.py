@@ -66,6 +66,14 @@ class LiveOutput:
             if self._file:
                 self._file.close()
 
+    def end_at_once(self) -> None:
+        """Write a file that has ended, for a notebook that is not executed."""
+        if self._path:
+            self._lines.append(_line({"is_end": True}))
+            self._write(self._path)
+            if self._file:
+                self._file.close()
+
     def cell_started(self, number: int, cells: int, source: str) -> None:
         """Record that a cell starts: its number, counted from 1, the number of cells, and its beginning as shown."""
         self._position = {"cell": number, "cells": cells}

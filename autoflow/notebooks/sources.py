@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from autoflow import __version__
-from autoflow.notebooks.reading import InvalidNotebookError, is_python, read_notebook
+from autoflow.notebooks.reading import InvalidNotebookError, choose_kernel, is_python, read_notebook
 from autoflow.system.git import recent_git_state
 from autoflow.utils import without_warnings
 
@@ -37,12 +37,13 @@ _DIGITS = 32
 class NotebookSource:
     """What a notebook is made from: digests of its cells, of the modules that it imports, and of files that it opens.
 
-    The modules and files are those in its folder, by their paths from there.
+    The modules and files are those in its folder, by their paths from there. `kernel` is the name of its kernel.
     """
 
     cells: str
     modules: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    kernel: str = ""
 
     @classmethod
     def of(cls, notebook: Path) -> Self:
@@ -56,20 +57,30 @@ class NotebookSource:
             If the notebook is not valid, or cannot be read.
 
         """
-        cells, names = _cells(notebook, _stamp(notebook))
+        cells, names, kernel = _cells(notebook, _stamp(notebook))
         modules = _modules(names, notebook.parent)
         opened = {name for name in names.texts if _is_file_in(notebook.parent, name)} - {notebook.name, *modules}
         files = {name: notebook.parent / name for name in sorted(opened)[:MOST_FILES]}
-        return cls(cells=cells, modules=_digests(modules), files=_digests(files))
+        return cls(cells=cells, modules=_digests(modules), files=_digests(files), kernel=kernel)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Return the source with the content that `as_json` has returned."""
-        return cls(cells=content["cells"], modules=content.get("modules", {}), files=content.get("files", {}))
+        return cls(
+            cells=content["cells"],
+            modules=content.get("modules", {}),
+            files=content.get("files", {}),
+            kernel=content.get("kernel", ""),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the source for JSON; what is empty is left out."""
-        content = {"cells": self.cells, "modules": dict(self.modules), "files": dict(self.files)}
+        content = {
+            "cells": self.cells,
+            "modules": dict(self.modules),
+            "files": dict(self.files),
+            "kernel": self.kernel,
+        }
         return {name: value for name, value in content.items() if value}
 
 
@@ -117,13 +128,13 @@ def _stamp(path: Path) -> _Stamp:
 
 
 @lru_cache(maxsize=1024)
-def _cells(notebook: Path, _stamp: _Stamp) -> tuple[str, _Names]:
-    """Return the digest of the cells of a notebook, and what their code names."""
+def _cells(notebook: Path, _stamp: _Stamp) -> tuple[str, _Names, str]:
+    """Return the digest of the cells of a notebook, what their code names, and its kernel."""
     node = read_notebook(notebook)
     cells = [[cell.cell_type, sorted(cell.metadata.get("tags", ())), cell.source] for cell in node.cells]
     digest = _digest(json.dumps(cells).encode())
     code = "\n".join(_python(cell.source) for cell in node.cells if cell.cell_type == "code")
-    return digest, _names(code) if is_python(node) else _Names()
+    return digest, _names(code) if is_python(node) else _Names(), choose_kernel(node)
 
 
 def _python(source: str) -> str:

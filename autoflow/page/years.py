@@ -143,7 +143,7 @@ class YearEncoder:
 
     def _reason(self, day: Day) -> int:
         error = day.record.failure if day.record and day.status is not DateStatus.RUNNING else None
-        notes = (day.record.skipped, _warnings(day.record)) if day.record else ()
+        notes = (day.record.skipped, _warnings(day.record), day.record.taken_over_text) if day.record else ()
         texts = (self._redaction.of_text(text) for text in (str(error or ""), *notes, day.why) if text)
         text = "\n".join(text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + "…" for text in texts)
         if not text:

@@ -240,6 +240,12 @@ class TriggerSchema(Keys):
         {"type": "integer", "minimum": 1},
         "AutoFlow gives up on a date after this many failed attempts. Default: 5.",
     )
+    resume = Key(
+        values.boolean,
+        {"type": "boolean"},
+        "With true, a retry takes over the executed notebooks of the failed attempt that have not changed. "
+        "Default: false.",
+    )
 
 
 class SensorSchema(Keys):

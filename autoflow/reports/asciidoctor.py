@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from autoflow.errors import ReportError
+from autoflow.reports.fonts import font_theme
 from autoflow.reports.programs import environment, kill_group, missing_tools, own_message, took_too_long
 from autoflow.system.stop_signal import StopSignal
 
@@ -65,7 +66,7 @@ class Asciidoctor:
                 self._process = subprocess.Popen(
                     self._command,
                     cwd="/",
-                    env=environment(Path(self._command[0]).parent, Path(tempfile.gettempdir())),
+                    env=environment(Path(self._command[0]).parent, Path(tempfile.gettempdir())) | _fonts(),
                     stdin=its.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=self._messages,
@@ -150,6 +151,11 @@ def _server(program: str, server: Path) -> Asciidoctor:
     started = Asciidoctor(program, server)
     atexit.register(started.close)
     return started
+
+
+def _fonts() -> dict[str, str]:
+    """Return the variable with the fonts that every report uses, for the process to read once."""
+    return {"REPORT_FONTS": json.dumps(font_theme("")[0])}
 
 
 def _hang_up(ours: socket.socket) -> None:

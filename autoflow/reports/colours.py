@@ -11,6 +11,8 @@ def declarations_of(style: str) -> dict[str, str]:
 
 def colour_of(value: str) -> str:
     """Return the colour that CSS calls `value`; empty if it is not a colour, or transparent."""
+    if not value:
+        return ""
     try:
         channels = ImageColor.getrgb(value.strip().lower())
     except ValueError:

@@ -102,6 +102,7 @@ class _Exporter(ASCIIDocExporter):
         config: Config = super().default_config
         config.ExtractOutputPreprocessor.enabled = False
         config.HighlightMagicsPreprocessor.enabled = False
+        config.Exporter.optimistic_validation = True  # once, not after each preprocessor
         return config
 
     def _create_environment(self) -> Environment:

@@ -104,6 +104,31 @@ def wanted_dates(
     return sorted(wanted, key=lambda each: each.date, reverse=is_reversed)
 
 
+def held_dates(
+    plans: Iterable[TriggerPlan],
+    first: datetime.date,
+    last: datetime.date,
+    *,
+    reprocess: Reprocess,
+    outdated: Collection[RunKey] = (),
+) -> list[WantedDate]:
+    """Return the dates from `first` to `last` that another process is running, and that are wanted if it is gone."""
+    return [
+        WantedDate(trigger=plan.trigger, date=each.date, again=reprocess.is_again)
+        for plan in plans
+        for each in plan.dates
+        if first <= each.date <= last
+        and each.status is DateStatus.RUNNING
+        and _is_wanted_if_gone(WorkflowKey.of_trigger(plan.trigger).on(each.date), each, reprocess, outdated)
+    ]
+
+
+def _is_wanted_if_gone(key: RunKey, planned: PlannedDate, reprocess: Reprocess, outdated: Collection[RunKey]) -> bool:
+    if reprocess is Reprocess.OUTDATED:
+        return key in outdated
+    return reprocess is Reprocess.ALL or (planned.failures > 0) == (reprocess is Reprocess.FAILED)
+
+
 def _is_wanted(trigger: TriggerSpec, planned: PlannedDate, reprocess: Reprocess, outdated: Collection[RunKey]) -> bool:
     if reprocess is Reprocess.OUTDATED:
         return planned.status.is_done and WorkflowKey.of_trigger(trigger).on(planned.date) in outdated

@@ -61,7 +61,7 @@ class Checks:
 
     def with_check(self, check: Check) -> "Checks":
         """Return them with one more."""
-        is_kept = sum(each.ok is check.ok for each in self.kept) < MOST_KEPT
+        is_kept = (self.passed if check.ok else self.warnings + self.errors) < MOST_KEPT
         return Checks(
             kept=(*self.kept, check) if is_kept else self.kept,
             passed=self.passed + check.ok,

@@ -193,6 +193,7 @@ class Planner:
             missing_dates=self._readiness(date).missing,
             failures=failures.count,
             retry=self.policy,
+            resume=self.trigger.resume,
             is_rerun=is_rerun,
             changed=self.changed_days(date) if is_rerun else (),
             label=self.trigger.label,

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from autoflow.dates.periods import Every, describe_period
 from autoflow.errors import place_of
 from autoflow.runs.checks import warnings_of
+from autoflow.runs.finished import FinishedNotebook
 from autoflow.specs import Json, TriggerSpec
 
 CRASHED_AFTER = datetime.timedelta(seconds=60)
@@ -225,7 +226,9 @@ class RunRecord:
     `made_from` has the sources of its notebooks by their labels (`notebooks`), the state of the inputs folder in git
     (`git`), the `version` of AutoFlow and that of `python`, and the digest of the list of `packages`; None if that is
     unknown. `checks` are those of its notebooks by their labels, see `Checks.as_json`; None if there were none.
-    `error` says why it did not succeed, also why it was skipped.
+    `error` says why it did not succeed, also why it was skipped. `finished` are the notebooks that were executed to
+    their ends, by their labels. `run_dir` is the folder of the run, from the outputs folder on; None if there is none.
+    `is_resume_asked`: the next attempt at its date should take them over.
     """
 
     id: int
@@ -247,6 +250,20 @@ class RunRecord:
     is_try_out: bool = False
     made_from: Mapping[str, Any] | None = None
     checks: Mapping[str, Any] | None = None
+    finished: Mapping[str, FinishedNotebook] = field(default_factory=dict)
+    run_dir: str | None = None
+    is_resume_asked: bool = False
+
+    @property
+    def taken_over(self) -> Mapping[str, int]:
+        """The numbers of the runs from which notebooks were taken over, by the labels of the notebooks."""
+        return {label: each.taken_from for label, each in self.finished.items() if each.taken_from is not None}
+
+    @property
+    def taken_over_text(self) -> str:
+        """Which notebooks were taken over, in words; empty if none was."""
+        labels = ", ".join(sorted(self.taken_over))
+        return f"notebooks taken over from an earlier attempt: {labels}" if labels else ""
 
     @property
     def skipped(self) -> str:

@@ -23,7 +23,8 @@ class WorkflowRun:
     date has failed `failures` times before. `retry` is its policy; None if a user requested the run. `is_rerun`: the
     date is done, and is run again because the days `changed`, which it used, have changed. `label` and `title` are
     those of the entry, and `entry` is its name for people where the label is not enough. `is_try_out`: a user has
-    started the run with parameters that no entry has.
+    started the run with parameters that no entry has. With `resume`, it takes over the notebooks of the attempt before
+    it that have not changed.
     """
 
     workflow: WorkflowSpec
@@ -40,6 +41,7 @@ class WorkflowRun:
     entry: str | None = None
     changed: Sequence[datetime.date] = ()
     is_try_out: bool = False
+    resume: bool = False
 
     @property
     def key(self) -> RunKey:
@@ -84,7 +86,8 @@ class Outcome:
     """Outputs and errors of the notebooks of a run, by label; a notebook without either was not run.
 
     `sources` has what each of them is made from, see `NotebookSource`; `seconds` is how long each took with its
-    reports; `checks` are those that ran in each.
+    reports; `checks` are those that ran in each. `taken_over` has the numbers of the runs from which executed notebooks
+    were taken over.
     """
 
     outputs: dict[str, NotebookOutputs] = field(default_factory=dict)
@@ -92,6 +95,12 @@ class Outcome:
     sources: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     checks: dict[str, Checks] = field(default_factory=dict)
+    taken_over: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def executed_seconds(self) -> Mapping[str, float]:
+        """How long each notebook took that was executed and not taken over."""
+        return {label: seconds for label, seconds in self.seconds.items() if label not in self.taken_over}
 
     @property
     def was_stopped(self) -> bool:

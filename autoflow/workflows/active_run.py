@@ -30,7 +30,8 @@ from autoflow.runs.run import Outcome, WorkflowRun
 from autoflow.specs import Json
 from autoflow.system.log import Outage, logger
 from autoflow.system.stop_signal import Shutdown, StopSignal
-from autoflow.utils import first_line
+from autoflow.utils import first_line, thumbnail_path
+from autoflow.workflows.resume import Continuation
 
 if TYPE_CHECKING:
     import prefect
@@ -68,6 +69,7 @@ class ActiveRun:
     cancel: StopSignal
     watched: Watched
     inputs_dir: Path
+    continuation: Continuation
     stop: StopSignal = field(init=False)
     outcome: Outcome = field(default_factory=Outcome)
     was_cancelled: bool = False
@@ -184,9 +186,10 @@ class ActiveRun:
     def _record(self, end: End) -> None:
         """Record the end as soon as the run store responds, so that no work is lost; give up if AutoFlow stops."""
         self._record_sources()
+        self.outcome.taken_over.update(self.continuation.taken_over)
         if end.state.is_skip:
             for report in self.outcome.drop_reports():
-                report.unlink(missing_ok=True)
+                _delete(report)
         outputs, outage = _outputs_as_json(self.outcome), Outage()
         while self.end is None:
             try:
@@ -204,6 +207,15 @@ class ActiveRun:
             else:
                 self.end = end
                 outage.end("recorded that %s ended as %s", self.run, end.state)
+
+
+def _delete(report: Path) -> None:
+    """Delete a report with its thumbnail; one that cannot be deleted is of no harm."""
+    for path in (report, thumbnail_path(report)):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("could not delete %s: %s", path, error.strerror)
 
 
 def judge(run: WorkflowRun, outcome: Outcome, problem: Exception | None = None) -> End:

@@ -28,7 +28,7 @@ from autoflow.orchestration.flow_runs import result_storage
 from autoflow.runs.records import utc_now
 from autoflow.runs.run import NotebookOutputs, Outcome, WorkflowRun
 from autoflow.settings import Settings
-from autoflow.specs import Json, NotebookSpec, WorkflowSpec
+from autoflow.specs import RUN_DIRS, SHARED_DIRS, Json, NotebookSpec, WorkflowSpec
 from autoflow.system.log import bugs_logged, current_log_fields, log_fields
 from autoflow.system.stop_signal import StopSignal
 from autoflow.utils import name_part
@@ -50,7 +50,7 @@ class Step:
     """The arguments of a notebook's task.
 
     The names of its output files start with `stem`, and its log lines have `log_fields`. `live` is the name of the file
-    for its output while it runs.
+    for its output while it runs. `folders` are those that notebooks can use, from the outputs folder on.
     """
 
     run: WorkflowRun
@@ -63,6 +63,7 @@ class Step:
     on_cell: CellCallback | None = None
     log_fields: Mapping[str, str | int] = field(default_factory=dict)
     live: str | None = None
+    folders: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_notebooks_workflow(
@@ -125,6 +126,7 @@ def _steps(
             on_cell=functools.partial(display.progress, notebook.label) if display.progress else None,
             log_fields={**current_log_fields(), "notebook": notebook.label},
             live=live_name(display.live, name_part(notebook.label)) if display.live else None,
+            folders=_folders(run, stamp),
         )
         for notebook in run.workflow.notebooks
     ]
@@ -219,7 +221,23 @@ def _work(step: Step, upstream: Mapping[str, NotebookOutputs]) -> Work:
         pool=notebook.pool,
         secrets=notebook.secrets,
         hidden=notebook.hidden,
+        folders={name: path for name, path in step.folders.items() if _is_automatic(name, notebook, run)},
     )
+
+
+def _is_automatic(name: str, notebook: NotebookSpec, run: WorkflowRun) -> bool:
+    """Return whether this name, if a notebook has it as a source, is neither a label nor a parameter of the run."""
+    return name in {*notebook.parameters.values()} - run.workflow.labels - run.parameters.keys()
+
+
+def _folders(run: WorkflowRun, stamp: str) -> dict[str, str]:
+    """Return the folders for files of notebooks, from the outputs folder on: that of the run, and that of its entry."""
+    label = (name_part(run.label),) if run.label else ()
+    every = () if run.every is Every.DAY else (run.every.value,)
+    workflow, parameters = name_part(run.workflow.name), run.key.parameters_hash[:8]
+    own = "__".join(("--".join((workflow, *label)), run.reference_date.isoformat(), *every, parameters, stamp))
+    shared = "__".join((workflow, *every, run.key.parameters_hash[:16]))
+    return {"run_dir": f"{RUN_DIRS}/{own}", "shared_dir": f"{SHARED_DIRS}/{shared}"}
 
 
 def _values(run: WorkflowRun) -> dict[str, Json]:

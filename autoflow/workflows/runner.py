@@ -22,6 +22,7 @@ from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
 from autoflow.workflows.flow import Display, Progress, make_notebooks_workflow
 from autoflow.workflows.pools import InPools, Pools
+from autoflow.workflows.resume import Continuation, Continued
 from autoflow.workflows.room import Room
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ class WorkflowRunner:
                 cancel=cancel,
                 watched=watched,
                 inputs_dir=self.settings.inputs_dir,
+                continuation=Continuation.of(run, claim, self.settings, self.store),
             )
             with (
                 live_folder(self.settings.outputs_dir, claim.id, len(run.workflow.notebooks)) as live,
@@ -203,7 +205,7 @@ class WorkflowRunner:
             outcome=active.outcome,
             stop=active.stop,
             display=display,
-            place=InPools(slot.place(active.claim, lose), self.pools),
+            place=Continued(InPools(slot.place(active.claim, lose), self.pools), active.continuation),
             done=active.record_if_complete,
         )
         active.execute(workflow, self.flow_runs)

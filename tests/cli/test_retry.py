@@ -22,7 +22,7 @@ def test_retry_makes_given_up_dates_due_again(running_cli: Cli) -> None:
         return [each["standing"] for each in dates if each["date"] in {"2016-01-09", "2016-01-10"}]
 
     assert statuses() == ["given up", "given up"]
-    due = {"workflow": "simple", "label": None, "never_due": None}
+    due = {"workflow": "simple", "label": None, "never_due": None, "resumes": None, "takes_over": []}
     assert cli.json("retry", str(failed[1])) == [{**due, "reference_date": "2016-01-10"}]
     assert statuses() == ["given up", "due"]
     assert cli.json("retry", "--failed") == [{**due, "reference_date": "2016-01-09"}]

@@ -4,6 +4,7 @@ import pytest
 
 from autoflow.runs.records import RunKey
 from tests.cli.conftest import Cli
+from tests.conftest import write_notebook
 
 
 def test_runs_lists_only_runs_that_all_options_match(cli: Cli) -> None:
@@ -70,3 +71,46 @@ def test_verb_refuses_if_the_database_was_deleted(cli: Cli, arguments: list[str]
     printed = cli.capsys.readouterr()
     assert "autoflow.db is missing, but AutoFlow has run here before" in printed.err + printed.out
     assert list(cli.deployed.outputs.rglob("*.db*")) == []
+
+
+def test_checks_and_skipped_runs_are_shown_by_all_verbs(running_cli: Cli) -> None:
+    cli = running_cli
+    write_notebook(
+        cli.deployed.inputs / "n.ipynb",
+        "import autoflow, pathlib\nautoflow.check('there are rows', True)",
+        "autoflow.check('few outliers', False, 'warning', '7 %')",
+        "autoflow.check('no gaps', not pathlib.Path('fail').exists(), message='3 gaps')",
+        "if pathlib.Path('skip').exists(): autoflow.skip('nobody moved')",
+        parameters="level = 1",
+    )
+    assert cli("run", "simple", "--date", "2016-01-09") == 0
+    assert cli.printed().splitlines()[-2:] == ["warning: few outliers: 7 %", "run 1 succeeded"]
+    (cli.deployed.inputs / "fail").touch()
+    assert cli("run", "simple", "--date", "2016-01-10") == 1
+    (cli.deployed.inputs / "skip").touch()
+    assert cli("run", "simple", "--date", "2016-01-11") == 1  # a check failed before
+    (cli.deployed.inputs / "fail").unlink()
+    assert cli("run", "simple", "--date", "2016-01-12") == 0
+    assert cli.printed().splitlines()[-1] == "run 4 skipped: nobody moved"
+    assert "simple 2016-01-12 was skipped; --force runs it again" in cli.fails("run", "simple", "--date", "2016-01-12")
+
+    assert cli("runs", "show", "2") == 0
+    shown = cli.printed()
+    assert "checks of n: 1 passed, 1 failed, 1 failed as warnings\n" in shown
+    assert "    passed  there are rows (cell 2)\n" in shown
+    assert "    warning few outliers: 7 % (cell 3)\n" in shown
+    assert "    failed  no gaps: 3 gaps (cell 4)\n" in shown
+    assert "    CheckFailed: no gaps: 3 gaps\n" in shown
+    assert cli("runs") == 0
+    assert "4: skipped: nobody moved\n4: warning: few outliers: 7 %\n" in cli.printed()
+    (skipped,) = cli.json("runs", "--state", "skipped")
+    assert (skipped["skipped"], skipped["error"]) == ("nobody moved", None)
+    assert (skipped["checks"]["n"]["passed"], skipped["checks"]["n"]["warnings"]) == (2, 1)
+    assert cli("why", "simple", "2016-01-12") == 0
+    assert "is done, without a report, as it was skipped: run 4 ended at 20" in cli.printed()
+    assert cli("why", "simple", "2016-01-09") == 0
+    assert "; checks warned of: few outliers: 7 %." in cli.printed()
+    (plan,) = cli.json("plan", "--dates")["workflows"]
+    assert plan["counts"]["skipped"] == 1
+    assert cli("plan") == 0
+    assert "1 done, 1 skipped" in cli.printed()

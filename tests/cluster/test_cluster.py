@@ -1,22 +1,27 @@
 """Runs on a cluster of real processes."""
 
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from autoflow.notebooks.executed import ExecutedNotebook
 from autoflow.notebooks.live_files import RunProgress, progress_of_run
 from autoflow.runs.records import RunState
-from autoflow.specs import NotebookSpec, ReportFormat
-from tests.cluster.conftest import DATE, ROOT, Farm, daemon_of, meanwhile, run_of
-from tests.conftest import TOKEN_OF_NO_USE
+from autoflow.specs import NotebookSpec, OutputSpec, ReportFormat
+from tests.cluster.conftest import ROOT, Farm, daemon_of, meanwhile, run_of
+from tests.conftest import TOKEN_OF_NO_USE, write_notebook
 from tests.waiting import LONG, wait_for
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
+
+MB = 1024 * 1024
 
 SAYS_WHERE = "import os, pathlib; pathlib.Path({name!r}).write_text(str(os.getpid()))"
 WAITS = f"{SAYS_WHERE}\nimport time\nwhile not pathlib.Path({{go!r}}).exists(): time.sleep(0.05)"
@@ -108,6 +113,44 @@ def test_checks_and_skips_come_back(farm: Farm) -> None:
     assert skipped.skipped == "nobody moved"
 
 
+TAKES_TOO_MUCH = """
+import subprocess, sys, time
+own = "import os, time; open('taker', 'w').write(str(os.getpid())); taken = b'x' * 600_000_000; time.sleep(600)"
+child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {own!r}])"
+subprocess.Popen([sys.executable, "-c", child], start_new_session=True)
+time.sleep(600)
+"""
+"""A grandchild of the notebook, in a session of its own, takes 600 MB."""
+
+
+def test_notebook_that_takes_too_much_memory_ends_and_those_beside_it_do_not(farm: Farm) -> None:
+    too_large = NotebookSpec(label="large", path=farm.notebook("1", TAKES_TOO_MUCH), memory=300 * MB)
+    run, others = run_of(too_large), [Waiting(farm), Waiting(farm)]
+    with daemon_of(farm, workers=2) as daemon:
+        with (
+            meanwhile(daemon, run_of(others[0].path)) as states,
+            meanwhile(daemon, run_of(others[1].path)) as more_states,
+        ):
+            # One on each worker, so that the large one has a neighbour.
+            workers = {worker_of(other.wait()) for other in others}
+            state = daemon.run(run)
+            for other in others:
+                other.go()
+        record = daemon.last(run)
+        after = run_of(farm.notebook("1"))
+        assert daemon.run(after) is RunState.SUCCEEDED
+
+    assert (state, states, more_states) == (RunState.FAILED, [RunState.SUCCEEDED], [RunState.SUCCEEDED])
+    assert len(workers) == 2
+    assert all(is_alive(pid) for pid in workers)
+    assert re.search(r"cell 2 .*: OutOfMemory: out of memory \(\d+ MB of 300 MB\)", str(record.error))
+    executed = ExecutedNotebook.read(Path(record.outputs["large"]["notebook"]))
+    assert executed
+    assert executed.peak_memory
+    assert executed.peak_memory > 300 * MB
+    assert not is_alive(int((farm.inputs / "taker").read_text(encoding="ascii")))
+
+
 def test_progress_timeout_and_cancellation_work_as_on_one_machine(farm: Farm) -> None:
     cells: list[tuple[int, int]] = []
     slow = NotebookSpec(label="slow", path=farm.notebook("import time\ntime.sleep(600)"), timeout=1.5)
@@ -160,45 +203,6 @@ def test_shutdown_of_the_daemon_ends_the_kernels(farm: Farm) -> None:
     assert states == [RunState.INTERRUPTED]
     assert str(record.error) == "Interrupted: AutoFlow was stopped"
     assert not is_alive(kernel)
-
-
-def test_lost_or_stopped_worker_counts_as_a_crash_and_its_claim_expires_before_the_next_attempt(
-    bare_farm: Farm, logged: list[str]
-) -> None:
-    on_lost, on_frozen = Waiting(bare_farm), Waiting(bare_farm)
-    lost_run, frozen_run = run_of(on_lost.path), run_of(on_frozen.path)
-    with (
-        daemon_of(bare_farm) as daemon,
-        bare_farm.worker(AUTOFLOW_WORKER_SLOTS="1") as lost,
-        meanwhile(daemon, lost_run) as states,
-    ):
-        kernel = on_lost.wait()
-        with (
-            bare_farm.worker(AUTOFLOW_WORKER_SLOTS="1") as frozen,
-            meanwhile(daemon, frozen_run) as frozen_states,
-        ):
-            on_frozen.wait()
-            frozen.signal(signal.SIGSTOP)
-            on_frozen.go()
-            with bare_farm.worker():
-                lost.kill()
-                wait_for(lambda: not is_alive(kernel))
-                on_lost.go()
-                wait_for(lambda: states and frozen_states)
-                frozen.signal(signal.SIGCONT)
-                wait_for(lambda: frozen.text.count("registered as") == 2)
-        attempts = [daemon.store.runs(workflow=run.key.workflow) for run in (lost_run, frozen_run)]
-        failures = [daemon.store.histories()[run.key.workflow_key].failures for run in (lost_run, frozen_run)]
-
-    assert states == frozen_states == [RunState.SUCCEEDED]
-    for second, first in attempts:
-        assert (first.state, second.state) == (RunState.CRASHED, RunState.SUCCEEDED)
-        assert second.started_at - first.heartbeat_at >= daemon.store.crashed_after
-    assert [each[DATE].count for each in failures] == [0, 0]
-    assert sum("crashed: it has lost its worker" in line for line in logged) == 2
-    # What the stopped worker had not written by then never appears.
-    written = (bare_farm.outputs / "notebooks").glob(f"{frozen_run.workflow.name}*")
-    assert [str(path) for path in written] == [attempts[1][0].outputs["n0"]["notebook"]]
 
 
 def test_worker_of_another_version_gets_no_orders_and_one_that_is_stopped_finishes_what_it_has(
@@ -269,20 +273,22 @@ def test_late_inputs_and_a_worker_that_is_not_fit_cost_no_attempt(bare_farm: Far
     assert "is the inputs folder mounted?" in left_out.refused
 
 
-def test_scheduler_that_was_restarted_is_found_again(own_farm: Farm) -> None:
-    waiting = Waiting(own_farm)
-    run = run_of(waiting.path)
-    with own_farm.worker() as worker, daemon_of(own_farm, workers=1) as daemon, meanwhile(daemon, run) as states:
-        kernel = waiting.wait()
-        own_farm.members[0].kill()
-        wait_for(lambda: not is_alive(kernel))
-        waiting.go()
-        with own_farm.member("scheduler"):
-            wait_for(lambda: states)
-        attempts = daemon.store.runs(workflow=run.key.workflow)
+def test_connection_that_cannot_be_closed_counts_as_closed_and_is_made_again(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(timeout: float) -> None:
+        raise ValueError(f"IOStream is not idle, also after {timeout:g} s")
 
-    assert [attempt.state for attempt in attempts] == [RunState.SUCCEEDED, RunState.CRASHED]
-    assert "lost the scheduler" in worker.text
+    with daemon_of(farm, workers=2) as daemon:
+        client = daemon.cluster.client()
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "close", fail)
+            daemon.cluster.disconnect()
+        # Otherwise, the orders that it has sent would be waited for forever.
+        assert client.status == "closed"
+        wait_for(lambda: daemon.cluster.is_connected)
+        client.status = "running"
+        client.close()
 
 
 def test_worker_does_not_import_prefect() -> None:
@@ -301,3 +307,43 @@ def test_output_of_a_notebook_on_a_worker_can_be_read_while_it_runs(farm: Farm) 
             wait_for(lambda: progress_of_run(farm.outputs, run_id) == at_work)
             (farm.inputs / "go").touch()
         assert states == [RunState.SUCCEEDED]
+
+
+def test_notebooks_are_taken_over_on_workers_with_the_folder_of_the_run(farm: Farm) -> None:
+    """The worker copies what was executed, makes the report anew, and finds the files in the folder of the run."""
+    log, broken = farm.folder / "resumed", farm.folder / "broken"
+    note = f"with open({str(log)!r}, 'a') as log: print('first', file=log)"
+    folders = "run_dir = ''\nshared_dir = ''"
+    first = write_notebook(
+        farm.inputs / "resumed.ipynb",
+        note,
+        "import pathlib\npathlib.Path(run_dir, 'x').write_text('1')\npathlib.Path(shared_dir, 'y').write_text('2')",
+        "import autoflow\nautoflow.check('few', False, severity='warning')",
+        parameters=folders,
+    )
+    second = write_notebook(
+        farm.inputs / "resuming.ipynb",
+        f"import pathlib\nassert not pathlib.Path({str(broken)!r}).exists()",
+        "pathlib.Path(run_dir, 'x').read_text() + pathlib.Path(shared_dir, 'y').read_text()",
+        parameters=f"{folders}\npath = ''",
+    )
+    names = {"run_dir": "run_dir", "shared_dir": "shared_dir"}
+    output = OutputSpec(formats=(ReportFormat.HTML,))
+    run = run_of(
+        NotebookSpec(label="first", path=first, parameters=names, output=output),
+        NotebookSpec(label="second", path=second, parameters={**names, "path": "first"}),
+    )
+    broken.touch()
+    with daemon_of(farm, workers=2) as daemon:
+        assert daemon.run(run) is RunState.FAILED
+        failed = daemon.last(run)
+        broken.unlink()
+        assert daemon.run(replace(run, resume=True)) is RunState.SUCCEEDED
+        record = daemon.last(run)
+    assert log.read_text().split() == ["first"]
+    assert record.taken_over == {"first": failed.id}
+    assert record.warnings_count == 1
+    (report,) = record.outputs["first"]["reports"]
+    assert Path(report).is_file()
+    assert record.run_dir == failed.run_dir
+    assert (farm.outputs / str(record.run_dir) / "x").is_file()

@@ -19,6 +19,7 @@ import pytest
 
 from autoflow.kernels.connection import LARGEST_FRAME, LONGEST_MESSAGE, TOO_LONG, KernelConnection
 from autoflow.kernels.fork_server import ForkServer
+from autoflow.kernels.guard import DEADLINE_SECONDS
 from autoflow.kernels.kernel import (
     SHUTDOWN_GRACE,
     Kernel,
@@ -238,6 +239,25 @@ def test_kernel_whose_guard_is_killed_ends(tmp_path: Path, fork_server: ForkServ
         os.kill(psutil.Process(pid).ppid(), signal.SIGKILL)
         await kernel.ended.wait()
         wait_until_gone(pid)
+        await kernel.end()
+
+    with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
+        runner.run(run(kernel))
+
+
+def test_kernel_ends_at_its_deadline_although_autoflow_is_stopped(
+    tmp_path: Path, fork_server: ForkServer | None
+) -> None:
+    async def run(kernel: Kernel) -> None:
+        left = 3600.0
+        keeping = asyncio.create_task(kernel.keep(lambda: left))
+        connection = await kernel.connect(steady_environ(), tmp_path, start_timeout=LONG)
+        pid = int(await printed(connection, START_ESCAPED_CHILD))
+        left = 0.0
+        await asyncio.sleep(2 * DEADLINE_SECONDS)
+        # The event loop does nothing meanwhile.
+        wait_until_gone(pid)
+        keeping.cancel()
         await kernel.end()
 
     with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:

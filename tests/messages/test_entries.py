@@ -16,8 +16,10 @@ from autoflow.dates.periods import Every, last_days
 from autoflow.dates.stencil import DateStencil, PeriodOffset
 from autoflow.messages.entries import EntryWatch
 from autoflow.messages.notifier import Notifier
+from autoflow.model.checks import record_run_checks
 from autoflow.model.store import RunStore
 from autoflow.model.tables import messages_table, runs_table
+from autoflow.runs.checks import Check, Checks, Severity
 from autoflow.runs.records import RunError, RunKey, RunState, WorkflowKey
 from autoflow.settings import Settings
 from autoflow.specs import NotebookSpec, NotifySpec, OnChange, SensorSpec, TriggerSpec, WorkflowSpec
@@ -366,3 +368,37 @@ def test_running_watch_needs_no_tick_to_notice_a_deadline_and_no_run_of_its_own_
             message = receiver.messages.get(timeout=LONG)
             assert (message["state"], message["dates"]) == ("not done by its deadline", ["2025-12-31"])
     assert receiver.taken() == []
+
+
+def test_warnings_and_skipped_dates_are_in_the_message(
+    settings: Settings, store: RunStore, clock: Clock, receiver: Receiver
+) -> None:
+    north = entry("north")
+    checks = Checks()
+    for name in ("few outliers", "all regions"):
+        checks = checks.with_check(Check(name=name, ok=False, severity=Severity.WARNING, message="7 %"))
+
+    def skip(date: str) -> None:
+        claim = store.claim(RunKey(WorkflowKey.of_trigger(north), day(date)), label="north")
+        assert claim
+        assert store.finish(claim, RunState.SKIPPED, error=RunError("Skipped", "nobody moved", "n", 2))
+
+    with daemon(settings, store, clock, sensor(north)) as watching:
+        clock.now += HOUR
+        skip("2015-12-30")
+        record_run_checks(store.database, run(store, north, "2015-12-31"), {"n": checks})
+        watching.look()
+        wait_for(partial(nothing_is_unsent, store))
+        clock.now += HOUR
+        skip("2016-01-01")
+        watching.look()
+    warned, skipped = receiver.taken()
+    assert warned["title"] == "flows, 2015-12-31, with warnings"
+    assert "Warning: few outliers: 7 %\nWarning: all regions: 7 %\n" in warned["message"]
+    assert "Skipped: 2015-12-30." in warned["message"]
+    assert (warned["type"], warned["state"]) == ("warning", "succeeded")
+    assert warned["runs"][0]["warnings"] == ["few outliers: 7 %", "all regions: 7 %"]
+    assert skipped["title"] == "flows, 2016-01-01: skipped"
+    assert skipped["message"] == "It was skipped: nobody moved"
+    assert (skipped["type"], skipped["state"], skipped["dates"]) == ("success", "skipped", ["2016-01-01"])
+    assert skipped["runs"][0]["reason"] == "nobody moved"

@@ -55,6 +55,19 @@ def test_beats_keep_a_claim_however_long_it_runs(store: RunStore, clock: Clock) 
     assert not stop.is_set
 
 
+def test_run_of_a_process_that_was_suspended_counts_as_stopped_before_a_thread_stops_it(
+    store: RunStore, clock: Clock
+) -> None:
+    heartbeat, stop = Heartbeat(store, clock=clock.seconds), StopSignal()
+    with heartbeat.of(claim(store), stop):
+        clock.now += GIVE_UP_AFTER
+        heartbeat.beat()
+        clock.now += GIVE_UP_AFTER
+        assert not stop.is_set
+        clock.now += SECOND
+        assert stop.is_expired
+
+
 def test_claim_is_no_longer_kept_after_its_block(store: RunStore, clock: Clock) -> None:
     heartbeat = Heartbeat(store, clock=clock.seconds)
     with heartbeat.of(claim(store), StopSignal()):

@@ -376,7 +376,7 @@ def test_check_of_a_database_changes_nothing(uri: str, tmp_path: Path) -> None:
         assert store.look().endswith((", created at the first start", ", empty so far"))
         assert list(tmp_path.iterdir()) == []
         store.migrate()
-        assert store.look().endswith(", version 0013")
+        assert store.look().endswith(", version 0014")
 
 
 def test_check_of_a_database_reports_a_missing_folder_unless_it_is_created_at_the_start(tmp_path: Path) -> None:

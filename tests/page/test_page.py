@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -20,8 +21,9 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from autoflow.dates.periods import Every
 from autoflow.dates.stencil import DateStencil, PeriodOffset
-from autoflow.model.old_outputs import OldRun, delete_files, own_files
+from autoflow.model.old_outputs import OldRun, delete_files, with_all_outputs
 from autoflow.model.opening import PAGE_NAME, open_run_store
+from autoflow.model.resuming import Resuming
 from autoflow.model.store import RunStore
 from autoflow.notebooks.live_files import live_folder
 from autoflow.page.banner import BANNER_BEGIN, BANNER_END
@@ -29,6 +31,7 @@ from autoflow.page.page import Page, View
 from autoflow.page.readable import LONGEST_HIGHLIGHTED, readable_html
 from autoflow.page.writer import PageWriter, write_page
 from autoflow.runs.attention import Condition, Need
+from autoflow.runs.finished import FinishedNotebook
 from autoflow.runs.records import RunError, RunKey, RunState, WorkflowKey, utc_now
 from autoflow.runs.run import EndedRun, Outcome, WorkflowRun
 from autoflow.settings import Settings
@@ -135,8 +138,8 @@ def test_date_whose_notebook_is_no_longer_kept_stays_done_with_a_link_to_its_rep
         finish(store, number, RunState.SUCCEEDED, settings)
     page.write(View())
     first, second, _ = reversed(store.runs())
-    delete_files(OldRun(record=first, files=own_files(first, settings)), store, with_flow_run=False)
-    notebooks = tuple(path for path in own_files(second, settings) if path.suffix == ".ipynb")
+    delete_files(with_all_outputs(first, settings), store, with_flow_run=False)
+    notebooks = tuple(path for path in with_all_outputs(second, settings).files if path.suffix == ".ipynb")
     delete_files(OldRun(record=second, files=notebooks), store, with_flow_run=False)
     page.write(View())
 
@@ -648,3 +651,18 @@ def test_a_notebook_as_html_shows_widgets_and_printed_text_as_they_ended() -> No
     assert "100 %" in html
     for hidden in ("IntSlider", "<script", "evil()<", " 50 %"):
         assert hidden not in html
+
+
+def test_notebooks_that_were_taken_over_are_named(deployed: Deployed, store: RunStore, browser: WebDriver) -> None:
+    settings = deployed.settings()
+    executed = finish(store, 1, RunState.SUCCEEDED, settings)
+    (run,) = store.runs()
+    taken = FinishedNotebook(executed=executed, reports=(), fingerprint="f", digest="d", taken_from=7)
+    Resuming(store).record(run.id, {"n": taken, "other": replace(taken, taken_from=None)})
+    write_page(settings, store)
+
+    assert content(settings)["reasons"] == ["notebooks taken over from an earlier attempt: n"]
+    browser.set_window_size(1300, 1000)
+    browser.get((settings.outputs_dir / "index.html").as_uri())
+    shown(browser, f"[data-date='{day(1)}']").click()
+    assert "Notebooks taken over from an earlier attempt: n" in shown(browser, ".details").text

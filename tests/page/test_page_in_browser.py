@@ -486,3 +486,20 @@ def test_a_page_without_runs_says_so(browser: WebDriver, tmp_path: Path) -> None
     visit(browser, write_sample(tmp_path, [nothing_done]).as_uri())
     assert "No run has succeeded yet." in shown(browser, "main").text
     assert json.dumps({}) not in shown(browser, "main").text
+
+
+def test_skipped_dates_and_warnings_have_signs_and_say_why(browser: WebDriver, page: str) -> None:
+    for date, status, reason in (
+        ("2016-12-20", "Skipped", "Nobody moved on this day"),
+        ("2016-12-21", "Done, 1 warning", "Warning: few outliers: 7 % of the flows"),
+    ):
+        browser.get(f"{page}#mobility:north/{date}")
+        shown(browser, ".details")
+        assert texts(browser, ".details .status, .details .reason") == [status, reason]
+    legend = texts(browser, ".legend li")
+    assert {"skipped", "done, with warnings"} <= set(legend)
+    signs = browser.execute_script(
+        "return ['2016-12-19', '2016-12-20', '2016-12-21'].map((date) =>"
+        " getComputedStyle(document.querySelector(`.cell[data-date='${date}']`), '::before').background)"
+    )
+    assert len(set(signs)) == 3

@@ -183,6 +183,34 @@ def shown() -> dict[str, bytes]:
     }
 
 
+def test_a_pdf_contains_the_compressed_pixels_of_a_picture_as_they_are(tmp_path: Path) -> None:
+    written = io.BytesIO()
+    Image.effect_noise((90, 60), 80).convert("RGB").save(written, "PNG", compress_level=3)
+    content = written.getvalue()
+    start = content.index(b"IDAT") + 4
+    pixels = content[start : start + int.from_bytes(content[start - 8 : start - 4])]
+
+    report = report_of(notebook(code(shows(image_png=encoded(content)))), tmp_path)
+
+    assert pixels in report.read_bytes()
+    subprocess.run(["pdfimages", "-png", str(report), str(tmp_path / "found")], check=True)
+    with Image.open(tmp_path / "found-000.png") as found, Image.open(io.BytesIO(content)) as given:
+        assert found.tobytes() == given.tobytes()
+
+
+@pytest.mark.parametrize("damage", ["end", "checksum"])
+def test_a_damaged_picture_of_a_template_does_not_damage_the_report(damage: str, tmp_path: Path) -> None:
+    content = picture("PNG")
+    (tmp_path / "logo.png").write_bytes(content[:-40] if damage == "end" else content[:-14] + b"xxxx" + content[-10:])
+    template = tmp_path / "own.tpl"
+    logo = "{% block header %}{{ super() }}\nimage::{{ 'logo.png' | beside }}[]\n{% endblock %}"
+    template.write_text("{% extends 'asciidoc.tpl' %}" + logo)
+
+    report = report_of(notebook("The text."), tmp_path, template=template)
+
+    assert "The text." in text_of(report)
+
+
 @pytest.mark.parametrize("report_format", ReportFormat)
 def test_whole_pictures_are_shown_whatever_kind_they_claim_to_be(report_format: ReportFormat, tmp_path: Path) -> None:
     kinds = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from nbformat import v4
 
+from autoflow import CHECK_TYPE
+from autoflow.runs.checks import Check, Checks, Severity
 from autoflow.specs import ReportFormat
 from tests.reports.convert import PIXEL, code, images_in, notebook, prints, report_of, shows, text_of
 from tests.waiting import LONG
@@ -86,3 +88,26 @@ def test_what_needs_a_browser_is_replaced_by_its_static_form(tmp_path: Path) -> 
     assert text_of(report).count("Interactive content") == 2
     assert "IntSlider(value=7)" in text_of(report)
     assert images_in(report) == 1
+
+
+def test_checks_that_warn_are_above_the_report_as_text_and_others_are_not_shown(tmp_path: Path) -> None:
+    odd = "<b>odd</b> |*name*_ [[x]] {asciidoctor-version} include::/etc/passwd[] ++"
+    checks = Checks().with_check(Check(name="all is there", ok=True))
+    for number in range(12):
+        name = f"{odd} {number}"
+        checks = checks.with_check(Check(name=name, ok=False, severity=Severity.WARNING, message="7 %", cell=1))
+    results = [{"name": each.name, "ok": each.ok, "severity": "warning", "message": ""} for each in checks.kept]
+    outputs = [v4.new_output("display_data", {CHECK_TYPE: each, "text/plain": "CHECK"}) for each in results]
+    contents = notebook("# Title", "Before the checks", code(*outputs))
+    contents.metadata["checks"] = checks.as_json()
+    words = " ".join(text_of(report_of(contents, tmp_path)).split())
+    assert max(map(words.index, ("WARNING", f"{odd} 0: 7 %"))) < words.index("Before the checks")
+    assert "and 2 more" in words
+    for hidden in ("CHECK", "all is there", f"{odd} 10"):
+        assert hidden not in words
+    # A template of its own may have no place for them.
+    template = tmp_path / "own.tpl"
+    template.write_text("{% extends 'asciidoc.tpl' %}{% block header %}= Own{% endblock %}")
+    words = " ".join(text_of(report_of(contents, tmp_path, template=template)).split())
+    assert "WARNING" not in words
+    assert words.count("CHECK") == 12

@@ -16,6 +16,7 @@ RUNS = (
     "backfill",
     "backlog",
     "changes",
+    "finished",
     "checks",
     "naming",
     "outdated",

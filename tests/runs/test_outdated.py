@@ -61,3 +61,10 @@ def test_date_from_before_sources_were_recorded_is_unknown() -> None:
 def test_dates_of_other_entries_do_not_count() -> None:
     other = WorkflowKey.of_trigger(TriggerSpec(workflow=TRIGGER.workflow, parameters={"n": 1})).on(day(1))
     assert found({other: made(report={"cells": "r1"})}) == {}
+
+
+def test_of_a_skipped_date_only_the_notebooks_that_ran_count() -> None:
+    skipped = {"notebooks": {"collect": NOW["collect"]}, "skipped": True}
+    assert found({key(1): skipped}) == {}
+    old = {"collect": {"cells": "c1", "modules": {"helper.py": "h2"}}}
+    assert found({key(1): {"notebooks": old, "skipped": True}}) == {("collect",): [1]}

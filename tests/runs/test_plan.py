@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from autoflow.dates.availability import Availability
+from autoflow.dates.availability import LONG_AGO, Arrival, Availability
 from autoflow.dates.intervals import IntervalEnds
 from autoflow.dates.stencil import DateStencil
-from autoflow.runs.plan import due_work, failed_keys, given_up_keys, make_plan, past_status, recorded_status
+from autoflow.runs.backfill import Reprocess, wanted_dates
+from autoflow.runs.plan import due_work, failed_keys, given_up_keys, make_plan, past_status, planners, recorded_status
 from autoflow.runs.records import Failures, Histories, History, WorkflowKey
 from autoflow.runs.statuses import DateStatus, PlannedDate, in_ranges
-from autoflow.specs import NotebookSpec, TriggerSpec, WorkflowSpec
+from autoflow.specs import NotebookSpec, OnChange, TriggerSpec, WorkflowSpec
 
 NOW = datetime.datetime(2026, 1, 1, 12)
 HOUR = datetime.timedelta(hours=1)
@@ -189,3 +190,45 @@ def test_dates_that_are_done_running_or_cancelled_have_not_failed() -> None:
     histories = {KEY: History(done=frozenset({day(1)}), running=frozenset({day(2)}), failures=failures)}
     assert failed_keys([TRIGGER], histories) == [KEY.on(day(number)) for number in (5, 6, 7, 8)]
     assert given_up_keys([TRIGGER], histories) == [KEY.on(day(number)) for number in (5, 6, 7, 8)]
+
+
+def test_skipped_dates_are_done_and_have_a_status_of_their_own() -> None:
+    started = NOW - 2 * HOUR
+    history = replace(HISTORY, skipped=frozenset({day(4)}), started=dict.fromkeys([day(4), day(30)], started))
+    (plan,) = make_plan([TRIGGER], AVAILABLE, {KEY: history}, NOW)
+    assert {each.date.day: each.status for each in plan.dates if each.status.is_done} == {
+        4: DateStatus.SKIPPED,
+        30: DateStatus.DONE,
+    }
+    assert recorded_status({KEY: history}, KEY.on(day(4))) is DateStatus.SKIPPED
+    assert past_status({KEY: history}, KEY.on(day(4)), TRIGGER) is DateStatus.SKIPPED
+    (planner,) = planners([TRIGGER], AVAILABLE, {KEY: history}, NOW)
+    assert planner.counts()[DateStatus.SKIPPED] == planner.counts()[DateStatus.DONE] == 1
+    assert day(4) not in planner.due_dates().dates
+    # It blocks no later date, and runs again if its days change.
+    ordered = replace(TRIGGER, after_previous=True, earliest_date=day(4))
+    skipped_alone = History(done=frozenset({day(4)}), skipped=frozenset({day(4)}))
+    (planner,) = planners([ordered], AVAILABLE, {KEY: skipped_alone}, NOW)
+    assert planner.due_dates().dates == [day(5)]
+    arrivals = {date: Arrival(NOW - HOUR if date == day(3) else LONG_AGO) for date in AVAILABLE.to().dates}
+    changed = Availability.of_arrivals({"calls": arrivals})
+    (planner,) = planners([replace(TRIGGER, on_change=OnChange.RERUN)], changed, {KEY: history}, NOW)
+    assert planner.due_dates().dates[0] == day(3)
+    assert day(4) in planner.due_dates().dates
+    assert planner.counts()[DateStatus.SKIPPED] == 0
+
+
+def test_skipped_dates_are_reprocessed_like_others_that_are_done() -> None:
+    history = replace(HISTORY, skipped=frozenset({day(4)}))
+    plans = make_plan([TRIGGER], AVAILABLE, {KEY: history}, NOW)
+
+    def wanted(reprocess: Reprocess) -> bool:
+        dates = wanted_dates(plans, day(4), day(4), reprocess=reprocess, outdated=[KEY.on(day(4))])
+        return [each.date for each in dates] == [day(4)]
+
+    assert {each: wanted(each) for each in Reprocess} == {
+        Reprocess.NONE: False,
+        Reprocess.FAILED: False,
+        Reprocess.OUTDATED: True,
+        Reprocess.ALL: True,
+    }

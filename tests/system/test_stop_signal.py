@@ -9,6 +9,7 @@ from types import FrameType
 
 import pytest
 
+from autoflow.errors import RunStopped
 from autoflow.system.stop_signal import LAST_WAIT, PeriodicThread, Shutdown, StopSignal, join_threads
 from tests.waiting import LONG, wait_for
 
@@ -29,6 +30,22 @@ def test_parent_stops_its_children_but_no_child_stops_its_parent() -> None:
     parent.set("AutoFlow was stopped")
     assert (one.reason, other.reason) == ("cancelled", "AutoFlow was stopped")
     assert other.is_set
+
+
+def test_signal_that_expires_counts_as_set_although_nothing_has_set_it() -> None:
+    left = 1.0
+    parent = StopSignal()
+    child = StopSignal(parent)
+    parent.expire(lambda: left)
+    assert (child.seconds_left, child.is_set) == (1.0, False)
+    child.raise_if_expired()
+    left = -0.1
+    assert child.is_set
+    assert not child.is_set_directly
+    with pytest.raises(RunStopped, match=r"its claim was not renewed in time"):
+        child.raise_if_expired()
+    child.set("cancelled")
+    assert child.reason == "cancelled"
 
 
 def test_callback_is_called_when_the_signal_is_set() -> None:

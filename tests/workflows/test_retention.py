@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from autoflow.model.output_paths import OutputFolders
+from autoflow.model.resuming import Resuming
 from autoflow.model.store import RunStore
 from autoflow.runs.records import RunKey, RunState
 from autoflow.settings import Settings
@@ -154,3 +155,21 @@ def test_everything_is_kept_by_default(deployed: Deployed, store: RunStore, end_
     with Retention(settings, store) as retention:
         wait_for(lambda: retention.has_looked)
     assert len(deployed.executed()) == 2
+
+
+def test_folder_of_a_run_is_deleted_with_its_notebooks_also_after_a_crash(
+    settings: Settings, store: RunStore, time: Time, end_run: Callable[..., int]
+) -> None:
+    folders = {}
+    for days, state in ((11, RunState.SUCCEEDED), (12, RunState.CRASHED), (9, RunState.SUCCEEDED)):
+        run_id = end_run("short", days, state)
+        folders[days] = settings.outputs_dir / "run_dirs" / f"folder-{days}"
+        (folders[days] / "deep").mkdir(parents=True)
+        (folders[days] / "deep" / "table.parquet").write_text("x")
+        Resuming(store).take_folder(run_id, f"run_dirs/{folders[days].name}", of_run=None)
+    outside = settings.outputs_dir / "shared_dirs"
+    outside.mkdir()
+    Resuming(store).take_folder(end_run("short", 13), "shared_dirs", of_run=None)
+    Retention(settings, store, clock=time.clock, timer=time.timer).look()
+    assert [folder.exists() for folder in folders.values()] == [False, False, True]
+    assert outside.exists()

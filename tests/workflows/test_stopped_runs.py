@@ -23,6 +23,7 @@ from autoflow.runs.run import WorkflowRun
 from autoflow.specs import NotebookSpec, WorkflowSpec
 from autoflow.system.stop_signal import Shutdown, StopSignal
 from autoflow.workflows.active_run import ActiveRun
+from autoflow.workflows.resume import Continuation
 from autoflow.workflows.runner import WorkflowRunner
 from tests.conftest import Deployed, write_notebook
 from tests.waiting import wait_for
@@ -180,6 +181,7 @@ def test_the_end_of_a_run_that_autoflow_stops_is_recorded_before_prefect_learns_
             cancel=cancel,
             watched=watched,
             inputs_dir=deployed.inputs,
+            continuation=Continuation.of(run, claim, deployed.settings(), store),
         )
         shutdown.close_at_once("AutoFlow was stopped")
         active.outcome.errors["n"] = RunStopped("AutoFlow was stopped")

@@ -8,7 +8,6 @@ of AutoFlow, which would take longer than its work, and matplotlib only if there
 
 import json
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
@@ -16,18 +15,14 @@ from documents import page_of  # type: ignore[import-not-found]
 from drawings import drawing  # type: ignore[import-not-found]
 from images import Made, raster  # type: ignore[import-not-found]
 from isolated import isolated  # type: ignore[import-not-found]
-from PIL import Image
 
 
 def main() -> None:
     """Process the order on standard input."""
     order = json.load(sys.stdin)
     folder = Path.cwd()
-    deadline = time.monotonic() + order["seconds"]
-    made: dict[str, Made] = {}
-    Image.preinit()  # once, not in the process of each picture
-    for key in order["pictures"]:
-        made[key] = isolated(partial(finished, folder, key), seconds=deadline - time.monotonic())
+    calls = {key: partial(finished, folder, key) for key in order["pictures"]}
+    made: dict[str, Made] = isolated(calls, seconds=order["seconds"])
     if order["formulas"]:
         # Most reports have no formula to draw, and matplotlib loads slowly.
         from formulas import drawn  # type: ignore[import-not-found]  # noqa: PLC0415
