@@ -44,7 +44,7 @@ from autoflow.runs.run import NotebookOutputs
 from autoflow.settings import Settings
 from autoflow.system.stop_signal import PeriodicThread, StopSignal
 from benchmarks.cluster_hosts import ClusterHosts, Part, running_cluster, start
-from benchmarks.daemon import STOP_SECONDS, write_inputs
+from benchmarks.daemon import STOP_SECONDS, children_by_kind, write_inputs
 from examples.flowapi import ExampleFlowApi
 from tests.waiting import wait_for
 
@@ -100,7 +100,7 @@ async def run_stand_ins(number: int, seconds: float) -> None:
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU seconds of each process, and transactions of PostgreSQL, since the start, as seen at `time`."""
+    """CPU seconds of each process, and transactions of PostgreSQL, until `time`."""
 
     cpu: Mapping[str, float]
     transactions: int
@@ -329,8 +329,8 @@ def measure_daemon(cluster: ClusterHosts, name: str, seconds: float) -> None:
             wait_for(lambda: counts(store)[0] or not daemon.is_running, seconds=MOST_STARTING, pause=0.5)
             assert daemon.is_running, daemon.text[-2000:]
             time.sleep(WARM_UP)
-            children = psutil.Process(daemon.process.pid).children()
-            server = next(each.pid for each in children if "prefect_server" in " ".join(each.cmdline()))
+            children = dict(children_by_kind(psutil.Process(daemon.process.pid)))
+            server = children["Prefect server"].pid
             its = watch(cluster, daemon=daemon.process.pid, **{"Prefect's server": server})
             ended, before, busy = counts(store)[0], its.look(), []
             while time.monotonic() < before.time + seconds:
