@@ -6,6 +6,7 @@ until the first cell of its notebook, without a daemon.
 """
 
 import argparse
+import math
 import random
 import statistics
 import subprocess
@@ -118,20 +119,23 @@ def prepare(folder: Path) -> None:
 
 
 def start(folder: Path, flowapi: ExampleFlowApi) -> Start:
-    """Start a daemon in `folder`, and stop it after its first tick."""
+    """Start a daemon in `folder`, and stop it after its first tick and its Prefect server's first answer."""
     environ = environment(folder / "inputs", folder / "outputs", flowapi)
     api_url = f"http://127.0.0.1:{environ['PREFECT_SERVER_API_PORT']}/api"
     asked = len(flowapi.requests)
     answers: list[float] = []
     started = time.perf_counter()
     with running_daemon(environ, folder / "log") as daemon:
-        threading.Thread(target=_wait_for_answer, args=(api_url, answers), daemon=True).start()
+        answering = threading.Thread(target=_wait_for_answer, args=(api_url, answers), daemon=True)
+        answering.start()
         while len(flowapi.requests) == asked:
             if daemon.poll() is not None or time.perf_counter() - started > LONGEST_START:
                 sys.exit(f"the daemon did not tick; the end of its log:\n{end_of(folder / 'log')}")
             time.sleep(LOOK_SECONDS)
         ticked = time.perf_counter()
-    return Start((answers[0] if answers else ticked) - started, ticked - started)
+        # By then, the server has its database.
+        answering.join()
+    return Start((answers[0] if answers else math.nan) - started, ticked - started)
 
 
 def _wait_for_answer(api_url: str, answers: list[float]) -> None:
