@@ -20,7 +20,7 @@ from autoflow.errors import FlowApiError
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
 from autoflow.orchestration.prefect_api import PrefectApi, free_port, server_environment
-from autoflow.orchestration.server_process import PrefectServer
+from autoflow.orchestration.server_process import PrefectServer, is_ready
 from autoflow.runs.records import RunState
 from autoflow.settings import Settings
 from autoflow.system.log import logger
@@ -367,6 +367,8 @@ class TestKills:
         log = tmp_path / "log"
         with running(environ, log) as process, closing(RunStore(deployed.settings().db_uri)) as store:
             wait_for(started.exists)
+            # The run has not waited for it.
+            wait_for(lambda: is_ready(f"http://127.0.0.1:{port['PREFECT_SERVER_API_PORT']}/api"))
             os.kill(prefect_server_of(process.pid), signal.SIGKILL)
             wait_for(lambda: "restarting it" in log.read_text())
             go.touch()
