@@ -19,8 +19,9 @@ import pytest
 from autoflow.errors import FlowApiError
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
+from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.prefect_api import PrefectApi, free_port, server_environment
-from autoflow.orchestration.server_process import PrefectServer, is_ready
+from autoflow.orchestration.server_process import PrefectServer
 from autoflow.runs.records import RunState
 from autoflow.settings import Settings
 from autoflow.system.log import logger
@@ -368,7 +369,8 @@ class TestKills:
         with running(environ, log) as process, closing(RunStore(deployed.settings().db_uri)) as store:
             wait_for(started.exists)
             # The run has not waited for it.
-            wait_for(lambda: is_ready(f"http://127.0.0.1:{port['PREFECT_SERVER_API_PORT']}/api"))
+            files = DaemonFiles(home=deployed.settings(**port).prefect_home)
+            wait_for(lambda: files.api_url)
             os.kill(prefect_server_of(process.pid), signal.SIGKILL)
             wait_for(lambda: "restarting it" in log.read_text())
             go.touch()
@@ -382,15 +384,20 @@ class TestKills:
 
 
 def prefect_server_of(pid: int) -> int:
-    """Return the process of the Prefect server that a daemon has started."""
+    """Return the process of the Prefect server that a daemon has started, or is about to start."""
+    wait_for(lambda: prefect_servers_of(pid))
+    (server,) = prefect_servers_of(pid)
+    return server
+
+
+def prefect_servers_of(pid: int) -> list[int]:
     servers = []
     for child in psutil.Process(pid).children():
         # One that has just ended has no command line any more.
         with suppress(psutil.NoSuchProcess):
             if "autoflow.orchestration.prefect_server" in child.cmdline():
-                servers.append(child)
-    (server,) = servers
-    return int(server.pid)
+                servers.append(int(child.pid))
+    return servers
 
 
 PANDOC = """#!{python}

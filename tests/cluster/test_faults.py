@@ -214,7 +214,7 @@ def standing_by(daemon: Daemon, runs: Iterable[WorkflowRun]) -> Iterator[None]:
 
 
 def check(trouble: Trouble, daemon: Daemon, names: Iterable[str]) -> None:
-    """Check that the strict rule was kept, and each run has succeeded once; only attempts to their end have outputs."""
+    """Check that the strict rule was kept, and each run has succeeded once; each attempt has outputs once at most."""
     assert complaints(trouble.log, trouble.farm.outputs) == []
     for name in names:
         whole = [life for life in trouble.lives(name) if life.is_whole]
@@ -224,8 +224,10 @@ def check(trouble: Trouble, daemon: Daemon, names: Iterable[str]) -> None:
         for second, first in itertools.pairwise(attempts):
             assert second.started_at - first.heartbeat_at >= daemon.store.crashed_after
         files = visible_files(trouble.farm.outputs, f"{name}__")
-        # On a busy machine, an attempt may lose its claim for other reasons, even after its end.
-        assert 1 <= sum(file.suffix == ".ipynb" for file in files) <= len(whole)
+        # An attempt that is stopped in time leaves the cells that have run. On a busy machine, one may lose its claim
+        # for other reasons, even after its end.
+        assert whole
+        assert 1 <= sum(file.suffix == ".ipynb" for file in files) <= len(trouble.lives(name))
 
 
 def test_faults_of_workers_and_daemons(
