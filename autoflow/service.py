@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -204,7 +205,8 @@ class _Daemon:
         deployments = Deployments(
             self.sensor, self.assembly.runner, workflows, shutdown=self.shutdown, done=self.followers.tick_ended
         )
-        deployments.register(first.result)
+        if not self._has_registered(partial(deployments.register, first.result)):
+            return self.sensor.dispatcher.join
         runner = DeploymentRunner([deployments.sensor, deployments.run_workflow], tick=deployments.sensor)
 
         def poll() -> None:
@@ -222,6 +224,26 @@ class _Daemon:
             polling.wake()
             self.shutdown.wait_until_closing()
         return partial(_join_all, (self.sensor.dispatcher.join, runner.join))
+
+    def _has_registered(self, register: Callable[[], None]) -> bool:
+        """Call `register`; return False if AutoFlow shuts down before that has ended: a Prefect API may hang."""
+        end: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                register()
+            except Exception as error:  # noqa: BLE001 - the thread that waits raises it
+                end.set_exception(error)
+            else:
+                end.set_result(None)
+
+        threading.Thread(target=run, name="register", daemon=True).start()
+        while not end.done() and not self.shutdown.wait_until_closing(0.05):
+            pass
+        if not end.done():
+            return False
+        end.result()
+        return True
 
     @contextmanager
     def _connected(self, first: _FirstTick) -> Iterator[bool]:

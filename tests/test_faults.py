@@ -8,9 +8,11 @@ import sqlite3
 import sys
 import tempfile
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -19,7 +21,6 @@ import pytest
 from autoflow.errors import FlowApiError
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
-from autoflow.orchestration.daemon_files import DaemonFiles
 from autoflow.orchestration.prefect_api import PrefectApi, free_port, server_environment
 from autoflow.orchestration.server_process import PrefectServer
 from autoflow.runs.records import RunState
@@ -369,13 +370,13 @@ class TestKills:
         with running(environ, log) as process, closing(RunStore(deployed.settings().db_uri)) as store:
             wait_for(started.exists)
             # The run has not waited for it.
-            files = DaemonFiles(home=deployed.settings(**port).prefect_home)
-            wait_for(lambda: files.api_url)
+            wait_for(partial(are_deployed, port["PREFECT_SERVER_API_PORT"]))
             os.kill(prefect_server_of(process.pid), signal.SIGKILL)
             wait_for(lambda: "restarting it" in log.read_text())
             go.touch()
             wait_for(lambda: "finished one 2016-01-11" in log.read_text())
             wait_for(started.exists)
+            wait_for(partial(are_deployed, port["PREFECT_SERVER_API_PORT"]))
             os.kill(prefect_server_of(process.pid), signal.SIGSTOP)
             go.touch()
             wait_for(lambda: [run.state for run in store.runs()] == [RunState.SUCCEEDED] * 2)
@@ -384,20 +385,26 @@ class TestKills:
 
 
 def prefect_server_of(pid: int) -> int:
-    """Return the process of the Prefect server that a daemon has started, or is about to start."""
-    wait_for(lambda: prefect_servers_of(pid))
-    (server,) = prefect_servers_of(pid)
-    return server
-
-
-def prefect_servers_of(pid: int) -> list[int]:
+    """Return the process of the Prefect server that a daemon has started."""
     servers = []
     for child in psutil.Process(pid).children():
         # One that has just ended has no command line any more.
         with suppress(psutil.NoSuchProcess):
             if "autoflow.orchestration.prefect_server" in child.cmdline():
-                servers.append(int(child.pid))
-    return servers
+                servers.append(child)
+    (server,) = servers
+    return int(server.pid)
+
+
+def are_deployed(port: str) -> bool:
+    """Return whether a daemon has registered its deployments with a Prefect server that responds."""
+    url = f"http://127.0.0.1:{port}/api/deployments/count"
+    request = urllib.request.Request(url, data=b"{}", headers={"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=LONG) as answer:
+            return int(answer.read()) == 2
+    except OSError:
+        return False
 
 
 PANDOC = """#!{python}
