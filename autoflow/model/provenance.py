@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from autoflow.dates.periods import Every
 from autoflow.model.tables import is_done, package_lists_table, runs_table
@@ -23,9 +24,11 @@ class Provenance:
         """Record what a run is made from, see `RunRecord`; `packages` are the lines of its list of packages."""
         digest = made_from["packages"]
         with self._database.writing("cannot be written") as connection:
-            if digest not in self._known and connection.execute(_list(digest)).first() is None:
+            if digest not in self._known:
+                # Other runs may record the same list at the same time.
+                insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
                 row = {"digest": digest, "packages": "\n".join(packages)}
-                connection.execute(sa.insert(package_lists_table).values(row))
+                connection.execute(insert(package_lists_table).values(row).on_conflict_do_nothing())
             values = {"made_from": json.dumps(made_from)}
             connection.execute(sa.update(runs_table).where(runs_table.c.id == run_id).values(values))
         self._known.add(digest)

@@ -4,10 +4,13 @@ from autoflow.metrics import metrics_of_cluster
 from tests.cluster.conftest import Farm, daemon_of
 from tests.test_docs import names, page
 from tests.test_metrics import DASHBOARD, OF_CLUSTERS, names_in, rules
+from tests.waiting import wait_for
 
 
 def test_every_metric_of_a_cluster_that_is_documented_or_in_a_rule_or_the_dashboard_has_a_value(farm: Farm) -> None:
     with daemon_of(farm, workers=2) as daemon:
+        # The orders of an earlier test may just be ending.
+        wait_for(lambda: not any(worker.used for worker in daemon.cluster.workers()))
         samples = [sample for family in metrics_of_cluster(daemon.cluster) for sample in family.samples]
     found = {(sample.name, *sample.labels.values()): sample.value for sample in samples}
     assert found == {
