@@ -45,7 +45,7 @@ OUTPUTS = ("AUTOFLOW_OUTPUTS_DIR", "PREFECT__OUTPUTS__NOTEBOOKS_DIR", "PREFECT__
 """The settings that name folders for outputs."""
 
 UNUSED = {"AUTOFLOW_DB_URI": "", "AUTOFLOW_DASK_SCHEDULER": ""}
-"""The settings of what is not used to try a notebook."""
+"""Settings that trying a notebook does not use."""
 
 WATCH_SECONDS = 0.3
 """How often the notebook is checked for changes."""

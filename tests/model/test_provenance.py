@@ -3,6 +3,8 @@
 import datetime
 import threading
 
+from sqlalchemy.exc import IntegrityError
+
 from autoflow.model.provenance import Provenance
 from autoflow.model.store import RunStore
 from autoflow.runs.records import RunKey
@@ -20,7 +22,7 @@ def test_runs_that_end_together_record_their_list_of_packages_once(store: RunSto
         together.wait()
         try:
             provenance.record(run_id, {"packages": "digest", "notebooks": {}}, ["pandas==2"])
-        except Exception as error:  # noqa: BLE001 - the test reports it
+        except IntegrityError as error:
             failed.append(error)
 
     threads = [threading.Thread(target=record, args=[claim.id]) for claim in claims if claim]
