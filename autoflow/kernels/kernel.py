@@ -166,11 +166,13 @@ class Kernel(AsyncKernelManager):
 
         So it ends even if this process is stopped.
         """
-        deadline, temporary = self.folder / DEADLINE, self.folder / f"{DEADLINE}.part"
+        deadline = self.folder / DEADLINE
         while math.isfinite(seconds := seconds_left()):
-            with contextlib.suppress(OSError):
-                temporary.write_text(str(now() + seconds + LATE))
-                temporary.replace(deadline)
+            try:
+                _overwrite(deadline, f"{now() + seconds + LATE:020.3f}")
+            except OSError:
+                # One that cannot be moved on would end a kernel whose run goes on.
+                deadline.unlink(missing_ok=True)
             await asyncio.sleep(DEADLINE_SECONDS)
 
     @property
@@ -331,6 +333,15 @@ def remove_abandoned_kernel_folders() -> None:
 def _place_of_folders() -> Path:
     is_short = len(tempfile.gettempdir()) <= _LONGEST_TEMPORARY_FOLDER
     return Path(tempfile.gettempdir() if is_short else "/tmp")  # noqa: S108 - mkdtemp is safe
+
+
+def _overwrite(file: Path, text: str) -> None:
+    """Write a text that is always of the same length, at once: that needs no room on a disk that has become full."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.pwrite(descriptor, text.encode("ascii"), 0)
+    finally:
+        os.close(descriptor)
 
 
 def is_own_python(name: str) -> bool:

@@ -21,6 +21,7 @@ from autoflow.kernels.connection import LARGEST_FRAME, LONGEST_MESSAGE, TOO_LONG
 from autoflow.kernels.fork_server import ForkServer
 from autoflow.kernels.guard import DEADLINE_SECONDS
 from autoflow.kernels.kernel import (
+    LATE,
     SHUTDOWN_GRACE,
     Kernel,
     KernelStartError,
@@ -29,6 +30,7 @@ from autoflow.kernels.kernel import (
     new_kernel,
     remove_abandoned_kernel_folders,
 )
+from tests.disks import fill, small_disk
 from tests.environment import processes_at_work, steady_environ
 from tests.waiting import LONG, wait_for
 
@@ -262,6 +264,28 @@ def test_kernel_ends_at_its_deadline_although_autoflow_is_stopped(
 
     with asyncio.Runner() as runner, new_kernel("python3", fork_server) as kernel:
         runner.run(run(kernel))
+
+
+def test_full_disk_does_not_end_a_kernel_whose_deadline_is_moved_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(kernel: Kernel, disk: Path) -> None:
+        keeping = asyncio.create_task(kernel.keep(lambda: 5.0))
+        connection = await kernel.connect(steady_environ(), tmp_path, start_timeout=LONG)
+        fill(disk, left=0)
+        # By then, the guard has looked at a deadline that is not moved on.
+        await asyncio.sleep(5.0 + LATE + 2 * DEADLINE_SECONDS)
+        assert not kernel.ended.is_set()
+        assert await printed(connection, "print('alive')") == "alive\n"
+        keeping.cancel()
+        await kernel.end()
+
+    # The path of a socket is limited to about 100 characters.
+    with tempfile.TemporaryDirectory(prefix="af-", dir="/tmp") as name, small_disk(Path(name), "size=1m"):
+        monkeypatch.setattr(tempfile, "tempdir", name)
+        with asyncio.Runner() as runner, new_kernel("python3") as kernel:
+            assert kernel.folder.is_relative_to(name)
+            runner.run(run(kernel, Path(name)))
 
 
 ATTACKS = {
