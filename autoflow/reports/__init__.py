@@ -212,7 +212,7 @@ def _arguments(workplace: Workplace, report_format: ReportFormat, context: Repor
     """Return the arguments for asciidoctor-pdf, without the files."""
     arguments = ["--base-dir", str(workplace.folder), "--failure-level", "ERROR"]
     if report_format is ReportFormat.PDF:
-        arguments += ["--safe-mode", "secure", "--require", str(workplace.config_dir / "report_pdf.rb")]
+        arguments += ["--safe-mode", "secure"]
     else:
         arguments += ["--safe-mode", "server", "--backend", "html5"]
     attributes = _ATTRIBUTES | _ATTRIBUTES_OF[report_format] | {"report-footer": escape_line(str(context))}

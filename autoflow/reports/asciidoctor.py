@@ -49,7 +49,9 @@ class Asciidoctor:
     """
 
     def __init__(self, program: str, server: Path) -> None:
-        self._command = [program, "--require", str(server), "-"]
+        # The server's folder is the working folder because asciidoctor takes a comma in a path for the end of it.
+        self._command = [program, "--require", f"./{server.name}", "-"]
+        self._folder = server.parent
         self._starting = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -65,7 +67,7 @@ class Asciidoctor:
                 ours, its = socket.socketpair()
                 self._process = subprocess.Popen(
                     self._command,
-                    cwd="/",
+                    cwd=self._folder,
                     env=environment(Path(self._command[0]).parent, Path(tempfile.gettempdir())) | _fonts(),
                     stdin=its.fileno(),
                     stdout=subprocess.DEVNULL,

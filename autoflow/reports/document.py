@@ -172,7 +172,9 @@ class _Texts:
         self._workplace = workplace
         self._ledger = ledger
         self._shelf = shelf
-        self._reader = workplace.config_dir / "report_reader.lua"
+        # As a name within the folder, because pandoc takes the path of a reader in lowercase.
+        self._reader = Path("report_reader.lua")
+        shutil.copyfile(workplace.config_dir / self._reader, workplace.folder / self._reader)
         self._blocks: dict[Fragment, list[Sequence[Node]]] = {}
 
     def pandoc(self, fragments: Iterable[Fragment]) -> Mapping[Fragment, Sequence[Node]]:

@@ -1,6 +1,8 @@
 import concurrent.futures
+import shutil
 from pathlib import Path
 
+import nbformat
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.chrome.options import Options
@@ -8,8 +10,10 @@ from selenium.webdriver.chrome.service import Service
 
 from autoflow.errors import ReportError
 from autoflow.reports import ReportContext, convert
+from autoflow.settings import CONFIG_DIR
 from autoflow.specs import ReportFormat
 from tests.reports.convert import (
+    CONTEXT,
     DEFAULT_TEMPLATE,
     PIXEL,
     code,
@@ -85,6 +89,27 @@ def test_the_same_content_comes_as_pdf_and_as_html(tmp_path: Path) -> None:
     words = [text_of(report_of(both, tmp_path, report_format=report_format)).split() for report_format in ReportFormat]
 
     assert {"a", "b", "c", "1.5", "x@y", "d", "e"} <= set(words[0]) & set(words[1])
+
+
+def test_autoflow_may_be_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    config_dir = shutil.copytree(CONFIG_DIR, tmp_path / "AutoFlow of Ädä's-team +1, #2, (100%)" / "Config")
+    folder = tmp_path / "Work: A B"
+    folder.mkdir()
+    executed = folder / "Executed.ipynb"
+    nbformat.write(notebook("# Title", "Some *stressed* text", code(shows(text_html="<b>bold</b>"))), executed)
+    for report_format in ReportFormat:
+        report = folder / f"Report.{report_format}"
+        convert(
+            executed,
+            report,
+            report_format=report_format,
+            context=CONTEXT,
+            template=config_dir / DEFAULT_TEMPLATE.name,
+            inputs_dir=folder,
+            config_dir=config_dir,
+        )
+        assert "Some stressed text" in text_of(report)
+        assert "bold" in text_of(report)
 
 
 def test_an_invalid_notebook_is_reported_by_name(tmp_path: Path) -> None:
