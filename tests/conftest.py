@@ -228,7 +228,9 @@ class Deployed:
 def deployed(tmp_path: Path) -> Deployed:
     """Return empty folders, and an environment with nothing but what AutoFlow needs (and PATH).
 
-    AUTOFLOW_FORKED_KERNELS is handed on: the tests have to pass with forked kernels and without.
+    AUTOFLOW_FORKED_KERNELS is handed on: the tests have to pass with forked kernels and without. Nothing large is
+    preloaded for them: to import pandas and matplotlib takes longer than most tests. An empty AUTOFLOW_PRELOAD is the
+    default again.
     """
     inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
     for folder in (inputs, outputs, outputs / "notebooks", outputs / "reports"):
@@ -241,6 +243,7 @@ def deployed(tmp_path: Path) -> Deployed:
         "FLOWAPI_TOKEN": TOKEN_OF_NO_USE,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
+        "AUTOFLOW_PRELOAD": "json",
         **{name: value for name, value in os.environ.items() if name == "AUTOFLOW_FORKED_KERNELS"},
     }
     return Deployed(inputs, outputs, environ)

@@ -124,6 +124,8 @@ def open_deployed(deployed: Deployed, prefect_database: Path) -> Iterator[Deploy
         path.chmod(0o755)
     environ = {name: value for name, value in deployed.environ.items() if name != "HOME"}
     environ |= {"AUTOFLOW_OUTPUTS_DIR": str(outputs), "TMPDIR": str(folder / "tmp"), "PYTHONWARNINGS": "default"}
+    # What is preloaded needs a home, too.
+    environ["AUTOFLOW_PRELOAD"] = ""
     yield Deployed(deployed.inputs, outputs, environ)
     shutil.rmtree(folder)
 
