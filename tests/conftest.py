@@ -17,6 +17,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import certifi
 import nbformat
 import pytest
 
@@ -80,6 +81,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _PREFECT_PORT = free_port()
 _PREFECT_HOME = Path(tempfile.mkdtemp(prefix="autoflow-tests-prefect-"))
+
+
+def _one_certificate(file: Path) -> Path:
+    """Write the first of the certificates that HTTP clients trust to `file`; return it."""
+    first, end, _ = certifi.contents().partition("-----END CERTIFICATE-----\n")
+    file.write_text(first + end, encoding="utf-8")
+    return file
+
+
+# Each HTTP client loads all trusted certificates, which takes longer than a request. Tests only reach this machine.
+os.environ["SSL_CERT_FILE"] = str(_one_certificate(_PREFECT_HOME / "certificate.pem"))
 
 
 def _prefect_settings() -> Settings:

@@ -141,10 +141,7 @@ def started(deployed: Deployed, *arguments: str, prefix: list[str], **environ: s
     )
 
 
-@pytest.mark.parametrize(
-    ("home", "forked"),
-    [(None, "true"), ("/nonexistent", "false"), ("/", "false")],
-)
+@pytest.mark.parametrize(("home", "forked"), [(None, "true"), ("/", "false")])
 def test_daemon_runs_without_a_home_and_a_name_and_each_line_is_one_of_the_log(
     open_deployed: Deployed,
     example_flowapi: ExampleFlowApi,
