@@ -37,7 +37,7 @@ def three(running_cli: Cli, tmp_path: Path) -> Cli:
     for label, needs in (("first", None), ("second", "path = ''"), ("third", "path = ''")):
         write_notebook(running_cli.deployed.inputs / f"{label}.ipynb", noting(tmp_path, label), parameters=needs)
     running_cli.deployed.write_workflows(THREE)
-    return running_cli.with_environ(AUTOFLOW_HEARTBEAT_TIMEOUT="4", AUTOFLOW_PRELOAD="")
+    return running_cli.with_environ(AUTOFLOW_HEARTBEAT_TIMEOUT="4")
 
 
 def noting(folder: Path, label: str) -> str:

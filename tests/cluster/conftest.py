@@ -156,7 +156,7 @@ def running_farm(folder: Path, postgres: Postgres) -> Iterator[Farm]:
         "AUTOFLOW_HEARTBEAT_TIMEOUT": str(HEARTBEAT_TIMEOUT),
         "AUTOFLOW_WORKER_SLOTS": "2",
         "AUTOFLOW_SHUTDOWN_GRACE": "2",
-        "AUTOFLOW_PRELOAD": "",
+        "AUTOFLOW_PRELOAD": "json",
         "FLOWAPI_URL": "http://127.0.0.1:9",
         "FLOWAPI_TOKEN": TOKEN_OF_NO_USE,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
