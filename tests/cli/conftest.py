@@ -91,7 +91,13 @@ def cli(deployed: Deployed, example_flowapi: ExampleFlowApi, capsys: pytest.Capt
               date_stencil: [[-1, 0]]
               max_attempts: 1
     """)
-    environ = {**deployed.environ, "FLOWAPI_URL": example_flowapi.url, "FLOWAPI_TOKEN": example_flowapi.token()}
+    environ = {
+        **deployed.environ,
+        "FLOWAPI_URL": example_flowapi.url,
+        "FLOWAPI_TOKEN": example_flowapi.token(),
+        # Each verb that runs notebooks would import pandas and matplotlib first, which takes longer than the notebooks.
+        "AUTOFLOW_PRELOAD": "",
+    }
     return Cli(environ, deployed, capsys)
 
 
