@@ -203,9 +203,7 @@ def test_end_of_a_daemon_that_logs_in_json_is_a_line_of_json(
     assert TOKEN_OF_NO_USE not in err
 
 
-def test_interruption_has_no_traceback(
-    deployed: Deployed, broken: Broken, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_interruption_has_no_traceback(deployed: Deployed, broken: Broken, capsys: pytest.CaptureFixture[str]) -> None:
     broken(be_interrupted)
     assert main([], deployed.environ) == 130
     assert capsys.readouterr() == ("", "")

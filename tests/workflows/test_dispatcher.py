@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-
 from autoflow.dates.availability import Availability
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
