@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,8 +96,10 @@ def test_run_killed_in_its_second_notebook_is_resumed_with_the_first(
     assert f"), taken over from run {run['id']}\n" in cli.printed()
 
 
-def test_daemon_that_was_killed_resumes_its_run_by_itself(three: Cli, tmp_path: Path) -> None:
-    cli, blocked, log = three, tmp_path / "blocked", tmp_path / "log"
+def test_daemon_that_was_killed_resumes_its_run_by_itself(
+    three: Cli, tmp_path: Path, prefect_running: Mapping[str, str]
+) -> None:
+    cli, blocked, log = three.with_environ(**prefect_running), tmp_path / "blocked", tmp_path / "log"
     entry = "{workflow_name: three, resume: true, earliest_date: 2016-01-10, latest_date: 2016-01-10}"
     cli.deployed.write_workflows(THREE.replace("{workflow_name: three}", entry))
     wait = f"import os, time\nwhile os.path.exists({str(blocked)!r}): time.sleep(0.05)"
