@@ -13,7 +13,7 @@ import tempfile
 import textwrap
 import threading
 import warnings
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,26 +106,6 @@ def _no_home_is_left() -> Iterator[None]:
     """Remove it in the workers, which end without the above."""
     yield
     shutil.rmtree(_PREFECT_HOME, ignore_errors=True)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def measuring() -> Mapping[str, str]:
-    """Return what coverage has put into the environment, to measure processes that are started with it.
-
-    Others are not measured: they take half as long again with it, and most of them run little of AutoFlow.
-    """
-    return _without_coverage_of_children()
-
-
-def _without_coverage_of_children() -> dict[str, str]:
-    return {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_PROCESS")}
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_call() -> Generator[None]:
-    """Take it out again after a test that is marked `no_cover`, as coverage puts it back when it continues."""
-    yield
-    _without_coverage_of_children()
 
 
 @pytest.fixture(scope="session")

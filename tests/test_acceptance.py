@@ -136,15 +136,13 @@ def test_a_failure_without_a_schedule_ends_with_exit_code_1_and_a_line_that_says
 
 @pytest.mark.usefixtures("migrated_prefect", "log_as_before")
 def test_the_daemon_picks_up_dates_and_edits_ends_cleanly_and_repeats_interrupted_runs_after_the_next_start(
-    deployed: Deployed, tmp_path: Path, measuring: Mapping[str, str], prefect_running: Mapping[str, str]
+    deployed: Deployed, tmp_path: Path, prefect_running: Mapping[str, str]
 ) -> None:
     # Every five seconds: Prefect's cron strings may have a field for seconds.
     write_simple(deployed, '"* * * * * */5"')
     port, log = free_port(), tmp_path / "log"
     with ExampleFlowApi() as flowapi:
-        environ = environment(
-            deployed, flowapi, AUTOFLOW_SHUTDOWN_GRACE="0.1", PREFECT_SERVER_API_PORT=str(port), **measuring
-        )
+        environ = environment(deployed, flowapi, AUTOFLOW_SHUTDOWN_GRACE="0.1", PREFECT_SERVER_API_PORT=str(port))
         with running(environ, log) as process:
             wait_for(lambda: len(deployed.executed()) == 2)
             flowapi.add_date("2016-01-13")
