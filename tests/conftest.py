@@ -27,6 +27,7 @@ from autoflow.settings import Settings
 from autoflow.system.log import logger
 from autoflow.system.stop_signal import Shutdown
 from examples.flowapi import ExampleFlowApi
+from tests.environment import LITTLE_PRELOADED
 from tests.postgres import Postgres, running_postgres
 from tests.prefect_database import migrated_database
 from tests.receiver import Receiver, receiving
@@ -235,7 +236,7 @@ def deployed(tmp_path: Path) -> Deployed:
         "FLOWAPI_TOKEN": TOKEN_OF_NO_USE,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
-        "AUTOFLOW_PRELOAD": "json",
+        **LITTLE_PRELOADED,
         **{name: value for name, value in os.environ.items() if name == "AUTOFLOW_FORKED_KERNELS"},
     }
     return Deployed(inputs, outputs, environ)
