@@ -134,15 +134,18 @@ def make_folders(settings: Settings) -> None:
 
 
 @contextmanager
-def foreground_runner(settings: Settings, store: RunStore, *, sensor: SensorSpec) -> Iterator[WorkflowRunner]:
+def foreground_runner(
+    settings: Settings, store: RunStore, *, sensor: SensorSpec, notebooks: int
+) -> Iterator[WorkflowRunner]:
     """Yield a runner for a verb that waits for its runs; a daemon may be running as well.
 
-    `sensor` is that in workflows.yml. Prefect shows the runs if its API responds: that of a daemon, or a given one.
+    `sensor` is that in workflows.yml, and the runs have so many `notebooks` together. Prefect shows the runs if its API
+    responds: that of a daemon, or a given one.
     """
     make_folders(settings)
     url = present_api_url(settings)
     with (
-        warm_fork_server(settings) as fork_server,
+        warm_fork_server(settings, kernels=notebooks) as fork_server,
         assembled(
             settings, store, sensor=sensor, fork_server=fork_server, is_prefect_expected=url is not None
         ) as assembly,

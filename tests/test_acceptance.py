@@ -82,8 +82,8 @@ def test_without_a_schedule_each_due_date_is_done_once_a_failure_is_explained_an
     deployed: Deployed,
     example_flowapi: ExampleFlowApi,
     postgres: Postgres,
-    prefect_running: Mapping[str, str],
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # A first start, at which the Prefect server makes its database; the other tests start with one.
     assert not deployed.settings().prefect_home.exists()
@@ -106,18 +106,23 @@ def test_without_a_schedule_each_due_date_is_done_once_a_failure_is_explained_an
     environ = environment(deployed, example_flowapi, AUTOFLOW_DB_URI=uri, AUTOFLOW_DB_PASSWORD=password)
     try:
         first = run_to_the_end(environ)
-        second_code, second = main([], {**environ, **prefect_running}), capsys.readouterr()
+        # Nothing is due any more: there is nothing that Prefect could show, so nothing waits for it.
+        monkeypatch.setenv("PREFECT_API_URL", nowhere := "http://127.0.0.1:9/api")
+        second_code, second = main([], {**environ, "PREFECT_API_URL": nowhere}), capsys.readouterr()
+        without_flowapi = {**environ, "PREFECT_API_URL": nowhere, "FLOWAPI_URL": "http://127.0.0.1:9"}
+        third_code, third = main(["start", "--once"], without_flowapi), capsys.readouterr()
         with psycopg.connect(uri.replace("{}", "p%40ss%2Fw%3Ard%7B%7D%25")) as connection:
             rows = connection.execute("SELECT workflow, reference_date::text, state FROM runs ORDER BY 1, 2").fetchall()
             everything = str(connection.execute("SELECT runs::text FROM runs").fetchall())
     finally:
         postgres.set_password("autoflow")
 
-    assert (first.returncode, second_code) == (1, 0), first.stderr + second.err
+    assert (first.returncode, second_code, third_code) == (1, 0, 1), first.stderr + second.err + third.err
     done = [("simple", "2016-01-11", "succeeded"), ("simple", "2016-01-12", "succeeded")]
     assert rows == [("bad", "2016-01-12", "failed"), *done]
     assert "3 runs due" in first.stderr
     assert "nothing is due" in second.err
+    assert "tick failed: FlowAPI at http://127.0.0.1:9" in third.err
     bad, *simple = deployed.executed()
     assert [path.name.split("__")[2] for path in simple] == ["2016-01-11", "2016-01-12"]
 
