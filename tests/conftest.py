@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import certifi
 import nbformat
 import pytest
 
@@ -26,6 +27,7 @@ from autoflow.settings import Settings
 from autoflow.system.log import logger
 from autoflow.system.stop_signal import Shutdown
 from examples.flowapi import ExampleFlowApi
+from tests.environment import LITTLE_PRELOADED
 from tests.postgres import Postgres, running_postgres
 from tests.prefect_database import migrated_database
 from tests.receiver import Receiver, receiving
@@ -80,6 +82,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _PREFECT_PORT = free_port()
 _PREFECT_HOME = Path(tempfile.mkdtemp(prefix="autoflow-tests-prefect-"))
+
+
+def _one_certificate(file: Path) -> Path:
+    """Write the first of the certificates that HTTP clients trust to `file`; return it."""
+    first, end, _ = certifi.contents().partition("-----END CERTIFICATE-----\n")
+    file.write_text(first + end, encoding="utf-8")
+    return file
+
+
+# Each HTTP client loads all trusted certificates, which takes longer than a request. Tests only reach this machine.
+os.environ["SSL_CERT_FILE"] = str(_one_certificate(_PREFECT_HOME / "certificate.pem"))
 
 
 def _prefect_settings() -> Settings:
@@ -208,7 +221,9 @@ class Deployed:
 def deployed(tmp_path: Path) -> Deployed:
     """Return empty folders, and an environment with nothing but what AutoFlow needs (and PATH).
 
-    AUTOFLOW_FORKED_KERNELS is handed on: the tests have to pass with forked kernels and without.
+    AUTOFLOW_FORKED_KERNELS is handed on: the tests have to pass with forked kernels and without. Nothing large is
+    preloaded for them: to import pandas and matplotlib takes longer than most tests. An empty AUTOFLOW_PRELOAD is the
+    default again.
     """
     inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
     for folder in (inputs, outputs, outputs / "notebooks", outputs / "reports"):
@@ -221,6 +236,7 @@ def deployed(tmp_path: Path) -> Deployed:
         "FLOWAPI_TOKEN": TOKEN_OF_NO_USE,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
+        **LITTLE_PRELOADED,
         **{name: value for name, value in os.environ.items() if name == "AUTOFLOW_FORKED_KERNELS"},
     }
     return Deployed(inputs, outputs, environ)

@@ -14,7 +14,6 @@ from autoflow.model.store import RunStore
 from autoflow.runs.records import RunKey, RunState
 from examples.flowapi import ExampleFlowApi
 from tests.conftest import Deployed, write_notebook
-from tests.environment import LITTLE_PRELOADED
 
 FAILS_WHILE_TOLD = "import pathlib\nif pathlib.Path('fail').exists():\n    1 / 0"
 """The source of the workflow's notebook, which fails while there is a file called `fail` in the inputs folder."""
@@ -96,8 +95,6 @@ def cli(deployed: Deployed, example_flowapi: ExampleFlowApi, capsys: pytest.Capt
         **deployed.environ,
         "FLOWAPI_URL": example_flowapi.url,
         "FLOWAPI_TOKEN": example_flowapi.token(),
-        # Each verb that runs notebooks would import pandas and matplotlib first, which takes longer than the notebooks.
-        **LITTLE_PRELOADED,
     }
     return Cli(environ, deployed, capsys)
 

@@ -159,7 +159,6 @@ def test_executed_copies_are_found_without_a_token_and_settings_that_are_not_set
         available_dates_sensor: {schedule: null, workflows: [{workflow_name: two}]}
     """)
     environ = {name: value for name, value in cli.deployed.environ.items() if name != "FLOWAPI_TOKEN"}
-    environ |= LITTLE_PRELOADED
     notebooks.mkdir(parents=True, exist_ok=True)
     write_notebook(notebooks / "two__first__2016-01-01__44136fa3__20260101T000000.000Z.ipynb", "1")
     assert main(["try", str(inputs / "second.ipynb")], environ) == 0

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from examples.flowapi import ExampleFlowApi
 from tests.cluster.conftest import ROOT
 from tests.conftest import Deployed
-from tests.environment import LITTLE_PRELOADED
 from tests.test_acceptance import environment, write_simple
 
 WITHOUT = """
@@ -47,7 +46,7 @@ def test_workflows_run_on_this_machine(
     deployed: Deployed, example_flowapi: ExampleFlowApi, prefect_running: Mapping[str, str]
 ) -> None:
     write_simple(deployed, "null", earliest_date="2016-01-12")
-    environ = environment(deployed, example_flowapi, **prefect_running, **LITTLE_PRELOADED)
+    environ = environment(deployed, example_flowapi, **prefect_running)
     ended = python("from autoflow.cli import main; sys.exit(main(['start']))", deployed, **environ)
 
     assert ended.returncode == 0, ended.stderr
