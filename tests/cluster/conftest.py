@@ -180,8 +180,11 @@ def running_farm(folder: Path, postgres: Postgres) -> Iterator[Farm]:
 @pytest.fixture(scope="session")
 def farm(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Farm]:
     """Run a cluster with two workers, the second with a port in its settings, while the session lasts."""
-    folder, port = tmp_path_factory.mktemp("farm"), str(free_port())
-    with running_farm(folder, postgres) as farm, farm.worker(), farm.worker(AUTOFLOW_WORKER_PORT=port):
+    with (
+        running_farm(tmp_path_factory.mktemp("farm"), postgres) as farm,
+        farm.worker(),
+        farm.worker(AUTOFLOW_WORKER_PORT=str(free_port())),
+    ):
         yield farm
 
 
