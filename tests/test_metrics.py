@@ -158,9 +158,8 @@ def answer(client: httpx.Client, query: str) -> list[Any]:
     return found
 
 
-@pytest.mark.usefixtures("migrated_prefect")
 def test_every_metric_rule_and_query_of_the_dashboard_has_values_after_a_mixed_day(
-    deployed: Deployed, tmp_path: Path, receiver: Receiver
+    deployed: Deployed, tmp_path: Path, receiver: Receiver, prefect_url: str
 ) -> None:
     write_mixed_day(deployed)
     port, log = free_port(), tmp_path / "log"
@@ -174,7 +173,7 @@ def test_every_metric_rule_and_query_of_the_dashboard_has_values_after_a_mixed_d
             AUTOFLOW_LOG_LEVEL="DEBUG",
             AUTOFLOW_MAX_PARALLEL_RUNS="2",
             AUTOFLOW_NOTIFY_URLS=f"{receiver.url} json://127.0.0.1:9/",
-            PREFECT_SERVER_API_PORT=str(free_port()),
+            PREFECT_API_URL=prefect_url,
         )
         client = stack.enter_context(prometheus(tmp_path / "prometheus", port))
         stack.enter_context(running(environ, log))

@@ -851,8 +851,8 @@ def test_server_that_does_not_answer_is_replaced_and_the_kernel_an_ordinary_one(
         assert Kernels(server, tmp_path).is_forked()
 
 
-def test_idle_server_ends_and_is_started_again(tmp_path: Path, measuring: Mapping[str, str]) -> None:
-    environment = {**steady_environ(), **measuring}
+def test_idle_server_ends_and_is_started_again(tmp_path: Path) -> None:
+    environment = steady_environ()
     with ForkServer(["json"], idle_seconds=0.2) as server:
         kernels = Kernels(server, tmp_path)
         server.warm_up(environment)
