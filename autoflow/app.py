@@ -7,7 +7,7 @@ environment is prepared, and what imports Prefect is imported within functions, 
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 
 from autoflow.cluster import check_certificates
@@ -23,7 +23,7 @@ from autoflow.kernels.fork_server import warm_fork_server
 from autoflow.kernels.kernel import remove_abandoned_kernel_folders
 from autoflow.messages.notifier import Notifier
 from autoflow.metrics import serving_metrics
-from autoflow.model.opening import open_run_store
+from autoflow.model.opening import open_run_store, used_run_store
 from autoflow.model.store import RunStore
 from autoflow.notebooks.live_files import remove_abandoned_live_folders
 from autoflow.orchestration.daemon_files import DaemonFiles
@@ -66,9 +66,7 @@ def _notify_of_failed_start(settings: Settings, error: AutoflowError) -> None:
     need = Need.DATABASE if isinstance(error, RunStoreError) else need
     condition = failed_start(need, str(error), DaemonFiles(home=settings.prefect_home).facts(), utc_now())
     with suppress(SettingsError), ExitStack() as stack:
-        store = None
-        with suppress(RunStoreError):
-            store = stack.enter_context(closing(RunStore(settings.db_uri)))
+        store = stack.enter_context(used_run_store(settings))
         stack.enter_context(Notifier(settings, store)).attend(Attention(conditions=(condition,)))
 
 
