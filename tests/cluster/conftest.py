@@ -180,9 +180,12 @@ def running_farm(folder: Path, postgres: Postgres) -> Iterator[Farm]:
 @pytest.fixture(scope="session")
 def farm(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Farm]:
     """Run a cluster with two workers, the second with a port in its settings, while the session lasts."""
-    with running_farm(tmp_path_factory.mktemp("farm"), postgres) as farm:
-        with farm.worker(), farm.worker(AUTOFLOW_WORKER_PORT=str(free_port())):
-            yield farm
+    with (
+        running_farm(tmp_path_factory.mktemp("farm"), postgres) as farm,
+        farm.worker(),
+        farm.worker(AUTOFLOW_WORKER_PORT=str(free_port())),
+    ):
+        yield farm
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,6 @@ from tests.cluster.conftest import ROOT, Farm, daemon_of, meanwhile, run_of
 from tests.conftest import TOKEN_OF_NO_USE, write_notebook
 from tests.waiting import LONG, wait_for
 
-pytestmark = pytest.mark.usefixtures("prefect_url")
-
 MB = 1024 * 1024
 
 SAYS_WHERE = "import os, pathlib; pathlib.Path({name!r}).write_text(str(os.getpid()))"
