@@ -7,7 +7,7 @@ environment is prepared, and what imports Prefect is imported within functions, 
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 
 from autoflow.cluster import check_certificates
@@ -23,7 +23,7 @@ from autoflow.kernels.fork_server import warm_fork_server
 from autoflow.kernels.kernel import remove_abandoned_kernel_folders
 from autoflow.messages.notifier import Notifier
 from autoflow.metrics import serving_metrics
-from autoflow.model.opening import open_run_store
+from autoflow.model.opening import open_run_store, used_run_store
 from autoflow.model.store import RunStore
 from autoflow.notebooks.live_files import remove_abandoned_live_folders
 from autoflow.orchestration.daemon_files import DaemonFiles
@@ -66,9 +66,7 @@ def _notify_of_failed_start(settings: Settings, error: AutoflowError) -> None:
     need = Need.DATABASE if isinstance(error, RunStoreError) else need
     condition = failed_start(need, str(error), DaemonFiles(home=settings.prefect_home).facts(), utc_now())
     with suppress(SettingsError), ExitStack() as stack:
-        store = None
-        with suppress(RunStoreError):
-            store = stack.enter_context(closing(RunStore(settings.db_uri)))
+        store = stack.enter_context(used_run_store(settings))
         stack.enter_context(Notifier(settings, store)).attend(Attention(conditions=(condition,)))
 
 
@@ -134,15 +132,18 @@ def make_folders(settings: Settings) -> None:
 
 
 @contextmanager
-def foreground_runner(settings: Settings, store: RunStore, *, sensor: SensorSpec) -> Iterator[WorkflowRunner]:
+def foreground_runner(
+    settings: Settings, store: RunStore, *, sensor: SensorSpec, notebooks: int
+) -> Iterator[WorkflowRunner]:
     """Yield a runner for a verb that waits for its runs; a daemon may be running as well.
 
-    `sensor` is that in workflows.yml. Prefect shows the runs if its API responds: that of a daemon, or a given one.
+    `sensor` is that in workflows.yml, and the runs have so many `notebooks` together. Prefect shows the runs if its API
+    responds: that of a daemon, or a given one.
     """
     make_folders(settings)
     url = present_api_url(settings)
     with (
-        warm_fork_server(settings) as fork_server,
+        warm_fork_server(settings, kernels=notebooks) as fork_server,
         assembled(
             settings, store, sensor=sensor, fork_server=fork_server, is_prefect_expected=url is not None
         ) as assembly,

@@ -152,7 +152,27 @@ class _Daemon:
         first = _FirstTick(self.sensor, self.followers.tick_ended, self._drain)
         # The dispatcher first: the thread only waits for its runs.
         join = partial(_join_all, (self.sensor.dispatcher.join, partial(join_threads, [first.thread])))
-        with self.followers.watch.running(), self._stopped_on_failure(join), self._connected(first) as is_connected:
+        with self.followers.watch.running(), self._stopped_on_failure(join):
+            if not self._has_ended_without_runs(first):
+                self._finish_runs(first, join)
+        if not self.shutdown.is_closing:
+            self.assembly.page.finish()
+        return self.all_succeeded
+
+    def _has_ended_without_runs(self, first: _FirstTick) -> bool:
+        """Wait until the first tick has ended; return whether nothing has run, so that Prefect has nothing to show."""
+        while not first.has_ended.wait(0.05) and not self.shutdown.is_closing:
+            pass
+        dispatcher = self.sensor.dispatcher
+        if isinstance(first.result, Tick) and (first.result.due or dispatcher.has_due or dispatcher.running):
+            return False
+        while first.thread.is_alive() and not self.shutdown.wait_until_closing(0.05):
+            pass
+        return not self.shutdown.is_closing and not self.assembly.runner.shown_runs.has_any
+
+    def _finish_runs(self, first: _FirstTick, join: Callable[[float], bool]) -> None:
+        """Wait until the runs have ended, and Prefect shows them."""
+        with self._connected(first) as is_connected:
             while first.thread.is_alive() and not self.shutdown.wait_until_closing(0.1):
                 pass
             if self.shutdown.is_closing:
@@ -164,9 +184,6 @@ class _Daemon:
 
                     show_tick(self.sensor, self.assembly.runner, self.shutdown, first.result)
                 self.assembly.runner.shown_runs.join(LONGEST_TELLING)
-        if not self.shutdown.is_closing:
-            self.assembly.page.finish()
-        return self.all_succeeded
 
     def _drain(self) -> None:
         """Wait until nothing is due, and log how the runs ended."""

@@ -13,10 +13,11 @@ import tempfile
 import textwrap
 import threading
 import warnings
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import certifi
 import nbformat
 import pytest
 
@@ -26,6 +27,7 @@ from autoflow.settings import Settings
 from autoflow.system.log import logger
 from autoflow.system.stop_signal import Shutdown
 from examples.flowapi import ExampleFlowApi
+from tests.environment import LITTLE_PRELOADED
 from tests.postgres import Postgres, running_postgres
 from tests.prefect_database import migrated_database
 from tests.receiver import Receiver, receiving
@@ -82,6 +84,17 @@ _PREFECT_PORT = free_port()
 _PREFECT_HOME = Path(tempfile.mkdtemp(prefix="autoflow-tests-prefect-"))
 
 
+def _one_certificate(file: Path) -> Path:
+    """Write the first of the certificates that HTTP clients trust to `file`; return it."""
+    first, end, _ = certifi.contents().partition("-----END CERTIFICATE-----\n")
+    file.write_text(first + end, encoding="utf-8")
+    return file
+
+
+# Each HTTP client loads all trusted certificates, which takes longer than a request. Tests only reach this machine.
+os.environ["SSL_CERT_FILE"] = str(_one_certificate(_PREFECT_HOME / "certificate.pem"))
+
+
 def _prefect_settings() -> Settings:
     environ = {
         "AUTOFLOW_INPUTS_DIR": str(Path(__file__).resolve().parent.parent / "examples" / "inputs"),
@@ -106,26 +119,6 @@ def _no_home_is_left() -> Iterator[None]:
     """Remove it in the workers, which end without the above."""
     yield
     shutil.rmtree(_PREFECT_HOME, ignore_errors=True)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def measuring() -> Mapping[str, str]:
-    """Return what coverage has put into the environment, to measure processes that are started with it.
-
-    Others are not measured: they take half as long again with it, and most of them run little of AutoFlow.
-    """
-    return _without_coverage_of_children()
-
-
-def _without_coverage_of_children() -> dict[str, str]:
-    return {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_PROCESS")}
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_call() -> Generator[None]:
-    """Take it out again after a test that is marked `no_cover`, as coverage puts it back when it continues."""
-    yield
-    _without_coverage_of_children()
 
 
 @pytest.fixture(scope="session")
@@ -228,7 +221,9 @@ class Deployed:
 def deployed(tmp_path: Path) -> Deployed:
     """Return empty folders, and an environment with nothing but what AutoFlow needs (and PATH).
 
-    AUTOFLOW_FORKED_KERNELS is handed on: the tests have to pass with forked kernels and without.
+    AUTOFLOW_FORKED_KERNELS is handed on: the tests have to pass with forked kernels and without. Nothing large is
+    preloaded for them: to import pandas and matplotlib takes longer than most tests. An empty AUTOFLOW_PRELOAD is the
+    default again.
     """
     inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
     for folder in (inputs, outputs, outputs / "notebooks", outputs / "reports"):
@@ -241,6 +236,7 @@ def deployed(tmp_path: Path) -> Deployed:
         "FLOWAPI_TOKEN": TOKEN_OF_NO_USE,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
+        **LITTLE_PRELOADED,
         **{name: value for name, value in os.environ.items() if name == "AUTOFLOW_FORKED_KERNELS"},
     }
     return Deployed(inputs, outputs, environ)

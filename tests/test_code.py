@@ -2,7 +2,7 @@
 
 import ast
 import tokenize
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,11 +19,15 @@ MOST_SUPPRESSIONS = 80
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def definitions(file: Path) -> Iterator[tuple[str, Function | ast.ClassDef]]:
-    """Yield each function and class of a file with its place and name."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, Function | ast.ClassDef):
-            yield f"{file.relative_to(ROOT)}:{node.lineno}: {node.name}", node
+@cache
+def definitions(file: Path) -> list[tuple[str, Function | ast.ClassDef]]:
+    """Return each function and class of a file with its place and name."""
+    nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    return [
+        (f"{file.relative_to(ROOT)}:{node.lineno}: {node.name}", node)
+        for node in nodes
+        if isinstance(node, Function | ast.ClassDef)
+    ]
 
 
 def length_of(node: Function | ast.ClassDef) -> int:
@@ -39,6 +43,8 @@ def parameters_of(function: Function) -> int:
 
 def suppressions_in(file: Path) -> int:
     """Return how many comments of a file suppress lint rules."""
+    if b"noqa:" not in file.read_bytes():
+        return 0
     with file.open("rb") as source:
         tokens = tokenize.tokenize(source.readline)
         return sum(token.type == tokenize.COMMENT and "noqa:" in token.string for token in tokens)

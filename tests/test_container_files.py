@@ -18,7 +18,7 @@ import yaml
 from autoflow.model.opening import PAGE_NAME
 from autoflow.page.data_files import FOLDER_NAME
 from autoflow.reports.fonts import LATIN, MONOSPACED, SCRIPTS
-from autoflow.settings import CONFIG_KEYS, Settings
+from autoflow.settings import CONFIG_KEYS, PRELOAD, Settings
 from tests.conftest import Deployed
 from tests.test_docs import README, names, page
 
@@ -254,7 +254,8 @@ def test_settings_that_a_stack_leaves_empty_are_at_their_defaults(deployed: Depl
     environment = loaded(STACK)["services"]["autoflow"]["environment"]
     empty = {name: "" for name, value in environment.items() if value == f"${{{name}:-}}"}
     assert {"AUTOFLOW_NOTIFY_AFTER", "AUTOFLOW_REPORT_URL_BASE", "AUTOFLOW_FLOWAPI_TIMEOUT"} <= empty.keys()
-    assert deployed.settings(**empty).model_dump() == deployed.settings(AUTOFLOW_FORKED_KERNELS="true").model_dump()
+    defaults = {"AUTOFLOW_FORKED_KERNELS": "true", "AUTOFLOW_PRELOAD": ",".join(PRELOAD)}
+    assert deployed.settings(**empty).model_dump() == deployed.settings(**defaults).model_dump()
 
 
 def test_example_of_an_additional_stack_file_defines_all_that_it_names() -> None:
@@ -494,7 +495,8 @@ def test_settings_that_the_compose_file_leaves_empty_are_at_their_defaults(
 ) -> None:
     empty = {name: "" for name, value in compose_service["environment"].items() if not value}
     assert {"AUTOFLOW_DB_URI", "AUTOFLOW_PRELOAD"} <= empty.keys()
-    assert deployed.settings(**empty).model_dump() == deployed.settings(AUTOFLOW_FORKED_KERNELS="true").model_dump()
+    defaults = {"AUTOFLOW_FORKED_KERNELS": "true", "AUTOFLOW_PRELOAD": ",".join(PRELOAD)}
+    assert deployed.settings(**empty).model_dump() == deployed.settings(**defaults).model_dump()
 
 
 def test_container_of_the_compose_file_has_few_privileges_and_is_for_this_machine_only(

@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -255,24 +256,41 @@ def test_rows_are_not_sorted(client: httpx.Client) -> None:
 # What the numbers mean
 
 
-def locations_of_day(api: ExampleFlowApi, date: str, unit: str, method: str) -> dict[int, str]:
+Visits = Callable[[str], Mapping[int, list[int]]]
+
+
+@pytest.fixture(scope="module")
+def visits(shared_api: ExampleFlowApi) -> Visits:
+    """Return a function that returns the wards from which each subscriber called on a date, one after the other."""
+
+    @cache
+    def of_day(date: str) -> Mapping[int, list[int]]:
+        events = shared_api.dataset.records.events(datetime.date.fromisoformat(date), "calls")
+        visited: dict[int, list[int]] = {}
+        for subscriber, _, ward in sorted(
+            zip(*(a.tolist() for a in vars(events).values()), strict=True), key=lambda e: e[1]
+        ):
+            visited.setdefault(subscriber, []).append(ward)
+        return visited
+
+    return of_day
+
+
+def locations_of_day(api: ExampleFlowApi, visits: Visits, date: str, unit: str, method: str) -> dict[int, str]:
     """Where each subscriber was, worked out one event after the other."""
-    events = api.dataset.records.events(datetime.date.fromisoformat(date), "calls")
     country = api.dataset.country
-    visited: dict[int, list[str]] = {}
-    for subscriber, _, ward in sorted(
-        zip(*(a.tolist() for a in vars(events).values()), strict=True), key=lambda e: e[1]
-    ):
-        visited.setdefault(subscriber, []).append(country.regions[unit][country.ward_regions[unit][ward]].pcod)
+    names = [country.regions[unit][region].pcod for region in country.ward_regions[unit]]
+    visited = {subscriber: [names[ward] for ward in wards] for subscriber, wards in visits(date).items()}
     if method == "last":
         return {subscriber: pcods[-1] for subscriber, pcods in visited.items()}
     return {
-        subscriber: min(pcods, key=lambda pcod: (-pcods.count(pcod), pcod)) for subscriber, pcods in visited.items()
+        subscriber: min(set(pcods), key=lambda pcod: (-pcods.count(pcod), pcod))
+        for subscriber, pcods in visited.items()
     }
 
 
-def modal_locations(api: ExampleFlowApi, days: int, unit: str, method: str) -> dict[int, str]:
-    by_day = [locations_of_day(api, f"2016-01-{day:02}", unit, method) for day in range(1, days + 1)]
+def modal_locations(api: ExampleFlowApi, visits: Visits, days: int, unit: str, method: str) -> dict[int, str]:
+    by_day = [locations_of_day(api, visits, f"2016-01-{day:02}", unit, method) for day in range(1, days + 1)]
     latest_first: dict[int, list[str]] = {}
     for located in reversed(by_day):
         for subscriber, pcod in located.items():
@@ -282,12 +300,12 @@ def modal_locations(api: ExampleFlowApi, days: int, unit: str, method: str) -> d
 
 @pytest.mark.parametrize("unit", ["admin0", "admin1", "admin2", "admin3"])
 @pytest.mark.parametrize("method", ["last", "most-common"])
-def test_flows_are_those_of_the_calls(api: ExampleFlowApi, unit: str, method: str) -> None:
+def test_flows_are_those_of_the_calls(api: ExampleFlowApi, visits: Visits, unit: str, method: str) -> None:
     spec = flows_spec(
         from_location=modal("2016-01-05", unit, method), to_location=daily(unit=unit, method=method, event_types=CALLS)
     )
-    home = modal_locations(api, 4, unit, method)
-    there = locations_of_day(api, "2016-01-12", unit, method)
+    home = modal_locations(api, visits, 4, unit, method)
+    there = locations_of_day(api, visits, "2016-01-12", unit, method)
     counted = Counter((home[subscriber], pcod) for subscriber, pcod in there.items() if subscriber in home)
     with client_of(api, api.token(scopes=flows_scopes(unit))) as client:
         rows = client.get(f"get/{run(client, spec)}").json()["query_result"]
@@ -297,14 +315,14 @@ def test_flows_are_those_of_the_calls(api: ExampleFlowApi, unit: str, method: st
     assert any(count <= 15 for count in counted.values()) or unit in {"admin0", "admin1"}
 
 
-def test_spatial_aggregates_are_those_of_the_calls(api: ExampleFlowApi) -> None:
+def test_spatial_aggregates_are_those_of_the_calls(api: ExampleFlowApi, visits: Visits) -> None:
     scopes = {
         "run",
         "get_result",
         "admin3:spatial_aggregate:spatial_aggregate",
         "admin3:spatial_aggregate:daily_location",
     }
-    counted = Counter(locations_of_day(api, "2016-01-12", "admin3", "last").values())
+    counted = Counter(locations_of_day(api, visits, "2016-01-12", "admin3", "last").values())
     with client_of(api, api.token(scopes=scopes)) as client:
         query_id = run(client, spatial_aggregate_spec(locations=daily(unit="admin3", event_types=CALLS)))
         rows = client.get(f"get/{query_id}").json()["query_result"]

@@ -4,25 +4,29 @@ import datetime
 import json
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import nbformat
-import papermill
 import pytest
 
 from autoflow.dates.availability import Availability
+from autoflow.kernels.fork_server import ForkServer
+from autoflow.notebooks.execution import Means, Task, execute
 from autoflow.page.readable import readable_html
 from autoflow.parser import parse_workflows_file
 from autoflow.reports import ReportContext, convert
 from autoflow.runs.plan import make_plan
 from autoflow.runs.statuses import DateStatus
 from autoflow.settings import CONFIG_DIR
-from autoflow.specs import ReportFormat, TriggerSpec
+from autoflow.specs import NotebookSpec, ReportFormat, TriggerSpec
 from examples.flowapi import ExampleFlowApi, first_dates
 from examples.run import LOST_DAY
+from tests.environment import steady_environ
+from tests.waiting import LONG
 
 INPUTS = Path(__file__).parents[1] / "examples" / "inputs"
 NOTEBOOKS = ("run_flows.ipynb", "flows_report.ipynb")
@@ -74,6 +78,7 @@ class Analyst:
     api: ExampleFlowApi
     trigger: TriggerSpec
     folder: Path
+    fork_server: ForkServer
 
     def execute(self, reference_date: datetime.date, **changed: Any) -> tuple[Executed, Executed]:
         values: dict[str, Any] = {
@@ -86,7 +91,7 @@ class Analyst:
         for notebook in self.trigger.workflow.notebooks:
             executed = self.folder / notebook.path.name
             given = {name: values[source] for name, source in notebook.parameters.items()}
-            self._papermill(notebook.path, executed, given)
+            self._execute(notebook, executed, given)
             values[notebook.label] = str(executed)
         return Executed(self.folder / NOTEBOOKS[0]), Executed(self.folder / NOTEBOOKS[1])
 
@@ -100,13 +105,20 @@ class Analyst:
             "date_ranges": [interval.as_strings() for interval in self.trigger.date_stencil.resolve(reference_date)],
             "missing_dates": missing_dates,
         }
-        self._papermill(notebook.path, executed, {name: values[source] for name, source in notebook.parameters.items()})
+        self._execute(notebook, executed, {name: values[source] for name, source in notebook.parameters.items()})
         return Executed(executed)
 
-    def _papermill(self, notebook: Path, executed: Path, parameters: Mapping[str, Any]) -> None:
-        with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("FLOWAPI_TOKEN", self.api.token())
-            papermill.execute_notebook(str(notebook), str(executed), parameters, progress_bar=False)
+    def _execute(self, notebook: NotebookSpec, executed: Path, parameters: Mapping[str, Any]) -> None:
+        environment = {**steady_environ(), "FLOWAPI_TOKEN": self.api.token()}
+        task = Task(label=notebook.label, parameters=parameters, environment=environment)
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(execute, notebook.path, executed, task, Means(fork_server=self.fork_server)).result(LONG)
+
+
+@pytest.fixture(scope="module")
+def fork_server() -> Iterator[ForkServer]:
+    with ForkServer(idle_seconds=LONG) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +129,9 @@ def api() -> Iterator[ExampleFlowApi]:
 
 @pytest.fixture(scope="module")
 def executed(
-    api: ExampleFlowApi, trigger: TriggerSpec, tmp_path_factory: pytest.TempPathFactory
+    api: ExampleFlowApi, trigger: TriggerSpec, tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer
 ) -> tuple[Executed, Executed]:
-    return Analyst(api, trigger, tmp_path_factory.mktemp("executed")).execute(datetime.date(2016, 1, 12))
+    return Analyst(api, trigger, tmp_path_factory.mktemp("executed"), fork_server).execute(datetime.date(2016, 1, 12))
 
 
 @pytest.fixture(scope="module")
@@ -245,9 +257,11 @@ def test_reports_and_readable_html_are_complete(run_flows: Executed, report: Exe
         assert "(truncated)" not in readable
 
 
-def test_report_explains_that_all_numbers_are_too_small(trigger: TriggerSpec, tmp_path: Path) -> None:
+def test_report_explains_that_all_numbers_are_too_small(
+    trigger: TriggerSpec, tmp_path: Path, fork_server: ForkServer
+) -> None:
     with ExampleFlowApi(subscribers=40) as api:
-        _, report = Analyst(api, trigger, tmp_path).execute(datetime.date(2016, 1, 12))
+        _, report = Analyst(api, trigger, tmp_path, fork_server).execute(datetime.date(2016, 1, 12))
     assert "No flow between two regions was above normal" in report.markdown("summary")
     assert report.shown("flows-map", "image/png") == []
     assert report.shown("regions-map", "image/png") == []
@@ -257,9 +271,9 @@ def test_report_explains_that_all_numbers_are_too_small(trigger: TriggerSpec, tm
 
 
 def test_report_of_an_ordinary_day_has_no_flows_to_draw(
-    api: ExampleFlowApi, trigger: TriggerSpec, tmp_path: Path
+    api: ExampleFlowApi, trigger: TriggerSpec, tmp_path: Path, fork_server: ForkServer
 ) -> None:
-    _, report = Analyst(api, trigger, tmp_path).execute(datetime.date(2016, 1, 9), min_increase=5000)
+    _, report = Analyst(api, trigger, tmp_path, fork_server).execute(datetime.date(2016, 1, 9), min_increase=5000)
     assert report.markdown("flows-map") == "There is no flow above normal to draw."
     assert report.outputs["flows-table"] == []
     assert len(report.shown("regions-map", "image/png")) == 1
@@ -283,9 +297,11 @@ def test_week_is_due_for_each_region_although_the_day_of_the_cyclone_is_missing(
         assert [each.date for each in plan.dates if each.status is DateStatus.DUE] == [SUNDAY]
 
 
-def test_report_of_a_week_shows_people_in_the_region_and_the_missing_day(api: ExampleFlowApi, tmp_path: Path) -> None:
+def test_report_of_a_week_shows_people_in_the_region_and_the_missing_day(
+    api: ExampleFlowApi, tmp_path: Path, fork_server: ForkServer
+) -> None:
     _, east, _ = parse_workflows_file(INPUTS / "workflows.yml").sensor.triggers
-    report = Analyst(api, east, tmp_path).execute_one(SUNDAY, [str(LOST_DAY)])
+    report = Analyst(api, east, tmp_path, fork_server).execute_one(SUNDAY, [str(LOST_DAY)])
     summary = report.markdown("summary")
     assert summary.startswith("**The east of Velmara, Monday 4 January to Sunday 10 January 2016.**")
     assert summary.endswith("There is no data for Friday 8 January.")

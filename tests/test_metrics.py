@@ -158,9 +158,8 @@ def answer(client: httpx.Client, query: str) -> list[Any]:
     return found
 
 
-@pytest.mark.usefixtures("migrated_prefect")
 def test_every_metric_rule_and_query_of_the_dashboard_has_values_after_a_mixed_day(
-    deployed: Deployed, tmp_path: Path, receiver: Receiver
+    deployed: Deployed, tmp_path: Path, receiver: Receiver, prefect_url: str
 ) -> None:
     write_mixed_day(deployed)
     port, log = free_port(), tmp_path / "log"
@@ -174,7 +173,7 @@ def test_every_metric_rule_and_query_of_the_dashboard_has_values_after_a_mixed_d
             AUTOFLOW_LOG_LEVEL="DEBUG",
             AUTOFLOW_MAX_PARALLEL_RUNS="2",
             AUTOFLOW_NOTIFY_URLS=f"{receiver.url} json://127.0.0.1:9/",
-            PREFECT_SERVER_API_PORT=str(free_port()),
+            PREFECT_API_URL=prefect_url,
         )
         client = stack.enter_context(prometheus(tmp_path / "prometheus", port))
         stack.enter_context(running(environ, log))
@@ -416,13 +415,31 @@ def rule_test(series: str, values: str, time: str, alerts: set[str]) -> Mapping[
     }
 
 
+SUMMARIES = {"north": "flows:north: 2 dates were given up", "": "flows: 2 dates were given up"}
+"""What an alert says first, for an entry with this label."""
+
+
+def summary_test(label: str) -> Mapping[str, Any]:
+    """Return a test for promtool: the alert for dates that were given up names its entry."""
+    labels = {"workflow": "flows", "every": "day", "status": "given_up", **({"label": label} if label else {})}
+    series = "autoflow_dates{" + ",".join(f'{name}="{text}"' for name, text in labels.items()) + "}"
+    description = "'autoflow runs --state failed' shows the errors, 'autoflow retry' retries the dates."
+    annotations = {"summary": SUMMARIES[label], "description": description}
+    expected = {"exp_labels": {"severity": "ticket", **labels}, "exp_annotations": annotations}
+    return {
+        "interval": "1m",
+        "input_series": [{"series": series, "values": "2+0x5"}],
+        "alert_rule_test": [{"eval_time": "1m", "alertname": "AutoFlowDatesGivenUp", "exp_alerts": [expected]}],
+    }
+
+
 def test_every_alert_fires_for_its_problem_and_none_while_all_is_well(tmp_path: Path) -> None:
     fired = set[str]().union(*(alerts for *_, alerts in PROBLEMS))
     assert fired == {rule["alert"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]}
     content = {
         "rule_files": [str(RULES)],
         "evaluation_interval": "1m",
-        "tests": [rule_test(*each) for each in PROBLEMS],
+        "tests": [*(rule_test(*each) for each in PROBLEMS), *map(summary_test, SUMMARIES)],
     }
     (tmp_path / "tests.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
     checked = subprocess.run(

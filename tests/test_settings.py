@@ -50,7 +50,7 @@ def real_environ(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> Mapping
 
 
 def test_folders_url_and_token_are_enough(deployed: Deployed) -> None:
-    settings = deployed.settings()
+    settings = deployed.settings(AUTOFLOW_PRELOAD="")
     assert settings.inputs_dir == deployed.inputs
     assert settings.workflows_file == deployed.inputs / "workflows.yml"
     assert settings.outputs_dir == deployed.outputs

@@ -1,9 +1,7 @@
-"""Two daemons on one database, each with a Prefect server of its own."""
+"""Two daemons on one database, one of them with a Prefect server of its own."""
 
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from autoflow.cli import main
 from autoflow.model.store import RunStore
 from autoflow.orchestration.prefect_api import free_port
 from autoflow.runs.records import RunState
@@ -18,7 +17,7 @@ from examples.flowapi import ExampleFlowApi
 from tests.conftest import Deployed, write_notebook
 from tests.postgres import Postgres
 from tests.receiver import Receiver
-from tests.test_acceptance import ROOT, environment, running
+from tests.test_acceptance import environment, running
 from tests.waiting import LONG, wait_for
 
 WAITS = """
@@ -48,13 +47,18 @@ def environs(
     example_flowapi: ExampleFlowApi,
     postgres: Postgres,
     prefect_database: Path,
+    prefect_url: str,
     tmp_path: Path,
     receiver: Receiver,
 ) -> Mapping[str, Mapping[str, str]]:
-    """Return the environments of two daemons that share everything but PREFECT_HOME, and run one date at a time."""
+    """Return the environments of two daemons that share all but Prefect, and run one date at a time."""
     uri = postgres.uri()
     found = {}
-    for name in ("first", "second"):
+    of_prefect = {
+        "first": {"PREFECT_SERVER_API_PORT": str(free_port())},
+        "second": {"PREFECT_API_URL": prefect_url},
+    }
+    for name, variables in of_prefect.items():
         home = tmp_path / name
         home.mkdir()
         shutil.copy(prefect_database, home)
@@ -66,18 +70,18 @@ def environs(
             AUTOFLOW_MAX_PARALLEL_RUNS="1",
             AUTOFLOW_NOTIFY_URLS=receiver.url,
             PREFECT_HOME=str(home),
-            PREFECT_SERVER_API_PORT=str(free_port()),
+            **variables,
         )
     return found
 
 
-def health(environ: Mapping[str, str]) -> str:
-    command = [sys.executable, "-m", "autoflow", "health"]
-    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False).stdout
-
-
+@pytest.mark.usefixtures("log_as_before")
 def test_of_two_daemons_each_works_messages_go_out_once_and_when_one_dies_the_other_does_its_dates(
-    deployed: Deployed, environs: Mapping[str, Mapping[str, str]], receiver: Receiver, tmp_path: Path
+    deployed: Deployed,
+    environs: Mapping[str, Mapping[str, str]],
+    receiver: Receiver,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_notebook(deployed.inputs / "n.ipynb", WAITS, parameters="reference_date = None")
     write_notebook(deployed.inputs / "bad.ipynb", "1 / 0")
@@ -115,8 +119,10 @@ def test_of_two_daemons_each_works_messages_go_out_once_and_when_one_dies_the_ot
         assert crashed.key in {run.key for run in others}
         wait_for(lambda: len(list((deployed.outputs / "notebooks").glob("one__*.html"))) == 2)
         assert (deployed.outputs / "index.html").exists()
-        assert "WRONG" in health(environs["first"])
-        assert "WRONG" not in health(environs["second"])
+        for name, is_wrong in (("first", True), ("second", False)):
+            capsys.readouterr()
+            main(["health"], environs[name])
+            assert ("WRONG" in capsys.readouterr().out) == is_wrong
         daemons["second"].send_signal(signal.SIGTERM)
         assert daemons["second"].wait(LONG) == 0
     assert len([path for path in deployed.executed() if path.name.startswith("one__")]) == 2

@@ -1,5 +1,6 @@
 """The command line, and the one place where errors become messages and exit codes."""
 
+import gc
 import importlib
 import keyword
 import os
@@ -52,6 +53,10 @@ class LazyGroup(click.Group):
         if name not in VERBS:
             return None
         module = importlib.import_module(f"autoflow.cli.{VERBS[name][0]}")
+        if not gc.isenabled():
+            # `__main__` has paused collections for the imports. What they have made lasts as long as the process.
+            gc.freeze()
+            gc.enable()
         command: click.Command = getattr(module, f"{name}_" if keyword.iskeyword(name) else name)
         return command
 

@@ -85,8 +85,9 @@ class ForegroundRuns:
         settings = self._session.settings
         if sys.stderr.isatty():
             console(stderr=True).print("preparing…", end="\r")
+        notebooks = sum(len(run.workflow.notebooks) for run in runs)
         with (
-            foreground_runner(settings, self._store, sensor=file.sensor) as runner,
+            foreground_runner(settings, self._store, sensor=file.sensor, notebooks=notebooks) as runner,
             watching(self._session, total=len(runs)) as watch,
         ):
             one = functools.partial(self._run_one, runner=runner, shutdown=shutdown, watch=watch)

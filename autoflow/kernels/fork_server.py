@@ -190,16 +190,23 @@ class ForkServer:
     """
 
     def __init__(
-        self, preload: Sequence[str] = PRELOAD, *, idle_seconds: float = IDLE_SECONDS, stderr: int | None = DEVNULL
+        self,
+        preload: Sequence[str] = PRELOAD,
+        *,
+        idle_seconds: float = IDLE_SECONDS,
+        stderr: int | None = DEVNULL,
+        is_first_prompt: bool = False,
     ) -> None:
         """Prepare a process that preloads `preload` and ends after `idle_seconds` without requests and kernels.
 
-        Its errors go to `stderr`, as in `subprocess.Popen`.
+        Its errors go to `stderr`, as in `subprocess.Popen`. With `is_first_prompt`, the first kernel does not wait for
+        the process to be warm: it starts the ordinary way.
         """
         self.forked = self.not_forked = 0
         self._preload = tuple(preload)
         self._idle_seconds = idle_seconds
         self._stderr = stderr
+        self._is_next_prompt = is_first_prompt
         self._lock = threading.Lock()
         self._process: _WarmProcess | None = None
         self._retired: list[_WarmProcess] = []
@@ -274,6 +281,8 @@ class ForkServer:
         Its guard removes `folder` at the end; the file descriptor `output` takes what is printed outside of cells.
         While the process is warming up, the request waits for it: an ordinary kernel would take CPU time from it.
         """
+        if self._is_prompt():
+            return None
         variables = {**environment, "JPY_PARENT_PID": str(os.getpid())}
         request = {"folder": str(folder), "arguments": [*arguments], "environment": variables, "cwd": str(cwd)}
         deadline = time.monotonic() + FORK_TIMEOUT
@@ -299,6 +308,13 @@ class ForkServer:
                 self._log(answer)
                 return None
         return None
+
+    def _is_prompt(self) -> bool:
+        """Return whether a kernel starts the ordinary way because it is the first one, which does not wait."""
+        with self._lock:
+            self._read_reports()
+            is_prompt, self._is_next_prompt = self._is_next_prompt, False
+            return is_prompt and not (self._process and self._process.is_warm)
 
     def _process_for(self, environment: Mapping[str, str]) -> _WarmProcess | None:
         """Return the process, started if necessary, if kernels with `environment` can be forked from it."""
@@ -401,11 +417,14 @@ class ForkServer:
 
 
 @contextmanager
-def warm_fork_server(settings: Settings) -> Iterator[ForkServer | None]:
-    """Yield a server that is warming up for the first runs; None if forked kernels are turned off."""
-    if not settings.forked_kernels:
+def warm_fork_server(settings: Settings, *, kernels: int | None = None) -> Iterator[ForkServer | None]:
+    """Yield a server that is warming up for the first runs; None if forked kernels are turned off.
+
+    If only so many `kernels` are wanted, the first one does not wait, and there is no server for a single one.
+    """
+    if not settings.forked_kernels or kernels == 1:
         yield None
         return
-    with ForkServer(settings.preload) as server:
+    with ForkServer(settings.preload, is_first_prompt=kernels is not None) as server:
         server.warm_up(settings.kernel_environ)
         yield server

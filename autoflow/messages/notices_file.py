@@ -40,6 +40,8 @@ class NoticesFile:
         """Record conditions."""
         content = {"conditions": {**self.conditions, **conditions}}
         try:
+            # It does not exist yet if AutoFlow has never started.
+            self._file.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(self._file) as unfinished:
                 unfinished.write_text(json.dumps(content), encoding="utf-8")
         except OSError as error:

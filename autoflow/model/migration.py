@@ -60,6 +60,14 @@ def refuse_if_lost(database: Database, traces: Iterable[Path]) -> None:
         )
 
 
+def is_used(database: Database) -> bool:
+    """Return whether AutoFlow has made tables in the database; raise RunStoreError if it cannot be read."""
+    if not database.exists:
+        return False
+    with database.reading() as connection:
+        return sa.inspect(connection).has_table("alembic_version")
+
+
 def describe(database: Database, *, made_at_start: Iterable[Path] = (), traces: Iterable[Path] = ()) -> str:
     """Return where the database is and which version its tables have; change nothing.
 
@@ -77,9 +85,9 @@ def describe(database: Database, *, made_at_start: Iterable[Path] = (), traces: 
         refuse_if_lost(database, traces)
         _check_folder(database, database.file.parent, made_at_start)
         return f"{database.place}, created at the first start"
+    if not is_used(database):
+        return f"{database.place}, empty so far"
     with database.reading() as connection:
-        if not sa.inspect(connection).has_table("alembic_version"):
-            return f"{database.place}, empty so far"
         version = str(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar())
     with _refusing_newer_versions(database):
         alembic.script.ScriptDirectory.from_config(alembic_config()).get_revision(version)

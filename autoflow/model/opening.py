@@ -3,9 +3,11 @@
 import datetime
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
+from autoflow.errors import RunStoreError
+from autoflow.model.migration import is_used
 from autoflow.model.output_paths import OutputFolders
 from autoflow.model.store import RunStore
 from autoflow.settings import Settings
@@ -45,6 +47,17 @@ def open_run_store(settings: Settings, *, create: bool = True) -> Iterator[RunSt
     ):
         store.migrate()
         yield store
+
+
+@contextmanager
+def used_run_store(settings: Settings) -> Iterator[RunStore | None]:
+    """Yield the run store as it is, even if it has the tables of another version; None if it has none, or fails."""
+    with ExitStack() as stack:
+        found = None
+        with suppress(RunStoreError):
+            store = stack.enter_context(closing(RunStore(settings.db_uri)))
+            found = store if is_used(store.database) else None
+        yield found
 
 
 def traces(settings: Settings) -> Iterator[Path]:

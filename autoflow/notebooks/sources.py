@@ -100,7 +100,9 @@ def made_from(inputs_dir: Path, source: Mapping[str, Any]) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def installed_packages() -> tuple[str, ...]:
     """Return the packages of this Python as lines of a requirements file, sorted."""
-    found = {(each.metadata["Name"] or "").lower(): each.version for each in distributions()}
+    # Each `metadata` reads a file: `version` would read it again.
+    read = [each.metadata for each in distributions()]
+    found = {(each["Name"] or "").lower(): each["Version"] for each in read}
     return tuple(f"{name}=={version}" for name, version in sorted(found.items()) if name)
 
 

@@ -66,18 +66,19 @@ class YearInList:
 def slugs(keys: Iterable[WorkflowKey], triggers: Sequence[TriggerSpec], redaction: Redaction) -> dict[WorkflowKey, str]:
     """Return the name of each entry's folder with data files; `keys` are those of `triggers` and of removed entries.
 
-    It is that of its workflow, with its label. A hash of the parameters and the kind of period distinguishes removed
-    entries, entries of one workflow without labels, and those that would have the same name otherwise.
+    It is that of its workflow, with its label if it has one. A hash of the parameters and the kind of period
+    distinguishes removed entries, several entries of one workflow without labels, and those that would have the same
+    name otherwise.
     """
     labels = {WorkflowKey.of_trigger(each): each.label for each in triggers}
-    entries_of = Counter(key.workflow for key in labels)
+    unlabelled = Counter(key.workflow for key, label in labels.items() if not label)
     found: dict[WorkflowKey, str] = {}
     used: set[str] = set()
     for key in keys:
         workflow = name_part(redaction.of_text(key.workflow))
         label = labels.get(key)
         slug = f"{workflow}--{name_part(redaction.of_text(label))}" if label else workflow
-        is_plain = key in labels and (label or entries_of[key.workflow] == 1)
+        is_plain = key in labels and (label or unlabelled[key.workflow] == 1)
         if not is_plain or slug.casefold() in used:
             slug = f"{workflow}--{hashlib.sha256(f'{key.every} {key.parameters}'.encode()).hexdigest()[:8]}"
         used.add(slug.casefold())

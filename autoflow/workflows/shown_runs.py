@@ -59,6 +59,12 @@ class ShownRuns:
             elif self._is_expected:
                 self._waiting.append(run)
 
+    @property
+    def has_any(self) -> bool:
+        """Whether Prefect does not show all runs to their end yet."""
+        with self._lock:
+            return bool(self._waiting or self._threads)
+
     def wait_until_few_are_behind(self) -> None:
         """Wait for Prefect if many runs have ended that it does not know of."""
         deadline = time.monotonic() + LONGEST_WAIT

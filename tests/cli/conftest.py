@@ -1,4 +1,4 @@
-"""Verbs of the command line, run in this process against a FlowAPI, a Prefect server, kernels and a database."""
+"""Verbs of the command line, run in this process against a FlowAPI, kernels and a database."""
 
 import json
 import sqlite3
@@ -76,7 +76,7 @@ class Cli:
 
 @pytest.fixture
 def cli(deployed: Deployed, example_flowapi: ExampleFlowApi, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Return verbs that need no Prefect; the workflow runs from the ninth of January on, and needs the day before."""
+    """Return verbs; the workflow runs from the ninth of January on, and needs the day before."""
     write_notebook(deployed.inputs / "n.ipynb", FAILS_WHILE_TOLD, parameters="level = 1")
     deployed.write_workflows("""
         workflows:
@@ -91,11 +91,15 @@ def cli(deployed: Deployed, example_flowapi: ExampleFlowApi, capsys: pytest.Capt
               date_stencil: [[-1, 0]]
               max_attempts: 1
     """)
-    environ = {**deployed.environ, "FLOWAPI_URL": example_flowapi.url, "FLOWAPI_TOKEN": example_flowapi.token()}
+    environ = {
+        **deployed.environ,
+        "FLOWAPI_URL": example_flowapi.url,
+        "FLOWAPI_TOKEN": example_flowapi.token(),
+    }
     return Cli(environ, deployed, capsys)
 
 
 @pytest.fixture
-def running_cli(cli: Cli, prefect_running: Mapping[str, str]) -> Cli:
-    """Return verbs with a Prefect API to run with."""
-    return Cli({**cli.environ, **prefect_running, "AUTOFLOW_MAX_PARALLEL_RUNS": "2"}, cli.deployed, cli.capsys)
+def running_cli(cli: Cli) -> Cli:
+    """Return verbs that run notebooks; Prefect does not show these runs."""
+    return cli.with_environ(AUTOFLOW_MAX_PARALLEL_RUNS="2")

@@ -12,8 +12,9 @@ import pytest
 
 from autoflow.cli.follow import Screen
 from autoflow.errors import NotebookError
+from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.store import RunStore
-from autoflow.notebooks.execution import Task, execute
+from autoflow.notebooks.execution import Means, Task, execute
 from autoflow.notebooks.live_files import LiveEvent, find_live_folder, live_folder
 from autoflow.notebooks.redaction import Redaction
 from autoflow.runs.records import RunError, RunKey, RunState
@@ -41,11 +42,12 @@ def run_elsewhere(cli: Cli, *cells: str, is_shared: bool = True) -> Iterator[int
         path = live / f"{label}.jsonl" if live and is_shared else None
         try:
             task = Task(label=label, parameters={}, environment=steady_environ() | {"LABEL": label}, live=path)
-            execute(source, notebooks / f"{label}.ipynb", task)
+            execute(source, notebooks / f"{label}.ipynb", task, Means(fork_server=kernels))
         except NotebookError:
             ends.append(True)
 
-    with cli.store() as store:
+    with cli.store() as store, ForkServer(["json"]) as kernels:
+        kernels.keep_private(["LABEL"])
         claim = store.claim(KEY)
         assert claim
 

@@ -3,7 +3,7 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 
 from autoflow.cli import main
 from autoflow.orchestration.prefect_api import free_port
+from autoflow.settings import Settings
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 from tests.waiting import LONG
 
@@ -29,10 +30,10 @@ class Ended:
     seconds: float
 
 
-def run(environ: Mapping[str, str], *arguments: str) -> Ended:
-    """Run AutoFlow, or another program of Python's, in an environment until it ends."""
+def run(environ: Mapping[str, str]) -> Ended:
+    """Run AutoFlow in a process with this environment until it ends."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, *(arguments or ["-m", "autoflow"])]
+    command = [sys.executable, "-m", "autoflow"]
     ended = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=LONG, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -40,21 +41,25 @@ def run(environ: Mapping[str, str], *arguments: str) -> Ended:
     return Ended(ended.returncode, ended.stdout, ended.stderr, seconds)
 
 
-def broken(how: str) -> tuple[str, str]:
-    """Return the arguments that run AutoFlow with a bug, a line of Python that is run instead of all of it."""
-    code = f"""
-import sys
-import autoflow.app
-from autoflow.cli import main
+Broken = Callable[[Callable[[Settings], int]], None]
 
-def main_with_a_bug(settings, **_):
-    {how}
 
-autoflow.app.main = main_with_a_bug
-sys.argv = ["autoflow"]
-sys.exit(main())
-"""
-    return "-c", code
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> Broken:
+    """Return what replaces all of the daemon by a function: one with a bug, or one that ends."""
+
+    def replace(behaviour: Callable[[Settings], int]) -> None:
+        monkeypatch.setattr("autoflow.app.main", lambda settings, **_: behaviour(settings))
+
+    return replace
+
+
+def misuse_token(settings: Settings) -> int:
+    return int(settings.flowapi_token.get_secret_value())
+
+
+def be_interrupted(_: Settings) -> int:
+    raise KeyboardInterrupt
 
 
 GOOD = """\
@@ -82,10 +87,11 @@ def test_all_missing_settings_are_reported_at_once() -> None:
     assert ended.seconds < 5
 
 
-def test_single_problem_is_reported_in_one_line(deployed: Deployed) -> None:
-    ended = run({**deployed.environ, "AUTOFLOW_MAX_PARALLEL_RUNS": "many"})
-    assert (ended.code, ended.out) == (1, "")
-    assert ended.err == (
+def test_single_problem_is_reported_in_one_line(deployed: Deployed, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([], {**deployed.environ, "AUTOFLOW_MAX_PARALLEL_RUNS": "many"}) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
         "AutoFlow cannot start, because settings are missing or invalid: "
         "AUTOFLOW_MAX_PARALLEL_RUNS: 'many' is not a whole number from 1 to 1000000\n"
     )
@@ -166,33 +172,44 @@ def test_database_that_does_not_answer_is_reported_in_one_line_without_its_passw
     assert "p%40ss" not in err
 
 
-def test_bug_is_reported_with_a_traceback_without_secrets(deployed: Deployed) -> None:
-    ended = run(deployed.environ, *broken("int(settings.flowapi_token.get_secret_value())"))
-    assert (ended.code, ended.out) == (3, "")
-    assert "Traceback (most recent call last)" in ended.err
-    assert "ValueError: invalid literal for int() with base 10: '[secret]'" in ended.err
-    assert ended.err.endswith("AutoFlow has a bug; please report the lines above.\n")
+def test_bug_is_reported_with_a_traceback_without_secrets(
+    deployed: Deployed, broken: Broken, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken(misuse_token)
+    assert main([], deployed.environ) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback (most recent call last)" in err
+    assert "ValueError: invalid literal for int() with base 10: '[secret]'" in err
+    assert err.endswith("AutoFlow has a bug; please report the lines above.\n")
+    assert TOKEN_OF_NO_USE not in err
 
 
-def test_end_of_a_daemon_that_logs_in_json_is_a_line_of_json(deployed: Deployed) -> None:
+def test_end_of_a_daemon_that_logs_in_json_is_a_line_of_json(
+    deployed: Deployed, broken: Broken, capsys: pytest.CaptureFixture[str]
+) -> None:
     environ = {**deployed.environ, "AUTOFLOW_LOG_FORMAT": "json"}
     deployed.write_workflows("workflows: 5\nsurprise: 1")
-    failed = run(environ)
-    (line,) = [json.loads(line) for line in failed.err.splitlines()]
-    assert (failed.code, line["level"]) == (1, "CRITICAL")
+    assert main([], environ) == 1
+    (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert line["level"] == "CRITICAL"
     assert line["message"].startswith("AutoFlow cannot start: workflows.yml:1: ")
-    crashed = run(environ, *broken("int(settings.flowapi_token.get_secret_value())"))
-    (line,) = [json.loads(line) for line in crashed.err.splitlines()]
-    assert (crashed.code, line["message"]) == (3, "AutoFlow has a bug; please report this line")
+    broken(misuse_token)
+    assert main([], environ) == 3
+    err = capsys.readouterr().err
+    (line,) = [json.loads(line) for line in err.splitlines()]
+    assert line["message"] == "AutoFlow has a bug; please report this line"
     assert "ValueError" in line["traceback"]
-    assert TOKEN_OF_NO_USE not in crashed.err
+    assert TOKEN_OF_NO_USE not in err
 
 
-def test_interruption_has_no_traceback(deployed: Deployed) -> None:
-    ended = run(deployed.environ, *broken("raise KeyboardInterrupt"))
-    assert (ended.code, ended.out, ended.err) == (130, "", "")
+def test_interruption_has_no_traceback(deployed: Deployed, broken: Broken, capsys: pytest.CaptureFixture[str]) -> None:
+    broken(be_interrupted)
+    assert main([], deployed.environ) == 130
+    assert capsys.readouterr() == ("", "")
 
 
-def test_exit_code_is_that_of_the_daemon(deployed: Deployed) -> None:
-    assert run(deployed.environ, *broken("return 0")).code == 0
-    assert run(deployed.environ, *broken("return 1")).code == 1
+@pytest.mark.parametrize("code", [0, 1])
+def test_exit_code_is_that_of_the_daemon(deployed: Deployed, broken: Broken, code: int) -> None:
+    broken(lambda _: code)
+    assert main([], deployed.environ) == code

@@ -1,5 +1,6 @@
 import datetime
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from autoflow.runs.records import RunKey, RunState
@@ -7,8 +8,8 @@ from autoflow.utils import thumbnail_path
 from tests.cli.conftest import Cli
 
 
-def test_prune_deletes_old_outputs_and_keeps_dates_done(running_cli: Cli) -> None:
-    cli = running_cli
+def test_prune_deletes_old_outputs_and_keeps_dates_done(running_cli: Cli, prefect_running: Mapping[str, str]) -> None:
+    cli = running_cli.with_environ(**prefect_running)
     outputs = cli.json("run", "simple", "--date", "2016-01-05")["outputs"]
     executed, of_others = Path(outputs["n"]["notebook"]), cli.deployed.outputs / "notebooks" / "mine.ipynb"
     of_others.touch()

@@ -4,14 +4,13 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from autoflow.runs.records import RunState
-from examples.flowapi import ExampleFlowApi, first_dates
 from tests.cli.conftest import Cli
 from tests.conftest import write_notebook
 from tests.waiting import LONG, wait_for
@@ -37,7 +36,7 @@ def three(running_cli: Cli, tmp_path: Path) -> Cli:
     for label, needs in (("first", None), ("second", "path = ''"), ("third", "path = ''")):
         write_notebook(running_cli.deployed.inputs / f"{label}.ipynb", noting(tmp_path, label), parameters=needs)
     running_cli.deployed.write_workflows(THREE)
-    return running_cli.with_environ(AUTOFLOW_HEARTBEAT_TIMEOUT="4", AUTOFLOW_PRELOAD="")
+    return running_cli.with_environ(AUTOFLOW_HEARTBEAT_TIMEOUT="4")
 
 
 def noting(folder: Path, label: str) -> str:
@@ -97,8 +96,10 @@ def test_run_killed_in_its_second_notebook_is_resumed_with_the_first(
     assert f"), taken over from run {run['id']}\n" in cli.printed()
 
 
-def test_daemon_that_was_killed_resumes_its_run_by_itself(three: Cli, tmp_path: Path) -> None:
-    cli, blocked, log = three, tmp_path / "blocked", tmp_path / "log"
+def test_daemon_that_was_killed_resumes_its_run_by_itself(
+    three: Cli, tmp_path: Path, prefect_running: Mapping[str, str]
+) -> None:
+    cli, blocked, log = three.with_environ(**prefect_running), tmp_path / "blocked", tmp_path / "log"
     entry = "{workflow_name: three, resume: true, earliest_date: 2016-01-10, latest_date: 2016-01-10}"
     cli.deployed.write_workflows(THREE.replace("{workflow_name: three}", entry))
     wait = f"import os, time\nwhile os.path.exists({str(blocked)!r}): time.sleep(0.05)"
@@ -110,12 +111,12 @@ def test_daemon_that_was_killed_resumes_its_run_by_itself(three: Cli, tmp_path: 
     blocked.unlink()
     assert noted(tmp_path) == ["first", "second"]
     wait_for(lambda: cli.json("plan")["workflows"][0]["counts"].get("running", 0) == 0, pause=0.5)
-    with process_of(cli) as process:
-        assert process.wait(LONG) == 0, (cli.deployed.outputs / "log").read_text()
+    assert cli() == 0
+    lines = cli.capsys.readouterr().err
     assert noted(tmp_path) == ["second", "third"]
     newest, crashed = cli.json("runs")
     assert (newest["state"], newest["taken_over"]) == ("succeeded", {"first": crashed["id"]})
-    assert f"took over notebook 'first' from run {crashed['id']}" in (cli.deployed.outputs / "log").read_text()
+    assert f"took over notebook 'first' from run {crashed['id']}" in lines
 
 
 def test_retry_says_when_nothing_can_be_taken_over(three: Cli, tmp_path: Path) -> None:
@@ -132,34 +133,42 @@ def outdated(cli: Cli) -> int:
 
 
 def test_backfill_of_outdated_dates_that_was_killed_runs_exactly_the_others(three: Cli, tmp_path: Path) -> None:
-    with ExampleFlowApi(first_dates(30)) as flowapi:
-        cli = three.with_environ(FLOWAPI_URL=flowapi.url, FLOWAPI_TOKEN=flowapi.token())
-        assert cli("backfill", "three", "--from", "2016-01-01", "--to", "2016-01-30") == 0
-        assert len(noted(tmp_path)) == 90
-        assert outdated(cli) == 0
+    cli, log = three, tmp_path / "log"
+    assert cli("backfill", "three", "--from", "2016-01-01", "--to", "2016-01-06") == 0
+    assert len(noted(tmp_path)) == 18
+    assert outdated(cli) == 0
 
-        second = cli.deployed.inputs / "second.ipynb"
-        content = json.loads(second.read_text())
-        content["cells"][-1]["execution_count"] = 7
-        second.write_text(json.dumps(content))
-        assert outdated(cli) == 0  # an output or a count is no change
-        write_notebook(second, noting(tmp_path, "second"), "'edited'", parameters="path = ''")
-        assert outdated(cli) == 30
+    second = cli.deployed.inputs / "second.ipynb"
+    content = json.loads(second.read_text())
+    content["cells"][-1]["execution_count"] = 7
+    second.write_text(json.dumps(content))
+    assert outdated(cli) == 0  # an output or a count is no change
+    # Once two dates are done, the others wait until the backfill is killed.
+    blocked = tmp_path / "blocked"
+    blocked.touch()
+    wait = (
+        "import os, pathlib, time\n"
+        f"log = pathlib.Path({str(log)!r})\n"
+        f"while os.path.exists({str(blocked)!r}) and log.read_text().count('third') > 1: time.sleep(0.05)"
+    )
+    write_notebook(second, noting(tmp_path, "second"), wait, parameters="path = ''")
+    assert outdated(cli) == 6
 
-        with process_of(cli, "backfill", "--reprocess", "outdated"), cli.store() as store:
-            wait_for(lambda: len(store.runs(state=RunState.SUPERSEDED)) >= 12)
-        with cli.store() as store:
-            again = {run.key.reference_date for run in store.runs(state=RunState.SUPERSEDED)}
-        left = 30 - len(again)
-        assert 0 < left <= 18
-        assert outdated(cli) == left
-        noted(tmp_path)
-        found = cli.json("backfill", "--reprocess", "outdated")
-        assert (found["wanted"], found["states"]) == (left, {"succeeded": left})
-        assert noted(tmp_path).count("third") == left
-        assert outdated(cli) == 0
-        assert cli.json("backfill", "--reprocess", "outdated")["would_run"] == []
+    with process_of(cli, "backfill", "--reprocess", "outdated"), cli.store() as store:
+        wait_for(lambda: len(store.runs(state=RunState.SUPERSEDED)) > 1)
+    blocked.unlink()
+    with cli.store() as store:
+        again = {run.key.reference_date for run in store.runs(state=RunState.SUPERSEDED)}
+    left = 6 - len(again)
+    assert 0 < left <= 4
+    assert outdated(cli) == left
+    noted(tmp_path)
+    found = cli.json("backfill", "--reprocess", "outdated")
+    assert (found["wanted"], found["states"]) == (left, {"succeeded": left})
+    assert noted(tmp_path).count("third") == left
+    assert outdated(cli) == 0
+    assert cli.json("backfill", "--reprocess", "outdated")["would_run"] == []
 
-        # What is above a notebook counts for it, and so does a module that it imports.
-        write_notebook(cli.deployed.inputs / "first.ipynb", noting(tmp_path, "first"), "'edited'")
-        assert outdated(cli) == 30
+    # What is above a notebook counts for it, and so does a module that it imports.
+    write_notebook(cli.deployed.inputs / "first.ipynb", noting(tmp_path, "first"), "'edited'")
+    assert outdated(cli) == 6

@@ -1,4 +1,5 @@
 import datetime
+from collections.abc import Mapping
 from pathlib import Path
 
 from autoflow.runs.records import RunKey
@@ -8,8 +9,8 @@ LARGE = 10**99
 """A whole number that no column of a database and no other language takes for one."""
 
 
-def test_date_is_run_again_only_with_force(running_cli: Cli) -> None:
-    cli = running_cli
+def test_date_is_run_again_only_with_force(running_cli: Cli, prefect_running: Mapping[str, str]) -> None:
+    cli = running_cli.with_environ(**prefect_running)
     first = cli.json("run", "simple", "--date", "2016-01-05", "-p", f"level={LARGE}")
     assert first["state"] == "succeeded"
     assert Path(first["outputs"]["n"]["notebook"]).exists()

@@ -18,7 +18,7 @@ from autoflow.cli import main
 from autoflow.utils import readable_path
 from tests.cli.conftest import Cli
 from tests.conftest import write_notebook
-from tests.environment import steady_environ
+from tests.environment import LITTLE_PRELOADED, steady_environ
 from tests.waiting import LONG, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,7 +159,6 @@ def test_executed_copies_are_found_without_a_token_and_settings_that_are_not_set
         available_dates_sensor: {schedule: null, workflows: [{workflow_name: two}]}
     """)
     environ = {name: value for name, value in cli.deployed.environ.items() if name != "FLOWAPI_TOKEN"}
-    environ["AUTOFLOW_PRELOAD"] = ""
     notebooks.mkdir(parents=True, exist_ok=True)
     write_notebook(notebooks / "two__first__2016-01-01__44136fa3__20260101T000000.000Z.ipynb", "1")
     assert main(["try", str(inputs / "second.ipynb")], environ) == 0
@@ -243,10 +242,10 @@ def has_run(log: Path, times: int) -> bool:
 
 @contextmanager
 def watching(notebook: Path, log: Path, scratch: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run `autoflow try --watch` without settings for the duration of the block."""
+    """Run `autoflow try --watch` without settings but one, to save time, for the duration of the block."""
     names = ("AUTOFLOW_", "FLOWAPI_", "PREFECT_")
     environ = {name: value for name, value in steady_environ().items() if not name.startswith(names)}
-    environ |= {"TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"}
+    environ |= {"TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1", **LITTLE_PRELOADED}
     command = [sys.executable, "-m", "autoflow", "try", str(notebook), "--watch", *options]
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=file, stderr=subprocess.STDOUT, text=True)

@@ -27,6 +27,7 @@ from autoflow.specs import NotebookSpec, OutputSpec, ReportFormat, WorkflowSpec
 from autoflow.system.stop_signal import Shutdown
 from autoflow.workflows.runner import WorkflowRunner
 from tests.conftest import TOKEN_OF_NO_USE, write_notebook
+from tests.environment import LITTLE_PRELOADED
 from tests.postgres import WORKERS_PASSWORD, Postgres, make_role
 from tests.waiting import LONG, wait_for
 
@@ -40,10 +41,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(eq=False)
 class Member:
-    """A process of the cluster, with its log."""
+    """A process of the cluster, with its log and its environment."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
+    environ: Mapping[str, str]
 
     @property
     def text(self) -> str:
@@ -106,15 +108,16 @@ class Farm:
     def member(self, verb: str, *, program: Path = ROOT, **environ: str) -> Iterator[Member]:
         """Run `autoflow scheduler` or `autoflow worker` for the duration of the block."""
         log = self.folder / f"{verb}-{len(self.members)}.log"
+        own = {**self.environ_of(verb), **environ}
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "autoflow", verb],
                 cwd=program,
-                env={**self.environ_of(verb), **environ},
+                env=own,
                 stdout=file,
                 stderr=file,
             )
-        self.members.append(Member(process, log))
+        self.members.append(Member(process, log, own))
         try:
             yield self.members[-1]
         finally:
@@ -156,7 +159,7 @@ def running_farm(folder: Path, postgres: Postgres) -> Iterator[Farm]:
         "AUTOFLOW_HEARTBEAT_TIMEOUT": str(HEARTBEAT_TIMEOUT),
         "AUTOFLOW_WORKER_SLOTS": "2",
         "AUTOFLOW_SHUTDOWN_GRACE": "2",
-        "AUTOFLOW_PRELOAD": "",
+        **LITTLE_PRELOADED,
         "FLOWAPI_URL": "http://127.0.0.1:9",
         "FLOWAPI_TOKEN": TOKEN_OF_NO_USE,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -176,8 +179,12 @@ def running_farm(folder: Path, postgres: Postgres) -> Iterator[Farm]:
 
 @pytest.fixture(scope="session")
 def farm(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Farm]:
-    """Run a cluster with two workers while the session lasts."""
-    with running_farm(tmp_path_factory.mktemp("farm"), postgres) as farm, farm.worker(), farm.worker():
+    """Run a cluster with two workers, the second with a port in its settings, while the session lasts."""
+    with (
+        running_farm(tmp_path_factory.mktemp("farm"), postgres) as farm,
+        farm.worker(),
+        farm.worker(AUTOFLOW_WORKER_PORT=str(free_port())),
+    ):
         yield farm
 
 

@@ -3,8 +3,6 @@
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +16,6 @@ from autoflow.specs import NotebookSpec, OutputSpec, ReportFormat
 from tests.cluster.conftest import ROOT, Farm, daemon_of, meanwhile, run_of
 from tests.conftest import TOKEN_OF_NO_USE, write_notebook
 from tests.waiting import LONG, wait_for
-
-pytestmark = pytest.mark.usefixtures("prefect_url")
 
 MB = 1024 * 1024
 
@@ -289,11 +285,6 @@ def test_connection_that_cannot_be_closed_counts_as_closed_and_is_made_again(
         wait_for(lambda: daemon.cluster.is_connected)
         client.status = "running"
         client.close()
-
-
-def test_worker_does_not_import_prefect() -> None:
-    program = "import sys, autoflow.cli.worker; sys.exit('prefect' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 
 
 def test_output_of_a_notebook_on_a_worker_can_be_read_while_it_runs(farm: Farm) -> None:

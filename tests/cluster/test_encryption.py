@@ -134,7 +134,6 @@ def those_in(pieces: Iterable[bytes], texts: Iterable[str]) -> set[str]:
     return {text for piece in pieces for text, content in wanted.items() if content in piece}
 
 
-@pytest.mark.usefixtures("prefect_url")
 def test_scheduler_learns_no_secret_from_the_runs_that_it_has_carried(farm: Farm, postgres: Postgres) -> None:
     secrets = {name: f"{name}-{uuid.uuid4().hex}" for name in ("password", "token", "notify", "parameter")}
     role = f"daemon_{uuid.uuid4().hex}"

@@ -42,8 +42,8 @@ DAEMONS = (
 )
 """The last one is an AutoFlow without a cluster."""
 
-PAUSE = 0.2
-"""How often the log of the kernels is read, in seconds: it is long."""
+PAUSE = 0.5
+"""How often the log of the kernels is read, and how often stand-bys try to take a run over, in seconds."""
 
 OTHERS = ("scheduler_stopped", "scheduler_killed", "database_cut_off")
 
@@ -151,7 +151,7 @@ class Trouble:
         with log.open("wb") as file:
             command = [sys.executable, "-m", "autoflow", "run", name, "--date", DATE.isoformat()]
             process = subprocess.Popen(command, cwd=ROOT, env=own, stdout=file, stderr=file)
-        host.member = Member(process, log)
+        host.member = Member(process, log, own)
         self.stack.callback(host.member.kill)
         return host
 
@@ -194,7 +194,7 @@ def run_until_done(daemon: Daemon, run: WorkflowRun) -> None:
     while not daemon.shutdown.is_closing and not daemon.store.runs(workflow=run.key.workflow, state=RunState.SUCCEEDED):
         daemon.store.give_up_crashed()
         if daemon.run(run) is None:
-            daemon.shutdown.wait_until_closing(0.2)
+            daemon.shutdown.wait_until_closing(PAUSE)
 
 
 @contextmanager
@@ -230,10 +230,8 @@ def check(trouble: Trouble, daemon: Daemon, names: Iterable[str]) -> None:
         assert 1 <= sum(file.suffix == ".ipynb" for file in files) <= len(trouble.lives(name))
 
 
-def test_faults_of_workers_and_daemons(
-    trouble: Trouble, prefect_running: Mapping[str, str], example_flowapi: ExampleFlowApi
-) -> None:
-    environ = {**prefect_running, "FLOWAPI_URL": example_flowapi.url, "FLOWAPI_TOKEN": example_flowapi.token()}
+def test_faults_of_workers_and_daemons(trouble: Trouble, example_flowapi: ExampleFlowApi) -> None:
+    environ = {"FLOWAPI_URL": example_flowapi.url, "FLOWAPI_TOKEN": example_flowapi.token()}
     taken_over = {*WORKERS, *DAEMONS} - {"daemon_without_scheduler"}
     returning = [trouble.hosts[name] for name in WORKERS if name not in {"worker_killed", "worker_without_database"}]
     with observing(trouble) as daemon:

@@ -20,8 +20,9 @@ import pytest
 
 from autoflow.kernels import fork_server
 from autoflow.kernels.connection import KernelConnection
-from autoflow.kernels.fork_server import ForkedProcess, ForkServer
+from autoflow.kernels.fork_server import ForkedProcess, ForkServer, warm_fork_server
 from autoflow.kernels.kernel import SHUTDOWN_GRACE, Kernel, new_kernel
+from tests.conftest import Deployed
 from tests.environment import steady_environ
 from tests.waiting import LONG, wait_for
 
@@ -570,6 +571,26 @@ def test_kernel_waits_for_a_server_that_has_been_started(tmp_path: Path) -> None
         assert kernels.is_forked()
 
 
+WAITS = """
+import pathlib, time
+while not pathlib.Path("GO").exists():
+    time.sleep(0.01)
+"""
+
+
+def test_first_kernel_of_a_command_does_not_wait_and_the_second_is_forked(tmp_path: Path, deployed: Deployed) -> None:
+    (tmp_path / "waiting.py").write_text(WAITS.replace("GO", f"{deployed.inputs}/go"))
+    environment = {**steady_environ(), "PYTHONPATH": str(tmp_path)}
+    with ForkServer(["waiting"], is_first_prompt=True) as server:
+        server.warm_up(environment)
+        kernels = Kernels(server, deployed.inputs)
+        assert not kernels.is_forked(environment)
+        (deployed.inputs / "go").touch()
+        assert kernels.is_forked(environment)
+    with warm_fork_server(deployed.settings(), kernels=1) as nothing:
+        assert nothing is None
+
+
 def test_kernel_that_waits_for_a_server_can_be_stopped_and_does_not_wait_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -830,8 +851,8 @@ def test_server_that_does_not_answer_is_replaced_and_the_kernel_an_ordinary_one(
         assert Kernels(server, tmp_path).is_forked()
 
 
-def test_idle_server_ends_and_is_started_again(tmp_path: Path, measuring: Mapping[str, str]) -> None:
-    environment = {**steady_environ(), **measuring}
+def test_idle_server_ends_and_is_started_again(tmp_path: Path) -> None:
+    environment = steady_environ()
     with ForkServer(["json"], idle_seconds=0.2) as server:
         kernels = Kernels(server, tmp_path)
         server.warm_up(environment)

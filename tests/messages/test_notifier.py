@@ -1,5 +1,6 @@
 import datetime
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -340,13 +341,20 @@ def test_messages_are_sent_after_the_last_attempt_of_a_failing_notebook_and_when
     ],
 )
 def test_one_message_is_sent_for_a_daemon_that_cannot_start_however_often_it_tries(
-    deployed: Deployed, receiver: Receiver, change: Mapping[str, str], title: str, reason: str
+    deployed: Deployed,
+    receiver: Receiver,
+    change: Mapping[str, str],
+    title: str,
+    reason: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    shutil.rmtree(deployed.outputs)  # it was never started before
     if change:
         write_notebook(deployed.inputs / "n.ipynb", "1")
         deployed.write_workflows(WORKFLOWS)
     environ = {**deployed.environ, "AUTOFLOW_NOTIFY_URLS": receiver.url, **change}
     assert main(["start"], environ) == 1
+    assert "could not" not in capsys.readouterr().err
     assert main(["start"], environ) == 1
     (message,) = receiver.taken()
     assert message["title"].startswith(title)

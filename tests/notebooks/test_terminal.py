@@ -57,7 +57,6 @@ def test_any_text_is_shown_and_shown_again_it_stays(printed: str) -> None:
         "y" * 200_000 + "\n" + "\x1b[Ax\n" * 20_000,
     ],
 )
-@pytest.mark.no_cover  # coverage would make it three times as slow
 def test_hostile_text_takes_no_more_than_seconds_and_little_room(printed: str) -> None:
     started = time.process_time()
     assert len(as_shown(printed)) < 3_000_000

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import websockets
+from prefect.settings.context import get_current_settings
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
@@ -23,6 +24,7 @@ from starlette.applications import Starlette
 from autoflow.errors import SettingsError
 from autoflow.orchestration.own_pages import OwnPagesOnly
 from autoflow.orchestration.prefect_api import free_port, prefect_api
+from autoflow.orchestration.prefect_server_internals import allowed_origins
 from autoflow.settings import Settings
 from autoflow.system.stop_signal import Shutdown
 from tests.browser import chromium
@@ -31,6 +33,7 @@ from tests.waiting import LONG
 
 INPUTS = Path(__file__).resolve().parents[2] / "examples" / "inputs"
 PUBLISHED = "server.example.org"
+ALLOWED = ("https://a.example.org", "http://b.example.org:81")
 FLOWS = "/flows/filter"
 WEB_SOCKETS = ("events/in", "events/out", "logs/out")
 
@@ -58,10 +61,14 @@ def running_server(folder: Path, database: Path, **environ: str) -> Iterator[str
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Iterator[str]:
-    """Run a server that listens on all addresses, and is published under another name."""
+    """Run a server that listens on all addresses, is published under another name, and may be used by two origins."""
     folder = tmp_path_factory.mktemp("published")
-    listens_on_all = {"PREFECT_SERVER_API_HOST": "0.0.0.0", "AUTOFLOW_UI_HOSTS": f"autoflow, {PUBLISHED}"}
-    with running_server(folder, prefect_database, **listens_on_all) as url:
+    environ = {
+        "PREFECT_SERVER_API_HOST": "0.0.0.0",
+        "AUTOFLOW_UI_HOSTS": f"autoflow, {PUBLISHED}",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ", ".join(ALLOWED),
+    }
+    with running_server(folder, prefect_database, **environ) as url:
         yield url
 
 
@@ -104,35 +111,32 @@ def test_server_answers_to_its_names_and_to_their_pages_on_any_published_port(ap
     assert new_flow(api, Host=host, Origin=f"https://{host}").is_success, "a proxy may add TLS"
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
+def test_other_names_are_refused_with_the_setting(api: str, port: int) -> None:
+    others = [
         "evil.example",
-        "evil.example:{port}",
+        f"evil.example:{port}",
         f"{PUBLISHED}.evil.example",
         f"evil{PUBLISHED}",
-        "localhost.evil.example:{port}",
+        f"localhost.evil.example:{port}",
         "127.0.0.1.evil.example",
-        "192.0.2.7:{port}",
-        "[2001:db8::7]:{port}",
-        "127.0.0.1:{port}@evil.example",
-        "evil.example@127.0.0.1:{port}",
-        "127.0.0.1:{port}, evil.example",
+        f"192.0.2.7:{port}",
+        f"[2001:db8::7]:{port}",
+        f"127.0.0.1:{port}@evil.example",
+        f"evil.example@127.0.0.1:{port}",
+        f"127.0.0.1:{port}, evil.example",
         "127.0.0.1:port",
         "",
-    ],
-)
-def test_other_names_are_refused_with_the_setting(api: str, port: int, host: str) -> None:
+    ]
     before = flows(api)
-    given = host.format(port=port)
-    for path in ("/api/health", "/", "/runs"):
-        answer = httpx.get(f"http://127.0.0.1:{port}{path}", headers={"Host": given})
-        assert answer.status_code == 400
-        assert "AUTOFLOW_UI_HOSTS" in answer.text
-        assert answer.text.count("\n") == 1
-        assert given in answer.text
-    assert new_flow(api, Host=given).status_code == 400
-    assert new_flow(api, Host=given, Origin=f"http://{given}").status_code == 400
+    for host in others:
+        for path in ("/api/health", "/", "/runs"):
+            answer = httpx.get(f"http://127.0.0.1:{port}{path}", headers={"Host": host})
+            assert answer.status_code == 400, host
+            assert "AUTOFLOW_UI_HOSTS" in answer.text
+            assert answer.text.count("\n") == 1
+            assert host in answer.text
+        assert new_flow(api, Host=host).status_code == 400, host
+        assert new_flow(api, Host=host, Origin=f"http://{host}").status_code == 400, host
     assert flows(api) == before
 
 
@@ -168,24 +172,22 @@ def filled(headers: Mapping[str, str], port: int) -> dict[str, str]:
     return {name: value.format(port=port) for name, value in headers.items()}
 
 
-@pytest.mark.parametrize("headers", FOREIGN, ids=str)
-def test_pages_of_other_origins_can_neither_read_nor_change_anything(
-    api: str, port: int, headers: Mapping[str, str]
-) -> None:
+def test_pages_of_other_origins_can_neither_read_nor_change_anything(api: str, port: int) -> None:
     before = flows(api)
-    foreign = filled(headers, port)
-    answers = [
-        httpx.get(f"{api}/admin/settings", headers=foreign),
-        httpx.get(f"http://127.0.0.1:{port}/ui-settings", headers=foreign),
-        httpx.post(f"{api}{FLOWS}", json={}, headers=foreign),
-        httpx.post(f"{api}/flows/", content='{"name": "f"}', headers={**foreign, "Content-Type": "text/plain"}),
-        httpx.options(f"{api}/flows/", headers={**foreign, "Access-Control-Request-Method": "POST"}),
-        new_flow(api, **foreign),
-    ]
-    for answer in answers:
-        assert answer.status_code == 403
-        assert not [name for name in answer.headers if name.startswith("access-control")]
-        assert "PREFECT_SERVER_CORS_ALLOWED_ORIGINS" in answer.text
+    for headers in FOREIGN:
+        foreign = filled(headers, port)
+        answers = [
+            httpx.get(f"{api}/admin/settings", headers=foreign),
+            httpx.get(f"http://127.0.0.1:{port}/ui-settings", headers=foreign),
+            httpx.post(f"{api}{FLOWS}", json={}, headers=foreign),
+            httpx.post(f"{api}/flows/", content='{"name": "f"}', headers={**foreign, "Content-Type": "text/plain"}),
+            httpx.options(f"{api}/flows/", headers={**foreign, "Access-Control-Request-Method": "POST"}),
+            new_flow(api, **foreign),
+        ]
+        for answer in answers:
+            assert answer.status_code == 403, headers
+            assert not [name for name in answer.headers if name.startswith("access-control")], headers
+            assert "PREFECT_SERVER_CORS_ALLOWED_ORIGINS" in answer.text
     assert flows(api) == before
 
 
@@ -204,7 +206,8 @@ def test_proxy_with_tls_need_not_pass_on_the_host(api: str) -> None:
 
 def test_ui_cannot_be_shown_in_a_frame_of_another_page(api: str) -> None:
     headers = httpx.get(api.removesuffix("/api"), follow_redirects=True).headers
-    assert headers["content-security-policy"] == "frame-ancestors 'self'"
+    own, *others = headers["content-security-policy"].removeprefix("frame-ancestors ").split()
+    assert (own, set(others)) == ("'self'", set(ALLOWED))
 
 
 async def opened(url: str, headers: Mapping[str, str]) -> bool:
@@ -248,19 +251,24 @@ def test_web_socket_under_another_name_is_refused() -> None:
     assert asgi_answer("evil.example")[0]["status"] == 400
 
 
-def test_origins_that_the_operator_allows_may_use_the_api(tmp_path: Path, prefect_database: Path) -> None:
-    allowed = {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "https://a.example.org, http://b.example.org:81"}
-    with running_server(tmp_path, prefect_database, **allowed) as api:
-        for origin in ("https://a.example.org", "http://b.example.org:81"):
-            answer = new_flow(api, Origin=origin, **{"Sec-Fetch-Site": "cross-site"})
-            assert answer.is_success
-            asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-            assert httpx.options(f"{api}/flows/", headers=asked).is_success
+def test_origins_that_the_operator_allows_may_use_the_api(api: str) -> None:
+    for origin in ALLOWED:
+        answer = new_flow(api, Origin=origin, **{"Sec-Fetch-Site": "cross-site"})
+        assert answer.is_success
         assert answer.headers["access-control-allow-origin"] == origin
-        for origin in ("http://a.example.org", "https://a.example.org:444", "http://evil.example"):
-            assert new_flow(api, Origin=origin).status_code == 403
-        assert new_flow(api, Host="evil.example").status_code == 400
-        assert new_flow(api, Host=PUBLISHED).status_code == 400
+        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        assert httpx.options(f"{api}/flows/", headers=asked).is_success
+    for origin in ("http://a.example.org", "https://a.example.org:444", "http://evil.example"):
+        assert new_flow(api, Origin=origin).status_code == 403
+    assert new_flow(api, Host="evil.example", Origin=ALLOWED[0]).status_code == 400
+
+
+def test_no_origin_is_allowed_unless_the_operator_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = get_current_settings().server.api
+    monkeypatch.setattr(settings, "cors_allowed_origins", "*")
+    settings.model_fields_set.discard("cors_allowed_origins")
+    assert allowed_origins() == []
+    assert settings.cors_allowed_origins == ""
 
 
 @pytest.mark.parametrize("name", ["https://server.example.org", "server.example.org:8080", "*", "a/b", "a@b", "x:y"])
@@ -326,11 +334,11 @@ def other_site() -> Iterator[int]:
         thread.join()
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[WebDriver]:
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
     """Start a browser for which some names are those of this machine, as they would be after DNS rebinding."""
     rules = f"--host-resolver-rules=MAP {PUBLISHED} 127.0.0.1, MAP evil.example 127.0.0.1"
-    with chromium(tmp_path / "chromium", rules) as driver:
+    with chromium(tmp_path_factory.mktemp("chromium"), rules) as driver:
         driver.set_script_timeout(LONG)
         yield driver
 

@@ -91,11 +91,12 @@ def test_daemon_does_not_import_prefects_server() -> None:
     assert not {"docket", "prefect.server", "prefect.server.database"} & set(modules.split())
 
 
-def test_the_first_tick_and_runs_need_no_prefect() -> None:
+def test_the_first_tick_runs_and_workers_need_no_prefect() -> None:
     """It takes a second to import."""
-    code = "import sys, autoflow.service, autoflow.app, autoflow.cli.run; print(*sys.modules)"
+    ours = "autoflow.service, autoflow.app, autoflow.cli.run, autoflow.cli.worker, autoflow.cluster.worker"
+    code = f"import sys, {ours}; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    assert "autoflow.workflows.runner" in modules.split()
+    assert {"autoflow.workflows.runner", "autoflow.cluster.worker"} <= {*modules.split()}
     assert "prefect" not in modules.split()
 
 

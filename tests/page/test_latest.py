@@ -112,16 +112,20 @@ def test_names_are_safe_and_differ(settings: Settings, store: RunStore) -> None:
         TriggerSpec(workflow=other),
         TriggerSpec(workflow=SPEC, parameters={"level": 1}),
         TriggerSpec(workflow=SPEC, parameters={"level": 2}),
+        TriggerSpec(workflow=one, parameters={"level": 1}, label="north"),
     ]
-    for number, (trigger, notebook) in enumerate(zip(triggers, ("x/y", "b--c", "c", "maps", "maps"), strict=True)):
+    notebooks = ("x/y", "b--c", "c", "maps", "maps", "maps")
+    for number, (trigger, notebook) in enumerate(zip(triggers, notebooks, strict=True)):
         run(store, settings, trigger, 1, str(number), notebook=notebook)
     write_page(settings, store, triggers=triggers)
 
     pdfs = {text: name for name, text in latest(settings).items() if name.endswith(".pdf")}
-    assert sorted(pdfs) == ["0", "1", "2", "3", "4"]
+    assert sorted(pdfs) == ["0", "1", "2", "3", "4", "5"]
     assert re.fullmatch(r"müll-co-[0-9a-f]{6}--x-y-[0-9a-f]{6}\.pdf", pdfs["0"])
     assert re.fullmatch(r"a--b--c-[0-9a-f]{6}\.pdf", pdfs["1"])
     assert pdfs["2"] == "a--b--c.pdf"
+    # An entry with a label does not change the name of the one without.
+    assert pdfs["5"] == "a--north--maps.pdf"
     assert all(re.fullmatch(r"mobility--[0-9a-f]{8}--maps\.pdf", pdfs[number]) for number in "34")
 
 

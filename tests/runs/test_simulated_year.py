@@ -255,7 +255,6 @@ def memory_folder(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.no_cover  # coverage would double its time, and small tests run the same lines
 def test_every_date_of_a_year_runs_as_often_as_the_plain_rules_say(memory_folder: Path) -> None:
     simulation = Simulation(f"sqlite:///{memory_folder}/runs.db", seed=15)
     with closing(simulation.store):

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from autoflow.dates.availability import Availability
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.store import RunStore
@@ -24,11 +22,10 @@ from autoflow.workflows.runner import WorkflowRunner
 from autoflow.workflows.stuck_watch import StuckWatch
 from tests.conftest import Deployed, write_notebook
 from tests.waiting import wait_for
+from tests.workflows.conftest import FORK_SERVER
 
 if TYPE_CHECKING:
     from autoflow.runs.stuck import StuckRun
-
-pytestmark = pytest.mark.usefixtures("prefect_url")
 
 FIRST = datetime.date(2016, 1, 1)
 NOTEBOOK = """
@@ -124,7 +121,7 @@ def working(deployed: Deployed, *names: str, **environ: str) -> Iterator[Work]:
         store = stack.enter_context(closing(RunStore(settings.db_uri)))
         store.migrate()
         heartbeat = stack.enter_context(Heartbeat(store))
-        runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+        runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, fork_server=FORK_SERVER)
         work = Work(deployed, settings, store, runner)
         try:
             yield work

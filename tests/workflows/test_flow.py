@@ -6,6 +6,7 @@ from typing import Any
 import nbformat
 import pytest
 
+from autoflow.cluster.work import ThisMachine
 from autoflow.dates.stencil import DateStencil
 from autoflow.errors import NotebookError
 from autoflow.parser import read_workflows
@@ -16,6 +17,7 @@ from autoflow.system.stop_signal import StopSignal
 from autoflow.workflows.flow import make_notebooks_workflow
 from tests.conftest import Deployed, write_notebook
 from tests.waiting import LONG
+from tests.workflows.conftest import FORK_SERVER
 
 DATE = datetime.date(2016, 1, 7)
 
@@ -32,7 +34,8 @@ def the_run(settings: Settings, parameters: dict[str, Json] | None = None) -> Wo
 
 def flow(run: WorkflowRun, settings: Settings, outcome: Outcome, stop: StopSignal | None = None) -> str:
     """Run the flow; return the type of the state that Prefect has it in at the end."""
-    workflow = make_notebooks_workflow(run, settings, outcome=outcome, stop=stop)
+    place = ThisMachine(settings, FORK_SERVER)
+    workflow = make_notebooks_workflow(run, settings, outcome=outcome, stop=stop, place=place)
     state: Any = workflow(DATE.isoformat(), [], {}, return_state=True)
     return str(state.type.value)
 

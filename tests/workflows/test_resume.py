@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import nbformat
 import pytest
 
-from autoflow.kernels.fork_server import ForkServer
 from autoflow.model.heartbeat import Heartbeat
 from autoflow.model.old_outputs import delete_files, old_runs
 from autoflow.model.opening import open_run_store
@@ -22,6 +21,7 @@ from autoflow.settings import Settings
 from autoflow.system.stop_signal import Shutdown
 from autoflow.workflows.runner import WorkflowRunner
 from tests.conftest import Deployed, write_notebook
+from tests.workflows.conftest import FORK_SERVER
 
 DAY = datetime.timedelta(days=1)
 
@@ -37,15 +37,12 @@ WORKFLOWS = """
       workflows: [{workflow_name: chain, resume: true, retry_delay: 0}]
 """
 
-pytestmark = pytest.mark.usefixtures("prefect_url")
-
 
 @dataclass
 class Chain:
     """A workflow of three notebooks, the last of which fails while there is a file `broken`."""
 
     deployed: Deployed
-    fork_server: ForkServer
     log: Path
     environ: dict[str, str] = field(default_factory=dict)
     date: datetime.date = datetime.date(2016, 1, 1)
@@ -88,9 +85,7 @@ class Chain:
         run = WorkflowRun(workflow=workflow, parameters={}, reference_date=self.date, date_ranges=(), resume=True)
         self.log.write_text("")
         with open_run_store(self.settings) as store, Heartbeat(store) as heartbeat:
-            runner = WorkflowRunner(
-                settings=self.settings, store=store, heartbeat=heartbeat, fork_server=self.fork_server
-            )
+            runner = WorkflowRunner(settings=self.settings, store=store, heartbeat=heartbeat, fork_server=FORK_SERVER)
             assert runner.run(replace(run, **changes), shutdown=Shutdown()) is not None
             return store.runs(limit=1)[0], self.log.read_text().split()
 
@@ -103,15 +98,9 @@ class Chain:
         return record, executed
 
 
-@pytest.fixture(scope="module")
-def fork_server() -> Iterator[ForkServer]:
-    with ForkServer(()) as server:
-        yield server
-
-
 @pytest.fixture
-def chain(deployed: Deployed, fork_server: ForkServer, tmp_path: Path) -> Chain:
-    chain = Chain(deployed, fork_server, tmp_path / "log")
+def chain(deployed: Deployed, tmp_path: Path) -> Chain:
+    chain = Chain(deployed, tmp_path / "log")
     chain.write_all()
     return chain
 

@@ -36,6 +36,7 @@ from autoflow.workflows.runner import WorkflowRunner
 from autoflow.workflows.tick import Sensor
 from tests.conftest import TOKEN_OF_NO_USE, Deployed, write_notebook
 from tests.waiting import LONG, wait_for
+from tests.workflows.conftest import FORK_SERVER
 
 DATE = datetime.date(2016, 1, 7)
 WAITS = "import pathlib, time\npathlib.Path('started').touch()\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)"
@@ -52,7 +53,9 @@ def working(settings: Settings, *, interval: datetime.timedelta = INTERVAL, **op
     with closing(RunStore(settings.db_uri)) as store:
         store.migrate()
         with Heartbeat(store, interval=interval) as heartbeat:
-            runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, **options)
+            runner = WorkflowRunner(
+                settings=settings, store=store, heartbeat=heartbeat, fork_server=FORK_SERVER, **options
+            )
             with connected(runner):
                 yield runner
 
@@ -98,10 +101,10 @@ class TestWorkflowRunner:
         write_notebook(deployed.inputs / "n.ipynb", "print('begun')", WAITS)
         deployed.write_workflows(self.ONE)
         settings = deployed.settings()
-        with working(settings) as runner:
+        with working(settings) as runner, ProgressBars() as bars:
             followed: list[None] = []
             watch = ProgressWatch(runner.store, settings.outputs_dir, followers=[lambda: followed.append(None)])
-            watch.show_with(ProgressBars().show)
+            watch.show_with(bars.show)
             with running(runner, Shutdown(), deployed) as states:
                 (run,) = runner.store.runs()
                 at_work = {run.id: RunProgress("cell 2 of 2 of n", 50.0)}
@@ -231,7 +234,7 @@ class TestWorkflowRunner:
         with closing(RunStore(settings.db_uri)) as store, closing(RunStore(settings.db_uri)) as elsewhere:
             store.migrate()
             with Heartbeat(store) as heartbeat:
-                runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+                runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, fork_server=FORK_SERVER)
                 with running(runner, Shutdown(), deployed) as states:
                     (record,) = elsewhere.runs()
                     assert elsewhere.ask_to_cancel(record.id)

@@ -26,6 +26,7 @@ from autoflow.workflows.runner import WorkflowRunner
 from autoflow.workflows.shown_runs import ShownRun, ShownRuns
 from tests.conftest import Deployed, write_notebook
 from tests.waiting import wait_for
+from tests.workflows.conftest import FORK_SERVER
 
 DATE = datetime.date(2016, 1, 7)
 WAITS = "import pathlib, time\npathlib.Path('started').touch()\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)"
@@ -52,7 +53,9 @@ def runner(deployed: Deployed) -> Iterator[WorkflowRunner]:
         store.migrate()
         with Heartbeat(store) as heartbeat:
             shown = ShownRuns(is_expected=True)
-            yield WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, shown_runs=shown)
+            yield WorkflowRunner(
+                settings=settings, store=store, heartbeat=heartbeat, shown_runs=shown, fork_server=FORK_SERVER
+            )
 
 
 @contextmanager

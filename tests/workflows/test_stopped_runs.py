@@ -27,6 +27,7 @@ from autoflow.workflows.resume import Continuation
 from autoflow.workflows.runner import WorkflowRunner
 from tests.conftest import Deployed, write_notebook
 from tests.waiting import wait_for
+from tests.workflows.conftest import FORK_SERVER
 
 DATE = datetime.date(2016, 1, 7)
 ONE = """
@@ -44,8 +45,6 @@ RECORDS_AND_RUNS = """
     pathlib.Path({started!r}).write_text(str(os.getpid()))
     os.execv({real!r}, [{real!r}, *sys.argv[1:]])
 """
-
-pytestmark = pytest.mark.usefixtures("prefect_url")
 
 
 class Stopped:
@@ -89,7 +88,7 @@ class Stopped:
             stopper = threading.Thread(target=stop_when_started)
             stopper.start()
             with Heartbeat(store) as heartbeat:
-                runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat)
+                runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, fork_server=FORK_SERVER)
                 runner.run(run, shutdown=self.shutdown, cancel=self.cancel)
             stopper.join()
             (record,) = store.runs()

@@ -11,8 +11,9 @@ const make = (name, attributes = {}, ...children) => {
   return element;
 };
 
-// Return text of a user, whose direction marks cannot reach the text around it.
-const isolated = (text) => make("bdi", {}, text);
+// Return text of a user, whose direction marks cannot reach the text around it: those that begin or end an isolate
+// could, so they are left out.
+const isolated = (text) => make("bdi", {}, text?.replace(/[\u2066-\u2069]/g, ""));
 
 const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 

@@ -215,7 +215,7 @@ const entryView = (entry) => {
       parametersTable(entry, null),
     ),
     runningList([entry]),
-    legendOf([entry]),
+    yearsOf(entry).length ? legendOf([entry]) : make("p", { class: "legend" }, "No date yet."),
     partsOf(entry).map((years) => partView(entry, years)),
   ];
 };
