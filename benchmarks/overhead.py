@@ -2,11 +2,13 @@
 
 A daemon with one workflow of one notebook without cells works through a number of dates, one run at a time, then four.
 
-The CPU time of a run is that of each process between the twentieth date and one near the end, divided by the number of
-runs in between, so that no start counts. At both dates, the same number of runs is in progress. Kernels and their
-guards would not be counted, because the fork server leaves it to the system to reap them. So each kernel records its
-CPU time and its guard's at its end, through a preloaded module; what both use after that, under 20 ms, is missing. The
-goal is for all but the kernel, including the guard and the work of the fork server.
+The first twenty runs warm everything up. Once Prefect shows their end, the CPU time of each process is read. Then an
+edit of workflows.yml makes the other dates due, and the CPU time is read again once Prefect shows the end of all runs.
+From the difference, the CPU time that the same processes use afterwards, while nothing happens, is subtracted for the
+same time. The rest is divided by the number of runs. Kernels and their guards would not be counted, because the fork
+server leaves it to the system to reap them. So each kernel records its CPU time and its guard's at its end, through a
+preloaded module; what both use after that, under 20 ms, is missing. The goal is for all but the kernel, including the
+guard and the work of the fork server.
 
 The daemon contains both AutoFlow and Prefect's client. To tell them apart, the same runs are repeated in this process
 without Prefect: claim, heartbeat, notebook, record and page as in the daemon. Their time is AutoFlow's; the rest of the
@@ -23,18 +25,17 @@ import contextlib
 import faulthandler
 import heapq
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import nbformat
 import psutil
 
@@ -52,7 +53,7 @@ from autoflow.settings import PRELOAD, Settings
 from autoflow.specs import WorkflowSpec
 from autoflow.system.stop_signal import StopSignal
 from autoflow.workflows.execution import Step, run_notebook
-from benchmarks.daemon import KINDS, ROOT, children_by_kind, clean_environ, write_inputs
+from benchmarks.daemon import KINDS, children_by_kind, clean_environ, end_of, running_daemon, write_inputs
 from benchmarks.goals import Goal, add_options, judge
 from examples.flowapi import ExampleFlowApi
 
@@ -69,6 +70,21 @@ WAIT_GOAL = 1.0
 
 LONGEST_RUN = 5.0
 """Seconds that a run may take, on average, before the benchmark gives up; and as long again for the start."""
+
+WARM = "kernel server"
+"""The name of the process that forks kernels, see `KINDS`."""
+
+LATE_SECONDS = 3.0
+"""How long the daemon and Prefect may still work after the end of the last run: the page, events."""
+
+LOOK_SECONDS = 0.2
+"""How often to check whether the runs have ended."""
+
+LONGEST_ANSWER = 60.0
+"""Seconds that Prefect may take for an answer."""
+
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+"""Prefect's states of flow runs that have ended."""
 
 SPY = "autoflow_benchmark_spy"
 SPY_SOURCE = """
@@ -102,13 +118,29 @@ class Place:
         """The records of kernels: a line with the CPU seconds of each and those of its guard."""
         return self.folder / "tally"
 
-    def prepare(self) -> None:
-        """Write the inputs, with a notebook without cells, and the module that records CPU time."""
+    @property
+    def log(self) -> Path:
+        """The daemon's log."""
+        return self.folder / "log"
+
+    def prepare(self, last: date) -> None:
+        """Write the inputs, with a notebook without cells that runs up to `last`, and the module for CPU time."""
         for name in ("inputs", "outputs/notebooks", "modules"):
             (self.folder / name).mkdir(parents=True)
         write_inputs(self.folder / "inputs")
+        self.write_workflows(last)
         nbformat.write(nbformat.v4.new_notebook(), self.folder / "inputs" / "trivial.ipynb")
         (self.folder / "modules" / f"{SPY}.py").write_text(SPY_SOURCE.format(tally=str(self.tally)))
+
+    def write_workflows(self, last: date) -> None:
+        """Make the workflow run up to `last`, included; nothing else makes the daemon tick after its start."""
+        new = self.folder / "workflows.yml"
+        new.write_text(
+            "workflows: [{name: trivial, notebooks: {trivial: {filename: trivial.ipynb}}}]\n"
+            "available_dates_sensor:\n"
+            f"  {{schedule: '0 0 29 2 *', workflows: [{{workflow_name: trivial, latest_date: {last}}}]}}\n"
+        )
+        new.replace(self.folder / "inputs" / "workflows.yml")
 
     def environ(self, flowapi_url: str, flowapi_token: str, side_by_side: int) -> dict[str, str]:
         """Return the environment for AutoFlow."""
@@ -192,39 +224,74 @@ def cpu_seconds(daemon: psutil.Process, tally: Path) -> dict[str, float]:
     return seconds | {"kernel": kernels, "kernels": len(lines)}
 
 
-@contextmanager
-def killed_after(process: "subprocess.Popen[str]", seconds: float) -> Iterator[None]:
-    """Kill `process` if the block takes longer than `seconds`."""
-    timer = threading.Timer(seconds, process.kill)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+@dataclass(frozen=True)
+class Sample:
+    """The CPU seconds of the daemon's processes so far, and the seconds of a clock."""
+
+    at: float
+    seconds: Mapping[str, float]
+
+    def __sub__(self, earlier: "Sample") -> "Sample":
+        """Return what has been used since an earlier sample, and how long that is ago."""
+        return Sample(self.at - earlier.at, {name: self.seconds[name] - earlier.seconds[name] for name in self.seconds})
 
 
-def with_daemon(place: Place, environ: Mapping[str, str], dates: int, side_by_side: int) -> dict[str, float]:
+@dataclass(frozen=True)
+class Watched:
+    """A daemon at work in `place`."""
+
+    process: psutil.Process
+    place: Place
+    api_url: str
+
+    def after_runs(self, number: int) -> Sample:
+        """Wait until so many runs have ended and Prefect shows that; return a sample."""
+        self.wait_for(number)
+        # Only now, as each answer takes CPU time.
+        self._wait(number, self._shows)
+        time.sleep(LATE_SECONDS)
+        return self.sample()
+
+    def wait_for(self, number: int) -> None:
+        """Wait until so many runs have ended."""
+        self._wait(number, lambda number: self.place.log.read_text().count(" finished trivial ") >= number)
+
+    def _wait(self, number: int, have_ended: Callable[[int], bool]) -> None:
+        deadline = time.monotonic() + LONGEST_RUN * (number + SETTLED)
+        while not have_ended(number):
+            if self.process.status() == psutil.STATUS_ZOMBIE or time.monotonic() > deadline:
+                sys.exit(f"{number} runs do not end; the end of the log:\n{end_of(self.place.log)}")
+            time.sleep(LOOK_SECONDS)
+
+    def sample(self) -> Sample:
+        """Return the CPU time so far."""
+        return Sample(time.monotonic(), cpu_seconds(self.process, self.place.tally))
+
+    def _shows(self, number: int) -> bool:
+        wanted = {"flow_runs": {"state": {"type": {"any_": ENDED}}}, "flows": {"name": {"any_": ["trivial"]}}}
+        return int(httpx.post(f"{self.api_url}/flow_runs/count", json=wanted, timeout=LONGEST_ANSWER).text) >= number
+
+
+def with_daemon(place: Place, environ: Mapping[str, str], dates: Sequence[date]) -> dict[str, float]:
     """Run all dates with a daemon; return the CPU seconds of each of its processes for one run."""
-    samples: list[dict[str, float]] = []
-    # At both, the same number of runs is in progress.
-    wanted = [SETTLED, dates - side_by_side]
-    done = 0
-    command = [sys.executable, "-m", "autoflow"]
-    with (
-        subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as daemon,
-        killed_after(daemon, LONGEST_RUN * (dates + SETTLED)),
-    ):
-        assert daemon.stderr
-        for line in daemon.stderr:
-            if " finished trivial " in line:
-                done += 1
-                if done in wanted:
-                    samples.append(cpu_seconds(psutil.Process(daemon.pid), place.tally))
-            elif " ERROR " in line:
-                print(line, end="", file=sys.stderr)
-    if len(samples) < len(wanted):
-        return {}
-    return {name: (samples[1][name] - samples[0][name]) / (wanted[1] - wanted[0]) for name in samples[1]}
+    api_url = f"http://127.0.0.1:{environ['PREFECT_SERVER_API_PORT']}/api"
+    with running_daemon(environ, place.log) as process:
+        daemon = Watched(psutil.Process(process.pid), place, api_url)
+        before = daemon.after_runs(SETTLED)
+        place.write_workflows(dates[-1])
+        # The process that forks kernels ends if it has nothing to do: its start does not count.
+        daemon.wait_for(SETTLED + 1)
+        warm = {WARM: daemon.sample().seconds[WARM]}
+        work = daemon.after_runs(len(dates)) - replace(before, seconds={**before.seconds, **warm})
+        idle_from = daemon.sample()
+        time.sleep(work.at)
+        idle = daemon.sample() - idle_from
+    for line in place.log.read_text().splitlines():
+        if " ERROR " in line:
+            print(line, file=sys.stderr)
+    runs, share = len(dates) - SETTLED, work.at / idle.at
+    # The time of a process that has ended meanwhile is gone.
+    return {name: (used - share * max(0.0, idle.seconds[name])) / runs for name, used in work.seconds.items()}
 
 
 @dataclass(frozen=True)
@@ -338,24 +405,24 @@ class Found:
 def measure(folder: Path, dates: Sequence[date], side_by_side: int) -> Found:
     """Print the tables for a number of runs at the same time."""
     with_prefect, without = Place(folder / "daemon"), Place(folder / "alone")
-    with_prefect.prepare()
-    without.prepare()
+    with_prefect.prepare(dates[SETTLED - 1])
+    without.prepare(dates[-1])
     with ExampleFlowApi(dates=dates, subscribers=50) as flowapi:
         environ = with_prefect.environ(flowapi.url, flowapi.token(), side_by_side)
-        daemon = with_daemon(with_prefect, environ, len(dates), side_by_side)
+        daemon = with_daemon(with_prefect, environ, dates)
     # The example FlowAPI, whose threads are in this process, has ended.
     settings = Settings.read(without.environ("http://localhost", "token", side_by_side))
     with WithoutPrefect.ready(settings) as alone:
         autoflow = alone.cpu_seconds(dates, side_by_side)
     title = f"{side_by_side} side by side" if side_by_side > 1 else "one at a time"
     print(f"\n{len(dates)} dates, {title}")
-    goals: list[Goal] = []
-    if daemon:
-        cpu = print_cpu(daemon, autoflow)
-        waits = waits_of(with_prefect.runs(), side_by_side)
-        print_wall("the daemon", waits)
-        print_wall("without Prefect", waits_of(without.runs(), side_by_side))
-        goals = judged(title, cpu, waits)
+    cpu = print_cpu(daemon, autoflow)
+    runs = with_prefect.runs()
+    # Between the two series, nothing waits.
+    waits = waits_of(runs[:SETTLED], side_by_side) + waits_of(runs[SETTLED:], side_by_side)
+    print_wall("the daemon", waits)
+    print_wall("without Prefect", waits_of(without.runs(), side_by_side))
+    goals = judged(title, cpu, waits)
     return Found(sum(1 for _ in with_prefect.outputs.glob("notebooks/*.ipynb")), goals)
 
 

@@ -65,7 +65,9 @@ def operator(
         "CONFIG_DIR": str(FOLDER / "config"),
     }
     secrets = {"AUTOFLOW_DB_PASSWORD": "autoflow", "FLOWAPI_TOKEN": example_flowapi.token()}
-    return Operator({**deployed.environ, **prefect_running, **stack_environ(variables, secrets)}, capsys)
+    # The kernels import what is preloaded by default.
+    environ = {**deployed.environ, **prefect_running, "AUTOFLOW_PRELOAD": ""}
+    return Operator({**environ, **stack_environ(variables, secrets)}, capsys)
 
 
 def days_used(deployed: Deployed, date: str) -> str:

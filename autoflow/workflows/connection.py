@@ -30,11 +30,16 @@ def connected(runner: WorkflowRunner, progress: ProgressWatch | None = None) -> 
     The end of the block waits a few seconds until Prefect knows how the last runs have ended.
     """
     disable_heartbeats()
-    with prefect_queues_flushed(), FlowRuns() as flow_runs, CancelledFlowRuns() as cancelled:
+    with (
+        prefect_queues_flushed(),
+        FlowRuns() as flow_runs,
+        CancelledFlowRuns() as cancelled,
+        ProgressBars() as bars,
+    ):
         runner.cancellations.ask_with(cancelled.among)
         runner.shown_runs.connect(functools.partial(_show, flow_runs))
         if progress:
-            progress.show_with(ProgressBars().show)
+            progress.show_with(bars.show)
         try:
             yield
         finally:

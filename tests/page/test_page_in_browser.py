@@ -502,7 +502,7 @@ def test_a_page_without_runs_says_so(browser: WebDriver, tmp_path: Path) -> None
     assert "No run has succeeded yet." in shown(browser, "main").text
     visit(browser, write_sample(tmp_path, [nothing_done]).as_uri() + "#mobility/2016-01-01")
     assert "No date yet." in shown(browser, "main").text
-    assert "Friday, 1 January 2016" in shown(browser, ".details").text
+    assert "there is no data for it, or it is before earliest_date" in shown(browser, ".details").text
     assert json.dumps({}) not in shown(browser, "main").text
 
 

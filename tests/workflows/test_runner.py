@@ -101,10 +101,10 @@ class TestWorkflowRunner:
         write_notebook(deployed.inputs / "n.ipynb", "print('begun')", WAITS)
         deployed.write_workflows(self.ONE)
         settings = deployed.settings()
-        with working(settings) as runner:
+        with working(settings) as runner, ProgressBars() as bars:
             followed: list[None] = []
             watch = ProgressWatch(runner.store, settings.outputs_dir, followers=[lambda: followed.append(None)])
-            watch.show_with(ProgressBars().show)
+            watch.show_with(bars.show)
             with running(runner, Shutdown(), deployed) as states:
                 (run,) = runner.store.runs()
                 at_work = {run.id: RunProgress("cell 2 of 2 of n", 50.0)}

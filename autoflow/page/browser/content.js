@@ -24,6 +24,8 @@ const LOOKS = {
   "after latest_date": "outside",
 };
 const NOT_RUN = "not run";
+const NOT_KNOWN =
+  "AutoFlow has not run this date: there is no data for it, or it is before earliest_date or after latest_date.";
 const OUTDATED =
   "Days that this report uses have changed since. The new run with them failed, so this is the old report.";
 

@@ -71,7 +71,7 @@ const detailsOf = (entry, number, day, order) => {
       [capitalized(statusText(day)), progressOf(entry, number)].filter(Boolean).join(": "),
     ),
     day && day.isOutdated ? make("p", { class: "note" }, OUTDATED) : null,
-    day ? reasonOf(day) : make("p", {}, "AutoFlow has not run this date, and does not know of data for it."),
+    day ? reasonOf(day) : make("p", {}, NOT_KNOWN),
     day ? linkToCell(day) : null,
     links.length ? fileList(links, name) : null,
     make("p", { class: "quiet" }, make("code", {}, isolated(`${entry.name} ${isoDate(number)}`))),
