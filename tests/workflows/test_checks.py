@@ -18,6 +18,7 @@ from autoflow.settings import Settings
 from autoflow.system.stop_signal import Shutdown
 from tests.conftest import Deployed, write_notebook
 from tests.pages import catalogue, data_of, statuses
+from tests.waiting import LONG
 from tests.workflows.test_runner import DATE, the_run, working
 
 WORKFLOWS = """
@@ -58,6 +59,8 @@ def run_once(settings: Settings) -> tuple[RunRecord, EndedRun, str]:
     with working(settings, followers=[ended.append]) as runner:
         runner.run(the_run(settings), shutdown=Shutdown())
         assert runner.run(the_run(settings), shutdown=Shutdown()) is None or not ended[0].state.is_success
+        # The end of the block does not wait long for Prefect.
+        assert runner.shown_runs.join(LONG)
         (record,) = runner.store.runs()[-1:]
         write_page(settings, runner.store, triggers=read_workflows(settings).sensor.triggers)
     with get_client(sync_client=True) as client:
