@@ -126,7 +126,6 @@ def test_the_first_tick_runs_and_workers_need_no_prefect() -> None:
         (SyncClientContext, "__exit__"),
         (EventsWorker, "drain_all"),
         (APILogWorker, "drain_all"),
-        (prefect.Flow, "serialize_parameters"),
         (AioSqliteConfiguration, "begin_transaction"),
         (background_workers, "Worker"),
         (docket.worker.Worker, "_cancellation_listener"),
