@@ -432,7 +432,6 @@ class _Handler(MetricsHandler):
     """Answers GET /metrics, and nothing else."""
 
     server_version, sys_version = "AutoFlow", ""
-    timeout = LONGEST_REQUEST
 
     def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
         """Send the metrics."""

@@ -51,11 +51,15 @@ def is_free(port: int) -> bool:
 
 def servers_of(pid: int | None = None) -> list[psutil.Process]:
     """Return the Prefect servers that a process, by default this one, has started, except the session's."""
+    servers = []
     with contextlib.suppress(psutil.NoSuchProcess):
-        children = psutil.Process(pid).children()
-        servers = [child for child in children if "autoflow.orchestration.prefect_server" in child.cmdline()]
-        return [server for server in servers if server.environ().get("PREFECT_HOME") != HOME_OF_THE_SESSIONS]
-    return []
+        for child in psutil.Process(pid).children():
+            # One that has just ended has no command line any more.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                is_server = "autoflow.orchestration.prefect_server" in child.cmdline()
+                if is_server and child.environ().get("PREFECT_HOME") != HOME_OF_THE_SESSIONS:
+                    servers.append(child)
+    return servers
 
 
 def test_configured_port_is_used(deployed: Deployed) -> None:
