@@ -75,7 +75,7 @@ class Deployment:
     def apply(self, *, cron: str | None = None, timezone: str = "UTC") -> None:
         """Create the deployment in Prefect, or update its schedule; `cron` is in `timezone`, an IANA name.
 
-        The flow's own `to_deployment` would load FastAPI and Prefect's runner, for 9 MB of the daemon's memory.
+        The flow's own `to_deployment` would import Prefect's runner and FastAPI, for 9 MB of the daemon's memory.
         """
         schedules = [CronSchedule(cron=cron, timezone=timezone)] if cron else []
         content: dict[str, Any] = {

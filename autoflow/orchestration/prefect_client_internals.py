@@ -113,6 +113,7 @@ def one_client() -> Iterator[contextvars.Context]:
 class NewRun:
     """A flow run to create.
 
+    `parameters` are plain JSON, which Prefect's own `serialize_parameters` would import FastAPI to make sure of.
     `flow_ids` caches the ids of flows by name.
     """
 
@@ -148,7 +149,7 @@ class NewRun:
             flow_id=flow_id,
             flow_version=self.flow.version,
             name=self.name,
-            parameters=self.flow.serialize_parameters(dict(self.parameters)),
+            parameters=dict(self.parameters),
             tags=list(self.tags),
             state=to_state_create(Running()),
         )

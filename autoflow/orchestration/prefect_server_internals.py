@@ -121,8 +121,8 @@ _turns = _Turns()
 def check_background_tasks_every(seconds: float) -> None:
     """Make the server look for due background tasks every `seconds`.
 
-    docket does it ten times a second, which is most of the CPU time of an idle server. Prefect has no setting for it.
-    If Prefect makes its worker in another place, an idle server needs several times the CPU time.
+    docket does it ten times a second, for a third of the CPU time of an idle server. Prefect has no setting for it. If
+    Prefect makes its worker in another place, an idle server needs twice the CPU time.
     """
     pause = datetime.timedelta(seconds=seconds)
     worker = functools.partial(CalmWorker, minimum_check_interval=pause, scheduling_resolution=pause)
