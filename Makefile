@@ -26,7 +26,7 @@ example: example-packages .venv/.installed ## Run the example workflow against a
 .PHONY: test
 test: test-packages $(AXE) lint ## Lint, then run all tests, with coverage
 	@echo "Running all tests (about 8 minutes on two cores)"
-	@env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -m slipcover --json --out .coverage.json -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -m slipcover --json --out .coverage.json -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 	@$(PYTHON) -m slipcover --merge .coverage.json --fail-under 90 --out .coverage.json
 
 .PHONY: lint

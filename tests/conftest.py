@@ -13,7 +13,7 @@ import tempfile
 import textwrap
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,6 +119,17 @@ def _no_home_is_left() -> Iterator[None]:
     """Remove it in the workers, which end without the above."""
     yield
     shutil.rmtree(_PREFECT_HOME, ignore_errors=True)
+
+
+@pytest.fixture
+def measuring(request: pytest.FixtureRequest) -> Sequence[str]:
+    """Return the options of a Python that measures the coverage of a module and its end, if that of tests is measured.
+
+    The file is found by its name, as if another worker of xdist had written it.
+    """
+    if not (folder := os.environ.get("SLIPCOVER_COVERAGE_DIR")):
+        return ()
+    return ("-m", "slipcover", "--json", "--out", f"{folder}/coverage-gw-{request.node.name[:50]}.json")
 
 
 @pytest.fixture(scope="session")

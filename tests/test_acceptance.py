@@ -4,7 +4,7 @@ import datetime
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -43,9 +43,12 @@ def run_to_the_end(environ: Mapping[str, str]) -> subprocess.CompletedProcess[st
 
 
 @contextmanager
-def running(environ: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    environ: Mapping[str, str], log: Path, *, measuring: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, *measuring, "-m", "autoflow"]
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-m", "autoflow"], cwd=ROOT, env=environ, stderr=output)
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=output)
     try:
         yield process
     finally:
@@ -146,14 +149,14 @@ def test_without_a_schedule_each_due_date_is_done_once_a_failure_is_explained_an
 
 @pytest.mark.usefixtures("migrated_prefect", "log_as_before")
 def test_the_daemon_picks_up_edits_and_dates_ends_cleanly_and_repeats_interrupted_runs_after_the_next_start(
-    deployed: Deployed, tmp_path: Path, prefect_running: Mapping[str, str]
+    deployed: Deployed, tmp_path: Path, measuring: Sequence[str], prefect_running: Mapping[str, str]
 ) -> None:
     write_simple(deployed, '"0 0 1 1 *"')
     write_notebook(deployed.inputs / "n.ipynb", parameters="reference_date = None\nflowapi_url = ''")
     port, log = free_port(), tmp_path / "log"
     with ExampleFlowApi() as flowapi:
         environ = environment(deployed, flowapi, AUTOFLOW_SHUTDOWN_GRACE="0.1", PREFECT_SERVER_API_PORT=str(port))
-        with running(environ, log) as process:
+        with running(environ, log, measuring=measuring) as process:
             api = f"http://127.0.0.1:{port}/api"
             check_that_edits_are_obeyed_at_once_and_dates_picked_up(deployed, flowapi, log, api)
             check_that_ticks_obey_edits_and_runs_can_be_requested(deployed, log, api)
