@@ -289,9 +289,9 @@ Prawn::Table.prepend (Module.new do
   def repeat_label cell
     return unless @continued&.key?([cell.row, cell.column]) && cell.content.to_s.empty?
     row = cell.row
-    row -= 1 while @continued[[row, cell.column]] == :repeated || ((@continued.key? [row, cell.column]) && cells[row, cell.column].content.empty?)
+    row -= 1 while @continued[[row, cell.column]] == :repeated || ((@continued.key? [row, cell.column]) && cells[row, cell.column].content.to_s.empty?)
     return if @continued.key? [row, cell.column] # text that goes on, not a label
-    cell.content = cells[row, cell.column].content
+    cell.content = cells[row, cell.column].content.to_s # a place below a cell that spans columns has none
     cell.content = '' if cell.natural_content_height > cell.spanned_content_height
     @continued[[cell.row, cell.column]] = :repeated unless cell.content.empty?
   end

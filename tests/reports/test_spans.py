@@ -114,6 +114,15 @@ def test_a_label_is_repeated_on_each_page(tmp_path: Path) -> None:
     assert [page.count("North") for page in text_of(report).split("\f")[:3]] == [1, 1, 1]
 
 
+def test_label_over_columns_may_continue_on_the_next_page(tmp_path: Path) -> None:
+    words = [f"w{number}" for number in range(300)]
+    head = "<tr><td colspan=3 rowspan=5>label</td><td>second</td><th colspan=2>third</th></tr>"
+    table = f"<table><thead>{head}</thead><tbody><tr><td>{' '.join(words)}</td></tr></tbody></table>"
+    # The page ends within the table.
+    report = report_of(notebook("# T", *["text"] * 18, code(shows(text_html=table))), tmp_path)
+    assert {"label", "second", "third", *words} <= set(text_of(report).split())
+
+
 def test_html_reports_keep_cells_over_many_rows(tmp_path: Path) -> None:
     html = frame(pd.MultiIndex.from_product([["North"], range(MANY)]))
 
@@ -152,6 +161,7 @@ def tables(draw: st.DrawFn) -> tuple[str, Sequence[str]]:
     return f"<table>{f'<thead>{head}</thead>' if head else ''}<tbody>{body}</tbody></table>", texts
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of tables that failed
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(tables(), min_size=4, max_size=4))
 def test_no_cell_of_any_table_is_lost(given_tables: list[tuple[str, Sequence[str]]]) -> None:
