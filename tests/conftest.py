@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import certifi
+import hypothesis
 import nbformat
 import pytest
 
@@ -71,11 +72,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Spare the garbage collector the tests and modules, which stay to the end: it takes a fifth of the time else."""
-    # Hypothesis complains if it is imported afterwards, which happens where few tests are run.
-    if "hypothesis" in sys.modules:
-        gc.collect()
-        gc.freeze()
+    gc.collect()
+    gc.freeze()
 
+
+# A busy machine is no reason to fail.
+hypothesis.settings.register_profile(
+    "any speed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any speed")
 
 # A shell ignores it for what it runs in the background, and so would all processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -208,6 +208,11 @@ class Kernel(AsyncKernelManager):
         if self._killed:
             self.kill_group()
 
+    def _reconcile_connection_info(self, info: KernelConnectionInfo) -> None:
+        """Check the connection file, unless the kernel has ended already and its guard has removed the folder."""
+        with contextlib.suppress(FileNotFoundError):
+            super()._reconcile_connection_info(info)
+
     @property
     def command(self) -> list[str]:
         """The command that starts the kernel, without its guard."""

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from autoflow.kernels.connection import LARGEST_FRAME, LONGEST_MESSAGE, TOO_LONG, KernelConnection
 from autoflow.kernels.fork_server import ForkServer
@@ -403,6 +405,23 @@ def test_kernel_that_ends_at_once_has_its_reason_reported(
 ) -> None:
     with pytest.raises(KernelStartError, match=message):
         connect(install_kernel(*command), tmp_path, fork_server)
+
+
+def test_kernel_whose_folder_is_gone_before_it_counts_as_started_has_its_reason_reported(
+    install_kernel: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = LocalProvisioner.launch_kernel
+
+    async def launch_slowly(self: LocalProvisioner, cmd: list[str], **kwargs: object) -> KernelConnectionInfo:
+        info = await launch(self, cmd, **kwargs)
+        assert self.parent
+        folder = Path(self.parent.connection_file).parent
+        wait_for(lambda: not folder.exists())
+        return info
+
+    monkeypatch.setattr(LocalProvisioner, "launch_kernel", launch_slowly)
+    with pytest.raises(KernelStartError, match=r"exit status 3 \(no module named ipykernel\)"):
+        connect(install_kernel("sh", "-c", "echo 'no module named ipykernel' >&2; exit 3"), tmp_path, None)
 
 
 def test_kernel_that_never_answers_is_given_up(install_kernel: Callable[..., str], tmp_path: Path) -> None:

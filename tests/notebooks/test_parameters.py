@@ -75,7 +75,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(NAMES, VALUES, max_size=5), st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20))
 def test_each_default_is_found_and_accepts_itself(defaults: dict[str, Json], comment: str) -> None:
     lines = [ast.unparse(ast.parse(f"{name} = {value!r}")) + f"  # = {comment}" for name, value in defaults.items()]
@@ -100,7 +100,7 @@ STATEMENTS = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(STATEMENTS, max_size=5))
 def test_each_assignment_that_python_compiles_is_found(statements: list[str]) -> None:
     source = "\n".join(statements)
@@ -138,7 +138,7 @@ def refusal(source: str) -> str | None:
     return None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(PIECES, max_size=25).map("".join))
 def test_any_text_is_read_or_refused_with_a_line(source: str) -> None:
     reason = refusal(source)

@@ -111,7 +111,7 @@ CRON_PARTS = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.lists(CRON_PARTS, min_size=1, max_size=4).map("".join), min_size=5, max_size=7).map(" ".join))
 def test_every_accepted_cron_string_is_one_that_prefect_runs(cron: str) -> None:
     if cron_problem(cron) is None:
@@ -119,7 +119,7 @@ def test_every_accepted_cron_string_is_one_that_prefect_runs(cron: str) -> None:
         assert is_run_by_prefect(cron)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(CRON_PARTS, min_size=1, max_size=4).map("".join), st.integers(0, 5), st.sampled_from([5, 6]))
 def test_every_accepted_field_is_one_that_prefect_runs(text: str, index: int, count: int) -> None:
     fields = ["*"] * count
@@ -141,7 +141,7 @@ def items_of(*values: str) -> st.SearchStrategy[str]:
     return st.lists(item, min_size=1, max_size=3).map(",".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     items_of("1", "28", "29", "30", "31") | st.sampled_from(["l", "?", "l,30", "31,l", "l,15"]),
     items_of("1", "2", "feb", "4", "jun", "11", "12"),

@@ -163,7 +163,7 @@ def lasting_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fill_inputs(tmp_path_factory.mktemp("inputs"))
 
 
-@settings(max_examples=200, deadline=2000)
+@settings(max_examples=200)
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 6))
 def test_any_change_to_a_good_file_gives_specs_or_a_list_of_problems(
     lasting_inputs: Path, seed: int, count: int

@@ -162,7 +162,7 @@ def tables(draw: st.DrawFn) -> tuple[str, Sequence[str]]:
 
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of tables that failed
-@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, suppress_health_check=list(HealthCheck))
 @given(st.lists(tables(), min_size=4, max_size=4))
 def test_no_cell_of_any_table_is_lost(given_tables: list[tuple[str, Sequence[str]]]) -> None:
     cells = [code(shows(text_html=html)) for html, _ in given_tables]

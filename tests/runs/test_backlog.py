@@ -206,7 +206,7 @@ def test_hanging_runs_of_one_entry_do_not_keep_others_waiting() -> None:
     assert world.start() == ["b"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_whatever_happens_no_date_runs_twice_and_all_are_done_in_the_end(data: st.DataObject) -> None:
     world = World({"a": 4, "b": 3, "c": 2}, slots=data.draw(st.integers(1, 3)), kept=data.draw(st.integers(1, 4)))
