@@ -12,6 +12,7 @@ from autoflow.specs import ReportFormat
 from autoflow.system.stop_signal import StopSignal
 from autoflow.utils import thumbnail_path
 from tests.reports.convert import code, notebook, report_of, shows
+from tests.reports.test_programs import program
 
 
 def test_pdf_has_a_small_picture_of_its_first_page_and_html_has_none(tmp_path: Path) -> None:
@@ -44,6 +45,7 @@ def test_report_without_a_picture_is_a_report(tmp_path: Path) -> None:
 
 def test_picture_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = report_of(notebook("text"), tmp_path)
+    program(tmp_path / "bin", "pdftocairo", "import time\ntime.sleep(600)", monkeypatch)
     monkeypatch.setattr(thumbnails, "_MOST_SECONDS", 0.0)
     assert first_page(report, timeout=60, stop=StopSignal()) is None
     assert missing_tools() == ()
