@@ -219,7 +219,7 @@ def check(trouble: Trouble, daemon: Daemon, names: Iterable[str]) -> None:
     for name in names:
         whole = [life for life in trouble.lives(name) if life.is_whole]
         attempts = daemon.store.runs(workflow=name)
-        # Interrupted: the database was back before the claim had expired, so the daemon could record that it has stopped.
+        # Interrupted: the database was back before the claim had expired, so the daemon could record the stop.
         assert {attempt.state for attempt in attempts[1:]} <= {RunState.CRASHED, RunState.INTERRUPTED}
         assert attempts[0].state is RunState.SUCCEEDED
         for second, first in itertools.pairwise(attempts):
