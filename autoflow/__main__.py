@@ -6,17 +6,18 @@ import sys
 import threading
 
 from autoflow.cli import main
+from autoflow.system.exit import run_exit_functions
 from autoflow.system.stop_signal import LAST_WAIT
 
 if __name__ == "__main__":
     # Collections would take a fifth of the time of the imports; `cli` enables them once a verb is imported.
     gc.disable()
     code = main()
-    # Python waits for threads before it exits. A thread that waits for a hanging Prefect API would take minutes.
     sys.stdout.flush()
+    # Python waits for threads before it exits. A thread that waits for a hanging Prefect API would take minutes.
     end = threading.Timer(LAST_WAIT, os._exit, [code])
     end.daemon = True
     end.start()
-    # Skip the garbage collection at exit: it takes seconds, and the memory is freed anyway.
-    gc.freeze()
-    sys.exit(code)
+    run_exit_functions()
+    sys.stdout.flush()
+    os._exit(code)

@@ -254,9 +254,7 @@ class _Daemon:
             else:
                 end.set_result(None)
 
-        # Python waits for this thread at its end, up to the limit in `__main__`: it would abort if it ended a daemon
-        # thread within pydantic's Rust code.
-        threading.Thread(target=run, name="register").start()
+        threading.Thread(target=run, name="register", daemon=True).start()
         while not end.done() and not self.shutdown.wait_until_closing(0.05):
             pass
         if not end.done():

@@ -6,7 +6,6 @@ would be wrong are not preloaded, see `preload`. This process is also the second
 stays until its last kernel has ended. A kernel does not need it for anything else.
 """
 
-import atexit
 import contextlib
 import ctypes
 import fcntl
@@ -34,6 +33,7 @@ from types import MappingProxyType, ModuleType
 from autoflow.kernels.guard import GUARD_TIMEOUT, adopt_orphans, children, guard
 from autoflow.kernels.hazards import has_children
 from autoflow.kernels.preload import Preloaded, preload
+from autoflow.system.exit import run_exit_functions
 
 LAUNCHER = "ipykernel_launcher"
 """The module that starts a kernel the ordinary way: ``python -m ipykernel_launcher -f FILE``."""
@@ -304,12 +304,10 @@ def _run_kernel(arguments: list[str]) -> int:
 def _end(inherited: frozenset[str]) -> None:
     """Do what Python does at exit, but leave the modules `inherited` alone: tearing them down takes too long.
 
-    The first two calls are those that ``multiprocessing`` makes in processes that it has forked. Files are flushed
-    before modules are torn down, in case an object crashes the process then. C's `exit` is not called, because
-    libraries would wait for threads that exist only in the server.
+    Files are flushed before modules are torn down, in case an object crashes the process then. C's `exit` is not
+    called, because libraries would wait for threads that exist only in the server.
     """
-    threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001
-    atexit._run_exitfuncs()  # noqa: SLF001
+    run_exit_functions()
     _flush()
     _tear_down(inherited)
     _flush()

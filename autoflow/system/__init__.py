@@ -1,1 +1,1 @@
-"""The machine: room on its disks, a home folder for libraries, and lean imports of them."""
+"""The machine: room on its disks, a home folder for libraries, lean imports of them, and the exit of processes."""

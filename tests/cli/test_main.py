@@ -41,6 +41,25 @@ def run(environ: Mapping[str, str]) -> Ended:
     return Ended(ended.returncode, ended.stdout, ended.stderr, seconds)
 
 
+def test_threads_within_rust_do_not_abort_the_exit() -> None:
+    """At its exit, Python ends the threads of libraries, and aborts if one is within a library such as pydantic's."""
+    code = """if True:
+        import runpy, sys, threading, time
+        from pydantic_core import SchemaValidator, core_schema
+        waits = SchemaValidator(core_schema.no_info_plain_validator_function(lambda _: time.sleep(0.001)))
+        def run():
+            while True:
+                waits.validate_python(1)
+        for _ in range(4):
+            threading.Thread(target=run, daemon=True).start()
+        sys.argv = ["autoflow", "--version"]
+        runpy.run_module("autoflow", run_name="__main__", alter_sys=True)
+    """
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("autoflow ")
+
+
 Broken = Callable[[Callable[[Settings], int]], None]
 
 

@@ -222,7 +222,7 @@ class Daemon:
 
 @contextmanager
 def daemon_of(farm: Farm, *, workers: int = 0, **environ: str) -> Iterator[Daemon]:
-    """Run the part of a daemon that runs workflows, from when it sees so many usable workers."""
+    """Run the part of a daemon that runs workflows, from when it sees so many usable workers without orders."""
     settings = farm.settings(**environ)
     with ExitStack() as stack:
         crashed_after = datetime.timedelta(seconds=settings.heartbeat_timeout)
@@ -231,7 +231,7 @@ def daemon_of(farm: Farm, *, workers: int = 0, **environ: str) -> Iterator[Daemo
         cluster = stack.enter_context(Cluster(settings))
         shutdown = Shutdown()
         runner = WorkflowRunner(settings=settings, store=store, heartbeat=heartbeat, cluster=cluster)
-        wait_for(lambda: sum(each.is_usable for each in cluster.workers()) >= workers)
+        wait_for(lambda: sum(each.is_usable and not each.used for each in cluster.workers()) >= workers)
         yield Daemon(runner, store, cluster, shutdown)
 
 

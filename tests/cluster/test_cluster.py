@@ -1,6 +1,7 @@
 """Runs on a cluster of real processes."""
 
 import re
+import secrets
 import shutil
 import signal
 from dataclasses import replace
@@ -27,7 +28,8 @@ class Waiting:
     """A notebook that writes its process id into a file, and waits for another file."""
 
     def __init__(self, farm: Farm, more: str = "") -> None:
-        self._started, self._go = farm.inputs / f"started-{id(self)}", farm.inputs / f"go-{id(self)}"
+        name = secrets.token_hex(4)
+        self._started, self._go = farm.inputs / f"started-{name}", farm.inputs / f"go-{name}"
         self.path = farm.notebook(more, WAITS.format(name=str(self._started), go=str(self._go)))
 
     def wait(self) -> int:
