@@ -98,10 +98,17 @@ def _forward_signals(send: Callable[[int], None]) -> None:
 def _start(become_kernel: Callable[[], None], pipe: int | None) -> int:
     """Start the kernel in a session of its own, to be killed with this process; return its process id."""
     guard_id = os.getpid()
+    has_session, own_end = os.pipe()
     if pid := os.fork():
+        # Before it has a process group, it could not be killed by that.
+        os.close(own_end)
+        os.read(has_session, 1)
+        os.close(has_session)
         return pid
     try:
         os.setsid()
+        os.close(has_session)
+        os.close(own_end)
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == guard_id:
             if pipe is not None:

@@ -222,6 +222,19 @@ def test_kernel_killed_before_it_starts_does_not_start(tmp_path: Path, fork_serv
         runner.run(run(kernel))
 
 
+def test_guard_kills_a_kernel_that_had_no_process_group_when_it_was_told_to(tmp_path: Path) -> None:
+    code = """if True:
+        import os, sys, time
+        from autoflow.kernels.guard import guard
+        setsid = os.setsid
+        os.setsid = lambda: time.sleep(0.2) or setsid()
+        print(guard(sys.argv[1], lambda: time.sleep(600)))
+    """
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=LONG, check=True)
+    assert ended.stdout == b"137\n"
+
+
 def test_kernel_that_kills_its_process_group_leaves_nothing(tmp_path: Path, fork_server: ForkServer | None) -> None:
     async def run(kernel: Kernel) -> int:
         connection = await kernel.connect(steady_environ(), tmp_path, start_timeout=LONG)
