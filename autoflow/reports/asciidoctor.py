@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -89,16 +89,34 @@ class Asciidoctor:
             If it is stopped before its end.
 
         """
+        order = {"folder": str(folder), "arguments": list(arguments)}
         deadline = time.monotonic() + timeout
+        pid, status = self._fork(order, deadline, stop)
+        if not pid and not stop.is_set:
+            # The process has ended before it took the order, perhaps killed by the system.
+            pid, status = self._fork(order, deadline, stop)
+        if status != "0":
+            stop.raise_if_set()
+        message = self._message(folder)
+        if status != "0":
+            message = f"{_PROGRAM} failed: {message or 'no message'}"
+            raise ReportError(message, is_death=not status)
+        return message
+
+    def _fork(self, order: Mapping[str, object], deadline: float, stop: StopSignal) -> tuple[int, str]:
+        """Have the process fork itself to carry out `order`.
+
+        Return the id of the fork, 0 if the process has ended before, and its exit status, empty if there is none.
+        """
         ours, its = socket.socketpair()
-        pid, status = 0, ""
+        used, pid, status = None, 0, ""
         try:
             with its:
-                self._hand_over(its)
+                used = self.start()
+                used.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [its.fileno()]))])
             # A stop ends the wait for an answer, also while the process is still loading; then the fork is killed.
             with stop.calling(partial(_hang_up, ours)):
                 pid = int(_line_from(ours, deadline) or 0)
-                order = {"folder": str(folder), "arguments": list(arguments)}
                 ours.sendall(json.dumps(order).encode() + b"\n")
                 status = _line_from(ours, deadline)
         except TimeoutError as error:
@@ -109,13 +127,15 @@ class Asciidoctor:
             ours.close()
             if pid:
                 kill_group(pid)
-        if status != "0":
-            stop.raise_if_set()
-        message = self._message(folder)
-        if status != "0":
-            message = f"{_PROGRAM} failed: {message or 'no message'}"
-            raise ReportError(message, is_death=not status)
-        return message
+        if not pid and not stop.is_set:
+            self._discard(used)
+        return pid, status
+
+    def _discard(self, used: socket.socket | None) -> None:
+        """End the process that listens to the socket `used`, unless there is another one by now."""
+        with self._starting:
+            if self._socket is used:
+                self._close()
 
     def close(self) -> None:
         """End the process for good."""
@@ -132,10 +152,6 @@ class Asciidoctor:
             self._process.kill()
             self._process.wait()
         self._socket = self._process = None
-
-    def _hand_over(self, its: socket.socket) -> None:
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [its.fileno()]))
-        self.start().sendmsg([b"\0"], [rights])
 
     def _message(self, folder: Path) -> str:
         """Return asciidoctor's messages about this report, or else the messages of the process before it ended."""

@@ -18,9 +18,11 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from autoflow.errors import RunStoreError
 from autoflow.parser import read_workflows
 from autoflow.runs.records import RunState
 from autoflow.runs.run import WorkflowRun
+from autoflow.system.log import logger
 from examples.flowapi import ExampleFlowApi
 from tests.cluster.conftest import DATE, ROOT, Daemon, Farm, Member, daemon_of, running_farm
 from tests.conftest import write_notebook
@@ -191,9 +193,16 @@ def observing(trouble: Trouble) -> Iterator[Daemon]:
 
 def run_until_done(daemon: Daemon, run: WorkflowRun) -> None:
     """Run a workflow as a stand-by does: as soon as it is no longer running elsewhere."""
-    while not daemon.shutdown.is_closing and not daemon.store.runs(workflow=run.key.workflow, state=RunState.SUCCEEDED):
-        daemon.store.give_up_crashed()
-        if daemon.run(run) is None:
+    while not daemon.shutdown.is_closing:
+        try:
+            if daemon.store.runs(workflow=run.key.workflow, state=RunState.SUCCEEDED):
+                return
+            daemon.store.give_up_crashed()
+            state = daemon.run(run)
+        except RunStoreError as error:
+            logger.warning("%s", error)
+            state = None
+        if state is None:
             daemon.shutdown.wait_until_closing(PAUSE)
 
 

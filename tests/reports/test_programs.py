@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -159,6 +160,25 @@ def test_a_conversion_works_after_asciidoctor_was_killed(tmp_path: Path) -> None
         os.kill(process, signal.SIGKILL)
 
     assert "again" in text_of(report_of(notebook("again"), tmp_path))
+
+
+def test_a_report_that_asciidoctor_had_not_begun_when_it_was_killed_is_made_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = tmp_path / "killed"
+    script = f"""
+    import os, pathlib, sys
+    killed = pathlib.Path({str(killed)!r})
+    if not killed.exists():
+        os.read(0, 1)
+        killed.touch()
+        os.kill(os.getpid(), 9)
+    os.execv({shutil.which("asciidoctor-pdf")!r}, sys.argv)
+    """
+    program(tmp_path / "bin", "asciidoctor-pdf", script, monkeypatch)
+
+    assert "again" in text_of(report_of(notebook("again"), tmp_path))
+    assert killed.exists()
 
 
 def _children_running(name: str) -> list[int]:
