@@ -35,6 +35,13 @@ def test_version_needs_no_settings_and_is_that_of_pyproject_and_image() -> None:
     assert f"ARG VERSION={project['version']}\n" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_verb_works_without_standard_streams(closed: str) -> None:
+    command = ["sh", "-c", f'"$0" -m autoflow --version {closed}', sys.executable]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
