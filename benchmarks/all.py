@@ -1,6 +1,6 @@
 """Run all benchmarks with goals, one after the other, and print one table: ``python -m benchmarks.all``.
 
-It takes about 40 minutes on a machine that does nothing else. The last line is a row for `history.md`.
+It takes about 25 minutes on a machine that does nothing else. The last line is a row for `history.md`.
 """
 
 import argparse

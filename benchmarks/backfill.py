@@ -34,6 +34,7 @@ import nbformat
 import papermill
 
 from autoflow.model.store import RunStore
+from autoflow.page.latest_files import FOLDER_NAME
 from autoflow.runs.records import utc_now
 from benchmarks.chaos import FIRST_DATE
 from benchmarks.daemon import ROOT, end_of, environment
@@ -207,7 +208,8 @@ def _waited_for() -> float:
 
 def check(way: str, outputs: Path, dates: int) -> None:
     """Raise unless there are as many notebooks and reports as expected."""
-    made = Counter(path.suffix for path in outputs.rglob("*.*") if path.stat().st_size)
+    files = [path for path in outputs.rglob("*.*") if FOLDER_NAME not in path.parts and path.stat().st_size]
+    made = Counter(path.suffix for path in files)
     if (made[".ipynb"], made[".pdf"]) != (2 * dates, dates):
         sys.exit(f"{way} made {made['.ipynb']} notebooks and {made['.pdf']} reports of {dates} dates")
 

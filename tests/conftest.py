@@ -60,6 +60,12 @@ SLOWEST = (
     "reports/test_safety.py",
     "reports/test_spans.py",
     "notebooks/test_outputs.py",
+    "workflows/test_resume.py",
+    "test_standby.py",
+    "test_flowkit.py",
+    "test_tutorial.py",
+    "test_metrics.py",
+    "test_example_notebooks.py",
 )
 """The files that take longest. They come first, so that no worker is left alone with one of them at the end."""
 
