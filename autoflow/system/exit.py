@@ -5,7 +5,7 @@ import threading
 
 
 def run_exit_functions() -> None:
-    """Wait for threads, and call the functions registered with `atexit`; only `os._exit` should follow.
+    """Wait for threads, and call the functions registered with `atexit`; the process should then end by `os._exit`.
 
     ``multiprocessing`` makes the same two calls in processes that it has forked. Python would go on to free all memory,
     which takes up to seconds, and to end daemon threads wherever they are, which aborts the process if one is within
